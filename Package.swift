@@ -1,0 +1,82 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// One set of rules for every target of ours: Swift 6 mode, explicit existentials and imports, warnings are errors.
+let common: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .enableExperimentalFeature("Lifetimes"),
+    .treatAllWarnings(as: .error),
+]
+
+let nio: [Target.Dependency] = [
+    .product(name: "NIOCore", package: "swift-nio"),
+    .product(name: "NIOPosix", package: "swift-nio"),
+]
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
+
+let package = Package(
+    name: "arena-broker",
+    products: [
+        .executable(name: "arena-broker", targets: ["arena-broker"]),
+        .executable(name: "arena-analyze", targets: ["arena-analyze"]),
+        .executable(name: "arena-bench", targets: ["arena-bench"]),
+        .library(name: "Arena", targets: ["Arena"]),
+        .library(name: "ArenaNIO", targets: ["ArenaNIO"]),
+        .library(name: "DumpFormat", targets: ["DumpFormat"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+    ],
+    targets: [
+        // C: the zstd system library, and the few lines Swift cannot say (thread-locals, the cycle counter).
+        .systemLibrary(
+            name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
+        .target(name: "CArena"),
+
+        // The arena and what it records.
+        .target(name: "Ledger", dependencies: ["CArena"], swiftSettings: common),
+        .target(name: "Arena", dependencies: ["Ledger", "CArena"], swiftSettings: common),
+        .target(name: "ArenaNIO", dependencies: ["Arena", "CArena"] + nio, swiftSettings: common),
+
+        // Dump files and their meaning. No NIO here.
+        .target(name: "DumpFormat", dependencies: ["Ledger", "CZstd"], swiftSettings: common),
+        .target(name: "Analysis", dependencies: ["DumpFormat"], swiftSettings: common),
+        .executableTarget(
+            name: "arena-analyze", dependencies: ["Analysis", "DumpFormat", argumentParser], swiftSettings: common),
+
+        // The broker.
+        .target(name: "MQTT", dependencies: [.product(name: "NIOCore", package: "swift-nio")], swiftSettings: common),
+        .target(
+            name: "Broker",
+            dependencies: [
+                "Arena", "ArenaNIO", "DumpFormat", "Ledger", "MQTT", log, "TOMLKit",
+                .product(name: "DequeModule", package: "swift-collections"),
+            ] + nio,
+            swiftSettings: common),
+        .executableTarget(
+            name: "arena-broker", dependencies: ["Broker", argumentParser, log], swiftSettings: common),
+        .executableTarget(
+            name: "arena-bench", dependencies: ["MQTT", argumentParser] + nio, swiftSettings: common),
+
+        .testTarget(name: "ArenaTests", dependencies: ["Arena", "Ledger"], swiftSettings: common),
+        .testTarget(name: "ArenaNIOTests", dependencies: ["ArenaNIO", "Arena"] + nio, swiftSettings: common),
+        .testTarget(name: "DumpFormatTests", dependencies: ["DumpFormat", "Ledger", "CZstd"], swiftSettings: common),
+        .testTarget(name: "AnalysisTests", dependencies: ["Analysis", "DumpFormat"], swiftSettings: common),
+        .testTarget(
+            name: "MQTTTests", dependencies: ["MQTT", .product(name: "NIOCore", package: "swift-nio")],
+            swiftSettings: common),
+        .testTarget(
+            name: "BrokerTests", dependencies: ["Broker", "MQTT", "Analysis", "DumpFormat", log] + nio,
+            swiftSettings: common),
+        .testTarget(name: "EndToEndTests", dependencies: ["DumpFormat", "Analysis", "MQTT"] + nio, swiftSettings: common),
+    ]
+)
