@@ -1,0 +1,279 @@
+public import Ledger
+
+/// The one model behind every command: what an arena looked like at one safepoint.
+///
+/// A broker dump, a flight-recorder ledger and (later) a foreign heap dump all become a `Snapshot`. Small tables are
+/// arrays of values; the two tables that can have millions of rows (`slots`, `edges`) and `runs` are columns, and are
+/// present only when the reader was asked for them and the file still has them.
+///
+/// Units: every size is in bytes, every time in nanoseconds. Birth and touch times are on the ledger's monotonic
+/// clock; `header.monotonicTime` is that clock's reading at the safepoint, `header.wallTime` the same moment in
+/// nanoseconds since 1970-01-01 UTC.
+public struct Snapshot: Sendable {
+    public var header: Header
+    public var totals: Totals
+    public var sizeClasses: [SizeClass]
+    public var arenas: [ArenaTotals]
+    /// Indexed by site id; site 0 is "unknown".
+    public var sites: [Site]
+    /// Indexed by owner id; owner 0 is the root of the tree. Free records have kind `.free`.
+    public var owners: [Owner]
+    /// Live buffers grouped by (site, last touch, owner kind): what `summary` needs, without reading `slots`.
+    public var retainers: [Retainer]
+    public var chunks: [Chunk]
+    public var runs: RunColumns?
+    public var slots: SlotColumns?
+    public var edges: EdgeColumns?
+    public var events: [Event]
+    /// What could be read of the file this came from.
+    public var completeness: Completeness
+
+    public init(header: Header, totals: Totals) {
+        self.header = header
+        self.totals = totals
+        self.sizeClasses = []
+        self.arenas = []
+        self.sites = []
+        self.owners = []
+        self.retainers = []
+        self.chunks = []
+        self.events = []
+        self.completeness = Completeness()
+    }
+}
+
+extension Snapshot {
+    /// Who wrote the snapshot, when, why, and what the process looked like to the operating system.
+    public struct Header: Sendable, Equatable {
+        public var program = ""
+        public var programVersion = ""
+        public var pid: UInt64 = 0
+        public var host = ""
+        /// Nanoseconds since 1970-01-01 UTC at the safepoint.
+        public var wallTime: UInt64 = 0
+        /// The ledger clock at the safepoint; birth and touch times are on the same clock.
+        public var monotonicTime: UInt64 = 0
+        /// The ledger clock when the arena was made.
+        public var startTime: UInt64 = 0
+        /// Why it was taken: `signal`, `near-limit`, `allocation-failure`, `request`, `flight-recorder`.
+        public var reason = ""
+        /// The configuration in force, as TOML text.
+        public var configuration = ""
+        /// How long the event loops stood still for this snapshot.
+        public var pauseNanoseconds: UInt64 = 0
+        public var residentBytes: UInt64 = 0
+        /// 0 where there is no cgroup limit.
+        public var cgroupLimitBytes: UInt64 = 0
+        public var cgroupCurrentBytes: UInt64 = 0
+        public var threadCount: UInt64 = 0
+
+        public init() {}
+    }
+
+    /// The exact counters. `counterBytes = chunkBytes + hugeBytes + ledgerBytes + stagingBytes`, always.
+    public struct Totals: Sendable, Equatable {
+        public var limitBytes: UInt64 = 0
+        public var counterBytes: UInt64 = 0
+        public var peakCounterBytes: UInt64 = 0
+        /// Size of one chunk (16 MiB for the broker's arena).
+        public var chunkSize: UInt64 = 0
+        public var pageSize: UInt64 = 0
+        public var chunkCount: UInt64 = 0
+        public var chunkBytes: UInt64 = 0
+        public var hugeCount: UInt64 = 0
+        public var hugeBytes: UInt64 = 0
+        public var ledgerBytes: UInt64 = 0
+        public var stagingBytes: UInt64 = 0
+        /// Of `counterBytes`, what was taken above the limit because the caller could not be refused.
+        public var overdraftBytes: UInt64 = 0
+        public var liveBuffers: UInt64 = 0
+        /// Bytes handed out, as size classes: `requestedBytes` + slack.
+        public var liveBytes: UInt64 = 0
+        public var requestedBytes: UInt64 = 0
+        /// `chunkBytes + hugeBytes - liveBytes`.
+        public var freeBytes: UInt64 = 0
+        /// Allocations refused for the limit since the start.
+        public var failedAllocations: UInt64 = 0
+        /// Live buffers no holder reaches; nil where the snapshot has no edges and cannot tell.
+        public var unheldBuffers: UInt64?
+        public var unheldBytes: UInt64?
+
+        public init() {}
+    }
+
+    /// One size class: a request is served from the smallest class that fits.
+    public struct SizeClass: Sendable, Equatable {
+        public var bytes: UInt64
+        /// Pages of one run of this class.
+        public var runPages: UInt32
+        /// Buffers in one run: 1, or the elements of a slab.
+        public var elements: UInt32
+
+        public init(bytes: UInt64, runPages: UInt32, elements: UInt32) {
+            self.bytes = bytes
+            self.runPages = runPages
+            self.elements = elements
+        }
+    }
+
+    /// The counters of one arena, that is, of one event loop.
+    public struct ArenaTotals: Sendable, Equatable {
+        public var name = ""
+        public var chunkCount: UInt64 = 0
+        public var liveBuffers: UInt64 = 0
+        public var liveBytes: UInt64 = 0
+        public var requestedBytes: UInt64 = 0
+        public var allocations: UInt64 = 0
+        public var frees: UInt64 = 0
+        /// Frees that came from another thread.
+        public var remoteFrees: UInt64 = 0
+
+        public init() {}
+    }
+
+    /// Where in the code buffers are allocated, and what became of them.
+    public struct Site: Sendable, Equatable {
+        public var label = ""
+        public var file = ""
+        public var line: UInt32 = 0
+        public var function = ""
+        public var allocations: UInt64 = 0
+        public var frees: UInt64 = 0
+        /// Requested bytes since the start.
+        public var allocatedBytes: UInt64 = 0
+        public var liveBuffers: UInt64 = 0
+        /// As size classes.
+        public var liveBytes: UInt64 = 0
+        public var requestedBytes: UInt64 = 0
+        /// Lifetimes of the buffers it freed: `lifetimes[k]` counts those of [2^k, 2^(k+1)) nanoseconds (k = 0 also
+        /// holds 0). 56 buckets.
+        public var lifetimes: [UInt64] = []
+
+        public init() {}
+    }
+
+    /// A node of the owner tree.
+    public struct Owner: Sendable, Equatable {
+        public var parent: UInt32 = 0
+        public var kind: OwnerKind = .free
+        public var name = ""
+        public var createdTime: UInt64 = 0
+        /// 0 while open. A closed owner that still has live buffers is worth a look.
+        public var closedTime: UInt64 = 0
+        public var liveBuffers: UInt64 = 0
+        public var liveBytes: UInt64 = 0
+
+        public init() {}
+    }
+
+    /// One row per (site, last touch, owner kind) that has live buffers.
+    public struct Retainer: Sendable, Equatable {
+        public var site: UInt32 = 0
+        public var touchSite: UInt32 = 0
+        public var ownerKind: OwnerKind = .free
+        public var liveBuffers: UInt64 = 0
+        public var liveBytes: UInt64 = 0
+        public var requestedBytes: UInt64 = 0
+        public var unheldBuffers: UInt64 = 0
+        public var unheldBytes: UInt64 = 0
+        public var oldestBirth: UInt64 = 0
+        public var newestBirth: UInt64 = 0
+
+        public init() {}
+    }
+
+    /// A chunk, or one huge mapping.
+    public struct Chunk: Sendable, Equatable {
+        public enum Kind: UInt8, Sendable { case chunk = 1, huge = 2, cached = 3 }
+        /// Index in the arena's address range: slot addresses are `index << 24 | offset` for 16 MiB chunks.
+        public var index: UInt32 = 0
+        public var kind: Kind = .chunk
+        /// Index into `arenas`; meaningless for `.cached`, which no arena has.
+        public var arena: UInt16 = 0
+        public var bytes: UInt64 = 0
+        public var liveBuffers: UInt64 = 0
+        public var liveBytes: UInt64 = 0
+        public var freePages: UInt32 = 0
+        public var largestFreeRunPages: UInt32 = 0
+        public var birth: UInt64 = 0
+
+        public init() {}
+    }
+
+    /// Something that happened in the process shortly before: a level change, a dump, a refused allocation.
+    public struct Event: Sendable, Equatable {
+        public var time: UInt64 = 0
+        public var kind = ""
+        public var detail = ""
+        public var value: UInt64 = 0
+
+        public init() {}
+    }
+
+    /// Used runs, one row each; what no row covers is free.
+    public struct RunColumns: Sendable, Equatable {
+        public enum Kind: UInt8, Sendable { case buffer = 1, slab = 2 }
+        public var chunk: [UInt32] = []
+        public var firstPage: [UInt16] = []
+        public var pages: [UInt16] = []
+        public var kind: [UInt8] = []
+        public var sizeClass: [UInt16] = []
+        public var elements: [UInt16] = []
+        public var liveElements: [UInt16] = []
+        public var count: Int { chunk.count }
+
+        public init() {}
+    }
+
+    /// Live buffers, one row each. Columns that were not asked for are empty.
+    public struct SlotColumns: Sendable, Equatable {
+        /// The size class of a huge buffer.
+        public static let hugeClass: UInt16 = .max
+        public enum Column: UInt16, Sendable, CaseIterable {
+            case serial = 1, birth, address, requested, capacity, sizeClass, arena, site, owner, touchSite, touchTime
+            case state
+        }
+        /// Rows in the table, whichever columns were read.
+        public var count = 0
+        /// Never reused within one process: the identity of a buffer across dumps.
+        public var serial: [UInt64] = []
+        public var birth: [UInt64] = []
+        /// `chunk index << 24 | offset in chunk`.
+        public var address: [UInt64] = []
+        public var requested: [UInt64] = []
+        /// Bytes of the size class, or of the mapping for a huge buffer.
+        public var capacity: [UInt64] = []
+        public var sizeClass: [UInt16] = []
+        public var arena: [UInt16] = []
+        public var site: [UInt32] = []
+        public var owner: [UInt32] = []
+        public var touchSite: [UInt32] = []
+        public var touchTime: [UInt64] = []
+        /// 1 live; 2 freed by another thread and not yet taken back by its arena (counted as live in all totals).
+        public var state: [UInt8] = []
+
+        public init() {}
+    }
+
+    /// Which holder reaches which live buffer, one row per reach.
+    public struct EdgeColumns: Sendable, Equatable {
+        public var holderOwner: [UInt32] = []
+        /// `HolderKind` raw values.
+        public var holderKind: [UInt8] = []
+        /// Row in `slots`.
+        public var slotRow: [UInt32] = []
+        public var count: Int { slotRow.count }
+
+        public init() {}
+    }
+
+    /// What could be read. `isComplete` is false for a torn or damaged file, and then `problems` says what is missing.
+    public struct Completeness: Sendable, Equatable {
+        public var sectionsRead: [String] = []
+        public var sectionsMissing: [String] = []
+        public var problems: [String] = []
+        public var isComplete: Bool { sectionsMissing.isEmpty && problems.isEmpty }
+
+        public init() {}
+    }
+}

@@ -1,0 +1,69 @@
+/// What a node of the owner tree stands for. Raw values are written to dumps: only ever add.
+@frozen public enum OwnerKind: UInt8, Sendable, CaseIterable {
+    /// An unused record.
+    case free = 0
+    /// The process: the root.
+    case process = 1
+    case eventLoop = 2
+    case listener = 3
+    /// A socket whose client is not known yet.
+    case connection = 4
+    /// A client's session, connected or not.
+    case session = 5
+    case inflight = 6
+    case offlineQueue = 7
+    case retained = 8
+    case will = 9
+    case rpcBridge = 10
+    case transport = 11
+    case dumper = 12
+    /// A component of a program other than the broker.
+    case component = 13
+
+    /// The word users see.
+    public var name: String {
+        switch self {
+        case .free: "free"
+        case .process: "process"
+        case .eventLoop: "event loop"
+        case .listener: "listener"
+        case .connection: "connection"
+        case .session: "session"
+        case .inflight: "inflight window"
+        case .offlineQueue: "offline queue"
+        case .retained: "retained messages"
+        case .will: "will"
+        case .rpcBridge: "rpc bridge"
+        case .transport: "transport"
+        case .dumper: "dumper"
+        case .component: "component"
+        }
+    }
+}
+
+/// By what kind of structure a holder reaches a buffer. Raw values are written to dumps: only ever add.
+@frozen public enum HolderKind: UInt8, Sendable, CaseIterable {
+    case readBuffer = 1
+    case outbound = 2
+    case inflight = 3
+    case offlineQueue = 4
+    case retained = 5
+    case will = 6
+    case pendingRPC = 7
+    /// Handed to the transport and not yet written.
+    case transportWrite = 8
+
+    /// The word users see.
+    public var name: String {
+        switch self {
+        case .readBuffer: "read buffer"
+        case .outbound: "outbound buffer"
+        case .inflight: "inflight window"
+        case .offlineQueue: "offline queue"
+        case .retained: "retained message"
+        case .will: "will"
+        case .pendingRPC: "pending RPC"
+        case .transportWrite: "transport write"
+        }
+    }
+}
