@@ -43,7 +43,7 @@ let package = Package(
         .target(name: "CArena"),
 
         // The arena and what it records.
-        .target(name: "Ledger", dependencies: ["CArena"], swiftSettings: common),
+        .target(name: "Ledger", swiftSettings: common),
         .target(name: "Arena", dependencies: ["Ledger", "CArena"], swiftSettings: common),
         .target(name: "ArenaNIO", dependencies: ["Arena", "CArena"] + nio, swiftSettings: common),
 

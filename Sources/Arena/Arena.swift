@@ -1,1 +1,206 @@
-// placeholder
+public import Ledger
+
+import CArena
+
+/// One event loop's allocator. A handle: copying it copies nothing.
+///
+/// `allocate` and `free` are the way in; both are O(1), and touch, for sizes up to 64 KiB, one slab record, one slot
+/// and one row of counters. Only the thread the arena is bound to may allocate from it; any thread may free, touch and
+/// transfer its buffers.
+public struct Arena: @unchecked Sendable, Equatable {
+    let state: ArenaState.Pointer
+
+    public static func == (left: Arena, right: Arena) -> Bool { left.state == right.state }
+
+    /// The arena the current thread is bound to.
+    public static var current: Arena? {
+        arena_context().pointee.arena.map { Arena(state: $0.assumingMemoryBound(to: ArenaState.self)) }
+    }
+
+    public var pool: ArenaPool { state.pointee.pool.takeUnretainedValue() }
+    public var index: Int { Int(state.pointee.index) }
+
+    // MARK: Binding
+
+    /// Makes this the current thread's arena. `wake` is called, on another thread, when that thread has freed one of
+    /// this arena's buffers and the list of such buffers was empty: it should cause `drainRemoteFrees()` soon.
+    public func bind(wake: (@Sendable () -> Void)? = nil) {
+        precondition(index != 0, "arena 0 belongs to the threads that have none")
+        state.pointee.wake = wake
+        let context = arena_context()
+        context.pointee.arena = UnsafeMutableRawPointer(state)
+        context.pointee.site = 0
+        context.pointee.owner = 0
+    }
+
+    /// The current thread lets go of its arena. What still lives in it stays valid, and frees go through a lock.
+    public func unbind() {
+        precondition(Arena.current == self, "an arena is let go by the thread that has it")
+        arena_context().pointee.arena = nil
+        arena_store(state.pointee.sharedFlag, 1)
+        state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in
+            lock.withLock { _ = state.pointee.drainRemoteFrees() }
+        }
+    }
+
+    // MARK: Allocating
+
+    /// A buffer of at least `size` bytes, or an error when the limit does not allow it.
+    ///
+    /// - Parameters:
+    ///   - size: bytes; 0 is served as 1.
+    ///   - owner: who answers for it from now on.
+    ///   - location: where in the code this is.
+    public func allocate(
+        _ size: Int, owner: OwnerID, at location: CodeLocation
+    ) throws(ArenaError) -> UnsafeMutableRawPointer {
+        let site = intern(location)
+        guard let pointer = allocate(size, site: site, owner: owner, mustSucceed: false) else {
+            throw pool.refuse(size)
+        }
+        return pointer
+    }
+
+    /// The site number of a code location.
+    public func intern(_ location: CodeLocation) -> SiteID {
+        // The cache belongs to the arena's thread.
+        if isShared { return pool.intern(location) }
+        return state.pointee.siteCache.id(of: location, in: state.pointee.pool)
+    }
+
+    /// As `allocate`, by site number. With `mustSucceed`, for callers that cannot be told no, the arena's reserve is
+    /// spent when the limit is reached, and then the limit is passed, which is counted as overdraft. Nil without it.
+    public func allocate(_ size: Int, site: SiteID, owner: OwnerID, mustSucceed: Bool) -> UnsafeMutableRawPointer? {
+        if isShared { return sharedAllocate(size, site: site, owner: owner, mustSucceed: mustSucceed) }
+        return state.pointee.allocate(size, site: site.rawValue, owner: owner.rawValue, mustSucceed: mustSucceed)
+    }
+
+    private var isShared: Bool { arena_load_relaxed(state.pointee.sharedFlag) != 0 }
+
+    @inline(never)
+    private func sharedAllocate(
+        _ size: Int, site: SiteID, owner: OwnerID, mustSucceed: Bool
+    ) -> UnsafeMutableRawPointer? {
+        state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in
+            lock.withLock {
+                state.pointee.allocate(size, site: site.rawValue, owner: owner.rawValue, mustSucceed: mustSucceed)
+            }
+        }
+    }
+
+    // MARK: Freeing
+
+    /// Frees a buffer of any arena of any pool, from any thread.
+    ///
+    /// A pointer that is not the start of a live buffer ends the process with a message that names it: to go on would
+    /// corrupt somebody's data.
+    public static func free(_ pointer: UnsafeMutableRawPointer) {
+        if let raw = arena_context().pointee.arena {
+            let state = raw.assumingMemoryBound(to: ArenaState.self)
+            let offset = Int(bitPattern: pointer) &- Int(bitPattern: state.pointee.base)
+            if UInt(bitPattern: offset) < UInt(bitPattern: state.pointee.rangeBytes) {
+                state.pointee.free(offset)
+                return
+            }
+        }
+        guard let pool = PoolRegistry.pool(of: pointer), let offset = pool.offset(of: pointer) else {
+            misuse("free of a pointer that is in no arena", UInt64(UInt(bitPattern: pointer)))
+        }
+        // A thread without an arena frees as a stranger to all of them.
+        pool.shared.pointee.freeFromOutside(offset)
+    }
+
+    /// Takes back what other threads freed. Returns the number of buffers.
+    @discardableResult
+    public func drainRemoteFrees() -> Int {
+        if isShared {
+            return state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in
+                lock.withLock { state.pointee.drainRemoteFrees() }
+            }
+        }
+        return state.pointee.drainRemoteFrees()
+    }
+
+    /// Gives a buffer a new size, in place where its class has room; else it moves. Site and owner stay.
+    public static func reallocate(
+        _ pointer: UnsafeMutableRawPointer, to size: Int, mustSucceed: Bool
+    ) -> UnsafeMutableRawPointer? {
+        guard let pool = PoolRegistry.current(of: pointer), let slot = pool.slot(at: pointer) else {
+            misuse("reallocation of a pointer that is in no arena", UInt64(UInt(bitPattern: pointer)))
+        }
+        let old = pool.slots[slot]
+        let target = Arena.current.flatMap { $0.pool === pool ? $0 : nil } ?? Arena(state: pool.shared)
+        if target.state.pointee.index == old.arena, !target.isShared,
+            target.state.pointee.resizeInPlace(slot, to: size)
+        {
+            return pointer
+        }
+        guard
+            let new = target.allocate(
+                size, site: SiteID(rawValue: old.site), owner: OwnerID(rawValue: old.owner), mustSucceed: mustSucceed)
+        else { return nil }
+        new.copyMemory(from: pointer, byteCount: min(size, Int(old.requested)))
+        free(pointer)
+        return new
+    }
+
+    // MARK: Who has it
+
+    /// Notes that the code at `location` has the buffer that `pointer` is in (its start or any byte of it), and, where
+    /// one is given, who answers for it from now on. Any thread. Pointers outside all arenas are let pass.
+    public static func touch(_ pointer: UnsafeRawPointer, owner: OwnerID? = nil, at location: CodeLocation) {
+        guard let pool = PoolRegistry.current(of: pointer), let slot = pool.slot(at: pointer) else { return }
+        let site = Arena.current.flatMap { $0.pool === pool ? $0.intern(location) : nil } ?? pool.intern(location)
+        let record = UnsafeMutableRawPointer(pool.slots + slot)
+        func word32(_ path: PartialKeyPath<SlotRecord>) -> UnsafeMutablePointer<UInt32> {
+            (record + MemoryLayout<SlotRecord>.offset(of: path).unsafelyUnwrapped).assumingMemoryBound(to: UInt32.self)
+        }
+        arena_store32_relaxed(word32(\.touchSite), site.rawValue)
+        arena_store_relaxed(
+            (record + MemoryLayout<SlotRecord>.offset(of: \.touchTime).unsafelyUnwrapped)
+                .assumingMemoryBound(to: UInt64.self), arena_clock_now())
+        if let owner { arena_store32_relaxed(word32(\.owner), owner.rawValue) }
+    }
+
+    /// Runs `body` with `owner` and `location` as what allocations that name none (NIO's own) are recorded under.
+    @inline(__always)
+    public func withContext<Result, Failure: Error>(
+        owner: OwnerID, at location: CodeLocation, _ body: () throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        let context = arena_context()
+        let saved = (context.pointee.site, context.pointee.owner)
+        context.pointee.site = intern(location).rawValue
+        context.pointee.owner = owner.rawValue
+        defer { (context.pointee.site, context.pointee.owner) = saved }
+        return try body()
+    }
+
+    /// Sets what allocations that name no site and owner are recorded under, on the current thread.
+    public func setContext(owner: OwnerID, at location: CodeLocation) {
+        arena_context().pointee.site = intern(location).rawValue
+        arena_context().pointee.owner = owner.rawValue
+    }
+}
+
+extension PoolRegistry {
+    /// The pool of a pointer: the current thread's own, mostly.
+    static func current(of pointer: UnsafeRawPointer) -> ArenaPool? {
+        if let pool = Arena.current?.pool, pool.contains(pointer) { return pool }
+        return pool(of: pointer)
+    }
+}
+
+extension ArenaPool {
+    var slots: UnsafeMutablePointer<SlotRecord> { ledger.records(.slots, of: SlotRecord.self) }
+
+    /// The slot of the live buffer that a pointer is in: chunk, then page map, then slab. Nil in free memory.
+    public func slot(at pointer: UnsafeRawPointer) -> Int? {
+        guard let offset = offset(of: pointer) else { return nil }
+        return shared.pointee.slot(at: offset)
+    }
+}
+
+/// Ends the process: the caller has broken the allocator's contract.
+func misuse(_ what: String, _ address: UInt64) -> Never {
+    fatalError("arena: \(what): 0x\(String(address, radix: 16))")
+}

@@ -1,1 +1,37 @@
 #include "CArena.h"
+
+#include <pthread.h>
+
+__thread arena_thread_context arena_context_storage __attribute__((tls_model("initial-exec")));
+
+uint64_t arena_clock_scale = (uint64_t)1 << 32;
+
+#if defined(__x86_64__)
+static uint64_t nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+#endif
+
+// The cycle counter is measured against CLOCK_MONOTONIC for two milliseconds: a scale right to about 1 in 20,000,
+// which is far finer than any age a person reads. It is never measured again, so readings never step back.
+static void calibrate(void) {
+#if defined(__x86_64__)
+    uint64_t start = nanoseconds(), startTicks = __rdtsc(), end, endTicks;
+    do {
+        end = nanoseconds();
+        endTicks = __rdtsc();
+    } while (end - start < 2000000 || endTicks == startTicks);
+    arena_clock_scale = (uint64_t)(((unsigned __int128)(end - start) << 32) / (endTicks - startTicks));
+#elif defined(__aarch64__)
+    uint64_t frequency;
+    __asm__ volatile("mrs %0, cntfrq_el0" : "=r"(frequency));
+    arena_clock_scale = (uint64_t)(((unsigned __int128)1000000000u << 32) / frequency);
+#endif
+}
+
+void arena_clock_start(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, calibrate);
+}

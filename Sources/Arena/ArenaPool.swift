@@ -1,0 +1,433 @@
+import CArena
+import Ledger
+
+/// All arenas of a program, the memory they share out, and one hard limit over it.
+///
+/// The pool owns the address range of the chunks, the ledger, and the counter. Each event loop has its own `Arena`
+/// (`makeArena`), which takes whole chunks from here and needs no lock for anything smaller. Threads without an arena
+/// use arena 0, which is guarded by a lock.
+///
+///     address range   | chunk 0 | chunk 1 | ... huge (several places) ... |      offset >> 24 = chunk index
+///     ledger          | header | arenas | sites | owners | chunks | page maps | slabs | slots |
+///
+/// A pool and its memory live until `retire()`, since buffers may outlive every other reference to it.
+public final class ArenaPool: @unchecked Sendable {
+    public struct Configuration: Sendable {
+        /// One number for chunks, huge buffers, ledger and snapshots together.
+        public var limitBytes: Int
+        /// Percent of the limit at which `onPressure` hears of `.nearLimit`.
+        public var nearPercent = 85
+        /// How long an empty chunk stays mapped before `trim` gives it back.
+        public var decayNanoseconds: UInt64 = 5_000_000_000
+        public var maximumArenas = 64
+        public var maximumSites = 1024
+        public var maximumOwners = OwnerID.maximumCount
+        /// Closed owners are remembered for at least this many further closings.
+        public var closedOwnerMemory = 65536
+
+        public init(limitBytes: Int) { self.limitBytes = limitBytes }
+    }
+
+    /// What the pool reports, on the thread whose allocation caused it and perhaps under a lock: the receiver may only
+    /// hand it on.
+    public enum Pressure: Sendable, Equatable {
+        /// The counter passed the near level. Once per excursion.
+        case nearLimit
+        /// An allocation was refused. Once per excursion.
+        case refused(ArenaError)
+    }
+
+    public let configuration: Configuration
+    let budget: Budget
+    let ledger: LedgerImage
+    private let region: LedgerRegion
+    /// The chunks' address range, aligned to the chunk size.
+    let base: UnsafeMutableRawPointer
+    let rangeBytes: Int
+    private let reservation: (start: UnsafeMutableRawPointer, bytes: Int)
+    let classes: UnsafeMutablePointer<SizeClasses.Geometry>
+
+    /// Guards the members below: chunk places, ledger growth, owners and sites.
+    let lock = Lock()
+    private var freePlaces: [UInt64]
+    /// Cached chunks, oldest first.
+    private var cached: [UInt32] = []
+    private var committed = [Int](repeating: 0, count: LedgerTable.allCases.count)
+    private var freeSlotBlock: UInt32 = .max
+    private var freeSlab: UInt32 = .max
+    private(set) var arenas: [ArenaState.Pointer] = []
+    var siteIDs: [SiteKey: SiteID] = [:]
+    var owners: OwnerTable
+    private var pressureHandler: (@Sendable (Pressure) -> Void)?
+
+    /// - Throws: where the limit is too small for one chunk and its ledger, or address space is refused.
+    public init(_ configuration: Configuration) throws(ArenaError) {
+        arena_clock_start()
+        guard configuration.limitBytes >= SizeClasses.chunkSize + 1 << 20 else {
+            throw .configuration(
+                "a memory limit of \(configuration.limitBytes) bytes is too small: at least one chunk of 16 MiB and "
+                    + "1 MiB for the ledger are needed")
+        }
+        guard (1...100).contains(configuration.nearPercent) else {
+            throw .configuration("the near level must be 1 to 100 percent of the limit, not \(configuration.nearPercent)")
+        }
+        self.configuration = configuration
+
+        let chunkLimit = configuration.limitBytes / SizeClasses.chunkSize + 1
+        let places = chunkLimit * 2 + 64
+        let pages = chunkLimit * SizeClasses.pagesPerChunk
+        let slotBlocks = min(
+            configuration.limitBytes / SizeClasses.minimum / SlotBlockRecord.slots + 1024,
+            Int(PageEntry.maximumValue) / SlotBlockRecord.slots)
+        do throws(LedgerMapError) {
+            region = try LedgerRegion { table in
+                switch table {
+                case .arenas: (1, configuration.maximumArenas)
+                case .sites: (1, configuration.maximumSites)
+                case .siteCounters: (configuration.maximumArenas, configuration.maximumSites)
+                case .owners: (1, min(configuration.maximumOwners, OwnerID.maximumCount))
+                case .chunks, .pageBits, .pageMap: (1, places)
+                case .slabs: (1, min(pages, Int(PageEntry.maximumValue)))
+                case .slots: (1, slotBlocks * SlotBlockRecord.slots)
+                case .slotBlocks: (1, slotBlocks)
+                }
+            }
+        } catch {
+            throw .system(operation: "reserve", bytes: error.byteCount, code: error.code)
+        }
+        ledger = region.image
+        rangeBytes = places * SizeClasses.chunkSize
+        let reserved = rangeBytes + SizeClasses.chunkSize
+        guard let start = OS.reserve(reserved) else { throw .system(operation: "reserve", bytes: reserved, code: 12) }
+        reservation = (start, reserved)
+        let mask = UInt(SizeClasses.chunkSize - 1)
+        base = UnsafeMutableRawPointer(bitPattern: (UInt(bitPattern: start) + mask) & ~mask)!
+        freePlaces = .init(repeating: .max, count: (places + 63) / 64)
+        if places & 63 != 0 { freePlaces[places >> 6] = (1 << UInt64(places & 63)) - 1 }
+        classes = .allocate(capacity: SizeClasses.count)
+        for index in 0..<SizeClasses.count { (classes + index).initialize(to: SizeClasses.geometry(of: index)) }
+
+        budget = Budget(
+            header: ledger.header, limit: UInt64(configuration.limitBytes), nearPercent: UInt64(configuration.nearPercent))
+        ledger.header.pointee.startTime = arena_clock_now()
+        ledger.header.pointee.startWallTime = OS.wallTime()
+        owners = OwnerTable(configuration: configuration)
+        _ = budget.charge(LedgerHeader.size, to: budget.ledgerBytes)
+        PoolRegistry.add(self)
+
+        lock.lock()
+        defineFirstRows()
+        lock.unlock()
+        _ = try makeArena(name: "shared")
+    }
+
+    /// Row 0 of sites and owners: "unknown" and the process.
+    private func defineFirstRows() {
+        _ = growLocked(.sites, rows: 1)
+        LedgerText.write("(unknown)", to: ledger.record(.sites, 0) + SiteRecord.labelOffset, capacity: SiteRecord.labelCapacity)
+        _ = owners.open(.process, name: "process", parent: .process, in: self)
+    }
+
+    /// Gives all memory back. Every buffer must have been freed and every thread have let go of its arena.
+    public func retire() {
+        for state in arenas {
+            precondition(Arena(state: state).drainRemoteFrees() >= 0)
+            precondition(state.pointee.liveBuffers == 0, "arena \(state.pointee.index) still has live buffers")
+        }
+        PoolRegistry.remove(self)
+    }
+
+    deinit {
+        for state in arenas { ArenaState.destroy(state) }
+        budget.deallocate()
+        classes.deallocate()
+        OS.release(reservation.start, reservation.bytes)
+    }
+
+    /// Who hears of pressure. Set it once, before the arenas are used.
+    public func onPressure(_ handler: @escaping @Sendable (Pressure) -> Void) {
+        lock.withLock { pressureHandler = handler }
+    }
+
+    // MARK: Figures
+
+    public var limitBytes: Int { configuration.limitBytes }
+    /// `chunks x 16 MiB + huge + ledger + staging`: what counts against the limit.
+    public var counterBytes: Int { Int(arena_load(budget.counter)) }
+    public var chunkCount: Int { Int(arena_load(budget.chunkCount)) }
+    public var chunkBytes: Int { Int(arena_load(budget.chunkBytes)) }
+    public var hugeBytes: Int { Int(arena_load(budget.hugeBytes)) }
+    public var ledgerBytes: Int { Int(arena_load(budget.ledgerBytes)) }
+    public var stagingBytes: Int { Int(arena_load(budget.stagingBytes)) }
+    /// Chunks that no arena uses and that wait for their decay.
+    public var cachedChunkCount: Int { lock.withLock { cached.count } }
+    /// Allocations refused since the start.
+    public var failedAllocations: Int { Int(arena_load(budget.failedAllocations)) }
+
+    /// Whether `pointer` is inside a chunk or huge buffer of this pool.
+    public func contains(_ pointer: UnsafeRawPointer) -> Bool { offset(of: pointer) != nil }
+
+    func offset(of pointer: UnsafeRawPointer) -> Int? {
+        let offset = Int(bitPattern: pointer) &- Int(bitPattern: base)
+        return offset >= 0 && offset < rangeBytes ? offset : nil
+    }
+
+    // MARK: Arenas
+
+    /// A new arena, for one thread to bind.
+    public func makeArena(name: String) throws(ArenaError) -> Arena {
+        try lock.withLock { () throws(ArenaError) -> Arena in
+            let index = arenas.count
+            guard index < configuration.maximumArenas else {
+                throw .configuration("more than \(configuration.maximumArenas) arenas")
+            }
+            guard growLocked(.arenas, rows: index + 1) else { throw limitError(needed: 4096) }
+            let record = ledger.record(.arenas, index)
+            record.assumingMemoryBound(to: ArenaRecord.self).pointee.isUsed = 1
+            LedgerText.write(name, to: record + ArenaRecord.nameOffset, capacity: ArenaRecord.nameCapacity)
+            let state = ArenaState.create(pool: self, index: index)
+            arenas.append(state)
+            ledger.descriptor(.siteCounters).pointee.groups = UInt64(arenas.count)
+            return Arena(state: state)
+        }
+    }
+
+    /// The arena of threads that have none of their own.
+    public var sharedArena: Arena { Arena(state: shared) }
+    var shared: ArenaState.Pointer { arenas[0] }
+
+    /// The pool made last that has not been retired: where a thread that belongs to none allocates. At least one must
+    /// exist.
+    public static var last: ArenaPool {
+        guard let pool = PoolRegistry.last else { fatalError("an allocation from the arena before a pool was made") }
+        return pool
+    }
+
+    // MARK: Ledger growth (under the lock)
+
+    /// Puts `rows` rows of a table (in each group) into use, charging whole pages. False: the limit does not allow it.
+    func growLocked(_ table: LedgerTable, rows: Int, forced: Bool = false) -> Bool {
+        let descriptor = ledger.descriptor(table)
+        if rows <= Int(descriptor.pointee.rows) { return true }
+        guard rows <= Int(descriptor.pointee.rowsPerGroup) else { return false }
+        let needed = (rows * Int(descriptor.pointee.stride) + 4095) & ~4095
+        if needed > committed[table.rawValue] {
+            guard budget.charge(needed - committed[table.rawValue], to: budget.ledgerBytes, forced: forced) else {
+                return false
+            }
+            committed[table.rawValue] = needed
+        }
+        descriptor.pointee.rows = UInt64(rows)
+        return true
+    }
+
+    /// Charges the pages of one arena's site counters.
+    func chargeSiteRows(_ bytes: Int) { _ = budget.charge(bytes, to: budget.ledgerBytes, forced: true) }
+
+    /// A block of 128 slots, or nil at the limit.
+    func takeSlotBlock(forced: Bool) -> UInt32? {
+        lock.withLock {
+            let blocks = ledger.records(.slotBlocks, of: SlotBlockRecord.self)
+            if freeSlotBlock != .max {
+                let block = freeSlotBlock
+                freeSlotBlock = blocks[Int(block)].next
+                return block
+            }
+            let block = ledger.rows(.slotBlocks)
+            guard growLocked(.slots, rows: (block + 1) * SlotBlockRecord.slots, forced: forced),
+                growLocked(.slotBlocks, rows: block + 1, forced: forced)
+            else { return nil }
+            return UInt32(block)
+        }
+    }
+
+    func returnSlotBlock(_ block: UInt32) {
+        lock.withLock {
+            let blocks = ledger.records(.slotBlocks, of: SlotBlockRecord.self)
+            blocks[Int(block)].state = 0
+            blocks[Int(block)].next = freeSlotBlock
+            freeSlotBlock = block
+        }
+    }
+
+    func takeSlab(forced: Bool) -> UInt32? {
+        lock.withLock {
+            if freeSlab != .max {
+                let slab = freeSlab
+                freeSlab = ledger.records(.slabs, of: SlabRecord.self)[Int(slab)].next
+                return slab
+            }
+            let slab = ledger.rows(.slabs)
+            return growLocked(.slabs, rows: slab + 1, forced: forced) ? UInt32(slab) : nil
+        }
+    }
+
+    func returnSlab(_ slab: UInt32) {
+        lock.withLock {
+            let slabs = ledger.records(.slabs, of: SlabRecord.self)
+            slabs[Int(slab)].state = 0
+            slabs[Int(slab)].next = freeSlab
+            freeSlab = slab
+        }
+    }
+
+    // MARK: Chunks and huge mappings
+
+    /// A chunk for an arena: a cached one, or a new mapping. Nil at the limit.
+    func takeChunk(for arena: UInt8, forced: Bool) -> UInt32? {
+        let index: UInt32? = lock.withLock {
+            if let index = cached.popLast() { return index }
+            return mapLocked(places: 1, bytes: SizeClasses.chunkSize, part: budget.chunkBytes, forced: forced)
+        }
+        guard let index else { return nil }
+        let record = ledger.records(.chunks, of: ChunkRecord.self) + Int(index)
+        record.pointee.state = ChunkRecord.State.chunk.rawValue
+        record.pointee.arena = arena
+        record.pointee.birth = arena_clock_now()
+        record.pointee.freePages = UInt32(SizeClasses.pagesPerChunk)
+        record.pointee.largestFreeRun = UInt32(SizeClasses.pagesPerChunk)
+        reportPressure()
+        return index
+    }
+
+    /// Takes an empty chunk back from an arena, to be used again or given to the system after its decay.
+    func returnChunk(_ index: UInt32) {
+        lock.withLock {
+            let record = ledger.records(.chunks, of: ChunkRecord.self) + Int(index)
+            record.pointee.state = ChunkRecord.State.cached.rawValue
+            record.pointee.birth = arena_clock_now()
+            cached.append(index)
+        }
+    }
+
+    /// Gives cached chunks back to the system: those older than the decay, or all. Returns the bytes given back.
+    @discardableResult
+    public func trim(all: Bool = false) -> Int {
+        lock.withLock {
+            let now = arena_clock_now()
+            let chunks = ledger.records(.chunks, of: ChunkRecord.self)
+            var given = 0
+            cached.removeAll { index in
+                let isOld = now &- chunks[Int(index)].birth >= configuration.decayNanoseconds
+                guard all || isOld else { return false }
+                unmapLocked(index, places: 1, bytes: SizeClasses.chunkSize, part: budget.chunkBytes)
+                given += SizeClasses.chunkSize
+                return true
+            }
+            return given
+        }
+    }
+
+    /// A mapping of its own for a buffer larger than a chunk. Nil at the limit.
+    func takeHuge(bytes: Int, slot: UInt32, arena: UInt8, forced: Bool) -> UInt32? {
+        let places = (bytes + SizeClasses.chunkSize - 1) / SizeClasses.chunkSize
+        let index: UInt32? = lock.withLock {
+            if let index = mapLocked(places: places, bytes: bytes, part: budget.hugeBytes, forced: false) { return index }
+            // Chunks that nobody uses stand in the way of no one.
+            let chunks = ledger.records(.chunks, of: ChunkRecord.self)
+            for index in cached {
+                precondition(chunks[Int(index)].state == ChunkRecord.State.cached.rawValue)
+                unmapLocked(index, places: 1, bytes: SizeClasses.chunkSize, part: budget.chunkBytes)
+            }
+            cached.removeAll()
+            return mapLocked(places: places, bytes: bytes, part: budget.hugeBytes, forced: forced)
+        }
+        guard let index else { return nil }
+        let records = ledger.records(.chunks, of: ChunkRecord.self) + Int(index)
+        for place in 0..<places {
+            records[place].state = (place == 0 ? ChunkRecord.State.hugeHead : .hugeBody).rawValue
+            records[place].mappedBytes = place == 0 ? UInt64(bytes) : 0
+            records[place].birth = arena_clock_now()
+            records[place].arena = arena
+            records[place].hugeSlot = slot
+        }
+        reportPressure()
+        return index
+    }
+
+    func returnHuge(_ index: UInt32) {
+        let bytes = Int(ledger.records(.chunks, of: ChunkRecord.self)[Int(index)].mappedBytes)
+        let places = (bytes + SizeClasses.chunkSize - 1) / SizeClasses.chunkSize
+        lock.withLock { unmapLocked(index, places: places, bytes: bytes, part: budget.hugeBytes) }
+    }
+
+    private func mapLocked(places: Int, bytes: Int, part: Budget.Word, forced: Bool) -> UInt32? {
+        guard let index = lowestFreePlaces(places) else { return nil }
+        let rows = index + places
+        for table in [LedgerTable.chunks, .pageBits, .pageMap] {
+            guard growLocked(table, rows: rows, forced: forced) else { return nil }
+        }
+        guard budget.charge(bytes, to: part, forced: forced) else { return nil }
+        let start = base + index * SizeClasses.chunkSize
+        guard OS.commit(start, bytes) else {
+            budget.refund(bytes, from: part)
+            return nil
+        }
+        _ = arena_add(part == budget.chunkBytes ? budget.chunkCount : budget.hugeCount, 1)
+        for place in index..<rows { freePlaces[place >> 6] &= ~(1 << UInt64(place & 63)) }
+        let records = ledger.records(.chunks, of: ChunkRecord.self) + index
+        var record = ChunkRecord()
+        record.mappedBytes = UInt64(bytes)
+        record.next = .max
+        record.previous = .max
+        records.initialize(repeating: record, count: places)
+        return UInt32(index)
+    }
+
+    private func unmapLocked(_ index: UInt32, places: Int, bytes: Int, part: Budget.Word) {
+        OS.decommit(base + Int(index) * SizeClasses.chunkSize, bytes)
+        let records = ledger.records(.chunks, of: ChunkRecord.self)
+        for place in Int(index)..<Int(index) + places {
+            records[place].state = ChunkRecord.State.unused.rawValue
+            freePlaces[place >> 6] |= 1 << UInt64(place & 63)
+        }
+        _ = arena_sub(part == budget.chunkBytes ? budget.chunkCount : budget.hugeCount, 1)
+        budget.refund(bytes, from: part)
+    }
+
+    private func lowestFreePlaces(_ count: Int) -> Int? {
+        if count == 1 {
+            guard let word = freePlaces.firstIndex(where: { $0 != 0 }) else { return nil }
+            return word * 64 + freePlaces[word].trailingZeroBitCount
+        }
+        var length = 0
+        for place in 0..<rangeBytes / SizeClasses.chunkSize {
+            length = freePlaces[place >> 6] >> UInt64(place & 63) & 1 == 1 ? length + 1 : 0
+            if length == count { return place - count + 1 }
+        }
+        return nil
+    }
+
+    // MARK: Pressure
+
+    private func reportPressure() {
+        if budget.entersNear() { pressureHandler?(.nearLimit) }
+    }
+
+    func limitError(needed: Int) -> ArenaError {
+        .limit(needed: needed, used: counterBytes, limit: limitBytes)
+    }
+
+    /// Counts a refusal and makes the error for it. What was refused is a chunk, or a mapping larger than one.
+    func refuse(_ size: Int) -> ArenaError {
+        _ = arena_add(budget.failedAllocations, 1)
+        let error = limitError(needed: max(size, SizeClasses.chunkSize))
+        if budget.entersRefusal() { pressureHandler?(.refused(error)) }
+        return error
+    }
+}
+
+/// All pools of the process: how a thread that has no arena finds the pool of a pointer.
+enum PoolRegistry {
+    private static let lock = Lock()
+    nonisolated(unsafe) private static var pools: [ArenaPool] = []
+
+    static func add(_ pool: ArenaPool) { lock.withLock { pools.append(pool) } }
+    static func remove(_ pool: ArenaPool) { lock.withLock { pools.removeAll { $0 === pool } } }
+
+    static var last: ArenaPool? { lock.withLock { pools.last } }
+
+    static func pool(of pointer: UnsafeRawPointer) -> ArenaPool? {
+        lock.withLock { pools.first { $0.contains(pointer) } }
+    }
+}

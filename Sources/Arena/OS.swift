@@ -1,0 +1,64 @@
+import Glibc
+
+/// What the operating system is asked for: address space, memory in it, and locks. Nothing else here calls it.
+enum OS {
+    /// Reserves `byteCount` bytes of address space without memory behind them. Nil: errno says why.
+    static func reserve(_ byteCount: Int) -> UnsafeMutableRawPointer? {
+        let memory = mmap(nil, byteCount, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        return memory == MAP_FAILED ? nil : memory
+    }
+
+    /// Makes reserved pages usable; the kernel backs them as they are touched. False: errno says why.
+    static func commit(_ start: UnsafeMutableRawPointer, _ byteCount: Int) -> Bool {
+        mprotect(start, byteCount, PROT_READ | PROT_WRITE) == 0
+    }
+
+    /// Gives the memory back and keeps the address space.
+    static func decommit(_ start: UnsafeMutableRawPointer, _ byteCount: Int) {
+        let memory = mmap(
+            start, byteCount, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0)
+        precondition(memory == start, "the kernel refused to take back memory: errno \(errno)")
+    }
+
+    static func release(_ start: UnsafeMutableRawPointer, _ byteCount: Int) {
+        munmap(start, byteCount)
+    }
+
+    /// Memory that is usable at once, or nil.
+    static func map(_ byteCount: Int) -> UnsafeMutableRawPointer? {
+        let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        return memory == MAP_FAILED ? nil : memory
+    }
+
+    /// Nanoseconds since 1970-01-01 UTC.
+    static func wallTime() -> UInt64 {
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
+        return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+    }
+}
+
+/// A plain mutex. (`Synchronization.Mutex` hides from ThreadSanitizer what it protects.)
+final class Lock: @unchecked Sendable {
+    private let mutex: UnsafeMutablePointer<pthread_mutex_t>
+
+    init() {
+        mutex = .allocate(capacity: 1)
+        mutex.initialize(to: pthread_mutex_t())
+        pthread_mutex_init(mutex, nil)
+    }
+
+    deinit {
+        pthread_mutex_destroy(mutex)
+        mutex.deallocate()
+    }
+
+    func withLock<Result, Failure: Error>(_ body: () throws(Failure) -> Result) throws(Failure) -> Result {
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return try body()
+    }
+
+    func lock() { pthread_mutex_lock(mutex) }
+    func unlock() { pthread_mutex_unlock(mutex) }
+}

@@ -1,0 +1,96 @@
+@_spi(CustomByteBufferAllocator) public import NIOCore
+
+public import Arena
+import CArena
+public import Ledger
+
+/// NIO's allocator on the arena: the one place that uses NIO's interface for custom allocators.
+///
+/// NIO passes its four C functions no context, so the arena comes from the current thread (`Arena.bind(to:)`), as do
+/// the site and owner of what NIO allocates by itself. They may not fail: at the limit they draw on the arena's
+/// reserve. Buffers the program asks for come by way of `buffer(capacity:owner:_:)`, which can fail, takes exactly the
+/// size asked for, and names its site.
+extension Arena {
+    /// An allocator whose buffers live in the arena of the thread that allocates them. For
+    /// `.childChannelOption(.allocator, value:)`.
+    public static let byteBufferAllocator = ByteBufferAllocator(
+        allocate: { size in
+            let context = arena_context().pointee
+            let arena = Arena.current ?? Arena.ofThreadsWithout
+            return arena.allocate(
+                size, site: SiteID(rawValue: context.site), owner: OwnerID(rawValue: context.owner), mustSucceed: true)
+        },
+        reallocate: { pointer, _, size in
+            guard let pointer else { return nil }
+            return Arena.reallocate(pointer, to: size, mustSucceed: true)
+        },
+        deallocate: { pointer in Arena.free(pointer) },
+        copy: { target, source, count in target.copyMemory(from: source, byteCount: count) }
+    )
+
+    /// A buffer with room for `capacity` bytes, all of them writable.
+    ///
+    /// - Throws: `ArenaError.limit` where the limit does not allow it.
+    public func buffer(
+        capacity: Int, owner: OwnerID, _ label: StaticString, file: StaticString = #fileID, line: UInt32 = #line,
+        function: StaticString = #function
+    ) throws(ArenaError) -> ByteBuffer {
+        let capacity = max(capacity, 1)
+        let pointer = try allocate(
+            capacity, owner: owner, at: CodeLocation(label, file: file, line: line, function: function))
+        return ByteBuffer(
+            takingOwnershipOf: UnsafeMutableRawBufferPointer(start: pointer, count: capacity),
+            allocator: Arena.byteBufferAllocator, writerIndex: 0)
+    }
+
+    /// A copy of the readable bytes, in a buffer of exactly that size.
+    public func copy(
+        of buffer: ByteBuffer, owner: OwnerID, _ label: StaticString, file: StaticString = #fileID,
+        line: UInt32 = #line, function: StaticString = #function
+    ) throws(ArenaError) -> ByteBuffer {
+        var copy = try self.buffer(
+            capacity: buffer.readableBytes, owner: owner, label, file: file, line: line, function: function)
+        copy.writeImmutableBuffer(buffer)
+        return copy
+    }
+}
+
+/// Who has a buffer, in O(1) from the `ByteBuffer`, slices included. Buffers outside the arena are let pass.
+extension Arena {
+    /// The code here has the buffer now.
+    public func touch(
+        _ buffer: ByteBuffer, _ label: StaticString = "", file: StaticString = #fileID, line: UInt32 = #line,
+        function: StaticString = #function
+    ) {
+        buffer.withVeryUnsafeBytes { bytes in
+            guard let start = bytes.baseAddress else { return }
+            Arena.touch(start, at: CodeLocation(label, file: file, line: line, function: function))
+        }
+    }
+
+    /// The code here has the buffer now, and `owner` answers for it.
+    public func transfer(
+        _ buffer: ByteBuffer, to owner: OwnerID, _ label: StaticString = "", file: StaticString = #fileID,
+        line: UInt32 = #line, function: StaticString = #function
+    ) {
+        buffer.withVeryUnsafeBytes { bytes in
+            guard let start = bytes.baseAddress else { return }
+            Arena.touch(start, owner: owner, at: CodeLocation(label, file: file, line: line, function: function))
+        }
+    }
+
+    /// Whether the buffer's memory is in this arena's pool.
+    public func contains(_ buffer: ByteBuffer) -> Bool {
+        buffer.withVeryUnsafeBytes { bytes in bytes.baseAddress.map(pool.contains) ?? false }
+    }
+
+    /// Runs `body` with `owner` and this place as what NIO's own allocations inside are recorded under.
+    @inline(__always)
+    public func withContext<Result, Failure: Error>(
+        owner: OwnerID, _ label: StaticString, file: StaticString = #fileID, line: UInt32 = #line,
+        function: StaticString = #function, _ body: () throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try withContext(
+            owner: owner, at: CodeLocation(label, file: file, line: line, function: function), body)
+    }
+}

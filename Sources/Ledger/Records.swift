@@ -1,0 +1,244 @@
+/// The records of the ledger: fixed layouts, so that a copy of the tables, or the file they are mapped from, can be
+/// read by another process. Every layout is asserted by `checkRecordLayouts`; text is UTF-8, cut at a character
+/// boundary, padded with zeros.
+
+/// One live (or formerly live) buffer: exactly one cache line.
+///
+///      0 serial      8 birth       16 touchTime   24 address
+///     32 requested  40 site 44 owner 48 touchSite 52 class 54 arena 55 state   56 next
+@frozen public struct SlotRecord: Sendable {
+    /// Never reused within the process: the arena's own count, times 256, plus the arena's index.
+    public var serial: UInt64 = 0
+    /// Nanoseconds on the ledger clock.
+    public var birth: UInt64 = 0
+    public var touchTime: UInt64 = 0
+    /// Offset in the pool's address range: `chunk << 24 | offset in chunk`.
+    public var address: UInt64 = 0
+    /// Bytes the caller asked for.
+    public var requested: UInt64 = 0
+    public var site: UInt32 = 0
+    public var owner: UInt32 = 0
+    public var touchSite: UInt32 = 0
+    /// `hugeClass` for a buffer with its own mapping.
+    public var sizeClass: UInt16 = 0
+    public var arena: UInt8 = 0
+    /// A `State` raw value.
+    public var state: UInt8 = 0
+    /// Link of the remote-free list: slot index + 1.
+    public var next: UInt64 = 0
+
+    public static let hugeClass: UInt16 = .max
+
+    public enum State: UInt8, Sendable {
+        case free = 0
+        case live = 1
+        /// Freed by another thread, not yet taken back by its arena.
+        case remoteFreed = 2
+    }
+
+    public init() {}
+}
+
+/// One slab: a run cut into up to 128 equal elements. The free elements are the set bits.
+@frozen public struct SlabRecord: Sendable {
+    public var freeLow: UInt64 = 0
+    public var freeHigh: UInt64 = 0
+    /// Slot of element 0; element i has slot `firstSlot + i`.
+    public var firstSlot: UInt32 = 0
+    public var chunk: UInt32 = 0
+    public var firstPage: UInt16 = 0
+    public var pages: UInt16 = 0
+    public var sizeClass: UInt16 = 0
+    public var elements: UInt16 = 0
+    public var freeCount: UInt16 = 0
+    public var arena: UInt8 = 0
+    /// 0 unused, 1 in use and listed in its bin, 2 in use and full.
+    public var state: UInt8 = 0
+    public var next: UInt32 = 0
+    public var previous: UInt32 = 0
+    public var reserved0: UInt32 = 0
+    public var reserved1: UInt64 = 0
+
+    public init() {}
+}
+
+/// One place of the pool's address range: a chunk, a part of a huge mapping, or nothing.
+@frozen public struct ChunkRecord: Sendable {
+    /// Bytes mapped here: the chunk size, or for the head of a huge buffer its whole mapping.
+    public var mappedBytes: UInt64 = 0
+    /// When it was mapped (or, while cached, when it was put aside), on the ledger clock.
+    public var birth: UInt64 = 0
+    /// A `State` raw value.
+    public var state: UInt8 = 0
+    public var arena: UInt8 = 0
+    /// Which of the arena's chunk lists it is in.
+    public var list: UInt8 = 0
+    public var reserved0: UInt8 = 0
+    public var freePages: UInt32 = 0
+    public var largestFreeRun: UInt32 = 0
+    public var next: UInt32 = 0
+    public var previous: UInt32 = 0
+    /// For a huge mapping: the slot of its buffer.
+    public var hugeSlot: UInt32 = 0
+    public var reserved1: UInt64 = 0
+    public var reserved2: UInt64 = 0
+
+    public enum State: UInt8, Sendable {
+        case unused = 0
+        case chunk = 1
+        case hugeHead = 2
+        case hugeBody = 3
+        /// Mapped, empty, and in no arena.
+        case cached = 4
+    }
+
+    public init() {}
+}
+
+/// An entry of a chunk's page map: who has this page.
+///
+///     31  30 29                                   0
+///     +------+-------------------------------------+
+///     | kind | slot index or slab index            |
+///     +------+-------------------------------------+
+@frozen public struct PageEntry: RawRepresentable, Sendable, Equatable {
+    public var rawValue: UInt32
+    @inlinable public init(rawValue: UInt32) { self.rawValue = rawValue }
+
+    public enum Kind: UInt32, Sendable {
+        case free = 0
+        /// Part of a run that is one buffer; the value is its slot.
+        case buffer = 1
+        /// Part of a slab; the value is the slab.
+        case slab = 2
+        /// Part of the arena's reserve for allocations that cannot be refused.
+        case reserve = 3
+    }
+
+    @inlinable public init(_ kind: Kind, _ value: UInt32) { rawValue = kind.rawValue << 30 | value }
+    @inlinable public var kind: Kind { Kind(rawValue: rawValue >> 30).unsafelyUnwrapped }
+    @inlinable public var value: UInt32 { rawValue & 0x3fff_ffff }
+    public static let free = PageEntry(rawValue: 0)
+    public static let maximumValue: UInt32 = 0x3fff_ffff
+}
+
+/// What one arena counted at one site. All members only ever grow; what is live is the difference.
+///
+/// Behind it in memory, to the end of its 512 bytes, stand `lifetimeBuckets` counts: bucket k holds the buffers that
+/// lived [2^k, 2^(k+1)) nanoseconds, bucket 0 also those that lived none.
+@frozen public struct SiteCounters: Sendable {
+    public var allocations: UInt64 = 0
+    public var allocatedRequested: UInt64 = 0
+    public var allocatedCapacity: UInt64 = 0
+    public var frees: UInt64 = 0
+    public var freedRequested: UInt64 = 0
+    public var freedCapacity: UInt64 = 0
+    public var reserved0: UInt64 = 0
+    public var reserved1: UInt64 = 0
+
+    public static let lifetimeBuckets = 56
+    public static let lifetimesOffset = 64
+    public static let stride = 512
+
+    public init() {}
+}
+
+/// One arena's own counters, as numbered 64-bit words behind its name.
+@frozen public struct ArenaRecord: Sendable {
+    public var isUsed: UInt64 = 0
+    public var allocations: UInt64 = 0
+    public var frees: UInt64 = 0
+    public var remoteFrees: UInt64 = 0
+    public var chunkCount: UInt64 = 0
+    public var reserveBytes: UInt64 = 0
+    public var reserved0: UInt64 = 0
+    public var reserved1: UInt64 = 0
+
+    public static let nameOffset = 64
+    public static let nameCapacity = 64
+    public static let stride = 128
+
+    public init() {}
+}
+
+/// A site's place in the code, and its text behind it.
+@frozen public struct SiteRecord: Sendable {
+    public var line: UInt32 = 0
+    public var reserved: UInt32 = 0
+
+    public static let labelOffset = 8
+    public static let labelCapacity = 72
+    public static let fileOffset = 80
+    public static let fileCapacity = 80
+    public static let functionOffset = 160
+    public static let functionCapacity = 96
+    public static let stride = 256
+
+    public init() {}
+}
+
+/// A node of the owner tree, and its name behind it.
+@frozen public struct OwnerRecord: Sendable {
+    public var created: UInt64 = 0
+    /// 0 while open.
+    public var closed: UInt64 = 0
+    public var parent: UInt32 = 0
+    public var generation: UInt16 = 0
+    /// An `OwnerKind` raw value.
+    public var kind: UInt8 = 0
+    public var reserved0: UInt8 = 0
+    /// Next record of the closed list (index), while closed.
+    public var next: UInt32 = 0
+    public var reserved1: UInt32 = 0
+
+    public static let nameOffset = 32
+    public static let nameCapacity = 96
+    public static let stride = 128
+
+    public init() {}
+}
+
+/// 128 consecutive slots of one arena, cut into spans of 2^order slots; a set bit is a free span.
+@frozen public struct SlotBlockRecord: Sendable {
+    public var freeLow: UInt64 = 0
+    public var freeHigh: UInt64 = 0
+    public var next: UInt32 = 0
+    public var previous: UInt32 = 0
+    public var order: UInt8 = 0
+    public var arena: UInt8 = 0
+    /// 0 unused, 1 listed (has a free span), 2 full.
+    public var state: UInt8 = 0
+    public var freeSpans: UInt8 = 0
+    public var reserved: UInt32 = 0
+
+    public static let slots = 128
+
+    public init() {}
+}
+
+/// Traps unless the compiler laid the records out as documented.
+public func checkRecordLayouts() {
+    precondition(MemoryLayout<SlotRecord>.stride == 64)
+    precondition(MemoryLayout<SlotRecord>.offset(of: \.next) == 56)
+    precondition(MemoryLayout<SlabRecord>.stride == 56 + 8)
+    precondition(MemoryLayout<ChunkRecord>.stride == 64)
+    precondition(MemoryLayout<SiteCounters>.stride == SiteCounters.lifetimesOffset)
+    precondition(MemoryLayout<ArenaRecord>.stride == ArenaRecord.nameOffset)
+    precondition(MemoryLayout<SiteRecord>.stride == SiteRecord.labelOffset)
+    precondition(MemoryLayout<OwnerRecord>.stride == OwnerRecord.nameOffset)
+    precondition(MemoryLayout<SlotBlockRecord>.stride == 32)
+}
+
+/// One reach of a holder: `owner`'s structure of kind `kind` can get at the buffer in `slot`. Not part of the ledger:
+/// holders enumerate their edges at a safepoint.
+@frozen public struct LedgerEdge: Sendable, Equatable {
+    public var slot: UInt32
+    public var owner: UInt32
+    public var kind: HolderKind
+
+    public init(slot: UInt32, owner: UInt32, kind: HolderKind) {
+        self.slot = slot
+        self.owner = owner
+        self.kind = kind
+    }
+}
