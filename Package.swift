@@ -67,7 +67,7 @@ let package = Package(
         .executableTarget(
             name: "arena-bench", dependencies: ["MQTT", argumentParser] + nio, swiftSettings: common),
 
-        .testTarget(name: "ArenaTests", dependencies: ["Arena", "Ledger"], swiftSettings: common),
+        .testTarget(name: "ArenaTests", dependencies: ["Arena", "CArena", "Ledger"], swiftSettings: common),
         .testTarget(name: "ArenaNIOTests", dependencies: ["ArenaNIO", "Arena"] + nio, swiftSettings: common),
         .testTarget(name: "DumpFormatTests", dependencies: ["DumpFormat", "Ledger", "CZstd"], swiftSettings: common),
         .testTarget(name: "AnalysisTests", dependencies: ["Analysis", "DumpFormat"], swiftSettings: common),
@@ -77,6 +77,7 @@ let package = Package(
         .testTarget(
             name: "BrokerTests", dependencies: ["Broker", "MQTT", "Analysis", "DumpFormat", log] + nio,
             swiftSettings: common),
-        .testTarget(name: "EndToEndTests", dependencies: ["DumpFormat", "Analysis", "MQTT"] + nio, swiftSettings: common),
+        .testTarget(
+            name: "EndToEndTests", dependencies: ["DumpFormat", "Analysis", "MQTT"] + nio, swiftSettings: common),
     ]
 )

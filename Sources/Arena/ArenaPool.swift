@@ -69,7 +69,8 @@ public final class ArenaPool: @unchecked Sendable {
                     + "1 MiB for the ledger are needed")
         }
         guard (1...100).contains(configuration.nearPercent) else {
-            throw .configuration("the near level must be 1 to 100 percent of the limit, not \(configuration.nearPercent)")
+            throw .configuration(
+                "the near level must be 1 to 100 percent of the limit, not \(configuration.nearPercent)")
         }
         self.configuration = configuration
 
@@ -108,7 +109,8 @@ public final class ArenaPool: @unchecked Sendable {
         for index in 0..<SizeClasses.count { (classes + index).initialize(to: SizeClasses.geometry(of: index)) }
 
         budget = Budget(
-            header: ledger.header, limit: UInt64(configuration.limitBytes), nearPercent: UInt64(configuration.nearPercent))
+            header: ledger.header, limit: UInt64(configuration.limitBytes),
+            nearPercent: UInt64(configuration.nearPercent))
         ledger.header.pointee.startTime = arena_clock_now()
         ledger.header.pointee.startWallTime = OS.wallTime()
         owners = OwnerTable(configuration: configuration)
@@ -124,7 +126,8 @@ public final class ArenaPool: @unchecked Sendable {
     /// Row 0 of sites and owners: "unknown" and the process.
     private func defineFirstRows() {
         _ = growLocked(.sites, rows: 1)
-        LedgerText.write("(unknown)", to: ledger.record(.sites, 0) + SiteRecord.labelOffset, capacity: SiteRecord.labelCapacity)
+        LedgerText.write(
+            "(unknown)", to: ledger.record(.sites, 0) + SiteRecord.labelOffset, capacity: SiteRecord.labelCapacity)
         _ = owners.open(.process, name: "process", parent: .process, in: self)
     }
 
@@ -322,7 +325,9 @@ public final class ArenaPool: @unchecked Sendable {
     func takeHuge(bytes: Int, slot: UInt32, arena: UInt8, forced: Bool) -> UInt32? {
         let places = (bytes + SizeClasses.chunkSize - 1) / SizeClasses.chunkSize
         let index: UInt32? = lock.withLock {
-            if let index = mapLocked(places: places, bytes: bytes, part: budget.hugeBytes, forced: false) { return index }
+            if let index = mapLocked(places: places, bytes: bytes, part: budget.hugeBytes, forced: false) {
+                return index
+            }
             // Chunks that nobody uses stand in the way of no one.
             let chunks = ledger.records(.chunks, of: ChunkRecord.self)
             for index in cached {

@@ -135,7 +135,8 @@ extension ArenaState {
         emptyChunks += 1
         record.pointee.chunkCount += 1
         // The reserve may not starve the allocation that brought the chunk.
-        if reserve == nil, pages + Self.reservePages <= SizeClasses.pagesPerChunk, let run = carve(chunk, Self.reservePages)
+        if reserve == nil, pages + Self.reservePages <= SizeClasses.pagesPerChunk,
+            let run = carve(chunk, Self.reservePages)
         {
             map(run, Self.reservePages, PageEntry(.reserve, 0))
             reserve = run.chunk << 11 | run.page

@@ -58,6 +58,7 @@
     public var previous: UInt32 = 0
     public var reserved0: UInt32 = 0
     public var reserved1: UInt64 = 0
+    public var reserved2: UInt64 = 0
 
     public init() {}
 }
@@ -82,6 +83,7 @@
     public var hugeSlot: UInt32 = 0
     public var reserved1: UInt64 = 0
     public var reserved2: UInt64 = 0
+    public var reserved3: UInt64 = 0
 
     public enum State: UInt8, Sendable {
         case unused = 0
@@ -220,7 +222,7 @@
 public func checkRecordLayouts() {
     precondition(MemoryLayout<SlotRecord>.stride == 64)
     precondition(MemoryLayout<SlotRecord>.offset(of: \.next) == 56)
-    precondition(MemoryLayout<SlabRecord>.stride == 56 + 8)
+    precondition(MemoryLayout<SlabRecord>.stride == 64)
     precondition(MemoryLayout<ChunkRecord>.stride == 64)
     precondition(MemoryLayout<SiteCounters>.stride == SiteCounters.lifetimesOffset)
     precondition(MemoryLayout<ArenaRecord>.stride == ArenaRecord.nameOffset)

@@ -48,7 +48,8 @@ public enum SizeClasses {
         let reciprocal = (UInt64(1) << 40 + UInt64(bytes) - 1) / UInt64(bytes)
         guard index <= lastSlabClass else {
             return Geometry(
-                bytes: UInt32(bytes), pages: UInt16(bytes / pageSize), elements: 1, reciprocal: reciprocal, spanOrder: 0)
+                bytes: UInt32(bytes), pages: UInt16(bytes / pageSize), elements: 1, reciprocal: reciprocal, spanOrder: 0
+            )
         }
         let enough = bytes <= 4096 ? 16 : bytes <= 16384 ? 8 : 4
         var pages = 1

@@ -1,0 +1,173 @@
+import CArena
+import Glibc
+import Ledger
+import Synchronization
+import Testing
+
+@testable import Arena
+
+@Suite("Counter and limit", .serialized)
+struct LimitTests {
+    @Test("the limit is never passed, and the error says what was needed, used and allowed")
+    func limit() throws {
+        let pool = try makePool(100)
+        let arena = try pool.makeArena(name: "test")
+        arena.bind()
+        defer { arena.unbind() }
+        var live: [UnsafeMutableRawPointer] = []
+        var failure: ArenaError?
+        while failure == nil {
+            do { live.append(try arena.allocate(100_000, owner: .process, at: here)) } catch { failure = error }
+            #expect(pool.counterBytes <= pool.limitBytes)
+        }
+        // 6 chunks of 16 MiB are 96 MiB; a seventh does not fit 100 MiB.
+        #expect(pool.chunkCount == 6)
+        #expect(failure == .limit(needed: 16_777_216, used: pool.counterBytes, limit: 100 << 20))
+        #expect(
+            failure.map(String.init(describing:))
+                == "failed to allocate 16777216 byte(s) of arena memory (used: \(pool.counterBytes), max: 104857600)")
+        #expect(pool.failedAllocations == 1)
+        // Nothing else is broken: what is freed can be had again.
+        Arena.free(live.removeLast())
+        live.append(try arena.allocate(100_000, owner: .process, at: here))
+        for pointer in live { Arena.free(pointer) }
+        try expectConsistent(pool, liveSizes: [], "all freed")
+    }
+
+    @Test("an allocation that cannot be refused draws on the reserve before it passes the limit")
+    func reserve() throws {
+        let pool = try makePool(64)
+        let arena = try pool.makeArena(name: "test")
+        arena.bind()
+        defer { arena.unbind() }
+        var live: [UnsafeMutableRawPointer] = []
+        while let pointer = try? arena.allocate(65536, owner: .process, at: here) { live.append(pointer) }
+        let chunks = pool.chunkCount
+        let reserved = try #require(
+            arena.allocate(65536, site: .unknown, owner: .process, mustSucceed: true))
+        live.append(reserved)
+        #expect(pool.chunkCount == chunks, "the reserve was inside the limit")
+        #expect(pool.counterBytes <= pool.limitBytes)
+        #expect(pool.ledger.header.pointee.overdraftBytes == 0)
+        for _ in 0..<40 {
+            live.append(try #require(arena.allocate(65536, site: .unknown, owner: .process, mustSucceed: true)))
+        }
+        #expect(pool.counterBytes > pool.limitBytes, "beyond the reserve the limit is passed, not the process ended")
+        #expect(Int(pool.ledger.header.pointee.overdraftBytes) == pool.counterBytes - pool.limitBytes)
+        for pointer in live { Arena.free(pointer) }
+        try expectConsistent(pool, liveSizes: [], "all freed")
+    }
+
+    @Test("near-limit pressure is reported once per excursion, and again after the counter has fallen")
+    func pressure() throws {
+        let pool = try makePool(200)
+        let reports = Mutex<[ArenaPool.Pressure]>([])
+        pool.onPressure { pressure in reports.withLock { $0.append(pressure) } }
+        let arena = try pool.makeArena(name: "test")
+        arena.bind()
+        defer { arena.unbind() }
+        for excursion in 1...3 {
+            var live: [UnsafeMutableRawPointer] = []
+            while let pointer = try? arena.allocate(1 << 20, owner: .process, at: here) { live.append(pointer) }
+            #expect((try? arena.allocate(1 << 20, owner: .process, at: here)) == nil, "a second refusal")
+            let seen = reports.withLock { $0 }
+            #expect(seen.filter { $0 == .nearLimit }.count == excursion)
+            #expect(seen.count == 2 * excursion)
+            for pointer in live { Arena.free(pointer) }
+            arena.giveBackUnused()
+            pool.trim(all: true)
+        }
+    }
+
+    @Test("a huge buffer has its own mapping, is counted in whole pages, and goes back at once")
+    func huge() throws {
+        let pool = try makePool(256)
+        let arena = try pool.makeArena(name: "test")
+        arena.bind()
+        defer { arena.unbind() }
+        let size = 50_000_001
+        let pointer = try arena.allocate(size, owner: .process, at: here)
+        #expect(pool.hugeBytes == (size + 8191) / 8192 * 8192)
+        #expect(pool.chunkCount == 0)
+        pointer.storeBytes(of: 7, toByteOffset: size - 1, as: UInt8.self)
+        #expect(pool.slot(at: pointer + size - 1) == pool.slot(at: pointer))
+        try expectConsistent(pool, liveSizes: [size], "huge")
+        Arena.free(pointer)
+        #expect(pool.hugeBytes == 0)
+        #expect(throws: ArenaError.self) { try arena.allocate(300 << 20, owner: .process, at: here) }
+        #expect(throws: ArenaError.self) { try arena.allocate(.max, owner: .process, at: here) }
+    }
+
+    @Test("resident memory follows the counter: what is freed goes back to the system after the decay")
+    func decay() async {
+        // In a process of its own: resident memory is the whole process's.
+        await #expect(processExitsWith: .success) {
+            let pool = try makePool(300)
+            let arena = try pool.makeArena(name: "test")
+            arena.bind()
+            let before = residentBytes()
+            var live: [UnsafeMutableRawPointer] = []
+            for _ in 0..<250 {
+                let pointer = try arena.allocate(1 << 20, owner: .process, at: here)
+                memset(pointer, 1, 1 << 20)
+                live.append(pointer)
+            }
+            #expect(residentBytes() - before >= 250 << 20)
+            for pointer in live { Arena.free(pointer) }
+            arena.giveBackUnused()
+            pool.trim()
+            #expect(residentBytes() - before < 32 << 20)
+        }
+    }
+
+    @Test("a limit too small for a chunk is refused with a reason")
+    func tooSmall() {
+        #expect(throws: ArenaError.self) { try ArenaPool(ArenaPool.Configuration(limitBytes: 1 << 20)) }
+    }
+}
+
+/// What the kernel says this process has in memory.
+func residentBytes() -> Int {
+    let file = fopen("/proc/self/statm", "r")
+    defer { fclose(file) }
+    var line = [CChar](repeating: 0, count: 256)
+    fgets(&line, 256, file)
+    let text = String(decoding: line.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    return text.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map { $0 * 4096 } ?? 0
+}
+
+@Suite("Misuse", .serialized)
+struct MisuseTests {
+    @Test("a double free ends the process")
+    func doubleFree() async {
+        await #expect(processExitsWith: .failure) {
+            let pool = try ArenaPool(ArenaPool.Configuration(limitBytes: 64 << 20))
+            let arena = try pool.makeArena(name: "test")
+            arena.bind()
+            let location = CodeLocation("test", file: #fileID, line: #line, function: #function)
+            let keep = try arena.allocate(100, owner: .process, at: location)
+            let pointer = try arena.allocate(100, owner: .process, at: location)
+            Arena.free(pointer)
+            Arena.free(pointer)
+            _ = keep
+        }
+    }
+
+    @Test("freeing the middle of a buffer ends the process")
+    func middle() async {
+        await #expect(processExitsWith: .failure) {
+            let pool = try ArenaPool(ArenaPool.Configuration(limitBytes: 64 << 20))
+            let arena = try pool.makeArena(name: "test")
+            arena.bind()
+            let location = CodeLocation("test", file: #fileID, line: #line, function: #function)
+            Arena.free(try arena.allocate(100, owner: .process, at: location) + 16)
+        }
+    }
+
+    @Test("freeing a pointer of somebody else's ends the process")
+    func foreign() async {
+        await #expect(processExitsWith: .failure) {
+            Arena.free(UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 16))
+        }
+    }
+}
