@@ -39,7 +39,7 @@ extension Ack {
         assert(packetID != 0, "a packet identifier is never 0 (MQTT-2.2.1-3)")
         if version == .v3_1_1 || (code == .success && properties.isEmpty) {
             let first = type.rawValue << 4 | (type.reservedFlags ?? 0)
-            buffer.writeMultipleIntegers(first, UInt8(2), packetID)
+            buffer.writeInteger(UInt32(first) << 24 | 2 << 16 | UInt32(packetID))
             return
         }
         buffer.writePacket(type) { buffer in

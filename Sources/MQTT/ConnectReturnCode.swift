@@ -8,6 +8,8 @@ public enum ConnectReturnCode: UInt8, Sendable, CaseIterable {
     case notAuthorized = 5
 
     /// The nearest return code; what 3.1.1 has no word for is "server unavailable".
+    ///
+    /// A CONNECT that is malformed or breaks the protocol gets no CONNACK at all in 3.1.1 (MQTT-3.2.2-6): close.
     public init(_ code: ReasonCode) {
         self =
             switch code {

@@ -33,3 +33,11 @@ extension ByteBuffer {
         writeImmutableBuffer(bytes)
     }
 }
+
+extension OutputRawSpan {
+    /// Appends a number as the wire has it, upper byte first.
+    mutating func append(_ value: UInt16) {
+        append(UInt8(truncatingIfNeeded: value >> 8))
+        append(UInt8(truncatingIfNeeded: value))
+    }
+}

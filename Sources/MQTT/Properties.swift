@@ -74,7 +74,7 @@ extension PacketReader {
     /// Each property at most once, but for those that may repeat; an unknown identifier is malformed, one that does
     /// not belong into the packet a protocol error (section 2.2.2.2).
     mutating func readProperties<List: PropertyList>(
-        as: List.Type = List.self, of packet: String
+        as: List.Type = List.self, of packet: @autoclosure () -> String
     ) throws(DecodeError) -> List {
         var list = List()
         guard version == .v5_0 else { return list }
@@ -92,7 +92,7 @@ extension PacketReader {
             }
             seen |= bit
             guard try list.read(id, from: &block) else {
-                throw block.protocolError("a property of \(packet), found \(id)", back: block.offset - start)
+                throw block.protocolError("a property of \(packet()), found \(id)", back: block.offset - start)
             }
         }
         return list

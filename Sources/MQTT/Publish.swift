@@ -150,16 +150,22 @@ extension Publish {
         let remaining = remainingLength(
             topicLength: topic.readableBytes, qos: qos, payloadLength: payloadLength, propertyLength: propertyLength,
             version: version)
-        buffer.reserveCapacity(
-            minimumWritableBytes: 1 + VariableByteInteger.maximumLength + remaining - payloadLength)
-        buffer.writeInteger(PacketType.publish.rawValue << 4 | Flags(dup: dup, qos: qos, retain: retain).bits)
-        VariableByteInteger.write(remaining, to: &buffer)
-        buffer.writeInteger(UInt16(topic.readableBytes))
+        let flags = Flags(dup: dup, qos: qos, retain: retain)
+        // Two spans and two copies in place of a write per field: each write checks for uniqueness and capacity anew.
+        buffer.writeWithOutputRawSpan(
+            minimumWritableBytes: 1 + VariableByteInteger.encodedLength(remaining) + remaining - payloadLength
+        ) { span in
+            span.append(PacketType.publish.rawValue << 4 | flags.bits)
+            VariableByteInteger.append(remaining, to: &span)
+            span.append(UInt16(topic.readableBytes))
+        }
         buffer.writeImmutableBuffer(topic)
-        if qos != .atMostOnce { buffer.writeInteger(packetID) }
-        guard version == .v5_0 else { return }
-        VariableByteInteger.write(propertyLength, to: &buffer)
-        properties?.write(to: &buffer)
+        guard qos != .atMostOnce || version == .v5_0 else { return }
+        buffer.writeWithOutputRawSpan(minimumWritableBytes: 0) { span in
+            if qos != .atMostOnce { span.append(packetID) }
+            if version == .v5_0 { VariableByteInteger.append(propertyLength, to: &span) }
+        }
+        if propertyLength > 0 { properties?.write(to: &buffer) }
     }
 
     /// Appends the whole packet.

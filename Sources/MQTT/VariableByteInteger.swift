@@ -6,6 +6,9 @@ public import NIOCore
 ///     value      0 ... 127   ... 16,383   ... 2,097,151   ... 268,435,455
 ///     bytes          1           2             3               4
 public struct VariableByteInteger: Sendable {
+    /// The encoding as a value, for NIO's length prefixes.
+    public init() {}
+
     /// The largest value that four bytes carry: 2^28 - 1.
     public static let maximum = 268_435_455
     /// The most bytes a value takes.
@@ -38,15 +41,19 @@ public struct VariableByteInteger: Sendable {
         public init() {}
     }
 
-    @inlinable
     static func write(_ value: Int, to buffer: inout ByteBuffer) {
+        buffer.writeWithOutputRawSpan(minimumWritableBytes: encodedLength(value)) { append(value, to: &$0) }
+    }
+
+    /// Appends ``encodedLength(_:)`` bytes, for which the span has to have room.
+    static func append(_ value: Int, to span: inout OutputRawSpan) {
         precondition(value >= 0 && value <= maximum, "\(value) does not fit a variable byte integer")
         var rest = UInt32(truncatingIfNeeded: value)
         while rest >= 0x80 {
-            buffer.writeInteger(UInt8(truncatingIfNeeded: rest) | 0x80)
+            span.append(UInt8(truncatingIfNeeded: rest) | 0x80)
             rest >>= 7
         }
-        buffer.writeInteger(UInt8(truncatingIfNeeded: rest))
+        span.append(UInt8(truncatingIfNeeded: rest))
     }
 }
 
