@@ -1,0 +1,75 @@
+public import NIOCore
+
+/// The properties of PUBLISH (section 3.3.2.3).
+public struct PublishProperties: Equatable, Sendable {
+    public var payloadFormat: PayloadFormat?
+    /// Seconds; nil is never.
+    public var messageExpiryInterval: UInt32?
+    /// 1 to the maximum the receiver announced; never forwarded.
+    public var topicAlias: UInt16?
+    public var responseTopic: String?
+    /// When decoded, a slice of the body.
+    public var correlationData: ByteBuffer?
+    public var contentType: String?
+    /// Forwarded unchanged and in order (MQTT-3.3.2-17, MQTT-3.3.2-18).
+    public var userProperties: [UserProperty] = []
+    /// One for each matching subscription; only from server to client (MQTT-3.3.4-6).
+    public var subscriptionIdentifiers: [UInt32] = []
+
+    public init() {}
+}
+
+extension PublishProperties: PropertyList {
+    mutating func read(_ id: PropertyID, from reader: inout PacketReader) throws(DecodeError) -> Bool {
+        switch id {
+        case .payloadFormatIndicator: payloadFormat = try reader.readPayloadFormat()
+        case .messageExpiryInterval: messageExpiryInterval = try reader.readUInt32("message expiry interval")
+        case .topicAlias:
+            let alias = try reader.readUInt16("topic alias")
+            guard alias != 0 else {
+                throw .topicAliasInvalid(reader.fault("a topic alias other than 0", "MQTT-3.3.2-8", back: 2))
+            }
+            topicAlias = alias
+        case .responseTopic: responseTopic = try reader.readResponseTopic()
+        case .correlationData: correlationData = try reader.readBinary("correlation data")
+        case .contentType: contentType = try reader.readString("content type")
+        case .userProperty: userProperties.append(try reader.readUserProperty())
+        case .subscriptionIdentifier: subscriptionIdentifiers.append(try reader.readSubscriptionIdentifier())
+        default: return false
+        }
+        return true
+    }
+
+    static func mayRepeat(_ id: PropertyID) -> Bool { id == .userProperty || id == .subscriptionIdentifier }
+
+    func write(to buffer: inout ByteBuffer) {
+        buffer.writeProperty(.payloadFormatIndicator, payloadFormat?.rawValue)
+        buffer.writeProperty(.messageExpiryInterval, messageExpiryInterval)
+        buffer.writeProperty(.topicAlias, topicAlias)
+        buffer.writeProperty(.responseTopic, responseTopic)
+        buffer.writeProperty(.correlationData, correlationData)
+        buffer.writeProperty(.contentType, contentType)
+        buffer.writeUserProperties(userProperties)
+        for identifier in subscriptionIdentifiers { buffer.writeSubscriptionIdentifier(identifier) }
+    }
+
+    /// Bytes that ``write(to:)`` writes, so that PUBLISH needs no second pass over its bytes.
+    var encodedLength: Int {
+        let identifier = 1
+        let lengthPrefix = 2
+        var length = 0
+        if payloadFormat != nil { length += identifier + 1 }
+        if messageExpiryInterval != nil { length += identifier + 4 }
+        if topicAlias != nil { length += identifier + 2 }
+        if let responseTopic { length += identifier + lengthPrefix + responseTopic.utf8.count }
+        if let correlationData { length += identifier + lengthPrefix + correlationData.readableBytes }
+        if let contentType { length += identifier + lengthPrefix + contentType.utf8.count }
+        for property in userProperties {
+            length += identifier + 2 * lengthPrefix + property.name.utf8.count + property.value.utf8.count
+        }
+        for subscription in subscriptionIdentifiers {
+            length += identifier + VariableByteInteger.encodedLength(Int(subscription))
+        }
+        return length
+    }
+}
