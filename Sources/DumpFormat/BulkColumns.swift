@@ -1,0 +1,127 @@
+// The tables that can have millions of rows: their columns, and where a writer pulls them from.
+
+/// A column of a bulk table; its raw value is its number in the file.
+public protocol BulkColumn: RawRepresentable<UInt16>, CaseIterable, Hashable, Sendable {
+    /// Bytes of one element: 1, 2, 4 or 8.
+    var width: Int { get }
+}
+
+/// A bulk table that a writer reads block by block, so that a dump of any size needs the memory of one block.
+public protocol ColumnSource<Column> {
+    associatedtype Column: BulkColumn
+    var count: Int { get }
+    /// Stores the elements of `column` for `rows` to `values`: `rows.count` unsigned little-endian integers of
+    /// `column.width` bytes. `values` is aligned to 64 bytes and exactly as large as that.
+    func fill(_ column: Column, rows: Range<Int>, into values: UnsafeMutableRawBufferPointer)
+}
+
+public protocol RunSource: ColumnSource where Column == Snapshot.RunColumns.Column {}
+public protocol SlotSource: ColumnSource where Column == Snapshot.SlotColumns.Column {}
+public protocol EdgeSource: ColumnSource where Column == Snapshot.EdgeColumns.Column {}
+
+/// How a bulk column is written; any encoding is read.
+protocol EncodedBulkColumn: BulkColumn {
+    var encoding: ColumnEncoding { get }
+}
+
+extension Snapshot.RunColumns {
+    public enum Column: UInt16, BulkColumn, EncodedBulkColumn {
+        case chunk = 1, firstPage, pages, kind, sizeClass, elements, liveElements
+
+        public var width: Int {
+            switch self {
+            case .chunk: 4
+            case .firstPage, .pages, .sizeClass, .elements, .liveElements: 2
+            case .kind: 1
+            }
+        }
+
+        var encoding: ColumnEncoding {
+            switch self {
+            case .chunk, .firstPage: .deltaPlanes
+            default: .planes
+            }
+        }
+    }
+}
+
+extension Snapshot.SlotColumns.Column: BulkColumn, EncodedBulkColumn {
+    public var width: Int {
+        switch self {
+        case .serial, .birth, .address, .requested, .capacity, .touchTime: 8
+        case .site, .owner, .touchSite: 4
+        case .sizeClass, .arena: 2
+        case .state: 1
+        }
+    }
+
+    var encoding: ColumnEncoding {
+        switch self {
+        case .serial, .birth, .address, .touchTime: .deltaPlanes
+        default: .planes
+        }
+    }
+}
+
+extension Snapshot.EdgeColumns {
+    public enum Column: UInt16, BulkColumn, EncodedBulkColumn {
+        case holderOwner = 1, holderKind, slotRow
+
+        public var width: Int { self == .holderKind ? 1 : 4 }
+
+        var encoding: ColumnEncoding { self == .holderKind ? .planes : .deltaPlanes }
+    }
+}
+
+// Tables in memory are sources too.
+
+private func copy<T>(_ values: [T], _ rows: Range<Int>, to place: UnsafeMutableRawBufferPointer) {
+    values.withUnsafeBytes { bytes in
+        let stride = MemoryLayout<T>.stride
+        place.copyMemory(
+            from: UnsafeRawBufferPointer(rebasing: bytes[rows.lowerBound * stride..<rows.upperBound * stride]))
+    }
+}
+
+extension Snapshot.RunColumns: RunSource {
+    public func fill(_ column: Column, rows: Range<Int>, into values: UnsafeMutableRawBufferPointer) {
+        switch column {
+        case .chunk: copy(chunk, rows, to: values)
+        case .firstPage: copy(firstPage, rows, to: values)
+        case .pages: copy(pages, rows, to: values)
+        case .kind: copy(kind, rows, to: values)
+        case .sizeClass: copy(sizeClass, rows, to: values)
+        case .elements: copy(elements, rows, to: values)
+        case .liveElements: copy(liveElements, rows, to: values)
+        }
+    }
+}
+
+extension Snapshot.SlotColumns: SlotSource {
+    public func fill(_ column: Column, rows: Range<Int>, into values: UnsafeMutableRawBufferPointer) {
+        switch column {
+        case .serial: copy(serial, rows, to: values)
+        case .birth: copy(birth, rows, to: values)
+        case .address: copy(address, rows, to: values)
+        case .requested: copy(requested, rows, to: values)
+        case .capacity: copy(capacity, rows, to: values)
+        case .sizeClass: copy(sizeClass, rows, to: values)
+        case .arena: copy(arena, rows, to: values)
+        case .site: copy(site, rows, to: values)
+        case .owner: copy(owner, rows, to: values)
+        case .touchSite: copy(touchSite, rows, to: values)
+        case .touchTime: copy(touchTime, rows, to: values)
+        case .state: copy(state, rows, to: values)
+        }
+    }
+}
+
+extension Snapshot.EdgeColumns: EdgeSource {
+    public func fill(_ column: Column, rows: Range<Int>, into values: UnsafeMutableRawBufferPointer) {
+        switch column {
+        case .holderOwner: copy(holderOwner, rows, to: values)
+        case .holderKind: copy(holderKind, rows, to: values)
+        case .slotRow: copy(slotRow, rows, to: values)
+        }
+    }
+}

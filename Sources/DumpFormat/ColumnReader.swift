@@ -1,0 +1,150 @@
+/// Decodes columns of one file and keeps account of what could not be decoded.
+final class ColumnReader {
+    let input: DumpInput
+    let index: FrameIndex
+    let parallelism: Int
+    var problems: [String] = []
+    private var decoder: FrameDecoder
+    private var strings: [String?] = []
+
+    init(_ input: DumpInput, _ index: FrameIndex, _ decoder: consuming FrameDecoder, parallelism: Int) {
+        self.input = input
+        self.index = index
+        self.decoder = decoder
+        self.parallelism = parallelism
+        problems = index.problems
+    }
+
+    struct Column<T> {
+        var values: [T]
+        /// Rows that could not be read; their values are 0.
+        var missing: [Range<Int>] = []
+    }
+
+    /// All rows of a column.
+    func column<T: FixedWidthInteger & UnsignedInteger>(
+        _ section: Section, _ column: UInt16, rows: Int, as _: T.Type
+    ) throws(DumpError) -> Column<T> {
+        try check(bytes: UInt64(rows) * UInt64(MemoryLayout<T>.stride), section)
+        let entries = index.entries(section, column)
+        if rows == 0 {
+            if entries.isEmpty { note(section, column, 0..<0) }
+            return Column(values: [])
+        }
+        var missing: [Range<Int>] = []
+        let values = [T](unsafeUninitializedCapacity: rows) { buffer, count in
+            let problems = decode(
+                entries, width: MemoryLayout<T>.size, to: UnsafeMutableRawPointer(buffer.baseAddress!))
+            var next = 0
+            func leaveOut(upTo row: Int) {
+                if row > next {
+                    missing.append(next..<row)
+                    (buffer.baseAddress! + next).update(repeating: 0, count: row - next)
+                }
+            }
+            for (entry, problem) in zip(entries, problems) {
+                if let problem {
+                    self.problems.append("\(entry.name): \(problem)")
+                } else {
+                    if Int(entry.firstRow) > next { note(section, column, next..<Int(entry.firstRow)) }
+                    leaveOut(upTo: Int(entry.firstRow))
+                    next = Int(entry.endRow)
+                }
+            }
+            if next < rows, entries.last.map({ Int($0.endRow) < rows }) ?? true { note(section, column, next..<rows) }
+            leaveOut(upTo: rows)
+            count = rows
+        }
+        return Column(values: values, missing: missing)
+    }
+
+    private func note(_ section: Section, _ column: UInt16, _ rows: Range<Int>) {
+        let range = UInt64(rows.lowerBound)..<UInt64(rows.upperBound)
+        problems.append("\(BlockHeader.name(section: section.rawValue, column: column, rows: range)): not in the file")
+    }
+
+    /// Nothing is allocated that the machine cannot hold.
+    func check(bytes: UInt64, _ section: Section) throws(DumpError) {
+        let limit = physicalMemory()
+        if bytes > limit {
+            throw DumpError(
+                .tooLarge, path: input.path,
+                "decoding section \(section.name) needs \(bytes) bytes and this machine has \(limit); use a larger one")
+        }
+    }
+
+    /// Decodes each entry to its place, on several threads when there are several; returns what went wrong with each.
+    private func decode(
+        _ entries: [DirectoryEntry], width: Int, to values: UnsafeMutableRawPointer
+    ) -> [FrameProblem?] {
+        let input = self.input
+        let workers = min(parallelism, entries.count)
+        if workers <= 1 { return entries.map { Self.decode(input, $0, width, values, &decoder) } }
+        let results = UnsafeMutablePointer<FrameProblem?>.allocate(capacity: entries.count)
+        results.initialize(repeating: nil, count: entries.count)
+        defer { results.deinitialize(count: entries.count).deallocate() }
+        let queue = WorkQueue(entries.count)
+        let target = Target(values: values, results: results)
+        Workers.run(workers) {
+            var decoder = FrameDecoder()
+            while let index = queue.take() {
+                target.results[index] = Self.decode(input, entries[index], width, target.values, &decoder)
+            }
+        }
+        return Array(UnsafeBufferPointer(start: results, count: entries.count))
+    }
+
+    /// Shared by the workers, each of which writes only the rows and the result of the entries it took.
+    private struct Target: @unchecked Sendable {
+        let values: UnsafeMutableRawPointer
+        let results: UnsafeMutablePointer<FrameProblem?>
+    }
+
+    private static func decode(
+        _ input: DumpInput, _ entry: DirectoryEntry, _ width: Int, _ values: UnsafeMutableRawPointer,
+        _ decoder: inout FrameDecoder
+    ) -> FrameProblem? {
+        do throws(FrameProblem) {
+            try decoder.load(input, entry, width: width, to: values + Int(entry.firstRow) * width)
+            return nil
+        } catch {
+            return error
+        }
+    }
+}
+
+extension ColumnReader {
+    /// The rows of a small table, whatever could not be read of them being 0 or empty, and which rows those are.
+    func table<Row: TableRow>(_: Row.Type) throws(DumpError) -> (rows: [Row], missing: [Range<Int>]) {
+        let count = index.rowCount(Row.section)
+        guard index.contains(Row.section) else { return ([], []) }
+        try check(bytes: UInt64(count) * UInt64(MemoryLayout<Row>.stride), Row.section)
+        var rows = [Row](repeating: Row.blank, count: count)
+        var missing: [Range<Int>] = []
+        for column in Row.columns { missing += try column.decode(&rows, self, Row.section) }
+        return (rows, missing)
+    }
+
+    /// Reads the texts, which the string columns of all other tables need.
+    func loadStrings() throws(DumpError) {
+        guard index.contains(.strings) else { return }
+        let ends = try column(.strings, 1, rows: index.rowCount(.strings), as: UInt64.self)
+        let bytes = try column(.stringBytes, 1, rows: index.rowCount(.stringBytes), as: UInt8.self)
+        let isWhole = ends.missing.isEmpty && bytes.missing.isEmpty
+        var start: UInt64 = 0
+        strings = ends.values.enumerated().map { row, end in
+            defer { start = end }
+            guard start <= end, end <= UInt64(bytes.values.count) else { return nil }
+            let range = Int(start)..<Int(end)
+            if !isWhole {
+                // The end of the text before must be there too, to know where this one starts.
+                let rows = max(0, row - 1)..<row + 1
+                if ends.missing.contains(where: { $0.overlaps(rows) }) { return nil }
+                if bytes.missing.contains(where: { $0.overlaps(range) }) { return nil }
+            }
+            return String(decoding: bytes.values[range], as: UTF8.self)
+        }
+    }
+
+    func string(_ id: UInt32) -> String? { Int(id) < strings.count ? strings[Int(id)] : nil }
+}

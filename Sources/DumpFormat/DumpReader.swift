@@ -1,0 +1,283 @@
+/// What to read of a dump beside its small tables, which are always read.
+public struct DumpSelection: Sendable, Equatable {
+    public var slots: Set<Snapshot.SlotColumns.Column>
+    public var runs: Bool
+    public var edges: Bool
+
+    public init(slots: Set<Snapshot.SlotColumns.Column> = [], runs: Bool = false, edges: Bool = false) {
+        self.slots = slots
+        self.runs = runs
+        self.edges = edges
+    }
+
+    /// The small tables only: milliseconds, however many buffers there are.
+    public static let tables = DumpSelection()
+    public static let everything = DumpSelection(
+        slots: Set(Snapshot.SlotColumns.Column.allCases), runs: true, edges: true)
+}
+
+/// Reads dumps, whole or damaged.
+public enum DumpReader {
+    /// Reads the small tables and the selected columns of the dump at `path`.
+    ///
+    /// A torn or damaged file gives what is intact of it, and `completeness` says what is not. Throws where no answer
+    /// is possible: the file is not a dump, is of a newer version, or its header or totals cannot be read.
+    public static func read(
+        path: String, _ selection: DumpSelection = .tables, parallelism: Int = 2
+    ) throws(DumpError) -> Snapshot {
+        let input = try DumpInput(path: path)
+        var decoder = FrameDecoder()
+        try FileHeader.check(input, &decoder)
+        let index = try FrameIndex(input, &decoder)
+        let reader = ColumnReader(input, index, decoder, parallelism: max(1, parallelism))
+        var snapshot = try readTables(reader)
+        try readBulk(&snapshot, selection, reader)
+
+        var wanted = Section.mandatory
+        if selection.runs { wanted.append(.runs) }
+        if !selection.slots.isEmpty { wanted.append(.slots) }
+        if selection.edges { wanted.append(.edges) }
+        for section in wanted {
+            if index.contains(section) {
+                snapshot.completeness.sectionsRead.append(section.name)
+            } else if Section.mandatory.contains(section) || index.wasWritten(section) != false {
+                snapshot.completeness.sectionsMissing.append(section.name)
+            }
+        }
+        snapshot.completeness.problems = reader.problems
+        return snapshot
+    }
+
+    private static func readTables(_ reader: ColumnReader) throws(DumpError) -> Snapshot {
+        try reader.loadStrings()
+        var snapshot = Snapshot(
+            header: try onlyRow(of: Snapshot.Header.self, reader), totals: try onlyRow(of: Snapshot.Totals.self, reader)
+        )
+        // These are referred to by row number: their rows stay where they are, and unreadable fields are empty.
+        snapshot.sizeClasses = try reader.table(Snapshot.SizeClass.self).rows
+        snapshot.arenas = try reader.table(Snapshot.ArenaTotals.self).rows
+        snapshot.sites = try reader.table(Snapshot.Site.self).rows
+        try readLifetimes(&snapshot.sites, reader)
+        snapshot.owners = try reader.table(Snapshot.Owner.self).rows
+        // Nothing refers to these: rows that are not whole are left out.
+        snapshot.retainers = try wholeRows(of: Snapshot.Retainer.self, reader)
+        snapshot.chunks = try wholeRows(of: Snapshot.Chunk.self, reader)
+        snapshot.events = try wholeRows(of: Snapshot.Event.self, reader)
+        return snapshot
+    }
+
+    /// The header and the totals: without either, there is no answer.
+    private static func onlyRow<Row: TableRow>(of _: Row.Type, _ reader: ColumnReader) throws(DumpError) -> Row {
+        let table = try reader.table(Row.self)
+        guard let row = table.rows.first, table.missing.isEmpty else {
+            let detail = reader.problems.map { "\n  \($0)" }.joined()
+            throw DumpError(
+                .damaged, path: reader.input.path,
+                "the dump's \(Row.section.name) cannot be read, so no answer is possible; take another dump\(detail)")
+        }
+        return row
+    }
+
+    private static func wholeRows<Row: TableRow>(of _: Row.Type, _ reader: ColumnReader) throws(DumpError) -> [Row] {
+        let table = try reader.table(Row.self)
+        let kept = RowFilter(table.rows.count, leavingOut: table.missing)
+        reader.note(kept, Row.section)
+        return kept.apply(table.rows)
+    }
+
+    private static func readLifetimes(_ sites: inout [Snapshot.Site], _ reader: ColumnReader) throws(DumpError) {
+        guard reader.index.contains(.lifetimes) else { return }
+        let counts = try reader.column(
+            .lifetimes, 1, rows: reader.index.rowCount(.lifetimes), as: UInt64.self
+        ).values
+        var next = 0
+        for site in sites.indices {
+            let end = next + sites[site].lifetimes.count
+            guard end <= counts.count else {
+                reader.problems.append("lifetimes: \(counts.count) rows are too few for the sites from \(site) on")
+                return
+            }
+            sites[site].lifetimes = Array(counts[next..<end])
+            next = end
+        }
+    }
+
+    private static func readBulk(
+        _ snapshot: inout Snapshot, _ selection: DumpSelection, _ reader: ColumnReader
+    ) throws(DumpError) {
+        if selection.runs, reader.index.contains(.runs) {
+            var bulk = BulkReader<Snapshot.RunColumns.Column>(reader, .runs)
+            var runs = Snapshot.RunColumns()
+            try bulk.read(.chunk, &runs.chunk)
+            try bulk.read(.firstPage, &runs.firstPage)
+            try bulk.read(.pages, &runs.pages)
+            try bulk.read(.kind, &runs.kind)
+            try bulk.read(.sizeClass, &runs.sizeClass)
+            try bulk.read(.elements, &runs.elements)
+            try bulk.read(.liveElements, &runs.liveElements)
+            if let kept = bulk.filter() {
+                kept.apply(to: &runs.chunk)
+                kept.apply(to: &runs.firstPage)
+                kept.apply(to: &runs.pages)
+                kept.apply(to: &runs.kind)
+                kept.apply(to: &runs.sizeClass)
+                kept.apply(to: &runs.elements)
+                kept.apply(to: &runs.liveElements)
+            }
+            snapshot.runs = runs
+        }
+        var keptSlots: RowFilter?
+        if !selection.slots.isEmpty, reader.index.contains(.slots) {
+            var bulk = BulkReader<Snapshot.SlotColumns.Column>(reader, .slots, selection.slots)
+            var slots = Snapshot.SlotColumns()
+            try bulk.read(.serial, &slots.serial)
+            try bulk.read(.birth, &slots.birth)
+            try bulk.read(.address, &slots.address)
+            try bulk.read(.requested, &slots.requested)
+            try bulk.read(.capacity, &slots.capacity)
+            try bulk.read(.sizeClass, &slots.sizeClass)
+            try bulk.read(.arena, &slots.arena)
+            try bulk.read(.site, &slots.site)
+            try bulk.read(.owner, &slots.owner)
+            try bulk.read(.touchSite, &slots.touchSite)
+            try bulk.read(.touchTime, &slots.touchTime)
+            try bulk.read(.state, &slots.state)
+            slots.count = bulk.rows
+            if let kept = bulk.filter() {
+                kept.apply(to: &slots.serial)
+                kept.apply(to: &slots.birth)
+                kept.apply(to: &slots.address)
+                kept.apply(to: &slots.requested)
+                kept.apply(to: &slots.capacity)
+                kept.apply(to: &slots.site)
+                kept.apply(to: &slots.owner)
+                kept.apply(to: &slots.touchSite)
+                kept.apply(to: &slots.sizeClass)
+                kept.apply(to: &slots.arena)
+                kept.apply(to: &slots.touchTime)
+                kept.apply(to: &slots.state)
+                slots.count = kept.keptCount
+                keptSlots = kept
+            }
+            snapshot.slots = slots
+        }
+        if selection.edges, reader.index.contains(.edges) {
+            var bulk = BulkReader<Snapshot.EdgeColumns.Column>(reader, .edges)
+            var edges = Snapshot.EdgeColumns()
+            try bulk.read(.holderOwner, &edges.holderOwner)
+            try bulk.read(.holderKind, &edges.holderKind)
+            try bulk.read(.slotRow, &edges.slotRow)
+            if let kept = bulk.filter() {
+                kept.apply(to: &edges.holderOwner)
+                kept.apply(to: &edges.slotRow)
+                kept.apply(to: &edges.holderKind)
+            }
+            if let keptSlots { edges.renumber(keptSlots, reader) }
+            snapshot.edges = edges
+        }
+    }
+}
+
+/// Reads the columns of one bulk table.
+private struct BulkReader<Column: BulkColumn> {
+    private let reader: ColumnReader
+    private let section: Section
+    private let selection: Set<Column>
+    let rows: Int
+    private var missing: [Range<Int>] = []
+
+    init(_ reader: ColumnReader, _ section: Section, _ selection: Set<Column> = Set(Column.allCases)) {
+        self.reader = reader
+        self.section = section
+        self.selection = selection
+        rows = reader.index.rowCount(section)
+    }
+
+    /// Reads `column` to `values` if it is selected.
+    mutating func read<T: FixedWidthInteger & UnsignedInteger>(
+        _ column: Column, _ values: inout [T]
+    ) throws(DumpError) {
+        guard selection.contains(column) else { return }
+        let read = try reader.column(section, column.rawValue, rows: rows, as: T.self)
+        values = read.values
+        missing += read.missing
+    }
+
+    /// Which rows to keep; nil where all are whole.
+    func filter() -> RowFilter? {
+        if missing.isEmpty { return nil }
+        let filter = RowFilter(rows, leavingOut: missing)
+        reader.note(filter, section)
+        return filter
+    }
+}
+
+extension Snapshot.EdgeColumns {
+    /// Makes edges refer to the rows of slots that were kept, and leaves out those whose slot was not.
+    fileprivate mutating func renumber(_ slots: RowFilter, _ reader: ColumnReader) {
+        let newRows = slots.newRows()
+        var kept = Self()
+        for edge in 0..<count {
+            guard Int(slotRow[edge]) < newRows.count, let row = newRows[Int(slotRow[edge])] else { continue }
+            kept.holderOwner.append(holderOwner[edge])
+            kept.holderKind.append(holderKind[edge])
+            kept.slotRow.append(row)
+        }
+        if kept.count < count {
+            reader.problems.append("edges: \(count - kept.count) of \(count) left out with the slots they point to")
+        }
+        self = kept
+    }
+}
+
+/// Which rows of a table are whole in all columns that were asked for.
+struct RowFilter {
+    let count: Int
+    /// In order, without overlaps.
+    private let kept: [Range<Int>]
+    let keptCount: Int
+
+    init(_ count: Int, leavingOut missing: [Range<Int>]) {
+        self.count = count
+        var kept: [Range<Int>] = []
+        var next = 0
+        for range in missing.sorted(by: { $0.lowerBound < $1.lowerBound }) {
+            if range.lowerBound > next { kept.append(next..<range.lowerBound) }
+            next = max(next, range.upperBound)
+        }
+        if next < count { kept.append(next..<count) }
+        self.kept = kept
+        keptCount = kept.reduce(0) { $0 + $1.count }
+    }
+
+    func apply<T>(_ values: [T]) -> [T] {
+        keptCount == count ? values : kept.flatMap { values[$0] }
+    }
+
+    /// Columns that were not read are empty, and stay so.
+    func apply<T>(to column: inout [T]) {
+        if !column.isEmpty { column = apply(column) }
+    }
+
+    /// For each old row its new number, nil where it is left out.
+    func newRows() -> [UInt32?] {
+        var rows = [UInt32?](repeating: nil, count: count)
+        var next: UInt32 = 0
+        for range in kept {
+            for row in range {
+                rows[row] = next
+                next += 1
+            }
+        }
+        return rows
+    }
+}
+
+extension ColumnReader {
+    /// Says how many rows of a table are left out because a column of them cannot be read.
+    func note(_ filter: RowFilter, _ section: Section) {
+        if filter.keptCount < filter.count {
+            problems.append("\(section.name): \(filter.count - filter.keptCount) of \(filter.count) rows left out")
+        }
+    }
+}

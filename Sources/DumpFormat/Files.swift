@@ -1,0 +1,172 @@
+internal import Glibc
+
+// Every system call of this module is in this file and in Workers.swift.
+
+extension DumpError {
+    /// An error number of the platform as a typed error; `doing` is a verb phrase such as "opening the dump".
+    static func system(_ code: Int32, _ doing: String, path: String) -> DumpError {
+        let reason = String(cString: strerror(code))
+        switch code {
+        case ENOENT, ENOTDIR:
+            return DumpError(.notFound, path: path, "\(doing): there is no such file; check the path")
+        case EACCES, EPERM:
+            return DumpError(
+                .permissionDenied, path: path,
+                "\(doing): permission denied; dumps have mode 0600, so run as the user who owns the file")
+        case ENOSPC, EDQUOT, EFBIG:
+            return DumpError(.noSpace, path: path, "\(doing): \(reason); make room, or choose another directory")
+        case EEXIST:
+            return DumpError(.alreadyExists, path: path, "\(doing): the file exists already and is not overwritten")
+        default:
+            return DumpError(.io, path: path, "\(doing): \(reason) (error \(code))")
+        }
+    }
+}
+
+/// Calls again while a signal interrupts; returns the error number when the call fails.
+private func retrying(_ call: () -> Int) -> (result: Int, error: Int32) {
+    while true {
+        let result = call()
+        if result >= 0 { return (result, 0) }
+        if errno != EINTR { return (result, errno) }
+    }
+}
+
+/// A dump opened for reading at any offset, from any thread.
+final class DumpInput: Sendable {
+    let path: String
+    let size: UInt64
+    private let descriptor: Int32
+
+    init(path: String) throws(DumpError) {
+        self.path = path
+        // Not blocking, so that a pipe is refused below instead of waited for.
+        let (opened, error) = retrying { Int(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) }
+        guard opened >= 0 else { throw .system(error, "opening the dump", path: path) }
+        descriptor = Int32(opened)
+        var status = stat()
+        let failed = fstat(descriptor, &status) != 0
+        let statError = errno
+        size = failed ? 0 : UInt64(max(0, status.st_size))
+        if failed { throw .system(statError, "opening the dump", path: path) }
+        switch status.st_mode & S_IFMT {
+        case S_IFREG: break
+        case S_IFDIR: throw DumpError(.notADump, path: path, "is a directory; name one of the dump files in it")
+        default:
+            throw DumpError(
+                .notADump, path: path,
+                "is not a regular file; a dump is read at many places, so copy it to a file first")
+        }
+    }
+
+    deinit { close(descriptor) }
+
+    /// Fills `buffer` from `offset` and returns the bytes read: fewer than asked for only at the end of the file.
+    func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(DumpError) -> Int {
+        var done = 0
+        while done < buffer.count, let place = off_t(exactly: offset + UInt64(done)) {
+            let (result, error) = retrying {
+                pread(descriptor, buffer.baseAddress! + done, buffer.count - done, place)
+            }
+            if result < 0 { throw .system(error, "reading at byte \(place)", path: path) }
+            if result == 0 { break }
+            done += result
+        }
+        return done
+    }
+
+    func bytes(at offset: UInt64, count: Int) throws(DumpError) -> [UInt8] {
+        guard offset < size else { return [] }
+        var bytes = [UInt8](repeating: 0, count: Int(min(UInt64(max(0, count)), size - offset)))
+        let read: Result<Int, DumpError> = bytes.withUnsafeMutableBytes { buffer in
+            do throws(DumpError) { return .success(try self.read(at: offset, into: buffer)) } catch {
+                return .failure(error)
+            }
+        }
+        bytes.removeLast(bytes.count - (try read.get()))
+        return bytes
+    }
+}
+
+/// Where the bytes of a dump go.
+public protocol DumpSink {
+    mutating func write(_ bytes: UnsafeRawBufferPointer) throws(DumpError)
+}
+
+/// Writes to an open descriptor that somebody else owns: a `DumpFile`, a socket, a pipe.
+public struct DescriptorSink: DumpSink {
+    let descriptor: Int32
+    let path: String
+
+    /// `path` is the name used in errors.
+    public init(descriptor: Int32, path: String) {
+        self.descriptor = descriptor
+        self.path = path
+    }
+
+    public mutating func write(_ bytes: UnsafeRawBufferPointer) throws(DumpError) {
+        var done = 0
+        while done < bytes.count {
+            let (result, error) = retrying { Glibc.write(descriptor, bytes.baseAddress! + done, bytes.count - done) }
+            if result < 0 { throw .system(error, "writing the dump", path: path) }
+            if result == 0 { throw .system(ENOSPC, "writing the dump", path: path) }
+            done += result
+        }
+    }
+}
+
+/// A file that appears under its name whole and on disk, or not at all.
+///
+/// Bytes go to `.NAME.partial` beside it, readable by its owner only; `commit` makes them durable and gives them their
+/// name. A `DumpFile` that goes away without `commit` takes the partial file with it.
+public struct DumpFile: ~Copyable {
+    private let directory: String
+    private let partial: String
+    private let path: String
+    private let descriptor: Int32
+    private var isCommitted = false
+
+    /// Starts the file `directory/name`. An existing file of that name is an error unless `replacing`.
+    public static func create(
+        directory: String, name: String, replacing: Bool = false
+    ) throws(DumpError) -> DumpFile {
+        let path = "\(directory)/\(name)"
+        let partial = "\(directory)/.\(name).partial"
+        if !replacing, access(path, F_OK) == 0 { throw .system(EEXIST, "creating the dump", path: path) }
+        // What is there under the partial name was left by a process that died while it wrote.
+        if unlink(partial) != 0, errno != ENOENT { throw .system(errno, "creating the dump", path: path) }
+        let (opened, error) = retrying { Int(open(partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)) }
+        guard opened >= 0 else { throw .system(error, "creating the dump", path: path) }
+        return DumpFile(directory: directory, partial: partial, path: path, descriptor: Int32(opened))
+    }
+
+    private init(directory: String, partial: String, path: String, descriptor: Int32) {
+        self.directory = directory
+        self.partial = partial
+        self.path = path
+        self.descriptor = descriptor
+    }
+
+    deinit {
+        close(descriptor)
+        if !isCommitted { unlink(partial) }
+    }
+
+    /// Valid as long as the file is neither committed nor gone.
+    public var sink: DescriptorSink { DescriptorSink(descriptor: descriptor, path: path) }
+
+    /// Makes the bytes durable, gives the file its name, makes the name durable, and returns the path.
+    public consuming func commit() throws(DumpError) -> String {
+        let synced = retrying { Int(fsync(descriptor)) }
+        if synced.result < 0 { throw .system(synced.error, "writing the dump to disk", path: path) }
+        if rename(partial, path) != 0 { throw .system(errno, "naming the dump", path: path) }
+        isCommitted = true
+        let folder = retrying { Int(open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) }
+        if folder.result >= 0 {
+            // Some file systems cannot sync a directory; the file itself is safe by now.
+            fsync(Int32(folder.result))
+            close(Int32(folder.result))
+        }
+        return path
+    }
+}

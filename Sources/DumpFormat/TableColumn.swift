@@ -1,0 +1,112 @@
+/// A small table of the model as columns of integers: how each field is written and read back, in one line each.
+/// The lists of columns are in Tables.swift.
+protocol TableRow {
+    static var section: Section { get }
+    static var columns: [TableColumn<Self>] { get }
+    static var blank: Self { get }
+}
+
+/// One field of a row, as one column of the file.
+struct TableColumn<Row> {
+    let id: UInt16
+    let name: String
+    let encode: ([Row], inout StringTable) -> EncodedColumn
+    /// Fills the field in all rows and returns the ranges of rows it could not be read for.
+    let decode: (inout [Row], ColumnReader, _ section: Section) throws(DumpError) -> [Range<Int>]
+
+    static func number<T: FixedWidthInteger & UnsignedInteger>(
+        _ id: UInt16, _ name: String, _ field: WritableKeyPath<Row, T>, _ encoding: ColumnEncoding = .planes
+    ) -> TableColumn {
+        TableColumn(
+            id: id, name: name,
+            encode: { rows, _ in EncodedColumn(rows.map { $0[keyPath: field].littleEndian }, encoding) },
+            decode: { (rows, reader, section) throws(DumpError) in
+                let column = try reader.column(section, id, rows: rows.count, as: T.self)
+                for row in rows.indices { rows[row][keyPath: field] = column.values[row] }
+                return column.missing
+            })
+    }
+
+    /// Text is a row number in the table of strings.
+    static func string(_ id: UInt16, _ name: String, _ field: WritableKeyPath<Row, String>) -> TableColumn {
+        TableColumn(
+            id: id, name: name,
+            encode: { rows, strings in EncodedColumn(rows.map { strings.id(of: $0[keyPath: field]) }, .planes) },
+            decode: { (rows, reader, section) throws(DumpError) in
+                let column = try reader.column(section, id, rows: rows.count, as: UInt32.self)
+                var unknown = 0
+                for row in rows.indices {
+                    if let text = reader.string(column.values[row]) {
+                        rows[row][keyPath: field] = text
+                    } else {
+                        unknown += 1
+                    }
+                }
+                if unknown > 0 {
+                    reader.problems.append("\(section.name).\(name): the text of \(unknown) row(s) cannot be read")
+                }
+                return column.missing
+            })
+    }
+}
+
+/// A whole column of a small table, in memory, little-endian.
+struct EncodedColumn {
+    let width: Int
+    let count: Int
+    let encoding: ColumnEncoding
+    let bytes: [UInt8]
+
+    init<T: FixedWidthInteger>(_ values: [T], _ encoding: ColumnEncoding) {
+        width = MemoryLayout<T>.size
+        count = values.count
+        self.encoding = encoding
+        bytes = values.withUnsafeBytes { Array($0) }
+    }
+}
+
+/// Every text of a dump, once.
+struct StringTable {
+    private var ids: [String: UInt32] = [:]
+    private(set) var ends: [UInt64] = []
+    private(set) var bytes: [UInt8] = []
+
+    mutating func id(of text: String) -> UInt32 {
+        if let known = ids[text] { return known }
+        let id = UInt32(ends.count)
+        ids[text] = id
+        bytes.append(contentsOf: text.utf8)
+        ends.append(UInt64(bytes.count))
+        return id
+    }
+}
+
+/// The words for sections and columns in messages.
+enum SchemaNames {
+    static func column(section: UInt16, column: UInt16) -> String {
+        guard let known = Section(rawValue: section) else { return "section \(section), column \(column)," }
+        return "\(known.name).\(name(known, column) ?? "column \(column)")"
+    }
+
+    private static func name(_ section: Section, _ column: UInt16) -> String? {
+        func name<Row>(_ columns: [TableColumn<Row>]) -> String? { columns.first { $0.id == column }?.name }
+        return switch section {
+        case .header: name(Snapshot.Header.columns)
+        case .totals: name(Snapshot.Totals.columns)
+        case .sizeClasses: name(Snapshot.SizeClass.columns)
+        case .arenas: name(Snapshot.ArenaTotals.columns)
+        case .sites: name(Snapshot.Site.columns)
+        case .owners: name(Snapshot.Owner.columns)
+        case .retainers: name(Snapshot.Retainer.columns)
+        case .chunks: name(Snapshot.Chunk.columns)
+        case .events: name(Snapshot.Event.columns)
+        case .runs: Snapshot.RunColumns.Column(rawValue: column).map { "\($0)" }
+        case .slots: Snapshot.SlotColumns.Column(rawValue: column).map { "\($0)" }
+        case .edges: Snapshot.EdgeColumns.Column(rawValue: column).map { "\($0)" }
+        case .stringBytes: column == 1 ? "byte" : nil
+        case .strings: column == 1 ? "end" : nil
+        case .lifetimes: column == 1 ? "count" : nil
+        case .file, .end, .directory: "block"
+        }
+    }
+}

@@ -1,0 +1,218 @@
+internal import Ledger
+
+// The columns of the small tables. Numbers are written to dumps: only ever add, at the end, with the next number.
+
+extension Snapshot.Header: TableRow {
+    static var section: Section { .header }
+    static var blank: Self { Self() }
+    static var columns: [TableColumn<Self>] {
+        [
+            .string(1, "program", \.program),
+            .string(2, "programVersion", \.programVersion),
+            .number(3, "pid", \.pid),
+            .string(4, "host", \.host),
+            .number(5, "wallTime", \.wallTime),
+            .number(6, "monotonicTime", \.monotonicTime),
+            .number(7, "startTime", \.startTime),
+            .string(8, "reason", \.reason),
+            .string(9, "configuration", \.configuration),
+            .number(10, "pauseNanoseconds", \.pauseNanoseconds),
+            .number(11, "residentBytes", \.residentBytes),
+            .number(12, "cgroupLimitBytes", \.cgroupLimitBytes),
+            .number(13, "cgroupCurrentBytes", \.cgroupCurrentBytes),
+            .number(14, "threadCount", \.threadCount),
+        ]
+    }
+}
+
+extension Snapshot.Totals: TableRow {
+    static var section: Section { .totals }
+    static var blank: Self { Self() }
+    static var columns: [TableColumn<Self>] {
+        [
+            .number(1, "limitBytes", \.limitBytes),
+            .number(2, "counterBytes", \.counterBytes),
+            .number(3, "peakCounterBytes", \.peakCounterBytes),
+            .number(4, "chunkSize", \.chunkSize),
+            .number(5, "pageSize", \.pageSize),
+            .number(6, "chunkCount", \.chunkCount),
+            .number(7, "chunkBytes", \.chunkBytes),
+            .number(8, "hugeCount", \.hugeCount),
+            .number(9, "hugeBytes", \.hugeBytes),
+            .number(10, "ledgerBytes", \.ledgerBytes),
+            .number(11, "stagingBytes", \.stagingBytes),
+            .number(12, "overdraftBytes", \.overdraftBytes),
+            .number(13, "liveBuffers", \.liveBuffers),
+            .number(14, "liveBytes", \.liveBytes),
+            .number(15, "requestedBytes", \.requestedBytes),
+            .number(16, "freeBytes", \.freeBytes),
+            .number(17, "failedAllocations", \.failedAllocations),
+            // The presence flags come before the values they are about.
+            .number(18, "unheldBuffersKnown", \.unheldBuffersKnown),
+            .number(19, "unheldBuffers", \.storedUnheldBuffers),
+            .number(20, "unheldBytesKnown", \.unheldBytesKnown),
+            .number(21, "unheldBytes", \.storedUnheldBytes),
+        ]
+    }
+
+    private var unheldBuffersKnown: UInt8 {
+        get { unheldBuffers == nil ? 0 : 1 }
+        set { unheldBuffers = newValue == 0 ? nil : 0 }
+    }
+    private var unheldBytesKnown: UInt8 {
+        get { unheldBytes == nil ? 0 : 1 }
+        set { unheldBytes = newValue == 0 ? nil : 0 }
+    }
+    private var storedUnheldBuffers: UInt64 {
+        get { unheldBuffers ?? 0 }
+        set { if unheldBuffers != nil { unheldBuffers = newValue } }
+    }
+    private var storedUnheldBytes: UInt64 {
+        get { unheldBytes ?? 0 }
+        set { if unheldBytes != nil { unheldBytes = newValue } }
+    }
+}
+
+extension Snapshot.SizeClass: TableRow {
+    static var section: Section { .sizeClasses }
+    static var blank: Self { Self(bytes: 0, runPages: 0, elements: 0) }
+    static var columns: [TableColumn<Self>] {
+        [
+            .number(1, "bytes", \.bytes, .deltaPlanes),
+            .number(2, "runPages", \.runPages),
+            .number(3, "elements", \.elements),
+        ]
+    }
+}
+
+extension Snapshot.ArenaTotals: TableRow {
+    static var section: Section { .arenas }
+    static var blank: Self { Self() }
+    static var columns: [TableColumn<Self>] {
+        [
+            .string(1, "name", \.name),
+            .number(2, "chunkCount", \.chunkCount),
+            .number(3, "liveBuffers", \.liveBuffers),
+            .number(4, "liveBytes", \.liveBytes),
+            .number(5, "requestedBytes", \.requestedBytes),
+            .number(6, "allocations", \.allocations),
+            .number(7, "frees", \.frees),
+            .number(8, "remoteFrees", \.remoteFrees),
+        ]
+    }
+}
+
+extension Snapshot.Site: TableRow {
+    static var section: Section { .sites }
+    static var blank: Self { Self() }
+    static var columns: [TableColumn<Self>] {
+        [
+            .string(1, "label", \.label),
+            .string(2, "file", \.file),
+            .number(3, "line", \.line),
+            .string(4, "function", \.function),
+            .number(5, "allocations", \.allocations),
+            .number(6, "frees", \.frees),
+            .number(7, "allocatedBytes", \.allocatedBytes),
+            .number(8, "liveBuffers", \.liveBuffers),
+            .number(9, "liveBytes", \.liveBytes),
+            .number(10, "requestedBytes", \.requestedBytes),
+            .number(11, "lifetimeBuckets", \.lifetimeBuckets),
+        ]
+    }
+
+    /// More buckets than bits of a 64-bit time make no sense, and foreign bytes do not get them.
+    static let maximumBuckets = 64
+
+    /// Rows of this site in the section of lifetimes.
+    private var lifetimeBuckets: UInt8 {
+        get { UInt8(min(lifetimes.count, Self.maximumBuckets)) }
+        set { lifetimes = [UInt64](repeating: 0, count: min(Int(newValue), Self.maximumBuckets)) }
+    }
+}
+
+extension Snapshot.Owner: TableRow {
+    static var section: Section { .owners }
+    static var blank: Self { Self() }
+    static var columns: [TableColumn<Self>] {
+        [
+            .number(1, "parent", \.parent),
+            .number(2, "kind", \.storedKind),
+            .string(3, "name", \.name),
+            .number(4, "createdTime", \.createdTime, .deltaPlanes),
+            .number(5, "closedTime", \.closedTime, .deltaPlanes),
+            .number(6, "liveBuffers", \.liveBuffers),
+            .number(7, "liveBytes", \.liveBytes),
+        ]
+    }
+
+    private var storedKind: UInt8 {
+        get { kind.rawValue }
+        set { kind = OwnerKind(stored: newValue) }
+    }
+}
+
+extension Snapshot.Retainer: TableRow {
+    static var section: Section { .retainers }
+    static var blank: Self { Self() }
+    static var columns: [TableColumn<Self>] {
+        [
+            .number(1, "site", \.site),
+            .number(2, "touchSite", \.touchSite),
+            .number(3, "ownerKind", \.storedOwnerKind),
+            .number(4, "liveBuffers", \.liveBuffers),
+            .number(5, "liveBytes", \.liveBytes),
+            .number(6, "requestedBytes", \.requestedBytes),
+            .number(7, "unheldBuffers", \.unheldBuffers),
+            .number(8, "unheldBytes", \.unheldBytes),
+            .number(9, "oldestBirth", \.oldestBirth),
+            .number(10, "newestBirth", \.newestBirth),
+        ]
+    }
+
+    private var storedOwnerKind: UInt8 {
+        get { ownerKind.rawValue }
+        set { ownerKind = OwnerKind(stored: newValue) }
+    }
+}
+
+extension OwnerKind {
+    /// A kind that a later minor version added is a component as far as this one can tell.
+    fileprivate init(stored: UInt8) { self = OwnerKind(rawValue: stored) ?? .component }
+}
+
+extension Snapshot.Chunk: TableRow {
+    static var section: Section { .chunks }
+    static var blank: Self { Self() }
+    static var columns: [TableColumn<Self>] {
+        [
+            .number(1, "index", \.index),
+            .number(2, "kind", \.storedKind),
+            .number(3, "arena", \.arena),
+            .number(4, "bytes", \.bytes),
+            .number(5, "liveBuffers", \.liveBuffers),
+            .number(6, "liveBytes", \.liveBytes),
+            .number(7, "freePages", \.freePages),
+            .number(8, "largestFreeRunPages", \.largestFreeRunPages),
+            .number(9, "birth", \.birth, .deltaPlanes),
+        ]
+    }
+
+    private var storedKind: UInt8 {
+        get { kind.rawValue }
+        set { kind = Kind(rawValue: newValue) ?? .chunk }
+    }
+}
+
+extension Snapshot.Event: TableRow {
+    static var section: Section { .events }
+    static var blank: Self { Self() }
+    static var columns: [TableColumn<Self>] {
+        [
+            .number(1, "time", \.time, .deltaPlanes),
+            .string(2, "kind", \.kind),
+            .string(3, "detail", \.detail),
+            .number(4, "value", \.value),
+        ]
+    }
+}

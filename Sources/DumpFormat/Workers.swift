@@ -1,0 +1,48 @@
+internal import Glibc
+internal import Synchronization
+
+/// Threads for the parts of a read that are independent of each other. Plain POSIX threads: the analyzer starts too
+/// often and runs too shortly for a pool to pay.
+enum Workers {
+    /// Runs `body` on `count` threads at once, the calling one among them, and returns when all have.
+    static func run(_ count: Int, _ body: @escaping @Sendable () -> Void) {
+        var threads: [pthread_t] = []
+        for _ in 1..<max(1, count) {
+            var thread = pthread_t()
+            let task = Unmanaged.passRetained(Task(body))
+            let failed = pthread_create(
+                &thread, nil,
+                { argument in
+                    Unmanaged<Task>.fromOpaque(argument!).takeRetainedValue().body()
+                    return nil
+                }, task.toOpaque())
+            // Short of threads, the calling one does the work alone.
+            if failed != 0 { task.release() } else { threads.append(thread) }
+        }
+        body()
+        for thread in threads { pthread_join(thread, nil) }
+    }
+
+    private final class Task: Sendable {
+        let body: @Sendable () -> Void
+        init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+    }
+}
+
+/// Hands each of `0..<count` to exactly one of the threads that ask.
+final class WorkQueue: Sendable {
+    private let next = Atomic<Int>(0)
+    private let count: Int
+
+    init(_ count: Int) { self.count = count }
+
+    func take() -> Int? {
+        let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
+        return index < count ? index : nil
+    }
+}
+
+/// Bytes of memory the machine has: no file may make a reader allocate more.
+func physicalMemory() -> UInt64 {
+    UInt64(max(0, sysconf(Int32(_SC_PHYS_PAGES)))) * UInt64(max(0, sysconf(Int32(_SC_PAGESIZE))))
+}

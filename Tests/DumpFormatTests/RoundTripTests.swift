@@ -1,0 +1,76 @@
+import DumpFormat
+import Glibc
+import Ledger
+import Testing
+
+/// A file that goes away with the test.
+final class TemporaryFile {
+    let path: String
+
+    init(_ bytes: [UInt8] = []) {
+        var template = Array("/tmp/arena-dump-test-XXXXXX".utf8CString)
+        let descriptor = mkstemp(&template)
+        precondition(descriptor >= 0)
+        close(descriptor)
+        path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+        store(bytes)
+    }
+
+    deinit { unlink(path) }
+
+    func store(_ bytes: [UInt8]) {
+        let descriptor = open(path, O_WRONLY | O_TRUNC)
+        defer { close(descriptor) }
+        var done = 0
+        while done < bytes.count {
+            done += bytes.withUnsafeBytes { write(descriptor, $0.baseAddress! + done, $0.count - done) }
+        }
+    }
+}
+
+func encode(_ snapshot: Snapshot, level: Int32 = 3) throws -> [UInt8] {
+    let sink = MemorySink()
+    try DumpWriter(sink: sink, level: level).write(snapshot)
+    return sink.bytes
+}
+
+func expectSame(_ a: Snapshot, _ b: Snapshot, _ location: SourceLocation = #_sourceLocation) {
+    #expect(a.header == b.header, sourceLocation: location)
+    #expect(a.totals == b.totals, sourceLocation: location)
+    #expect(a.sizeClasses == b.sizeClasses, sourceLocation: location)
+    #expect(a.arenas == b.arenas, sourceLocation: location)
+    #expect(a.sites == b.sites, sourceLocation: location)
+    #expect(a.owners == b.owners, sourceLocation: location)
+    #expect(a.retainers == b.retainers, sourceLocation: location)
+    #expect(a.chunks == b.chunks, sourceLocation: location)
+    #expect(a.events == b.events, sourceLocation: location)
+    #expect(a.runs == b.runs, sourceLocation: location)
+    #expect(a.slots == b.slots, sourceLocation: location)
+    #expect(a.edges == b.edges, sourceLocation: location)
+}
+
+@Suite("what is written is read back")
+struct RoundTripTests {
+    @Test("a random arena is the same after writing and reading", arguments: [1, 2, 3, 77] as [UInt64])
+    func random(seed: UInt64) throws {
+        var arena = SyntheticArena(seed: seed)
+        arena.slots = Int(seed) * 40
+        let snapshot = arena.make()
+        let file = TemporaryFile(try encode(snapshot))
+        let read = try DumpReader.read(path: file.path, .everything)
+        #expect(read.completeness.isComplete, "seed \(seed): \(read.completeness)")
+        expectSame(read, snapshot)
+    }
+
+    @Test("tables longer than a block are put together again, whatever the number of threads", arguments: [1, 2, 5])
+    func manyBlocks(parallelism: Int) throws {
+        var arena = SyntheticArena(seed: 9)
+        arena.slots = 150_000
+        arena.owners = 500
+        let snapshot = arena.make()
+        let file = TemporaryFile(try encode(snapshot))
+        let read = try DumpReader.read(path: file.path, .everything, parallelism: parallelism)
+        #expect(read.completeness.isComplete, "\(read.completeness)")
+        expectSame(read, snapshot)
+    }
+}

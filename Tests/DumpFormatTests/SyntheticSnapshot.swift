@@ -1,0 +1,345 @@
+import DumpFormat
+import Ledger
+
+/// SplitMix64: the same seed gives the same snapshot everywhere.
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+
+    init(seed: UInt64) { state = seed }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+        return z ^ (z >> 31)
+    }
+
+    /// Exponentially distributed, roughly, with this mean.
+    mutating func interval(mean: UInt64) -> UInt64 {
+        let zeros = min(UInt64(next().leadingZeroBitCount), 20)
+        return (mean * zeros + next() % (mean + 1)) / 2
+    }
+}
+
+/// A made-up arena whose tables agree with each other as those of a real one do: buffers are laid out in slabs and
+/// runs of chunks, and every total is the sum of its rows.
+struct SyntheticArena {
+    var seed: UInt64
+    var slots = 300
+    var owners = 40
+    var sites = 12
+    var arenas = 2
+    /// Huge buffers, each in its own mapping.
+    var huge = 1
+    /// Of 1,000 buffers, so many that no holder reaches.
+    var unheldPerMille: UInt64 = 30
+
+    private static let chunkSize: UInt64 = 16 << 20
+    private static let pageSize: UInt64 = 8 << 10
+    private static let pagesPerChunk = Int(chunkSize / pageSize)
+
+    /// Four classes per doubling from 16 bytes to a chunk, the small ones in slabs of several pages.
+    private static let classes: [Snapshot.SizeClass] = {
+        var sizes: [UInt64] = [16, 32, 48, 64]
+        var base: UInt64 = 64
+        while base < chunkSize {
+            for quarter in 1...4 as ClosedRange<UInt64> { sizes.append(base + base / 4 * quarter) }
+            base *= 2
+        }
+        return sizes.filter { $0 <= chunkSize }.map { bytes in
+            if bytes >= 28 << 10 {
+                return Snapshot.SizeClass(
+                    bytes: bytes, runPages: UInt32((bytes + pageSize - 1) / pageSize), elements: 1)
+            }
+            let pages: Int = (1...8).first { (UInt64($0) * pageSize) % bytes == 0 } ?? 4
+            return Snapshot.SizeClass(
+                bytes: bytes, runPages: UInt32(pages), elements: UInt32(UInt64(pages) * pageSize / bytes))
+        }
+    }()
+
+    /// What is typical of one site: which sizes it asks for, how fast, for whom.
+    private struct Habit {
+        var sizes: ClosedRange<UInt64>
+        var owners: Range<Int>
+        var touchSite: UInt32
+    }
+
+    private struct OpenRun {
+        var row: Int
+        var used: Int
+    }
+
+    func make() -> Snapshot {
+        var random = SeededGenerator(seed: seed)
+        var snapshot = Snapshot(header: header(), totals: Snapshot.Totals())
+        snapshot.sizeClasses = Self.classes
+        snapshot.arenas = (0..<arenas).map { index in
+            var arena = Snapshot.ArenaTotals()
+            arena.name = "loop-\(index)"
+            return arena
+        }
+        snapshot.owners = makeOwners()
+        snapshot.sites = makeSites(&random)
+        let habits = (0..<sites).map { index in
+            let low = UInt64(16) << UInt64(index * 7 % 9)
+            return Habit(
+                sizes: low...(low + low / 2 * (UInt64(index) % 3)), owners: 2..<max(3, owners - index % 3),
+                touchSite: UInt32((index * 5 + 1) % sites))
+        }
+        var columns = Snapshot.SlotColumns()
+        var runs = Snapshot.RunColumns()
+        var nextPage = [Int](repeating: Self.pagesPerChunk, count: arenas)
+        var openChunk = [Int](repeating: 0, count: arenas)
+        var openRuns: [UInt64: OpenRun] = [:]
+        var clock = snapshot.header.startTime
+        var nextIndex: UInt32 = 1
+        let step = max(1, (snapshot.header.monotonicTime - clock) / UInt64(max(1, slots)) / 12)
+        var serial: UInt64 = 1000
+
+        func addChunk(_ kind: Snapshot.Chunk.Kind, arena: Int, bytes: UInt64) {
+            var chunk = Snapshot.Chunk()
+            chunk.index = nextIndex
+            chunk.kind = kind
+            chunk.arena = UInt16(arena)
+            chunk.bytes = bytes
+            chunk.birth = clock
+            nextIndex += UInt32((bytes + Self.chunkSize - 1) / Self.chunkSize)
+            snapshot.chunks.append(chunk)
+        }
+
+        for row in 0..<slots {
+            clock += random.interval(mean: step)
+            serial += 1 + (random.next() % 4 == 0 ? random.next() % 6 : 0)
+            // Squared, so that few sites have most buffers.
+            let pick = Double(random.next() >> 11) / Double(1 << 53)
+            let site = 1 + Int(pick * pick * Double(sites - 1))
+            let habit = habits[site]
+            let owner = habit.owners.lowerBound + Int(random.next() % UInt64(habit.owners.count))
+            let arena = owner % arenas
+            let isHuge = row >= slots - huge
+            let requested =
+                isHuge
+                ? Self.chunkSize * 2 + random.next() % 4096
+                : habit.sizes.lowerBound + random.next() % (habit.sizes.upperBound - habit.sizes.lowerBound + 1)
+            columns.serial.append(serial)
+            columns.birth.append(clock)
+            columns.requested.append(requested)
+            columns.arena.append(UInt16(arena))
+            columns.site.append(UInt32(site))
+            columns.owner.append(UInt32(owner))
+            let isTouched = random.next() % 4 != 0
+            columns.touchSite.append(isTouched ? habit.touchSite : UInt32(site))
+            columns.touchTime.append(isTouched ? clock + random.next() % 200_000 : clock)
+            columns.state.append(random.next() % 500 == 0 ? 2 : 1)
+            if isHuge {
+                let bytes = (requested + Self.pageSize - 1) / Self.pageSize * Self.pageSize
+                columns.address.append(UInt64(nextIndex) << 24)
+                columns.capacity.append(bytes)
+                columns.sizeClass.append(Snapshot.SlotColumns.hugeClass)
+                addChunk(.huge, arena: arena, bytes: bytes)
+                continue
+            }
+            let classIndex = Self.classes.firstIndex { $0.bytes >= requested }!
+            let sizeClass = Self.classes[classIndex]
+            let key = UInt64(arena) << 32 | UInt64(classIndex)
+            if openRuns[key].map({ $0.used == Int(sizeClass.elements) }) ?? true {
+                if nextPage[arena] + Int(sizeClass.runPages) > Self.pagesPerChunk {
+                    openChunk[arena] = snapshot.chunks.count
+                    nextPage[arena] = 0
+                    addChunk(.chunk, arena: arena, bytes: Self.chunkSize)
+                }
+                openRuns[key] = OpenRun(row: runs.count, used: 0)
+                runs.chunk.append(snapshot.chunks[openChunk[arena]].index)
+                runs.firstPage.append(UInt16(nextPage[arena]))
+                runs.pages.append(UInt16(sizeClass.runPages))
+                runs.kind.append(sizeClass.elements > 1 ? 2 : 1)
+                runs.sizeClass.append(UInt16(classIndex))
+                runs.elements.append(UInt16(sizeClass.elements))
+                runs.liveElements.append(0)
+                nextPage[arena] += Int(sizeClass.runPages)
+            }
+            let run = openRuns[key]!
+            openRuns[key]!.used += 1
+            runs.liveElements[run.row] += 1
+            let offset = UInt64(runs.firstPage[run.row]) * Self.pageSize + UInt64(run.used) * sizeClass.bytes
+            columns.address.append(UInt64(runs.chunk[run.row]) << 24 | offset)
+            columns.capacity.append(sizeClass.bytes)
+            columns.sizeClass.append(UInt16(classIndex))
+        }
+        columns.count = slots
+        addChunk(.cached, arena: 0, bytes: Self.chunkSize)
+        snapshot.slots = columns
+        snapshot.runs = runs
+        snapshot.edges = makeEdges(columns, &random)
+        snapshot.events = makeEvents(&random)
+        Self.addUp(&snapshot, &random)
+        return snapshot
+    }
+
+    private func header() -> Snapshot.Header {
+        var header = Snapshot.Header()
+        header.program = "arena-broker"
+        header.programVersion = "1.0.0"
+        header.pid = 4711
+        header.host = "broker-ä1.example"
+        header.wallTime = 1_790_000_000_000_000_000
+        header.startTime = 5_000_000_000
+        header.monotonicTime = 5_000_000_000 + 3600 * 1_000_000_000
+        header.reason = "signal"
+        header.configuration = "[arena]\nlimit = \"2 GiB\"\n"
+        header.pauseNanoseconds = 4_200_000
+        header.residentBytes = 2 << 30
+        header.cgroupLimitBytes = 3 << 30
+        header.cgroupCurrentBytes = 2 << 30
+        header.threadCount = 7
+        return header
+    }
+
+    private func makeOwners() -> [Snapshot.Owner] {
+        (0..<owners).map { index in
+            var owner = Snapshot.Owner()
+            owner.kind = index == 0 ? .process : index == 1 ? .listener : .session
+            owner.parent = index < 2 ? 0 : 1
+            owner.name = index == 0 ? "arena-broker" : index == 1 ? "mqtt:1883" : "device-\(index)"
+            owner.createdTime = 5_000_000_000 + UInt64(index) * 1_000_003
+            owner.closedTime = index % 11 == 10 ? 3_000_000_000_000 : 0
+            return owner
+        }
+    }
+
+    private func makeSites(_ random: inout SeededGenerator) -> [Snapshot.Site] {
+        (0..<sites).map { index in
+            var site = Snapshot.Site()
+            site.label = index == 0 ? "unknown" : "site \(index)"
+            site.file = index == 0 ? "" : "Broker/Part\(index % 4).swift"
+            site.line = UInt32(index * 17)
+            site.function = index == 0 ? "" : "handle\(index)(_:)"
+            site.lifetimes = (0..<56).map { index > 0 && $0 > 9 && $0 < 28 ? random.next() % 5000 : 0 }
+            site.frees = site.lifetimes.reduce(0, +)
+            site.allocations = site.frees
+            return site
+        }
+    }
+
+    private func makeEdges(_ slots: Snapshot.SlotColumns, _ random: inout SeededGenerator) -> Snapshot.EdgeColumns {
+        var edges = Snapshot.EdgeColumns()
+        for row in 0..<slots.count where slots.state[row] == 1 {
+            if random.next() % 1000 < unheldPerMille { continue }
+            for _ in 0...(random.next() % 10 == 0 ? 1 : 0) {
+                edges.holderOwner.append(slots.owner[row])
+                edges.holderKind.append(HolderKind.allCases[Int(random.next() % 8)].rawValue)
+                edges.slotRow.append(UInt32(row))
+            }
+        }
+        return edges
+    }
+
+    private func makeEvents(_ random: inout SeededGenerator) -> [Snapshot.Event] {
+        (0..<5).map { index in
+            var event = Snapshot.Event()
+            event.time = 6_000_000_000 + UInt64(index) * 1_000_000
+            event.kind = index % 2 == 0 ? "level" : "dump"
+            event.detail = "event \(index)"
+            event.value = random.next() % 1000
+            return event
+        }
+    }
+
+    /// Sets every total to the sum of its rows.
+    private static func addUp(_ snapshot: inout Snapshot, _ random: inout SeededGenerator) {
+        struct Key: Hashable {
+            let site: UInt32
+            let touchSite: UInt32
+            let kind: UInt8
+        }
+        let slots = snapshot.slots!
+        let runs = snapshot.runs!
+        let held = Set(snapshot.edges!.slotRow)
+        var chunkRows: [UInt32: Int] = [:]
+        for (row, chunk) in snapshot.chunks.enumerated() { chunkRows[chunk.index] = row }
+        var retainers: [Key: Int] = [:]
+        var totals = Snapshot.Totals()
+        totals.unheldBuffers = 0
+        totals.unheldBytes = 0
+        for row in 0..<slots.count {
+            let site = Int(slots.site[row])
+            let owner = Int(slots.owner[row])
+            let arena = Int(slots.arena[row])
+            let chunk = chunkRows[UInt32(slots.address[row] >> 24)]!
+            let capacity = slots.capacity[row]
+            let requested = slots.requested[row]
+            let kind = snapshot.owners[owner].kind
+            let key = Key(site: slots.site[row], touchSite: slots.touchSite[row], kind: kind.rawValue)
+            let retainer = retainers[key] ?? snapshot.retainers.count
+            if retainers[key] == nil {
+                retainers[key] = retainer
+                var new = Snapshot.Retainer()
+                new.site = slots.site[row]
+                new.touchSite = slots.touchSite[row]
+                new.ownerKind = kind
+                new.oldestBirth = .max
+                snapshot.retainers.append(new)
+            }
+            snapshot.retainers[retainer].liveBuffers += 1
+            snapshot.retainers[retainer].liveBytes += capacity
+            snapshot.retainers[retainer].requestedBytes += requested
+            snapshot.retainers[retainer].oldestBirth = min(snapshot.retainers[retainer].oldestBirth, slots.birth[row])
+            snapshot.retainers[retainer].newestBirth = max(snapshot.retainers[retainer].newestBirth, slots.birth[row])
+            if slots.state[row] == 1, !held.contains(UInt32(row)) {
+                snapshot.retainers[retainer].unheldBuffers += 1
+                snapshot.retainers[retainer].unheldBytes += capacity
+                totals.unheldBuffers! += 1
+                totals.unheldBytes! += capacity
+            }
+            snapshot.sites[site].liveBuffers += 1
+            snapshot.sites[site].liveBytes += capacity
+            snapshot.sites[site].requestedBytes += requested
+            snapshot.sites[site].allocations += 1
+            snapshot.sites[site].allocatedBytes += requested
+            snapshot.owners[owner].liveBuffers += 1
+            snapshot.owners[owner].liveBytes += capacity
+            snapshot.arenas[arena].liveBuffers += 1
+            snapshot.arenas[arena].liveBytes += capacity
+            snapshot.arenas[arena].requestedBytes += requested
+            snapshot.arenas[arena].allocations += 1
+            snapshot.chunks[chunk].liveBuffers += 1
+            snapshot.chunks[chunk].liveBytes += capacity
+            totals.liveBuffers += 1
+            totals.liveBytes += capacity
+            totals.requestedBytes += requested
+        }
+        for row in snapshot.chunks.indices where snapshot.chunks[row].kind != .huge {
+            snapshot.chunks[row].freePages = UInt32(pagesPerChunk)
+        }
+        for run in 0..<runs.count {
+            // Pages are handed out in order, so what is free is one run at the end.
+            snapshot.chunks[chunkRows[runs.chunk[run]]!].freePages -= UInt32(runs.pages[run])
+        }
+        for row in snapshot.chunks.indices {
+            snapshot.chunks[row].largestFreeRunPages = snapshot.chunks[row].freePages
+            if snapshot.chunks[row].kind == .chunk { snapshot.arenas[Int(snapshot.chunks[row].arena)].chunkCount += 1 }
+        }
+        totals.chunkSize = chunkSize
+        totals.pageSize = pageSize
+        totals.limitBytes = 4 << 30
+        totals.chunkCount = UInt64(snapshot.chunks.count { $0.kind != .huge })
+        totals.chunkBytes = totals.chunkCount * chunkSize
+        totals.hugeCount = UInt64(snapshot.chunks.count { $0.kind == .huge })
+        totals.hugeBytes = snapshot.chunks.reduce(0) { $0 + ($1.kind == .huge ? $1.bytes : 0) }
+        totals.ledgerBytes = 3 << 20
+        totals.stagingBytes = 1 << 20
+        totals.counterBytes = totals.chunkBytes + totals.hugeBytes + totals.ledgerBytes + totals.stagingBytes
+        totals.peakCounterBytes = totals.counterBytes + 12345
+        totals.freeBytes = totals.chunkBytes + totals.hugeBytes - totals.liveBytes
+        totals.failedAllocations = 3
+        snapshot.totals = totals
+    }
+}
+
+/// Keeps what is written.
+final class MemorySink: DumpSink {
+    private(set) var bytes: [UInt8] = []
+
+    func write(_ more: UnsafeRawBufferPointer) throws(DumpError) { bytes.append(contentsOf: more) }
+}
