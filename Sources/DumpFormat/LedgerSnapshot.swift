@@ -1,0 +1,339 @@
+public import Ledger
+
+/// A ledger in memory (the live one at a safepoint, or a copy of it) as a snapshot: small tables made at once, bulk
+/// columns read from the ledger's records while they are written, so that only a row index is kept in memory.
+public struct LedgerSnapshot {
+    /// All small tables. Set the header's program, host, reason and process figures before writing.
+    public var tables: Snapshot
+    public let slots: Slots
+    public let runs: Snapshot.RunColumns
+    public let edges: Snapshot.EdgeColumns?
+
+    /// - Parameter edges: what the holders reach, by slot; nil where nobody asked them, and then nothing is known to
+    ///   be unheld.
+    public init(_ image: LedgerImage, edges: [LedgerEdge]?) {
+        slots = Slots(image)
+        runs = LedgerSnapshot.runs(image)
+        tables = Snapshot(header: LedgerSnapshot.header(image), totals: LedgerSnapshot.totals(image))
+        tables.sizeClasses = (0..<SizeClasses.count).map { index in
+            let geometry = SizeClasses.geometry(of: index)
+            return Snapshot.SizeClass(
+                bytes: UInt64(geometry.bytes), runPages: UInt32(geometry.pages), elements: UInt32(geometry.elements))
+        }
+        tables.arenas = LedgerSnapshot.arenas(image)
+        tables.sites = LedgerSnapshot.sites(image)
+        tables.owners = LedgerSnapshot.owners(image)
+        tables.chunks = LedgerSnapshot.chunks(image)
+
+        let rows = slots.rows
+        var held: [Bool]?
+        if let edges {
+            var rowOfSlot = [UInt32](repeating: .max, count: image.rows(.slots))
+            for (row, slot) in rows.enumerated() { rowOfSlot[Int(slot)] = UInt32(row) }
+            var columns = Snapshot.EdgeColumns()
+            var reached = [Bool](repeating: false, count: rows.count)
+            for edge in edges where Int(edge.slot) < rowOfSlot.count && rowOfSlot[Int(edge.slot)] != .max {
+                let row = rowOfSlot[Int(edge.slot)]
+                columns.holderOwner.append(tables.ownerIndex(edge.owner, in: image))
+                columns.holderKind.append(edge.kind.rawValue)
+                columns.slotRow.append(row)
+                reached[Int(row)] = true
+            }
+            self.edges = columns
+            held = reached
+        } else {
+            self.edges = nil
+        }
+        count(image, rows: rows, held: held)
+    }
+
+    /// Adds the live slots up: by arena, site, owner, chunk and retainer, and in all.
+    private mutating func count(_ image: LedgerImage, rows: [UInt32], held: [Bool]?) {
+        let records = image.records(.slots, of: SlotRecord.self)
+        let chunkRows = Dictionary(uniqueKeysWithValues: tables.chunks.enumerated().map { ($1.index, $0) })
+        var retainerRows: [RetainerKey: Int] = [:]
+        var last: (key: RetainerKey, row: Int)?
+        var unheld = (buffers: UInt64(0), bytes: UInt64(0))
+        for (row, slot) in rows.enumerated() {
+            let record = records[Int(slot)]
+            let capacity = slots.capacity(record)
+            let owner = Int(tables.ownerIndex(record.owner, in: image))
+            let site = Int(record.site) < tables.sites.count ? Int(record.site) : 0
+            let touchSite = Int(record.touchSite) < tables.sites.count ? record.touchSite : 0
+
+            tables.totals.liveBuffers += 1
+            tables.totals.liveBytes += capacity
+            tables.totals.requestedBytes += record.requested
+            tables.owners[owner].liveBuffers += 1
+            tables.owners[owner].liveBytes += capacity
+            tables.sites[site].liveBuffers += 1
+            tables.sites[site].liveBytes += capacity
+            tables.sites[site].requestedBytes += record.requested
+            if Int(record.arena) < tables.arenas.count {
+                tables.arenas[Int(record.arena)].liveBuffers += 1
+                tables.arenas[Int(record.arena)].liveBytes += capacity
+                tables.arenas[Int(record.arena)].requestedBytes += record.requested
+            }
+            if let chunk = chunkRows[UInt32(truncatingIfNeeded: record.address / UInt64(SizeClasses.chunkSize))] {
+                tables.chunks[chunk].liveBuffers += 1
+                tables.chunks[chunk].liveBytes += capacity
+            }
+
+            let key = RetainerKey(site: UInt32(site), touchSite: touchSite, kind: tables.owners[owner].kind)
+            let index: Int
+            if let last, last.key == key {
+                index = last.row
+            } else if let known = retainerRows[key] {
+                index = known
+            } else {
+                index = tables.retainers.count
+                retainerRows[key] = index
+                var retainer = Snapshot.Retainer()
+                retainer.site = key.site
+                retainer.touchSite = key.touchSite
+                retainer.ownerKind = key.kind
+                retainer.oldestBirth = .max
+                tables.retainers.append(retainer)
+            }
+            last = (key, index)
+            tables.retainers[index].liveBuffers += 1
+            tables.retainers[index].liveBytes += capacity
+            tables.retainers[index].requestedBytes += record.requested
+            tables.retainers[index].oldestBirth = min(tables.retainers[index].oldestBirth, record.birth)
+            tables.retainers[index].newestBirth = max(tables.retainers[index].newestBirth, record.birth)
+            if let held, !held[row] {
+                tables.retainers[index].unheldBuffers += 1
+                tables.retainers[index].unheldBytes += capacity
+                unheld.buffers += 1
+                unheld.bytes += capacity
+            }
+        }
+        tables.totals.freeBytes = tables.totals.chunkBytes + tables.totals.hugeBytes &- tables.totals.liveBytes
+        if held != nil {
+            tables.totals.unheldBuffers = unheld.buffers
+            tables.totals.unheldBytes = unheld.bytes
+        }
+    }
+
+    private struct RetainerKey: Hashable {
+        let site: UInt32
+        let touchSite: UInt32
+        let kind: OwnerKind
+    }
+
+    /// The live slots of a ledger, as rows.
+    public struct Slots: SlotSource {
+        let image: LedgerImage
+        /// Slot of each row.
+        let rows: [UInt32]
+        public var count: Int { rows.count }
+
+        init(_ image: LedgerImage) {
+            self.image = image
+            let records = image.records(.slots, of: SlotRecord.self)
+            rows = (0..<image.rows(.slots)).lazy
+                .filter { records[$0].state != SlotRecord.State.free.rawValue }
+                .map(UInt32.init)
+        }
+
+        /// Bytes of the class, or of the mapping.
+        func capacity(_ record: SlotRecord) -> UInt64 {
+            if record.sizeClass < SizeClasses.count { return UInt64(SizeClasses.bytes(of: Int(record.sizeClass))) }
+            let chunk = Int(record.address) / SizeClasses.chunkSize
+            guard chunk < image.rows(.chunks) else { return record.requested }
+            return image.records(.chunks, of: ChunkRecord.self)[chunk].mappedBytes
+        }
+
+        public func fill(
+            _ column: Snapshot.SlotColumns.Column, rows: Range<Int>, into values: UnsafeMutableRawBufferPointer
+        ) {
+            let records = image.records(.slots, of: SlotRecord.self)
+            func store<Value: FixedWidthInteger>(_ value: (SlotRecord) -> Value) {
+                let target = values.bindMemory(to: Value.self)
+                self.rows.withUnsafeBufferPointer { slots in
+                    for (index, row) in rows.enumerated() {
+                        target[index] = value(records[Int(slots[row])]).littleEndian
+                    }
+                }
+            }
+            switch column {
+            case .serial: store { $0.serial }
+            case .birth: store { $0.birth }
+            case .address: store { $0.address }
+            case .requested: store { $0.requested }
+            case .capacity: store(capacity)
+            case .sizeClass: store { $0.sizeClass }
+            case .arena: store { UInt16($0.arena) }
+            case .site: store { $0.site }
+            case .owner: store { Snapshot.ownerIndex($0.owner, in: image) }
+            case .touchSite: store { $0.touchSite }
+            case .touchTime: store { $0.touchTime }
+            case .state: store { $0.state }
+            }
+        }
+    }
+}
+
+extension LedgerSnapshot {
+    private static func header(_ image: LedgerImage) -> Snapshot.Header {
+        let words = image.header.pointee
+        var header = Snapshot.Header()
+        header.pid = words.pid
+        header.wallTime = words.wallTime
+        header.monotonicTime = words.monotonicTime
+        header.startTime = words.startTime
+        return header
+    }
+
+    private static func totals(_ image: LedgerImage) -> Snapshot.Totals {
+        let words = image.header.pointee
+        var totals = Snapshot.Totals()
+        totals.limitBytes = words.limitBytes
+        totals.counterBytes = words.counterBytes
+        totals.peakCounterBytes = words.peakCounterBytes
+        totals.chunkSize = UInt64(SizeClasses.chunkSize)
+        totals.pageSize = UInt64(SizeClasses.pageSize)
+        totals.chunkCount = words.chunkCount
+        totals.chunkBytes = words.chunkBytes
+        totals.hugeCount = words.hugeCount
+        totals.hugeBytes = words.hugeBytes
+        totals.ledgerBytes = words.ledgerBytes
+        totals.stagingBytes = words.stagingBytes
+        totals.overdraftBytes = words.overdraftBytes
+        totals.failedAllocations = words.failedAllocations
+        return totals
+    }
+
+    private static func counters(_ image: LedgerImage, _ site: Int, _ arena: Int) -> UnsafeMutablePointer<SiteCounters>
+    {
+        image.record(.siteCounters, site, group: arena).assumingMemoryBound(to: SiteCounters.self)
+    }
+
+    private static func arenas(_ image: LedgerImage) -> [Snapshot.ArenaTotals] {
+        (0..<image.rows(.arenas)).map { index in
+            let raw = image.record(.arenas, index)
+            let record = raw.assumingMemoryBound(to: ArenaRecord.self).pointee
+            var arena = Snapshot.ArenaTotals()
+            arena.name = LedgerText.read(raw + ArenaRecord.nameOffset, capacity: ArenaRecord.nameCapacity)
+            arena.chunkCount = record.chunkCount
+            arena.remoteFrees = record.remoteFrees
+            guard index < image.groups(.siteCounters) else { return arena }
+            for site in 0..<image.rows(.siteCounters) {
+                let counters = counters(image, site, index).pointee
+                arena.allocations &+= counters.allocations
+                arena.frees &+= counters.frees
+            }
+            return arena
+        }
+    }
+
+    private static func sites(_ image: LedgerImage) -> [Snapshot.Site] {
+        (0..<image.rows(.sites)).map { index in
+            let raw = image.record(.sites, index)
+            var site = Snapshot.Site()
+            site.label = LedgerText.read(raw + SiteRecord.labelOffset, capacity: SiteRecord.labelCapacity)
+            site.file = LedgerText.read(raw + SiteRecord.fileOffset, capacity: SiteRecord.fileCapacity)
+            site.function = LedgerText.read(raw + SiteRecord.functionOffset, capacity: SiteRecord.functionCapacity)
+            site.line = raw.assumingMemoryBound(to: SiteRecord.self).pointee.line
+            site.lifetimes = [UInt64](repeating: 0, count: SiteCounters.lifetimeBuckets)
+            guard index < image.rows(.siteCounters) else { return site }
+            for arena in 0..<image.groups(.siteCounters) {
+                let counters = counters(image, index, arena)
+                site.allocations &+= counters.pointee.allocations
+                site.frees &+= counters.pointee.frees
+                site.allocatedBytes &+= counters.pointee.allocatedRequested
+                let lifetimes = (UnsafeMutableRawPointer(counters) + SiteCounters.lifetimesOffset)
+                    .assumingMemoryBound(to: UInt64.self)
+                for bucket in 0..<SiteCounters.lifetimeBuckets { site.lifetimes[bucket] &+= lifetimes[bucket] }
+            }
+            return site
+        }
+    }
+
+    private static func owners(_ image: LedgerImage) -> [Snapshot.Owner] {
+        (0..<image.rows(.owners)).map { index in
+            let raw = image.record(.owners, index)
+            let record = raw.assumingMemoryBound(to: OwnerRecord.self).pointee
+            var owner = Snapshot.Owner()
+            owner.kind = OwnerKind(rawValue: record.kind) ?? .component
+            owner.name = LedgerText.read(raw + OwnerRecord.nameOffset, capacity: OwnerRecord.nameCapacity)
+            owner.parent = Snapshot.ownerIndex(record.parent, in: image)
+            owner.createdTime = record.created
+            owner.closedTime = record.closed
+            return owner
+        }
+    }
+
+    private static func chunks(_ image: LedgerImage) -> [Snapshot.Chunk] {
+        let records = image.records(.chunks, of: ChunkRecord.self)
+        return (0..<image.rows(.chunks)).compactMap { index in
+            let record = records[index]
+            var chunk = Snapshot.Chunk()
+            switch ChunkRecord.State(rawValue: record.state) {
+            case .chunk: chunk.kind = .chunk
+            case .cached: chunk.kind = .cached
+            case .hugeHead: chunk.kind = .huge
+            case .unused, .hugeBody, nil: return nil
+            }
+            chunk.index = UInt32(index)
+            chunk.arena = UInt16(record.arena)
+            chunk.bytes = record.mappedBytes
+            chunk.freePages = record.freePages
+            chunk.largestFreeRunPages = record.largestFreeRun
+            chunk.birth = record.birth
+            return chunk
+        }
+    }
+
+    /// The runs the page maps name. Pages of the reserve count as free.
+    private static func runs(_ image: LedgerImage) -> Snapshot.RunColumns {
+        var runs = Snapshot.RunColumns()
+        let chunks = image.records(.chunks, of: ChunkRecord.self)
+        let slabs = image.records(.slabs, of: SlabRecord.self)
+        let slots = image.records(.slots, of: SlotRecord.self)
+        for chunk in 0..<image.rows(.chunks) where chunks[chunk].state == ChunkRecord.State.chunk.rawValue {
+            let map = image.record(.pageMap, chunk).assumingMemoryBound(to: PageEntry.self)
+            var page = 0
+            while page < SizeClasses.pagesPerChunk {
+                let entry = map[page]
+                switch entry.kind {
+                case .slab where Int(entry.value) < image.rows(.slabs):
+                    let slab = slabs[Int(entry.value)]
+                    runs.kind.append(Snapshot.RunColumns.Kind.slab.rawValue)
+                    runs.pages.append(slab.pages)
+                    runs.sizeClass.append(slab.sizeClass)
+                    runs.elements.append(slab.elements)
+                    runs.liveElements.append(slab.elements &- slab.freeCount)
+                case .buffer where Int(entry.value) < image.rows(.slots):
+                    let sizeClass = slots[Int(entry.value)].sizeClass
+                    runs.kind.append(Snapshot.RunColumns.Kind.buffer.rawValue)
+                    runs.pages.append(
+                        Int(sizeClass) < SizeClasses.count ? SizeClasses.geometry(of: Int(sizeClass)).pages : 1)
+                    runs.sizeClass.append(sizeClass)
+                    runs.elements.append(1)
+                    runs.liveElements.append(1)
+                default:
+                    page += 1
+                    continue
+                }
+                runs.chunk.append(UInt32(chunk))
+                runs.firstPage.append(UInt16(page))
+                page += max(1, Int(runs.pages[runs.pages.count - 1]))
+            }
+        }
+        return runs
+    }
+}
+
+extension Snapshot {
+    /// The row of an owner: its own, or where its record serves another by now, its kind's nearest standing ancestor,
+    /// the process.
+    static func ownerIndex(_ rawValue: UInt32, in image: LedgerImage) -> UInt32 {
+        let owner = OwnerID(rawValue: rawValue)
+        guard owner.index < image.rows(.owners) else { return 0 }
+        let record = image.record(.owners, owner.index).assumingMemoryBound(to: OwnerRecord.self)
+        return record.pointee.generation == owner.generation ? UInt32(owner.index) : 0
+    }
+
+    func ownerIndex(_ rawValue: UInt32, in image: LedgerImage) -> UInt32 { Self.ownerIndex(rawValue, in: image) }
+}
