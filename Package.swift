@@ -68,7 +68,12 @@ let package = Package(
             name: "arena-bench", dependencies: ["MQTT", argumentParser] + nio, swiftSettings: common),
 
         .testTarget(name: "ArenaTests", dependencies: ["Arena", "CArena", "Ledger"], swiftSettings: common),
-        .testTarget(name: "ArenaNIOTests", dependencies: ["ArenaNIO", "Arena"] + nio, swiftSettings: common),
+        .testTarget(
+            name: "ArenaNIOTests",
+            dependencies: [
+                "ArenaNIO", "Arena", "Ledger", .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+            ] + nio,
+            swiftSettings: common),
         .testTarget(name: "DumpFormatTests", dependencies: ["DumpFormat", "Ledger", "CZstd"], swiftSettings: common),
         .testTarget(name: "AnalysisTests", dependencies: ["Analysis", "DumpFormat"], swiftSettings: common),
         .testTarget(
