@@ -27,6 +27,20 @@ struct TableColumn<Row> {
             })
     }
 
+    /// A field of another type, stored as its raw value.
+    static func kind<Kind: RawRepresentable<UInt8>>(
+        _ id: UInt16, _ name: String, _ field: WritableKeyPath<Row, Kind>, unknown: Kind
+    ) -> TableColumn {
+        TableColumn(
+            id: id, name: name,
+            encode: { rows, _ in EncodedColumn(rows.map { $0[keyPath: field].rawValue }, .planes) },
+            decode: { (rows, reader, section) throws(DumpError) in
+                let column = try reader.column(section, id, rows: rows.count, as: UInt8.self)
+                rows.set(field) { Kind(rawValue: column.values[$0]) ?? unknown }
+                return column.missing
+            })
+    }
+
     /// Text is a row number in the table of strings.
     static func string(_ id: UInt16, _ name: String, _ field: WritableKeyPath<Row, String>) -> TableColumn {
         TableColumn(
