@@ -22,6 +22,13 @@ public protocol EdgeSource: ColumnSource where Column == Snapshot.EdgeColumns.Co
 /// How a bulk column is written; any encoding is read.
 protocol EncodedBulkColumn: BulkColumn {
     var encoding: ColumnEncoding { get }
+    /// Elements are stored as their difference (modulo 2^64) from those of this column, if any, which has 64-bit
+    /// elements too.
+    var reference: Self? { get }
+}
+
+extension EncodedBulkColumn {
+    var reference: Self? { nil }
 }
 
 extension Snapshot.RunColumns {
@@ -57,10 +64,13 @@ extension Snapshot.SlotColumns.Column: BulkColumn, EncodedBulkColumn {
 
     var encoding: ColumnEncoding {
         switch self {
-        case .serial, .birth, .address, .touchTime: .deltaPlanes
+        case .serial, .birth, .address: .deltaPlanes
         default: .planes
         }
     }
+
+    /// Most buffers are touched last soon after their birth.
+    var reference: Self? { self == .touchTime ? .birth : nil }
 }
 
 extension Snapshot.EdgeColumns {

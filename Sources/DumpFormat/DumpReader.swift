@@ -140,7 +140,7 @@ public enum DumpReader {
             try bulk.read(.site, &slots.site)
             try bulk.read(.owner, &slots.owner)
             try bulk.read(.touchSite, &slots.touchSite)
-            try bulk.read(.touchTime, &slots.touchTime)
+            try bulk.read(.touchTime, &slots.touchTime, from: .birth, slots.birth)
             try bulk.read(.state, &slots.state)
             slots.count = bulk.rows
             if let kept = bulk.filter() {
@@ -179,7 +179,7 @@ public enum DumpReader {
 }
 
 /// Reads the columns of one bulk table.
-private struct BulkReader<Column: BulkColumn> {
+private struct BulkReader<Column: EncodedBulkColumn> {
     private let reader: ColumnReader
     private let section: Section
     private let selection: Set<Column>
@@ -201,6 +201,21 @@ private struct BulkReader<Column: BulkColumn> {
         let read = try reader.column(section, column.rawValue, rows: rows, as: T.self)
         values = read.values
         missing += read.missing
+    }
+
+    /// Reads `column` to `values` if it is selected, as differences from `reference`, which is read too if need be.
+    mutating func read(
+        _ column: Column, _ values: inout [UInt64], from reference: Column, _ base: [UInt64]
+    ) throws(DumpError) {
+        guard selection.contains(column) else { return }
+        try read(column, &values)
+        var base = base
+        if base.isEmpty {
+            let read = try reader.column(section, reference.rawValue, rows: rows, as: UInt64.self)
+            base = read.values
+            missing += read.missing
+        }
+        for row in values.indices { values[row] &+= base[row] }
     }
 
     /// Which rows to keep; nil where all are whole.

@@ -9,6 +9,7 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
     private var sink: Sink
     private var compressor: ZstdCompressor
     private var values = ByteStore(capacity: BlockHeader.rowsPerBlock * 8)
+    private var references = ByteStore(capacity: BlockHeader.rowsPerBlock * 8)
     private var block = ByteStore(capacity: BlockHeader.bytes + BlockHeader.rowsPerBlock * 8)
     private var output = ByteStore(capacity: 2 << 20)
     /// Bytes of the frames before those in `output`.
@@ -123,6 +124,12 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
         for range in blocks(of: rows) {
             for column in Source.Column.allCases {
                 source.fill(column, rows: range, into: values.reset(range.count * column.width))
+                if let reference = column.reference {
+                    source.fill(reference, rows: range, into: references.reset(range.count * column.width))
+                    let stored = values.base.assumingMemoryBound(to: UInt64.self)
+                    let base = references.base.assumingMemoryBound(to: UInt64.self)
+                    for row in 0..<range.count { stored[row] &-= base[row] }
+                }
                 try writeBlock(section, column.rawValue, range, width: column.width, column.encoding)
             }
         }

@@ -15,6 +15,7 @@ enum SeekTable {
     private static let prefixBytes = 8
     /// Set in the flags when every entry also has a checksum of the frame's content, which other writers add.
     private static let checksumFlag: UInt8 = 0x80
+    private static let reservedFlags: UInt8 = 0x7C
 
     static func encode(_ frames: [Frame]) -> [UInt8] {
         var bytes: [UInt8] = []
@@ -39,7 +40,9 @@ enum SeekTable {
     static func read(_ input: DumpInput) throws(DumpError) -> [Frame]? {
         guard input.size >= UInt64(prefixBytes + footerBytes) else { return nil }
         let footer = try input.bytes(at: input.size - UInt64(footerBytes), count: footerBytes)
-        guard footer.count == footerBytes, word(footer, 5) == footerMagic else { return nil }
+        guard footer.count == footerBytes, word(footer, 5) == footerMagic, footer[4] & reservedFlags == 0 else {
+            return nil
+        }
         let count = UInt64(word(footer, 0))
         let stride = footer[4] & checksumFlag == 0 ? 8 : 12
         let tableBytes = count * UInt64(stride) + UInt64(prefixBytes + footerBytes)

@@ -22,7 +22,21 @@ struct TableColumn<Row> {
             encode: { rows, _ in EncodedColumn(rows.map { $0[keyPath: field].littleEndian }, encoding) },
             decode: { (rows, reader, section) throws(DumpError) in
                 let column = try reader.column(section, id, rows: rows.count, as: T.self)
-                for row in rows.indices { rows[row][keyPath: field] = column.values[row] }
+                rows.set(field) { column.values[$0] }
+                return column.missing
+            })
+    }
+
+    /// A field of another type, stored as its raw value.
+    static func kind<Kind: RawRepresentable<UInt8>>(
+        _ id: UInt16, _ name: String, _ field: WritableKeyPath<Row, Kind>, unknown: Kind
+    ) -> TableColumn {
+        TableColumn(
+            id: id, name: name,
+            encode: { rows, _ in EncodedColumn(rows.map { $0[keyPath: field].rawValue }, .planes) },
+            decode: { (rows, reader, section) throws(DumpError) in
+                let column = try reader.column(section, id, rows: rows.count, as: UInt8.self)
+                rows.set(field) { Kind(rawValue: column.values[$0]) ?? unknown }
                 return column.missing
             })
     }
@@ -35,18 +49,36 @@ struct TableColumn<Row> {
             decode: { (rows, reader, section) throws(DumpError) in
                 let column = try reader.column(section, id, rows: rows.count, as: UInt32.self)
                 var unknown = 0
-                for row in rows.indices {
-                    if let text = reader.string(column.values[row]) {
-                        rows[row][keyPath: field] = text
-                    } else {
-                        unknown += 1
-                    }
+                rows.set(field) { row in
+                    if let text = reader.string(column.values[row]) { return text }
+                    unknown += 1
+                    return nil
                 }
                 if unknown > 0 {
                     reader.problems.append("\(section.name).\(name): the text of \(unknown) row(s) cannot be read")
                 }
                 return column.missing
             })
+    }
+}
+
+extension Array {
+    /// Sets one field of every row for which there is a value. A stored field is stored to where it lies in the row:
+    /// going through the key path for each row would be most of the time of a read with many owners.
+    fileprivate mutating func set<T>(_ field: WritableKeyPath<Element, T>, _ value: (Int) -> T?) {
+        guard let offset = MemoryLayout<Element>.offset(of: field) else {
+            for row in indices {
+                if let value = value(row) { self[row][keyPath: field] = value }
+            }
+            return
+        }
+        withUnsafeMutableBytes { bytes in
+            for row in 0..<bytes.count / MemoryLayout<Element>.stride {
+                guard let value = value(row) else { continue }
+                let place = bytes.baseAddress! + row * MemoryLayout<Element>.stride + offset
+                place.assumingMemoryBound(to: T.self).pointee = value
+            }
+        }
     }
 }
 

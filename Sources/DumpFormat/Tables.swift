@@ -137,18 +137,14 @@ extension Snapshot.Owner: TableRow {
     static var columns: [TableColumn<Self>] {
         [
             .number(1, "parent", \.parent),
-            .number(2, "kind", \.storedKind),
+            // A kind that a later minor version added is a component as far as this one can tell.
+            .kind(2, "kind", \.kind, unknown: .component),
             .string(3, "name", \.name),
             .number(4, "createdTime", \.createdTime, .deltaPlanes),
             .number(5, "closedTime", \.closedTime, .deltaPlanes),
             .number(6, "liveBuffers", \.liveBuffers),
             .number(7, "liveBytes", \.liveBytes),
         ]
-    }
-
-    private var storedKind: UInt8 {
-        get { kind.rawValue }
-        set { kind = OwnerKind(stored: newValue) }
     }
 }
 
@@ -159,7 +155,7 @@ extension Snapshot.Retainer: TableRow {
         [
             .number(1, "site", \.site),
             .number(2, "touchSite", \.touchSite),
-            .number(3, "ownerKind", \.storedOwnerKind),
+            .kind(3, "ownerKind", \.ownerKind, unknown: .component),
             .number(4, "liveBuffers", \.liveBuffers),
             .number(5, "liveBytes", \.liveBytes),
             .number(6, "requestedBytes", \.requestedBytes),
@@ -169,16 +165,6 @@ extension Snapshot.Retainer: TableRow {
             .number(10, "newestBirth", \.newestBirth),
         ]
     }
-
-    private var storedOwnerKind: UInt8 {
-        get { ownerKind.rawValue }
-        set { ownerKind = OwnerKind(stored: newValue) }
-    }
-}
-
-extension OwnerKind {
-    /// A kind that a later minor version added is a component as far as this one can tell.
-    fileprivate init(stored: UInt8) { self = OwnerKind(rawValue: stored) ?? .component }
 }
 
 extension Snapshot.Chunk: TableRow {
@@ -187,7 +173,7 @@ extension Snapshot.Chunk: TableRow {
     static var columns: [TableColumn<Self>] {
         [
             .number(1, "index", \.index),
-            .number(2, "kind", \.storedKind),
+            .kind(2, "kind", \.kind, unknown: .chunk),
             .number(3, "arena", \.arena),
             .number(4, "bytes", \.bytes),
             .number(5, "liveBuffers", \.liveBuffers),
@@ -196,11 +182,6 @@ extension Snapshot.Chunk: TableRow {
             .number(8, "largestFreeRunPages", \.largestFreeRunPages),
             .number(9, "birth", \.birth, .deltaPlanes),
         ]
-    }
-
-    private var storedKind: UInt8 {
-        get { kind.rawValue }
-        set { kind = Kind(rawValue: newValue) ?? .chunk }
     }
 }
 

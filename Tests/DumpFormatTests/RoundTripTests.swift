@@ -28,6 +28,17 @@ final class TemporaryFile {
     }
 }
 
+/// Reads a dump that is in memory, by way of a file.
+func read(_ bytes: [UInt8], _ selection: DumpSelection = .everything) throws -> Snapshot {
+    let file = TemporaryFile(bytes)
+    return try withExtendedLifetime(file) { try DumpReader.read(path: file.path, selection) }
+}
+
+func verify(_ bytes: [UInt8]) -> VerifyReport {
+    let file = TemporaryFile(bytes)
+    return withExtendedLifetime(file) { DumpVerifier.verify(path: file.path) }
+}
+
 func encode(_ snapshot: Snapshot, level: Int32 = 3) throws -> [UInt8] {
     let sink = MemorySink()
     try DumpWriter(sink: sink, level: level).write(snapshot)
@@ -72,5 +83,59 @@ struct RoundTripTests {
         let read = try DumpReader.read(path: file.path, .everything, parallelism: parallelism)
         #expect(read.completeness.isComplete, "\(read.completeness)")
         expectSame(read, snapshot)
+    }
+}
+
+@Suite("selections")
+struct SelectionTests {
+    @Test("only what is asked for is read", arguments: Snapshot.SlotColumns.Column.allCases)
+    func oneColumn(column: Snapshot.SlotColumns.Column) throws {
+        let snapshot = VerifyTests.arena()
+        let slots = try #require(snapshot.slots)
+        let file = TemporaryFile(try encode(snapshot))
+        let read = try DumpReader.read(path: file.path, DumpSelection(slots: [column]))
+        var expected = Snapshot.SlotColumns()
+        expected.count = slots.count
+        switch column {
+        case .serial: expected.serial = slots.serial
+        case .birth: expected.birth = slots.birth
+        case .address: expected.address = slots.address
+        case .requested: expected.requested = slots.requested
+        case .capacity: expected.capacity = slots.capacity
+        case .sizeClass: expected.sizeClass = slots.sizeClass
+        case .arena: expected.arena = slots.arena
+        case .site: expected.site = slots.site
+        case .owner: expected.owner = slots.owner
+        case .touchSite: expected.touchSite = slots.touchSite
+        case .touchTime: expected.touchTime = slots.touchTime
+        case .state: expected.state = slots.state
+        }
+        #expect(read.slots == expected)
+        #expect(read.runs == nil)
+        #expect(read.edges == nil)
+        #expect(read.completeness.isComplete)
+    }
+
+    @Test("tables that were not written are absent, not missing")
+    func absent() throws {
+        var snapshot = VerifyTests.arena()
+        snapshot.edges = nil
+        snapshot.totals.unheldBuffers = nil
+        snapshot.totals.unheldBytes = nil
+        let read = try DumpFormatTests.read(try encode(snapshot))
+        #expect(read.completeness.isComplete)
+        expectSame(read, snapshot)
+    }
+
+    @Test("a snapshot that was read in part cannot be written as if it were whole")
+    func partial() throws {
+        let file = TemporaryFile(try encode(VerifyTests.arena()))
+        let read = try DumpReader.read(path: file.path, DumpSelection(slots: [.site]))
+        do {
+            _ = try encode(read)
+            Issue.record("a partial snapshot was written")
+        } catch let error as DumpError {
+            #expect(error.kind == .invalidSnapshot)
+        }
     }
 }

@@ -35,6 +35,11 @@ struct SyntheticArena {
     /// Of 1,000 buffers, so many that no holder reaches.
     var unheldPerMille: UInt64 = 30
 
+    /// Mean time between the births of live buffers.
+    var interval: UInt64 = 2_000
+    /// Rows in the order of addresses, as a ledger has them, instead of the order of birth.
+    var inAddressOrder = true
+
     private static let chunkSize: UInt64 = 16 << 20
     private static let pageSize: UInt64 = 8 << 10
     private static let pagesPerChunk = Int(chunkSize / pageSize)
@@ -94,7 +99,6 @@ struct SyntheticArena {
         var openRuns: [UInt64: OpenRun] = [:]
         var clock = snapshot.header.startTime
         var nextIndex: UInt32 = 1
-        let step = max(1, (snapshot.header.monotonicTime - clock) / UInt64(max(1, slots)) / 12)
         var serial: UInt64 = 1000
 
         func addChunk(_ kind: Snapshot.Chunk.Kind, arena: Int, bytes: UInt64) {
@@ -109,7 +113,7 @@ struct SyntheticArena {
         }
 
         for row in 0..<slots {
-            clock += random.interval(mean: step)
+            clock += random.interval(mean: interval)
             serial += 1 + (random.next() % 4 == 0 ? random.next() % 6 : 0)
             // Squared, so that few sites have most buffers.
             let pick = Double(random.next() >> 11) / Double(1 << 53)
@@ -130,7 +134,7 @@ struct SyntheticArena {
             columns.owner.append(UInt32(owner))
             let isTouched = random.next() % 4 != 0
             columns.touchSite.append(isTouched ? habit.touchSite : UInt32(site))
-            columns.touchTime.append(isTouched ? clock + random.next() % 200_000 : clock)
+            columns.touchTime.append(isTouched ? clock + random.interval(mean: 500) : clock)
             columns.state.append(random.next() % 500 == 0 ? 2 : 1)
             if isHuge {
                 let bytes = (requested + Self.pageSize - 1) / Self.pageSize * Self.pageSize
@@ -168,6 +172,7 @@ struct SyntheticArena {
             columns.sizeClass.append(UInt16(classIndex))
         }
         columns.count = slots
+        if inAddressOrder { columns.sortByAddress() }
         addChunk(.cached, arena: 0, bytes: Self.chunkSize)
         snapshot.slots = columns
         snapshot.runs = runs
@@ -342,4 +347,22 @@ final class MemorySink: DumpSink {
     private(set) var bytes: [UInt8] = []
 
     func write(_ more: UnsafeRawBufferPointer) throws(DumpError) { bytes.append(contentsOf: more) }
+}
+
+extension Snapshot.SlotColumns {
+    mutating func sortByAddress() {
+        let order = (0..<count).sorted { address[$0] < address[$1] }
+        serial = order.map { serial[$0] }
+        birth = order.map { birth[$0] }
+        requested = order.map { requested[$0] }
+        capacity = order.map { capacity[$0] }
+        sizeClass = order.map { sizeClass[$0] }
+        arena = order.map { arena[$0] }
+        site = order.map { site[$0] }
+        owner = order.map { owner[$0] }
+        touchSite = order.map { touchSite[$0] }
+        touchTime = order.map { touchTime[$0] }
+        state = order.map { state[$0] }
+        address = order.map { address[$0] }
+    }
 }

@@ -1,0 +1,94 @@
+import DumpFormat
+import Glibc
+import Testing
+
+@Suite("verify")
+struct VerifyTests {
+    static func arena(_ seed: UInt64 = 11) -> Snapshot {
+        var arena = SyntheticArena(seed: seed)
+        arena.slots = 400
+        return arena.make()
+    }
+
+    @Test("passes for a whole dump", arguments: 20..<25 as Range<UInt64>)
+    func whole(seed: UInt64) throws {
+        let file = TemporaryFile(try encode(Self.arena(seed)))
+        let report = DumpVerifier.verify(path: file.path)
+        #expect(report.passed, "seed \(seed): \(report.checks.filter { !$0.passed })")
+        #expect(report.checks.count > 20)
+    }
+
+    @Test("fails for any flipped bit", arguments: 0..<3)
+    func flips(part: Int) throws {
+        let bytes = try encode(DamageTests.small)
+        let file = TemporaryFile(bytes)
+        let descriptor = open(file.path, O_RDWR)
+        defer { close(descriptor) }
+        for offset in stride(from: part * 13, to: bytes.count, by: 39) {
+            var byte = bytes[offset] ^ 0x40
+            pwrite(descriptor, &byte, 1, off_t(offset))
+            #expect(!DumpVerifier.verify(path: file.path).passed, "byte \(offset)")
+            byte = bytes[offset]
+            pwrite(descriptor, &byte, 1, off_t(offset))
+        }
+    }
+
+    @Test("says so where there is no file to check")
+    func missing() {
+        let report = DumpVerifier.verify(path: "/tmp/no-such-dump")
+        #expect(!report.passed)
+    }
+
+    /// One inconsistency, and the check that must find it.
+    struct Fault: Sendable, CustomTestStringConvertible {
+        let check: String
+        let make: @Sendable (inout Snapshot) -> Void
+        var testDescription: String { check }
+
+        init(_ check: String, _ make: @escaping @Sendable (inout Snapshot) -> Void) {
+            self.check = check
+            self.make = make
+        }
+    }
+
+    static let faults: [Fault] = [
+        Fault("counter = chunks + huge + ledger + staging") { $0.totals.counterBytes += 1 },
+        Fault("chunk bytes = chunks x chunk size") { $0.totals.chunkBytes += 1 },
+        Fault("live + free = chunks + huge") { $0.totals.freeBytes -= 1 },
+        Fault("totals = table of chunks") { $0.chunks.removeLast() },
+        Fault("totals = sums over slots") { $0.totals.requestedBytes += 1 },
+        Fault("chunks = sums over slots") { $0.chunks[0].liveBuffers += 1 },
+        Fault("sites = sums over slots") { $0.sites[1].liveBytes += 16 },
+        Fault("owners = sums over slots") { $0.owners[2].liveBuffers += 1 },
+        Fault("arenas = sums over slots") { $0.arenas[0].chunkCount += 1 },
+        Fault("retainers = sums over slots") { $0.retainers[0].oldestBirth += 1 },
+        Fault("sites, owners and arenas of slots exist") { $0.slots!.touchSite[3] = 99 },
+        Fault("requested <= capacity = size class") { $0.slots!.requested[0] = $0.slots!.capacity[0] + 1 },
+        Fault("no two slots overlap") { $0.slots!.address[1] = $0.slots!.address[0] },
+        Fault("serial numbers are unique") { $0.slots!.serial[1] = $0.slots!.serial[0] },
+        Fault("births and touches are not in the future") { $0.slots!.birth[0] = $0.header.monotonicTime + 1 },
+        Fault("each slot lies in a chunk") { $0.slots!.address[0] = 77 << 24 },
+        Fault("runs lie in chunks and do not overlap") { $0.runs!.firstPage[1] = $0.runs!.firstPage[0] },
+        Fault("each slot lies in a run of its size class") { $0.runs!.sizeClass[0] += 1 },
+        Fault("live elements of runs = slots in them") { $0.runs!.liveElements[0] += 1 },
+        Fault("free pages = pages no run covers") { $0.chunks[0].largestFreeRunPages -= 1 },
+        Fault("edges lead from owners to live slots") { $0.edges!.slotRow[0] = 100_000 },
+        Fault("unheld = live slots without an edge") { $0.totals.unheldBuffers! += 1 },
+    ]
+
+    @Test("finds each inconsistency and gives numbers", arguments: faults)
+    func fault(fault: Fault) throws {
+        var snapshot = Self.arena()
+        fault.make(&snapshot)
+        let report = verify(try encode(snapshot))
+        let check = try #require(report.checks.first { $0.name == fault.check })
+        #expect(!check.passed)
+        #expect(check.detail.contains { $0.isNumber }, "\(check.detail)")
+    }
+
+    @Test("every check has a fault that it finds")
+    func everyCheckIsTested() {
+        let names = Set(SnapshotInvariants.check(Self.arena()).map(\.name))
+        #expect(names == Set(Self.faults.map(\.check)))
+    }
+}
