@@ -1,0 +1,279 @@
+import DumpFormat
+import Ledger
+
+/// Does this one dump show a leak, and whose?
+///
+/// Live buffers are judged in groups of one allocation site and one last touch. The rules are data, tried strongest
+/// evidence first; each needs a ratio *and* absolute floors, so that small or young memory is never accused. After
+/// Redis' `getMemoryDoctorReport`.
+struct Diagnosis {
+    enum Verdict {
+        /// Nothing live, or so little that a ratio of it says nothing.
+        case tooSmall
+        /// The tables that would tell are not in this dump.
+        case cannotTell
+        case noSuspect
+        case suspect(Group, Rule)
+    }
+
+    /// Live buffers allocated at one site and last touched at one site.
+    struct Group {
+        var site: UInt32
+        var touch: UInt32
+        var liveBuffers: UInt64 = 0
+        var liveBytes: UInt64 = 0
+        var unheldBuffers: UInt64 = 0
+        var unheldBytes: UInt64 = 0
+        var oldestBirth: UInt64 = .max
+    }
+
+    enum Evidence {
+        /// No holder reaches them at a safepoint: that proves it.
+        case unheld
+        /// Far more of them, and far older, than the lifetimes of what the site freed explain.
+        case survivors
+        /// Nearly everything that lives, and old, near the limit.
+        case share
+    }
+
+    struct Rule {
+        var evidence: Evidence
+        /// Of all live bytes.
+        var shareFloor: Double
+        var bytesFloor: UInt64
+        var buffersFloor: UInt64
+        var ageFloor: UInt64
+    }
+
+    static let minute: UInt64 = 60_000_000_000
+
+    /// Less live memory than this is not judged, unless buffers are unheld.
+    static let judgedBytes: UInt64 = 1 << 20
+
+    static let rules = [
+        Rule(evidence: .unheld, shareFloor: 0.01, bytesFloor: 64 << 10, buffersFloor: 8, ageFloor: 0),
+        Rule(evidence: .survivors, shareFloor: 0.25, bytesFloor: 16 << 20, buffersFloor: 64, ageFloor: minute),
+        Rule(evidence: .share, shareFloor: 0.90, bytesFloor: 64 << 20, buffersFloor: 64, ageFloor: 5 * minute),
+    ]
+
+    /// How many times the number of live buffers must exceed what rate x lifetime explains (Little's law).
+    static let survivorExcess = 20.0
+    /// How many times the oldest must outlive 99.9 % of what the site freed.
+    static let ageExcess = 20.0
+    /// The site must have freed this many before its histogram counts as evidence.
+    static let histogramFloor: UInt64 = 100
+    /// `share` alone says nothing while there is room: the counter must stand at this share of the limit.
+    static let pressure = 0.75
+    /// That many buffers for each connection or session are its own state (read buffer, outbound), not a heap of them.
+    static let buffersPerOwner: UInt64 = 4
+
+    let snapshot: Snapshot
+    let groups: [Group]
+    let verdict: Verdict
+
+    init(_ snapshot: Snapshot) {
+        self.snapshot = snapshot
+        groups = Self.groups(snapshot, where: { _ in true })
+        let totals = snapshot.totals
+        if snapshot.retainers.isEmpty, totals.liveBuffers > 0 {
+            verdict = .cannotTell
+            return
+        }
+        // With edges, a buffer that a queue holds is no suspect. Without, leave out what is kept on purpose.
+        var suspicious = groups
+        if totals.unheldBuffers == nil {
+            let owners = Self.liveOwners(snapshot)
+            suspicious = Self.groups(snapshot) { Self.isSuspicious($0, owners) }
+        }
+        for rule in Self.rules {
+            let matches = suspicious.filter { Self.matches($0, rule, snapshot) }
+            if let worst = matches.max(by: { Self.weight($0, rule) < Self.weight($1, rule) }) {
+                verdict = .suspect(worst, rule)
+                return
+            }
+        }
+        verdict = totals.liveBytes < Self.judgedBytes ? .tooSmall : .noSuspect
+    }
+
+    var suspect: Group? {
+        if case .suspect(let group, _) = verdict { group } else { nil }
+    }
+
+    // MARK: The rules
+
+    private static func weight(_ group: Group, _ rule: Rule) -> UInt64 {
+        rule.evidence == .unheld ? group.unheldBytes : group.liveBytes
+    }
+
+    private static func matches(_ group: Group, _ rule: Rule, _ snapshot: Snapshot) -> Bool {
+        let totals = snapshot.totals
+        let bytes = weight(group, rule)
+        let buffers = rule.evidence == .unheld ? group.unheldBuffers : group.liveBuffers
+        guard bytes >= rule.bytesFloor, buffers >= rule.buffersFloor,
+            bytes.share(of: totals.liveBytes) >= rule.shareFloor, snapshot.age(group.oldestBirth) >= rule.ageFloor
+        else { return false }
+        switch rule.evidence {
+        case .unheld:
+            return totals.unheldBuffers != nil
+        case .survivors:
+            return totals.unheldBuffers == nil && outlivesItsSite(group, snapshot)
+        case .share:
+            return totals.unheldBuffers == nil && totals.counterBytes.share(of: totals.limitBytes) >= pressure
+                && Lifetimes(snapshot.site(group.site)).count < histogramFloor
+        }
+    }
+
+    private static func outlivesItsSite(_ group: Group, _ snapshot: Snapshot) -> Bool {
+        let site = snapshot.site(group.site)
+        let lifetimes = Lifetimes(site)
+        guard lifetimes.count >= histogramFloor, let usual = lifetimes.bound(share: 0.999) else { return false }
+        let explained = expectedLive(site, snapshot)
+        return Double(group.liveBuffers) >= survivorExcess * max(explained, 1)
+            && Double(snapshot.age(group.oldestBirth)) >= ageExcess * Double(usual)
+    }
+
+    /// Little's law: allocations a second times the mean lifetime of what was freed.
+    static func expectedLive(_ site: Snapshot.Site, _ snapshot: Snapshot) -> Double {
+        guard snapshot.uptime > 0 else { return 0 }
+        return Double(site.allocations) / Double(snapshot.uptime) * Lifetimes(site).meanBound
+    }
+
+    /// Without edges the owner's kind must do: queues and retained messages keep buffers on purpose, and a few buffers
+    /// for each connection are its state.
+    private static func isSuspicious(_ retainer: Snapshot.Retainer, _ liveOwners: [OwnerKind: UInt64]) -> Bool {
+        switch retainer.ownerKind {
+        case .inflight, .offlineQueue, .retained, .will, .dumper, .listener, .eventLoop: return false
+        case .connection, .session:
+            return retainer.liveBuffers > buffersPerOwner * liveOwners[retainer.ownerKind, default: 0]
+        default: return true
+        }
+    }
+
+    /// How many owners of each kind have live buffers.
+    private static func liveOwners(_ snapshot: Snapshot) -> [OwnerKind: UInt64] {
+        var counts: [OwnerKind: UInt64] = [:]
+        for owner in snapshot.owners where owner.liveBuffers > 0 { counts[owner.kind, default: 0] += 1 }
+        return counts
+    }
+
+    private static func groups(_ snapshot: Snapshot, where isIn: (Snapshot.Retainer) -> Bool) -> [Group] {
+        var groups: [UInt64: Group] = [:]
+        for retainer in snapshot.retainers where isIn(retainer) {
+            let key = UInt64(retainer.site) << 32 | UInt64(retainer.touchSite)
+            var group = groups[key] ?? Group(site: retainer.site, touch: retainer.touchSite)
+            group.liveBuffers &+= retainer.liveBuffers
+            group.liveBytes &+= retainer.liveBytes
+            group.unheldBuffers &+= retainer.unheldBuffers
+            group.unheldBytes &+= retainer.unheldBytes
+            group.oldestBirth = min(group.oldestBirth, retainer.oldestBirth)
+            groups[key] = group
+        }
+        return groups.values.sorted {
+            ($1.liveBytes, $0.site, $0.touch) < ($0.liveBytes, $1.site, $1.touch)
+        }
+    }
+}
+
+// MARK: - In words
+
+extension Diagnosis {
+    var tone: Report.Tone {
+        switch verdict {
+        case .tooSmall, .cannotTell: .plain
+        case .noSuspect: .good
+        case .suspect(_, let rule): rule.evidence == .share ? .warning : .alarm
+        }
+    }
+
+    /// `proved`, `likely`, `possible`, or `none`, for programs.
+    var confidence: String {
+        switch verdict {
+        case .tooSmall: "too-small"
+        case .cannotTell: "unknown"
+        case .noSuspect: "none"
+        case .suspect(_, let rule):
+            switch rule.evidence {
+            case .unheld: "proved"
+            case .survivors: "likely"
+            case .share: "possible"
+            }
+        }
+    }
+
+    /// The verdict as one calm sentence or two.
+    var sentence: String {
+        let totals = snapshot.totals
+        let live = "\(Format.count(totals.liveBuffers)) live \(noun(totals.liveBuffers))"
+        switch verdict {
+        case .cannotTell:
+            return "Cannot judge: the tables that say who holds the \(live) are missing from this dump."
+        case .tooSmall:
+            return "Too small to judge: \(live), \(Format.bytes(totals.liveBytes))."
+        case .noSuspect:
+            return "No suspect: \(reassurance)."
+        case .suspect(let group, let rule):
+            return "\(accusation(group)); \(conclusion(group, rule))."
+        }
+    }
+
+    private func noun(_ buffers: UInt64) -> String { buffers == 1 ? "buffer" : "buffers" }
+
+    private func accusation(_ group: Group) -> String {
+        let totals = snapshot.totals
+        let amount =
+            "\(Format.count(group.liveBuffers)) of \(Format.count(totals.liveBuffers)) live buffers"
+            + " (\(Format.bytes(group.liveBytes)), \(Format.ratio(group.liveBytes.share(of: totals.liveBytes)))"
+            + " of live bytes)"
+        let age = "the oldest \(Format.duration(snapshot.age(group.oldestBirth))) ago"
+        let site = quoted(snapshot.siteName(group.site))
+        guard group.touch != group.site, group.touch != 0 else {
+            return "\(amount) were allocated at \(site) and not touched elsewhere since, \(age)"
+        }
+        return "\(snapshot.siteName(group.touch).label) was the last to touch \(amount);"
+            + " they were allocated at \(site), \(age)"
+    }
+
+    private func conclusion(_ group: Group, _ rule: Rule) -> String {
+        let site = snapshot.site(group.site)
+        let lifetimes = Lifetimes(site)
+        var usual = ""
+        if lifetimes.count >= Self.histogramFloor, let bound = lifetimes.bound(share: 0.999) {
+            usual = "99.9 % of the buffers freed there lived under \(Format.duration(bound))"
+        }
+        switch rule.evidence {
+        case .unheld:
+            let which =
+                group.unheldBuffers == group.liveBuffers ? "none of them" : "not \(Format.count(group.unheldBuffers))"
+            return (usual.isEmpty ? "" : usual + ", and ") + "holders reach \(which): this is a leak"
+        case .survivors:
+            return usual + ": a leak there is likely"
+        case .share:
+            let freed = Format.count(site.frees)
+            return "\(freed) \(noun(site.frees)) from there were ever freed: compare with a later dump (diff)"
+        }
+    }
+
+    /// Where the memory is, when it is nobody's fault.
+    private var reassurance: String {
+        let totals = snapshot.totals
+        var held = "no site holds more, or for longer, than its own history explains"
+        if let unheld = totals.unheldBuffers {
+            held =
+                unheld == 0
+                ? "every live buffer is held"
+                : "only \(Format.count(unheld)) of \(Format.count(totals.liveBuffers)) live buffers"
+                    + " (\(Format.bytes(totals.unheldBytes ?? 0))) are unheld"
+        }
+        var byKind = [UInt64](repeating: 0, count: 256)
+        for retainer in snapshot.retainers { byKind[Int(retainer.ownerKind.rawValue)] &+= retainer.liveBytes }
+        guard let most = byKind.indices.max(by: { byKind[$0] < byKind[$1] }), byKind[most] > 0,
+            let kind = OwnerKind(rawValue: UInt8(most))
+        else { return held }
+        let share = Format.ratio(byKind[most].share(of: totals.liveBytes))
+        return held + "; \(share) of live bytes (\(Format.bytes(byKind[most]))) belong to \(kind.plural)"
+    }
+
+    private func quoted(_ name: SiteName) -> String {
+        name.location.isEmpty ? "\"\(name.label)\"" : "\"\(name.label)\" (\(name.location))"
+    }
+}

@@ -1,0 +1,111 @@
+public import DumpFormat
+import Ledger
+
+/// What happened between two or more snapshots: who grew, how fast, and the time left to the limit.
+public struct Difference {
+    /// What a reader must load of each dump.
+    public static let selection = DumpSelection(slots: SlotDifference.columns, runs: false, edges: false)
+
+    /// Snapshots in the order they were taken, at least two.
+    let snapshots: [Snapshot]
+    let sites: SiteDirectory
+    let owners: OwnerDirectory
+    let isSameProcess: Bool
+    /// From the first to the last; nil where buffers cannot be compared.
+    let overall: SlotDifference?
+    /// Between neighbours; with two snapshots this is `overall`.
+    let steps: [SlotDifference?]
+    let growth: Growth
+    /// By site, and by site and last touch: live memory in each snapshot.
+    let siteSeries: [[Amount]]
+    let pairSeries: [UInt64: [Amount]]
+
+    public init(_ snapshots: [Snapshot]) {
+        precondition(snapshots.count >= 2, "a difference needs two snapshots")
+        self.snapshots = snapshots
+        let sites = SiteDirectory(snapshots)
+        let owners = OwnerDirectory(snapshots)
+        self.sites = sites
+        self.owners = owners
+        let first = snapshots[0].header
+        isSameProcess = snapshots.allSatisfy {
+            $0.header.pid == first.pid && $0.header.startTime == first.startTime && $0.header.host == first.host
+        }
+        let last = snapshots.count - 1
+        overall = isSameProcess ? SlotDifference(snapshots, from: 0, to: last, sites, owners) : nil
+        if !isSameProcess {
+            steps = [SlotDifference?](repeating: nil, count: last)
+        } else if last == 1 {
+            steps = [overall]
+        } else {
+            steps = (0..<last).map { SlotDifference(snapshots, from: $0, to: $0 + 1, sites, owners) }
+        }
+        growth = Growth(snapshots)
+
+        var siteSeries = [[Amount]](
+            repeating: [Amount](repeating: Amount(), count: snapshots.count), count: sites.count)
+        var pairSeries: [UInt64: [Amount]] = [:]
+        for (index, snapshot) in snapshots.enumerated() {
+            for retainer in snapshot.retainers {
+                let site = sites.entry(retainer.site, in: index)
+                let key = SlotDifference.pairKey(site, sites.entry(retainer.touchSite, in: index))
+                var series = pairSeries[key] ?? [Amount](repeating: Amount(), count: snapshots.count)
+                series[index].buffers &+= retainer.liveBuffers
+                series[index].bytes &+= retainer.liveBytes
+                siteSeries[site][index].buffers &+= retainer.liveBuffers
+                siteSeries[site][index].bytes &+= retainer.liveBytes
+                pairSeries[key] = series
+            }
+        }
+        self.siteSeries = siteSeries
+        self.pairSeries = pairSeries
+    }
+
+    var newest: Snapshot { snapshots[snapshots.count - 1] }
+
+    var interval: UInt64 { newest.header.wallTime.less(snapshots[0].header.wallTime) }
+
+    var liveChange: Int64 { newest.totals.liveBytes.change(from: snapshots[0].totals.liveBytes) }
+}
+
+// MARK: - The suspect
+
+extension Difference {
+    /// Less growth than this is the ordinary coming and going of buffers.
+    static let growthFloor: Int64 = 1 << 20
+    /// The suspect must account for this share of all growth.
+    static let growthShare = 0.5
+
+    /// Buffers of one site and last touch that grew in every step.
+    struct Suspect {
+        var site: Int
+        var touch: Int
+        var buffersChange: Int64
+        var bytesChange: Int64
+        /// Of live bytes' growth; above 1 where others shrank.
+        var share: Double
+    }
+
+    var suspect: Suspect? {
+        guard liveChange >= Self.growthFloor else { return nil }
+        let candidates = pairSeries.compactMap { key, series -> Suspect? in
+            guard Self.grewInEveryStep(series) else { return nil }
+            let change = series[series.count - 1].bytes.change(from: series[0].bytes)
+            let share = Double(change) / Double(liveChange)
+            guard change >= Self.growthFloor, share >= Self.growthShare else { return nil }
+            return Suspect(
+                site: Int(key >> 32), touch: Int(key & 0xFFFF_FFFF),
+                buffersChange: series[series.count - 1].buffers.change(from: series[0].buffers), bytesChange: change,
+                share: share)
+        }
+        return candidates.max { ($0.bytesChange, $1.site, $1.touch) < ($1.bytesChange, $0.site, $0.touch) }
+    }
+
+    static func grewInEveryStep(_ series: [Amount]) -> Bool {
+        series.indices.dropFirst().allSatisfy { series[$0].bytes > series[$0 - 1].bytes }
+    }
+
+    static func steps(grown series: [Amount]) -> Int {
+        series.indices.dropFirst().count { series[$0].bytes > series[$0 - 1].bytes }
+    }
+}

@@ -1,0 +1,135 @@
+public import DumpFormat
+
+/// Live memory by where it was allocated, and beneath each site by who touched it last.
+extension Report {
+    /// The site's histogram bounds lifetimes from above.
+    public static func sites(of snapshot: Snapshot) -> Report {
+        var report = Report(command: "sites")
+        report.add(
+            nil,
+            .lines([
+                Line(
+                    "live",
+                    """
+                    \(.count(snapshot.totals.liveBuffers), as: "live_buffers") buffers, \
+                    \(.bytes(snapshot.totals.liveBytes), as: "live_bytes"), at \
+                    \(.count(UInt64(snapshot.sites.count { $0.liveBuffers > 0 })), as: "live_sites") of \
+                    \(.count(UInt64(snapshot.sites.count { $0.allocations > 0 })), as: "used_sites") sites
+                    """)
+            ]))
+        var table = Table(
+            name: "sites",
+            columns: place("Site, and last touch") + amounts + [
+                .init("oldest_age_ns", "oldest"), .init("lifetime_p99_ns", "p99 life", isOptional: true),
+                .init("allocations_per_second", "alloc/s", isOptional: true),
+                .init("lifetime_p50_ns", "p50 life", isOptional: true),
+                .init("lifetime_max_ns", "max life", isOptional: true), .init("frees", "freed", isOptional: true),
+                .init("allocations", "allocated", isOptional: true), .init("requested_bytes"),
+                .init("allocated_bytes"),
+            ],
+            childrenName: "last_touches")
+        let bySite = TouchesBySite(snapshot)
+        table.rows = bySite.order.map { id in
+            let site = snapshot.site(id)
+            let lifetimes = Lifetimes(site)
+            func life(_ bound: UInt64?) -> Value { bound.map { .below($0) } ?? .unknown }
+            let touches = bySite.touches(id)
+            let rate = perSecond(site.allocations, snapshot.uptime)
+            let cells =
+                cells(snapshot, id, site.liveBuffers, site.liveBytes, of: snapshot.totals.liveBytes)
+                + [
+                    touches.map(\.oldestBirth).min().map { .duration(snapshot.age($0)) } ?? .unknown,
+                    life(lifetimes.bound(share: 0.99)), rate, life(lifetimes.bound(share: 0.5)),
+                    life(lifetimes.longest), .count(site.frees), .count(site.allocations),
+                    .bytes(site.requestedBytes), .bytes(site.allocatedBytes),
+                ]
+            // A site whose buffers never left it needs no second line.
+            let isOwnStory = touches.map(\.touch) == [id]
+            let children = touches.map { touch -> Table.Row in
+                var row = self.cells(snapshot, touch.touch, touch.liveBuffers, touch.liveBytes, of: site.liveBytes)
+                row.append(.duration(snapshot.age(touch.oldestBirth)))
+                return Table.Row(
+                    row + blanks(table.columns.count - row.count), for: isOwnStory ? .programs : .everyone)
+            }
+            return Table.Row(cells, children: children)
+        }
+        report.add(nil, .table(table))
+        return report
+    }
+
+    /// The summary's view of the same: the largest sites with their foremost last touch.
+    static func topSites(_ snapshot: Snapshot) -> Table {
+        var table = Table(
+            name: "sites",
+            columns: place("") + amounts + [
+                .init("oldest_age_ns", "oldest"), .init("last_touch"), .init("last_touch_file"),
+                .init("last_touch_line"), .init("last_touch_buffers"), .init("last_touch_bytes"),
+                .init("last_touch_share"), .init("requested_bytes"),
+            ])
+        let bySite = TouchesBySite(snapshot)
+        table.rows = bySite.order.map { id in
+            let site = snapshot.site(id)
+            let touches = bySite.touches(id)
+            var cells = cells(snapshot, id, site.liveBuffers, site.liveBytes, of: snapshot.totals.liveBytes)
+            cells.append(touches.map(\.oldestBirth).min().map { .duration(snapshot.age($0)) } ?? .unknown)
+            guard let first = touches.first else {
+                return Table.Row(cells + [Value](repeating: .unknown, count: 6) + [.bytes(site.requestedBytes)])
+            }
+            let name = snapshot.siteName(first.touch)
+            cells += [
+                .text(name.label), .text(name.file), .number(UInt64(name.line)), .count(first.liveBuffers),
+                .bytes(first.liveBytes), .ratio(first.liveBytes.share(of: site.liveBytes)),
+                .bytes(site.requestedBytes),
+            ]
+            // Only what adds something: a buffer that stayed where it was allocated has no story.
+            guard first.touch != id, first.touch != 0 else { return Table.Row(cells) }
+            var child = self.cells(
+                snapshot, first.touch, first.liveBuffers, first.liveBytes, of: site.liveBytes, prefix: "last: ")
+            child.append(.duration(snapshot.age(first.oldestBirth)))
+            return Table.Row(cells, children: [Table.Row(child + blanks(table.columns.count - child.count))])
+        }
+        return table
+    }
+
+    // MARK: Columns and cells
+
+    private static func place(_ title: String) -> [Table.Column] {
+        [.init("site", title, for: .people), .init("label"), .init("file"), .init("line"), .init("function")]
+    }
+
+    private static var amounts: [Table.Column] {
+        [.init("live_buffers", "buffers"), .init("live_bytes", "bytes"), .init("share", "share")]
+    }
+
+    private static func cells(
+        _ snapshot: Snapshot, _ id: UInt32, _ buffers: UInt64, _ bytes: UInt64, of whole: UInt64, prefix: String = ""
+    ) -> [Value] {
+        let name = snapshot.siteName(id)
+        var shown = name
+        shown.label = prefix + name.label
+        return [
+            .site(shown), .text(name.label), .text(name.file), .number(UInt64(name.line)),
+            .text(snapshot.site(id).function), .count(buffers), .bytes(bytes), .ratio(bytes.share(of: whole)),
+        ]
+    }
+
+    private static func blanks(_ count: Int) -> [Value] { [Value](repeating: .blank, count: max(0, count)) }
+
+    private static func perSecond(_ count: UInt64, _ uptime: UInt64) -> Value {
+        uptime == 0 ? .unknown : .count(UInt64(min(Double(count) / (Double(uptime) / 1e9), 1e18).rounded()))
+    }
+}
+
+/// The sites that have live buffers, largest first, each with its last touches, largest first.
+private struct TouchesBySite {
+    let order: [UInt32]
+    private var bySite: [UInt32: [Diagnosis.Group]] = [:]
+
+    init(_ snapshot: Snapshot) {
+        for group in Diagnosis(snapshot).groups { bySite[group.site, default: []].append(group) }
+        let known = snapshot.sites.indices.lazy.map { UInt32($0) }.filter { snapshot.site($0).liveBuffers > 0 }
+        order = known.sorted { (snapshot.site($1).liveBytes, $0) < (snapshot.site($0).liveBytes, $1) }
+    }
+
+    func touches(_ site: UInt32) -> [Diagnosis.Group] { bySite[site] ?? [] }
+}

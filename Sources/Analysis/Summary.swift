@@ -1,0 +1,188 @@
+public import DumpFormat
+import Ledger
+
+/// One screen: how full, with what, and whose fault. Reads only the small tables.
+extension Report {
+    public static func summary(of snapshot: Snapshot) -> Report {
+        var report = Report(command: "summary")
+        report.mainTableName = "sites"
+        report.add(nil, .lines(headline(snapshot)))
+        report.add(nil, .lines(memory(snapshot)))
+        report.add("Chunks by use", .table(chunkUse(snapshot)))
+        report.add("Top sites", .table(topSites(snapshot)))
+        let diagnosis = Diagnosis(snapshot)
+        report.add("Verdict", .paragraph("\(.text(diagnosis.sentence), as: "verdict")", diagnosis.tone))
+        report.data = data(snapshot, diagnosis)
+        return report
+    }
+
+    /// What programs get beyond what the screen shows, and what it shows only sometimes.
+    private static func data(_ snapshot: Snapshot, _ diagnosis: Diagnosis) -> [Field] {
+        let totals = snapshot.totals
+        let header = snapshot.header
+        let suspect = diagnosis.suspect
+        return [
+            Field("reason", .text(header.reason)),
+            Field("limit_bytes", totals.limitBytes > 0 ? .bytes(totals.limitBytes) : .unknown),
+            Field("peak_counter_bytes", .bytes(totals.peakCounterBytes)),
+            Field("overdraft_bytes", .bytes(totals.overdraftBytes)),
+            Field("chunk_size", .bytes(totals.chunkSize)),
+            Field("chunk_bytes", .bytes(totals.chunkBytes)),
+            Field("huge_bytes", .bytes(totals.hugeBytes)),
+            Field("ledger_bytes", .bytes(totals.ledgerBytes)),
+            Field("staging_bytes", .bytes(totals.stagingBytes)),
+            Field("huge_count", .count(totals.hugeCount)),
+            Field("live_bytes", .bytes(totals.liveBytes)),
+            Field("unheld_buffers", totals.unheldBuffers.map { .count($0) } ?? .unknown),
+            Field("unheld_bytes", totals.unheldBytes.map { .bytes($0) } ?? .unknown),
+            Field("failed_allocations", .count(totals.failedAllocations)),
+            Field("cgroup_current_bytes", header.cgroupLimitBytes > 0 ? .bytes(header.cgroupCurrentBytes) : .unknown),
+            Field("cgroup_limit_bytes", header.cgroupLimitBytes > 0 ? .bytes(header.cgroupLimitBytes) : .unknown),
+            Field("thread_count", .count(header.threadCount)),
+            Field("leak", .text(diagnosis.confidence)),
+            Field("suspect_site", suspect.map { .site(snapshot.siteName($0.site)) } ?? .unknown),
+            Field("suspect_last_touch", suspect.map { .site(snapshot.siteName($0.touch)) } ?? .unknown),
+            Field("suspect_buffers", suspect.map { .count($0.liveBuffers) } ?? .unknown),
+            Field("suspect_bytes", suspect.map { .bytes($0.liveBytes) } ?? .unknown),
+        ]
+    }
+
+    // MARK: Who and when
+
+    static func reasonInWords(_ reason: String) -> String {
+        switch reason {
+        case "signal": "on a signal"
+        case "near-limit": "because memory came near the limit"
+        case "allocation-failure": "because an allocation was refused"
+        case "request": "on request"
+        case "flight-recorder": "recovered from the flight recorder"
+        case "": "for an unknown reason"
+        default: "because of \(reason)"
+        }
+    }
+
+    private static func headline(_ snapshot: Snapshot) -> [Line] {
+        let header = snapshot.header
+        let program = [header.program, header.programVersion].filter { !$0.isEmpty }.joined(separator: " ")
+        let name = program.isEmpty ? "unknown program" : program
+        let host = header.host.isEmpty ? "unknown host" : header.host
+        return [
+            Line(
+                "",
+                """
+                \(.text(name)), pid \(.number(header.pid)) on \(.text(host)), \
+                up \(.duration(snapshot.uptime), as: "uptime_ns")
+                """),
+            Line(
+                "",
+                """
+                dumped \(.time(header.wallTime), as: "time") \(.text(reasonInWords(header.reason))), \
+                paused \(.duration(header.pauseNanoseconds), as: "pause_ns")
+                """),
+        ]
+    }
+
+    // MARK: How full
+
+    private static func memory(_ snapshot: Snapshot) -> [Line] {
+        let totals = snapshot.totals
+        let mapped = totals.chunkBytes &+ totals.hugeBytes
+        let slack = totals.liveBytes.less(totals.requestedBytes)
+        var lines = [
+            Line("counter", counter(totals)),
+            Line("", parts(totals)),
+            Line(
+                "of that",
+                """
+                in use \(.bytes(totals.requestedBytes), as: "requested_bytes") \
+                (\(.ratio(totals.requestedBytes.share(of: mapped)))), \
+                slack \(.bytes(slack), as: "slack_bytes") (\(.ratio(slack.share(of: mapped)))), \
+                free \(.bytes(totals.freeBytes), as: "free_bytes") (\(.ratio(totals.freeBytes.share(of: mapped))))
+                """),
+            Line("live", live(totals)),
+            Line("process", process(snapshot.header)),
+        ]
+        if totals.overdraftBytes > 0 {
+            let overdraft: Phrase = "\(.bytes(totals.overdraftBytes)) above the limit, for who cannot be refused"
+            lines.insert(Line("", overdraft), at: 2)
+        }
+        if totals.failedAllocations > 0 {
+            let refused: Phrase = "\(.count(totals.failedAllocations)) allocations since the start"
+            lines.append(Line("refused", refused))
+        }
+        return lines
+    }
+
+    private static func counter(_ totals: Snapshot.Totals) -> Phrase {
+        let counter: Phrase = "\(.bytes(totals.counterBytes), as: "counter_bytes", exact: true)"
+        guard totals.limitBytes > 0 else { return "\(counter), no limit" }
+        return """
+            \(counter) of limit \(.count(totals.limitBytes)) (\(.bytes(totals.limitBytes))), \
+            \(.ratio(totals.counterBytes.share(of: totals.limitBytes)))
+            """
+    }
+
+    /// What adds up to the counter; parts of nothing are not mentioned.
+    private static func parts(_ totals: Snapshot.Totals) -> Phrase {
+        var sum: Phrase = """
+            \(.count(totals.chunkCount), as: "chunk_count") chunks x \(.bytes(totals.chunkSize)) = \
+            \(.bytes(totals.chunkBytes))
+            """
+        if totals.hugeBytes > 0 { sum = "\(sum) + \(.count(totals.hugeCount)) huge \(.bytes(totals.hugeBytes))" }
+        if totals.ledgerBytes > 0 { sum = "\(sum) + ledger \(.bytes(totals.ledgerBytes))" }
+        if totals.stagingBytes > 0 { sum = "\(sum) + dump staging \(.bytes(totals.stagingBytes))" }
+        return sum
+    }
+
+    private static func live(_ totals: Snapshot.Totals) -> Phrase {
+        guard let buffers = totals.unheldBuffers, let bytes = totals.unheldBytes else {
+            return """
+                \(.count(totals.liveBuffers), as: "live_buffers") buffers; \
+                held or unheld is unknown: this dump has no edges
+                """
+        }
+        let held = totals.liveBuffers.less(buffers)
+        return """
+            \(.count(totals.liveBuffers), as: "live_buffers") buffers: \
+            held \(.count(held)) (\(.bytes(totals.liveBytes.less(bytes)))), \
+            unheld \(.count(buffers)) (\(.bytes(bytes)))
+            """
+    }
+
+    private static func process(_ header: Snapshot.Header) -> Phrase {
+        let resident: Phrase = "resident \(.bytes(header.residentBytes), as: "resident_bytes")"
+        guard header.cgroupLimitBytes > 0 else { return "\(resident), no cgroup limit" }
+        return """
+            \(resident), cgroup \(.bytes(header.cgroupCurrentBytes)) of \(.bytes(header.cgroupLimitBytes)) \
+            (\(.ratio(header.cgroupCurrentBytes.share(of: header.cgroupLimitBytes))))
+            """
+    }
+
+    /// Netty's chunk lists, as bands that do not overlap. A cached chunk belongs to no arena and is empty.
+    private static func chunkUse(_ snapshot: Snapshot) -> Table {
+        let bands = ["0-25 %", "25-50 %", "50-75 %", "75-100 %", "100 %"]
+        var counts = [UInt64](repeating: 0, count: bands.count)
+        var cached: UInt64 = 0
+        for chunk in snapshot.chunks {
+            switch chunk.kind {
+            case .huge: continue
+            case .cached: cached += 1
+            case .chunk:
+                let use = chunk.liveBytes.share(of: chunk.bytes)
+                counts[min(Int(min(use, 1) * 4), 4)] += 1
+            }
+        }
+        if cached > 0 { counts.append(cached) }
+        let total = counts.reduce(0, +)
+        var table = Table(
+            name: "chunk_use",
+            columns: [
+                .init("use", ""), .init("chunks", "chunks"), .init("share", "share"), .init("bar", "", for: .people),
+            ])
+        table.rows = zip(bands + ["cached"], counts).map { band, count in
+            let share = count.share(of: total)
+            return Table.Row([.text(band), .count(count), .ratio(share), .bar(share)])
+        }
+        return table
+    }
+}

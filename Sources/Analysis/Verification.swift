@@ -1,0 +1,24 @@
+/// Whether a dump is whole and agrees with itself: one row a check.
+extension Report {
+    public static func verification(_ checks: [(name: String, passed: Bool, detail: String)]) -> Report {
+        var report = Report(command: "verify")
+        var table = Table(
+            name: "checks", columns: [.init("check", "Check"), .init("passed", "passed"), .init("detail", "detail")])
+        table.rows = checks.map { check in
+            Table.Row(
+                [.text(check.name), .flag(check.passed), .text(check.detail)], tone: check.passed ? .plain : .alarm)
+        }
+        report.add(nil, .table(table))
+        let failures = checks.filter { !$0.passed }
+        let failed = failures.count
+        if failed > 0 {
+            report.add("Failed", .lines(failures.map { Line($0.name, "\(.text($0.detail))") }))
+        }
+        let counts: Phrase = """
+            \(.count(UInt64(checks.count)), as: "checks_run") checks, \
+            \(.count(UInt64(failed)), as: "checks_failed") failed
+            """
+        report.add(nil, .paragraph(counts, failed == 0 ? .good : .alarm))
+        return report
+    }
+}

@@ -1,0 +1,24 @@
+import Analysis
+import ArgumentParser
+
+@main
+struct ArenaAnalyze: ParsableCommand {
+    static let version = "0.1.0"
+
+    static let configuration = CommandConfiguration(
+        commandName: "arena-analyze",
+        abstract: "Who holds the memory? Answers from the dumps of an arena.",
+        discussion: """
+            Start with the summary of one dump; two dumps, some minutes apart, prove growth:
+
+              kill -USR1 $(pidof arena-broker)
+              arena-analyze summary arena-1764072003.dump.zst
+              arena-analyze diff before.dump.zst after.dump.zst
+
+            Exit codes: 0 answered; 1 no answer possible; 4 answered from part of a damaged dump; 64 usage.
+            """,
+        version: version,
+        subcommands: [
+            SummaryCommand.self, SitesCommand.self, OwnersCommand.self, DiffCommand.self, VerifyCommand.self,
+        ])
+}

@@ -1,0 +1,42 @@
+import Analysis
+import ArgumentParser
+import DumpFormat
+
+struct DiffCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "diff",
+        abstract: "What grew between two dumps or more, how fast, and the time left.",
+        discussion: """
+            Compares buffer by buffer (serial numbers are never reused in one process): born, freed, survived, per \
+            site, last touch and owner. With more than two dumps, what grows in every one of them is the suspect. \
+            Dumps of different processes are compared by site only.
+
+              arena-analyze diff before.dump.zst after.dump.zst
+
+            As csv it prints its table of sites.
+            """)
+
+    @Argument(help: "Two dumps or more; they are put in the order they were taken.")
+    var dumps: [String]
+
+    @OptionGroup var list: ListOptions
+    @OptionGroup var output: OutputOptions
+
+    func validate() throws {
+        if dumps.count < 2 { throw ValidationError("diff compares at least two dumps; \(dumps.count) was given.") }
+    }
+
+    func run() throws {
+        var files = try dumps.map { (path: $0, snapshot: try DumpPath.read($0, Difference.selection)) }
+        let given = files.map(\.snapshot.header.wallTime)
+        files.sort { $0.snapshot.header.wallTime < $1.snapshot.header.wallTime }
+        if files.map(\.snapshot.header.wallTime) != given {
+            let order = files.map(\.path).joined(separator: ", then ")
+            Terminal.warn("the dumps were not given in the order they were taken; comparing \(order)")
+        }
+        var report = Report.difference(of: files.map(\.snapshot))
+        report.origins = files.map { Origin(path: $0.path, $0.snapshot) }
+        try list.apply(to: &report, people: 10, noun: "sites", output)
+        try output.show(report)
+    }
+}

@@ -1,0 +1,45 @@
+import Analysis
+import ArgumentParser
+import DumpFormat
+import Glibc
+
+/// Opening a dump for a command: what cannot be a dump is said in plain words, and the command ends with exit code 1.
+enum DumpPath {
+    static func read(_ path: String, _ selection: DumpSelection = .tables) throws -> Snapshot {
+        try checkIsReadableFile(path)
+        do {
+            return try DumpReader.read(path: path, selection)
+        } catch {
+            throw failure(path, error.message)
+        }
+    }
+
+    /// The checks, and what of the file can be read. Throws where it is no dump at all.
+    static func verify(_ path: String) throws -> (checks: [VerifyCheck], origin: Origin) {
+        let snapshot = try read(path, .everything)
+        return (DumpVerifier.verify(path: path).checks, Origin(path: path, snapshot))
+    }
+
+    /// Before anything is opened: opening a pipe would wait for its writer.
+    private static func checkIsReadableFile(_ path: String) throws {
+        var status = stat()
+        guard stat(path, &status) == 0 else {
+            throw failure(path, errno == ENOENT ? "there is no such file" : String(cString: strerror(errno)))
+        }
+        switch status.st_mode & S_IFMT {
+        case S_IFREG: break
+        case S_IFDIR: throw failure(path, "it is a directory; name one dump in it")
+        case S_IFIFO: throw failure(path, "it is a pipe; a dump is read at several places, so save it to a file first")
+        default: throw failure(path, "it is not a regular file")
+        }
+        guard access(path, R_OK) == 0 else {
+            let reason = String(cString: strerror(errno))
+            throw failure(path, "\(reason); dumps are readable by the broker's user only, try as that user")
+        }
+    }
+
+    private static func failure(_ path: String, _ reason: String) -> ExitCode {
+        Terminal.complain("cannot read \(path): \(reason)")
+        return .failure
+    }
+}

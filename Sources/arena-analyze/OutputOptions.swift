@@ -1,0 +1,67 @@
+import Analysis
+import ArgumentParser
+
+/// How an answer is shown: the same for every command.
+struct OutputOptions: ParsableArguments {
+    enum Format: String, ExpressibleByArgument, CaseIterable { case text, json, csv }
+
+    @Option(help: "text for people; json or csv for programs (sizes in bytes, durations in nanoseconds).")
+    var format: Format = .text
+
+    @Flag(name: .customLong("no-color"), help: "Do not colour, not even on a terminal (as does NO_COLOR).")
+    var noColor = false
+
+    /// What `--limit` comes to: programs get every row unless they say otherwise. 0 is all.
+    func rows(_ limit: Int?, people: Int) -> Int { limit ?? (format == .text ? people : 0) }
+
+    /// Prints the answer. Exits 1 if the answer is a failure, 4 if it came from part of a dump.
+    func show(_ report: Report, failed: Bool = false) throws {
+        try Terminal.print(rendered(report))
+        for origin in report.origins {
+            guard let notice = origin.partialNotice else { continue }
+            Terminal.warn("partial answer from \(origin.path): \(notice)")
+        }
+        if failed { throw ExitCode(1) }
+        if report.isPartial { throw ExitCode(4) }
+    }
+
+    private func rendered(_ report: Report) throws -> String {
+        switch format {
+        case .text:
+            return TextRenderer(width: Terminal.width, color: !noColor && Terminal.wantsColor).render(report)
+        case .json:
+            return JSONRenderer(toolVersion: ArenaAnalyze.version).render(report)
+        case .csv:
+            guard let text = CSVRenderer().render(report) else {
+                throw ValidationError("\(report.command) has no table to print as csv.")
+            }
+            return text
+        }
+    }
+}
+
+/// Which rows of a list, and in which order.
+struct ListOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("Show at most this many rows; 0 shows all.", valueName: "n"))
+    var limit: Int?
+
+    @Option(help: ArgumentHelp("Order by this column, named as in json.", valueName: "column"))
+    var sort: String?
+
+    func validate() throws { try Self.check(limit: limit) }
+
+    static func check(limit: Int?) throws {
+        if let limit, limit < 0 { throw ValidationError("--limit must not be negative.") }
+    }
+
+    /// `people` is the limit for text where none was given.
+    func apply(to report: inout Report, people: Int, noun: String, _ output: OutputOptions) throws {
+        guard var table = report.mainTable else { return }
+        if let sort, !table.sort(by: sort) {
+            let names = table.sortableNames.joined(separator: ", ")
+            throw ValidationError("there is no column '\(sort)' to sort by; columns: \(names)")
+        }
+        table.limit(to: output.rows(limit, people: people), noun: noun)
+        report.mainTable = table
+    }
+}

@@ -1,0 +1,28 @@
+import Analysis
+import ArgumentParser
+
+struct SitesCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "sites",
+        abstract: "Live memory by the place in the code that allocated it.",
+        discussion: """
+            One line a site, largest first: what it has alive, how fast it allocates, and how long the buffers lived \
+            that it freed (as upper bounds). Beneath it, who touched its live buffers last.
+
+              arena-analyze sites --sort allocations_per_second arena-1764072003.dump.zst
+            """)
+
+    @Argument(help: "The dump to read.")
+    var dump: String
+
+    @OptionGroup var list: ListOptions
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+        let snapshot = try DumpPath.read(dump)
+        var report = Report.sites(of: snapshot)
+        report.origins = [Origin(path: dump, snapshot)]
+        try list.apply(to: &report, people: 20, noun: "sites", output)
+        try output.show(report)
+    }
+}

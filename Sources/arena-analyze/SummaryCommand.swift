@@ -1,0 +1,35 @@
+import Analysis
+import ArgumentParser
+
+struct SummaryCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "summary",
+        abstract: "One screen: how full, with what, and whose fault.",
+        discussion: """
+            Shows the counter against its limit, what the chunks are full of, the sites that hold most, and a verdict. \
+            Reads only the small tables of a dump, so it answers at once however large the dump is.
+
+              arena-analyze summary arena-1764072003.dump.zst
+              arena-analyze summary --format json arena-1764072003.dump.zst | jq .verdict
+
+            As csv it prints its table of sites.
+            """)
+
+    @Argument(help: "The dump to read.")
+    var dump: String
+
+    @Option(help: ArgumentHelp("Show at most this many sites; 0 shows all.", valueName: "n"))
+    var limit: Int?
+
+    @OptionGroup var output: OutputOptions
+
+    func validate() throws { try ListOptions.check(limit: limit) }
+
+    func run() throws {
+        let snapshot = try DumpPath.read(dump)
+        var report = Report.summary(of: snapshot)
+        report.origins = [Origin(path: dump, snapshot)]
+        report.mainTable?.limit(to: output.rows(limit, people: 5), noun: "sites")
+        try output.show(report)
+    }
+}

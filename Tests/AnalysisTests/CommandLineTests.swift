@@ -1,0 +1,197 @@
+import DumpFormat
+import Foundation
+import Testing
+
+@testable import Analysis
+
+/// The program itself, as a child process.
+@Suite("arena-analyze")
+struct CommandLineTests {
+    struct Outcome {
+        var status: Int32
+        var output: String
+        var errors: String
+    }
+
+    /// The product stands beside the test bundle.
+    private func run(_ arguments: String..., environment: [String: String] = [:]) throws -> Outcome {
+        try run(arguments, environment: environment)
+    }
+
+    private func run(_ arguments: [String], environment: [String: String] = [:]) throws -> Outcome {
+        let process = Process()
+        process.executableURL = Self.products.appendingPathComponent("arena-analyze")
+        process.arguments = arguments
+        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        let output = Pipe()
+        let errors = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        _ = FileManager.default.createFile(atPath: errors.path, contents: nil)
+        defer { try? FileManager.default.removeItem(at: errors) }
+        process.standardOutput = output
+        process.standardError = try FileHandle(forWritingTo: errors)
+        try process.run()
+        let text = output.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        return Outcome(
+            status: process.terminationStatus, output: String(decoding: text, as: UTF8.self),
+            errors: String(decoding: try Data(contentsOf: errors), as: UTF8.self))
+    }
+
+    private static let products: URL = {
+        // Under `swift test` the bundle is the running executable, or its first argument.
+        let candidates = CommandLine.arguments.prefix(1) + CommandLine.arguments.filter { $0.hasSuffix(".xctest") }
+        let folders = (candidates + [Bundle.main.bundlePath]).map { URL(fileURLWithPath: $0) }.flatMap {
+            [$0, $0.deletingLastPathComponent()]
+        }
+        return folders.first {
+            FileManager.default.isExecutableFile(atPath: $0.appendingPathComponent("arena-analyze").path)
+        } ?? folders[0]
+    }()
+
+    /// A folder that goes away with the test.
+    private func withFolder(_ body: (String) throws -> Void) throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        try body(folder.path)
+    }
+
+    private func write(_ snapshot: Snapshot, to folder: String, as name: String) throws -> String {
+        let file = try DumpFile.create(directory: folder, name: name)
+        try DumpWriter(sink: file.sink).write(snapshot)
+        return try file.commit()
+    }
+
+    @Test("summary of a dump on disk answers, with exit code 0 and nothing on stderr")
+    func summary() throws {
+        try withFolder { folder in
+            let path = try write(Fixture.leak(), to: folder, as: "leak.dump.zst")
+            let text = try run("summary", path, environment: ["COLUMNS": "80"])
+            #expect(text.status == 0)
+            #expect(text.errors.isEmpty)
+            #expect(text.output.contains("this is a leak."))
+            let json = try run("summary", "--format", "json", path)
+            let object = try #require(
+                try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: Any])
+            #expect((object["dump"] as? [String: Any])?["path"] as? String == path)
+            #expect(object["counter_bytes"] as? UInt64 == 1_998_700_544)
+            let csv = try run("summary", "--format", "csv", "--limit", "1", path)
+            #expect(csv.output.split(separator: "\n").count == 2)
+        }
+    }
+
+    @Test("diff puts dumps in order, and says so")
+    func diff() throws {
+        try withFolder { folder in
+            let before = try write(Fixture.growing(secondsAfterNoon: 60), to: folder, as: "before.dump.zst")
+            let after = try write(Fixture.growing(secondsAfterNoon: 120), to: folder, as: "after.dump.zst")
+            let right = try run("diff", before, after)
+            #expect(right.status == 0)
+            #expect(right.errors.isEmpty)
+            #expect(right.output.contains("born 6,050"))
+            let reversed = try run("diff", after, before)
+            #expect(reversed.output == right.output)
+            #expect(reversed.errors.contains("not given in the order they were taken"))
+        }
+    }
+
+    @Test("sites, owners and verify answer")
+    func others() throws {
+        try withFolder { folder in
+            let path = try write(Fixture.growing(secondsAfterNoon: 10), to: folder, as: "a.dump.zst")
+            #expect(try run("sites", "--sort", "label", path).output.contains("publish packet"))
+            #expect(try run("owners", path).output.contains("process"))
+            let unknown = try run("sites", "--sort", "colour", path)
+            #expect(unknown.status == 64)
+            #expect(unknown.errors.contains("columns: label, file"))
+        }
+    }
+
+    @Test("verify passes a whole dump, tells a torn one by exit code 4, and a changed byte by exit code 1")
+    func verify() throws {
+        try withFolder { folder in
+            let path = try write(Fixture.consistent(), to: folder, as: "a.dump.zst")
+            let whole = try run("verify", path)
+            #expect(whole.status == 0)
+            #expect(whole.errors.isEmpty)
+            let bytes = try Data(contentsOf: URL(fileURLWithPath: path))
+            let other = folder + "/other.dump.zst"
+            try bytes.prefix(bytes.count * 9 / 10).write(to: URL(fileURLWithPath: other))
+            let torn = try run("verify", other)
+            #expect(torn.status == 4)
+            var changed = bytes
+            changed[bytes.count / 2] ^= 0x10
+            try changed.write(to: URL(fileURLWithPath: other))
+            let outcome = try run("verify", other)
+            #expect(outcome.status == 1)
+            #expect(outcome.output.contains("failed"))
+        }
+    }
+
+    @Test("what is no dump is refused with exit code 1 and a reason")
+    func notADump() throws {
+        try withFolder { folder in
+            let text = folder + "/notes.txt"
+            try Data("not a dump at all\n".utf8).write(to: URL(fileURLWithPath: text))
+            let pipe = folder + "/pipe"
+            #expect(mkfifo(pipe, 0o600) == 0)
+            for (path, reason) in [
+                (text, "not an arena dump"), (folder, "directory"), (pipe, "pipe"),
+                (folder + "/missing", "no such file"),
+            ] {
+                for command in ["summary", "sites", "owners", "verify"] {
+                    let outcome = try run(command, path)
+                    #expect(outcome.status == 1, "\(command) \(path)")
+                    #expect(outcome.output.isEmpty)
+                    #expect(outcome.errors.hasPrefix("arena-analyze: cannot read \(path): "))
+                    #expect(outcome.errors.contains(reason))
+                }
+            }
+        }
+    }
+
+    @Test("a torn dump answers in part: exit code 4, said on stderr and in the answer")
+    func torn() throws {
+        try withFolder { folder in
+            let path = try write(Fixture.growing(secondsAfterNoon: 60), to: folder, as: "whole.dump.zst")
+            let bytes = try Data(contentsOf: URL(fileURLWithPath: path))
+            let torn = folder + "/torn.dump.zst"
+            // All small tables come first, so half of the file still has them.
+            try bytes.prefix(bytes.count / 2).write(to: URL(fileURLWithPath: torn))
+            let outcome = try run("diff", torn, path)
+            #expect(outcome.status == 4)
+            #expect(outcome.errors.contains("warning: partial answer from \(torn): read "))
+            #expect(outcome.output.contains("Partial answer from"))
+            let json = try run("diff", "--format", "json", torn, path)
+            #expect(json.output.contains("\"partial\": true"))
+            // Cut anywhere, it answers, answers in part, or refuses; it never crashes.
+            for length in stride(from: 0, to: bytes.count, by: max(1, bytes.count / 40)) {
+                try bytes.prefix(length).write(to: URL(fileURLWithPath: torn))
+                let status = try run("summary", torn).status
+                #expect([0, 1, 4].contains(status), "cut to \(length) of \(bytes.count) bytes: \(status)")
+            }
+        }
+    }
+
+    @Test(
+        "usage errors are exit code 64",
+        arguments: [
+            ["frobnicate"], ["summary"], ["diff", "one"], ["summary", "--format", "xml", "x"],
+            ["sites", "--limit", "-1", "x"],
+        ])
+    func usage(arguments: [String]) throws {
+        let outcome = try run(arguments)
+        #expect(outcome.status == 64, "\(outcome.errors)")
+        #expect(!outcome.errors.isEmpty)
+    }
+
+    @Test("version and help are answers")
+    func help() throws {
+        #expect(try run("--version").output == "0.1.0\n")
+        for command in ["summary", "sites", "owners", "diff", "verify"] {
+            let help = try run("help", command)
+            #expect(help.status == 0)
+            #expect(help.output.contains("arena-analyze \(command) "))
+        }
+    }
+}

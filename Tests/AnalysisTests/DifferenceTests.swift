@@ -1,0 +1,154 @@
+import DumpFormat
+import Ledger
+import Testing
+
+@testable import Analysis
+
+@Suite("What grew between dumps")
+struct DifferenceTests {
+    @Test("born, freed and survived are what comparing sets of serials says")
+    func arithmetic() throws {
+        let seed = UInt64.random(in: 0 ... .max)
+        var generator = SeededGenerator(seed: seed)
+        for _ in 0..<30 {
+            func buffers(_ serials: Range<UInt64>) -> [Fixture.Buffer] {
+                serials.filter { _ in Bool.random(using: &generator) }.shuffled(using: &generator).map { serial in
+                    // Everything but touch and owner is fixed at birth.
+                    Fixture.Buffer(
+                        serial: serial * 0x1_0001, site: UInt32(serial % 5) + 1,
+                        touch: .random(in: 0..<Fixture.siteCount, using: &generator),
+                        owner: .random(in: 0..<4, using: &generator), bytes: 64 << (serial % 7))
+                }
+            }
+            let before = buffers(0..<300)
+            let after = buffers(100..<500)
+            let snapshots = [before, after].enumerated().map { index, buffers in
+                var snapshot = Fixture.snapshot(
+                    of: buffers, secondsAfterNoon: UInt64(index) * 60, chunks: 10, ownerKind: .session)
+                snapshot.owners += ["device-1", "device-2"].map { Fixture.owner(.session, $0, parent: 1) }
+                // Between the snapshots device-2 went, and its id was given to another.
+                snapshot.owners[3].createdTime += UInt64(index)
+                return snapshot
+            }
+            let difference = Difference(snapshots)
+            let overall = try #require(difference.overall)
+
+            func amount(_ buffers: [Fixture.Buffer]) -> Amount {
+                Amount(buffers: UInt64(buffers.count), bytes: buffers.reduce(0) { $0 + $1.bytes })
+            }
+            func expected(_ isIn: (Fixture.Buffer) -> Bool) -> Turnover {
+                let old = Set(before.map(\.serial))
+                let new = Set(after.map(\.serial))
+                return Turnover(
+                    born: amount(after.filter { !old.contains($0.serial) && isIn($0) }),
+                    freed: amount(before.filter { !new.contains($0.serial) && isIn($0) }),
+                    survived: amount(after.filter { old.contains($0.serial) && isIn($0) }))
+            }
+            #expect(overall.total == expected { _ in true }, "seed \(seed)")
+            for owner in UInt32(0)..<3 {
+                let entry = difference.owners.entry(owner, in: 1)
+                #expect(difference.owners.entry(owner, in: 0) == entry)
+                #expect(overall.byOwner[entry] == expected { $0.owner == owner }, "seed \(seed), owner \(owner)")
+            }
+            let reused = expected { $0.owner == 3 }
+            #expect(overall.byOwner[difference.owners.entry(3, in: 0)] == Turnover(freed: reused.freed))
+            #expect(
+                overall.byOwner[difference.owners.entry(3, in: 1)]
+                    == Turnover(born: reused.born, survived: reused.survived))
+            for site in 0..<Fixture.siteCount {
+                let entry = difference.sites.entry(site, in: 0)
+                #expect(overall.bySite[entry] == expected { $0.site == site }, "seed \(seed), site \(site)")
+                for touch in 0..<Fixture.siteCount {
+                    let key = SlotDifference.pairKey(entry, difference.sites.entry(touch, in: 0))
+                    let turnover = overall.byPair[key] ?? Turnover()
+                    #expect(turnover == expected { $0.site == site && $0.touch == touch }, "seed \(seed)")
+                }
+            }
+        }
+    }
+
+    @Test("a steady leak is named, with the time it leaves")
+    func timeToLimit() {
+        let snapshots = [UInt64(60), 120].map { Fixture.growing(secondsAfterNoon: $0) }
+        let difference = Difference(snapshots)
+        // 100 buffers a second of 16 KiB.
+        #expect(difference.growth.bytesPerSecond == 1_638_400)
+        let totals = snapshots[1].totals
+        let headroom = totals.limitBytes - totals.ledgerBytes - totals.liveBytes
+        #expect(difference.growth.headroom == headroom)
+        #expect(difference.growth.nanosecondsToLimit == UInt64(Double(headroom) / 1_638_400 * 1e9))
+        #expect(difference.suspect?.bytesChange == Int64(98_304_000))
+        #expect(difference.sites.names[difference.suspect?.touch ?? 0].label == "convertToRpcCommandResponse")
+    }
+
+    @Test("memory that shrinks or stands still has no deadline")
+    func noDeadline() {
+        let shrinking = Growth(
+            [UInt64(120), 60].map { seconds in
+                var snapshot = Fixture.growing(secondsAfterNoon: seconds)
+                snapshot.header.wallTime = Fixture.noon + (180 - seconds) * Fixture.second
+                return snapshot
+            })
+        #expect(shrinking.bytesPerSecond == -1_638_400)
+        #expect(shrinking.nanosecondsToLimit == nil)
+        let still = Fixture.growing(secondsAfterNoon: 60)
+        #expect(Growth([still, still]).nanosecondsToLimit == nil)
+    }
+
+    @Test("over several dumps the fit is the slope of the line they lie on")
+    func fit() {
+        let growth = Growth([UInt64(10), 20, 50, 55].map { Fixture.growing(secondsAfterNoon: $0) })
+        #expect(abs(growth.bytesPerSecond - 1_638_400) < 1)
+    }
+
+    @Test("what grew overall but not in every dump is no suspect")
+    func everyDump() {
+        let snapshots = [UInt64(60), 120, 119, 180].enumerated().map { index, seconds in
+            var snapshot = Fixture.growing(secondsAfterNoon: seconds)
+            snapshot.header.wallTime = Fixture.noon + UInt64(index) * 60 * Fixture.second
+            return snapshot
+        }
+        #expect(Difference(snapshots).suspect == nil)
+        #expect(Difference([snapshots[0], snapshots[1], snapshots[3]]).suspect != nil)
+    }
+
+    @Test("two different processes are compared by site only, and that is said")
+    func differentProcesses() {
+        let before = Fixture.growing(secondsAfterNoon: 60)
+        var after = Fixture.growing(secondsAfterNoon: 120)
+        after.header.pid += 1
+        // Another start interned its sites in another order.
+        after.sites.swapAt(Int(Fixture.read), Int(Fixture.publish))
+        for index in after.retainers.indices {
+            let site = after.retainers[index].site
+            let swapped = [Fixture.read: Fixture.publish, Fixture.publish: Fixture.read]
+            after.retainers[index].site = swapped[site] ?? site
+            after.retainers[index].touchSite =
+                swapped[after.retainers[index].touchSite] ?? after.retainers[index].touchSite
+        }
+        let difference = Difference([before, after])
+        #expect(difference.overall == nil)
+        #expect(difference.suspect?.bytesChange == Int64(98_304_000))
+        let text = TextRenderer().render(.difference(of: [before, after]))
+        #expect(text.contains("different processes"))
+        #expect(!text.contains("born 0"))
+    }
+
+    @Test("a dump without its slots is compared by site, and that is said")
+    func withoutSlots() {
+        var after = Fixture.growing(secondsAfterNoon: 120)
+        after.slots = nil
+        let report = Report.difference(of: [Fixture.growing(secondsAfterNoon: 60), after])
+        #expect(TextRenderer().render(report).contains("lacks its slots table"))
+    }
+
+    @Test("growth in a queue is called a backlog, not a leak")
+    func backlog() {
+        let snapshots = [UInt64(60), 120].map { seconds in
+            var snapshot = Fixture.growing(secondsAfterNoon: seconds)
+            for index in snapshot.retainers.indices { snapshot.retainers[index].ownerKind = .offlineQueue }
+            return snapshot
+        }
+        #expect(Difference(snapshots).sentence.hasSuffix("They wait in offline queues, a backlog that is not drained."))
+    }
+}

@@ -1,0 +1,145 @@
+import DumpFormat
+import Ledger
+import Testing
+
+@testable import Analysis
+
+@Suite("The verdict on one dump")
+struct VerdictTests {
+    static let healthy: [(String, Snapshot)] = [
+        ("many connections", Fixture.manyConnections()),
+        ("many connections, no edges", Fixture.manyConnections(hasEdges: false)),
+        ("deep queues", Fixture.deepQueues()),
+        ("deep queues, no edges", Fixture.deepQueues(hasEdges: false)),
+        ("big retained messages", Fixture.bigRetained()),
+        ("big retained messages, no edges", Fixture.bigRetained(hasEdges: false)),
+    ]
+
+    @Test("a healthy broker has no suspect, however full it is", arguments: healthy.indices)
+    func healthyShapes(index: Int) {
+        let (name, snapshot) = Self.healthy[index]
+        let sentence = Diagnosis(snapshot).sentence
+        #expect(sentence.hasPrefix("No suspect: "), "\(name): \(sentence)")
+    }
+
+    @Test("a healthy verdict says where the memory is")
+    func whereItIs() {
+        #expect(
+            Diagnosis(Fixture.deepQueues()).sentence
+                == "No suspect: every live buffer is held; 100.0 % of live bytes (976.6 MiB) belong to offline queues.")
+    }
+
+    @Test("little is too small to judge")
+    func tooSmall() {
+        #expect(Diagnosis(Fixture.nearlyEmpty()).sentence == "Too small to judge: 12 live buffers, 24 KiB.")
+        #expect(Diagnosis(Fixture.empty()).sentence == "Too small to judge: 0 live buffers, 0 B.")
+    }
+
+    @Test("unheld buffers prove the leak, and who touched them last")
+    func provedLeak() {
+        let diagnosis = Diagnosis(Fixture.leak())
+        #expect(diagnosis.confidence == "proved")
+        #expect(diagnosis.suspect?.site == Fixture.publish)
+        #expect(diagnosis.suspect?.touch == Fixture.convert)
+    }
+
+    @Test("without edges, survivors beyond the site's own lifetimes make it likely")
+    func likelyLeak() {
+        let diagnosis = Diagnosis(Fixture.leak(hasEdges: false))
+        #expect(diagnosis.confidence == "likely")
+        #expect(diagnosis.suspect?.touch == Fixture.convert)
+        #expect(diagnosis.sentence.hasSuffix("lived under 8.4 ms: a leak there is likely."))
+    }
+
+    @Test("without edges, young buffers are not suspected")
+    func youngBuffers() {
+        var snapshot = Fixture.leak(hasEdges: false)
+        for index in snapshot.retainers.indices {
+            snapshot.retainers[index].oldestBirth = snapshot.header.monotonicTime - 59 * Fixture.second
+        }
+        #expect(Diagnosis(snapshot).confidence == "none")
+    }
+
+    @Test("a rate that explains as many live buffers clears the site")
+    func explainedByRate() {
+        var snapshot = Fixture.leak(hasEdges: false)
+        // 73 a second, which live under 137 s: Little's law expects 10,000 of them.
+        snapshot.sites[Int(Fixture.publish)].lifetimes = Fixture.histogram([36: 19_984_763])
+        #expect(Diagnosis(snapshot).confidence == "none")
+    }
+
+    @Test("a site that never freed anything is possible only near the limit")
+    func neverFreed() {
+        var snapshot = Fixture.leak(hasEdges: false)
+        snapshot.sites[Int(Fixture.publish)].lifetimes = Fixture.histogram([:])
+        snapshot.sites[Int(Fixture.publish)].frees = 0
+        #expect(Diagnosis(snapshot).confidence == "possible")
+        snapshot.totals.limitBytes *= 2
+        #expect(Diagnosis(snapshot).confidence == "none")
+    }
+
+    @Test("a few unheld buffers are mentioned, not accused")
+    func fewUnheld() {
+        var snapshot = Fixture.deepQueues()
+        Fixture.add(
+            &snapshot, Fixture.read, Fixture.read, .session, 3, 12_288, oldest: snapshot.header.startTime, isHeld: false
+        )
+        snapshot.chunks = []
+        Fixture.fill(&snapshot, chunks: 90, hasEdges: true)
+        #expect(
+            Diagnosis(snapshot).sentence.hasPrefix("No suspect: only 3 of 1,000,003 live buffers (12 KiB) are unheld"))
+    }
+
+    @Test("a dump that lost its retainers cannot be judged, and does not pretend")
+    func tornTables() {
+        var snapshot = Fixture.leak()
+        snapshot.retainers = []
+        #expect(Diagnosis(snapshot).sentence.hasPrefix("Cannot judge: "))
+    }
+
+    @Test("ids that point nowhere are shown as unknown")
+    func danglingIDs() {
+        var snapshot = Fixture.leak()
+        snapshot.sites = []
+        snapshot.owners = [Fixture.owner(.process, "", parent: 77), Fixture.owner(.session, "s", parent: 9_999)]
+        let text = TextRenderer(width: 100).render(.summary(of: snapshot))
+        #expect(text.contains("allocated at \"unknown\""))
+        #expect(TextRenderer().render(.owners(of: snapshot)).contains("process"))
+        #expect(!TextRenderer().render(.sites(of: snapshot)).isEmpty)
+    }
+
+    @Test("lifetimes are read as upper bounds of their buckets")
+    func lifetimes() {
+        var site = Snapshot.Site()
+        #expect(Lifetimes(site).bound(share: 0.5) == nil)
+        site.lifetimes = Fixture.histogram([0: 50, 10: 49, 40: 1])
+        #expect(Lifetimes(site).bound(share: 0.5) == 2)
+        #expect(Lifetimes(site).bound(share: 0.99) == 2_048)
+        #expect(Lifetimes(site).bound(share: 0.999) == 1 << 41)
+        #expect(Lifetimes(site).longest == 1 << 41)
+    }
+}
+
+@Suite("The owner tree")
+struct OwnerTreeTests {
+    @Test("a subtree's total is the sum of what hangs below, whatever the parents are")
+    func subtreesAddUp() {
+        let seed = UInt64.random(in: 0 ... .max)
+        var generator = SeededGenerator(seed: seed)
+        for _ in 0..<50 {
+            var snapshot = Fixture.empty()
+            for index in 0..<Int.random(in: 1..<60, using: &generator) {
+                // Any parent at all: forward, backward, itself, one that is not there.
+                var owner = Fixture.owner(.session, "s\(index)", parent: .random(in: 0..<70, using: &generator))
+                owner.kind = Bool.random(using: &generator) ? .session : .free
+                owner.liveBuffers = .random(in: 0..<5, using: &generator)
+                owner.liveBytes = owner.liveBuffers * 1_024
+                snapshot.owners.append(owner)
+            }
+            let tree = OwnerTree(snapshot)
+            let used = snapshot.owners.filter { $0.kind != .free }
+            let total = tree.rootIDs.reduce(0) { $0 + tree.bytes[Int($1)] }
+            #expect(total == used.reduce(0) { $0 + $1.liveBytes }, "seed \(seed)")
+        }
+    }
+}
