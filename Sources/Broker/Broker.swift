@@ -36,13 +36,16 @@ public final class Broker: Sendable {
 
     /// Starts loops and listener.
     ///
-    /// - Throws: `StartError`, or `ArenaError` if the limit does not hold the arenas.
+    /// - Throws: `StartError`, `ConfigurationError`, or `ArenaError` if the limit does not hold the arenas.
     public static func start(
         _ configuration: Configuration, log: Logger = Logger(label: "arena-broker")
     ) async throws -> Broker {
-        let pool = try ArenaPool(ArenaPool.Configuration(limitBytes: configuration.memoryLimit))
+        let threads = try configuration.eventLoopCount()
+        var arenas = ArenaPool.Configuration(limitBytes: configuration.memoryLimit)
+        arenas.nearPercent = configuration.nearPercent
+        let pool = try ArenaPool(arenas)
         let context = BrokerContext(configuration: configuration, pool: pool, log: log)
-        let group = MultiThreadedEventLoopGroup(numberOfThreads: configuration.threads)
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: threads)
         do {
             var shards: [EventLoopShard] = []
             for (index, loop) in group.makeIterator().enumerated() {

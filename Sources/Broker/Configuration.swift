@@ -5,8 +5,8 @@ public struct Configuration: Sendable, Equatable {
     public var host = "127.0.0.1"
     /// 0 lets the system choose.
     public var port = 1883
-    /// Event loops, each with a thread and an arena.
-    public var threads = System.coreCount
+    /// Event loops, each with a thread and an arena; nil is one a core, as far as the memory limit allows.
+    public var threads: Int?
     /// The hard limit of the arena, in bytes: chunks, huge allocations and ledger together.
     public var memoryLimit = MemoryLimit.defaultBytes
     /// Where dumps go.
@@ -19,6 +19,20 @@ public struct Configuration: Sendable, Equatable {
     public var faults = Faults()
 
     public init() {}
+
+    /// The number of event loops to start.
+    ///
+    /// - Throws: `ConfigurationError` if the limit does not hold the chunk that each of them needs to do anything.
+    func eventLoopCount() throws(ConfigurationError) -> Int {
+        let most = memoryLimit / Limits.bytesPerEventLoop
+        guard let threads else { return max(1, min(System.coreCount, most)) }
+        guard threads <= max(1, most) else {
+            throw ConfigurationError(
+                "a memory limit of \(memoryLimit) bytes is too small for \(threads) event loops: "
+                    + "each needs \(Limits.bytesPerEventLoop) bytes, so at most \(max(1, most))")
+        }
+        return threads
+    }
 
     public struct RPC: Sendable, Equatable {
         /// How long the bridge waits for a device's response.

@@ -19,7 +19,8 @@ extension ConnectionHandler {
         guard case .connected = phase else { return }
         try message.keep(in: shard.arena, owner: owner, "outbound backlog")
         let bytes = message.heldBytes
-        while output.backlog.count >= limits.maxBacklogMessages || output.backlogBytes + bytes > limits.maxBacklogBytes {
+        while output.backlog.count >= limits.maxBacklogMessages || output.backlogBytes + bytes > limits.maxBacklogBytes
+        {
             shard.context.counters.backlogDrops.increment()
             guard let oldest = output.backlog.popFirst() else { return }
             output.backlogBytes -= oldest.heldBytes

@@ -35,7 +35,9 @@ extension ConnectionHandler {
     private func handleRare(_ packet: Packet) {
         switch packet {
         case .connect(let connect):
-            if case .awaitingConnect = phase { handle(connect) } else {
+            if case .awaitingConnect = phase {
+                handle(connect)
+            } else {
                 close(.protocolViolation("a second CONNECT", statement: "MQTT-3.1.0-2"))
             }
         case .subscribe(let subscribe): handle(subscribe)
@@ -111,7 +113,8 @@ extension ConnectionHandler {
         }
         send(.connack(ConnAck(sessionPresent: isPresent, code: .success)), size: 4)
         shard.context.log.debug(
-            "client connected", metadata: ["client": "\(session.clientID)", "peer": "\(peer)", "loop": "\(shard.index)"])
+            "client connected",
+            metadata: ["client": "\(session.clientID)", "peer": "\(peer)", "loop": "\(shard.index)"])
         redeliver(session)
         wantsToSend()
         resumeInput()

@@ -136,7 +136,8 @@ final class ConnectionHandler: ChannelInboundHandler {
         try header.checkSize(maximum: limits.maxPacketBytes)
         if case .awaitingConnect = phase, header.type != .connect {
             throw .protocolError(
-                .init(offset: 0, expected: "CONNECT as the first packet, found \(header.type.name)",
+                .init(
+                    offset: 0, expected: "CONNECT as the first packet, found \(header.type.name)",
                     statement: "MQTT-3.1.0-1"))
         }
     }

@@ -208,14 +208,17 @@ public final class EventLoopShard: @unchecked Sendable {
         matchCache.trim(version: context.router.version)
         reads.trim()
         refusals.flush(context.log)
-        if index == 0 { counterLog.tick(context.pool, context.log) }
+        arena.giveBackUnused()
+        guard index == 0 else { return }
+        context.pool.trim()
+        counterLog.tick(context.pool, context.log)
     }
 
     /// Frees what is kept only to save time.
     func trim() {
-        reads.trim()
-        reads.trim()
+        reads.drop()
         matchCache = MatchCache()
+        arena.drainRemoteFrees()
     }
 
     // MARK: - Refusals

@@ -45,6 +45,10 @@ public struct Limits: Sendable, Equatable {
 
     // What follows is chosen by measurement, not by users.
 
+    /// What an event loop must find within the memory limit: a chunk of its own, and as much again to work with and
+    /// for the ledger.
+    static let bytesPerEventLoop = 32 << 20
+
     /// The one read buffer of an event loop: large enough that a busy socket is emptied in few system calls.
     static let readBufferBytes = 64 << 10
 

@@ -35,7 +35,9 @@ enum RPCTopic: Equatable {
         var rest = topic
         guard rest.skip(Self.prefix) else { return nil }
         let slash = rest.readableBytesView.firstIndex(of: UInt8(ascii: "/")) ?? rest.writerIndex
-        guard let device = rest.readSlice(length: slash - rest.readerIndex), device.readableBytes > 0 else { return nil }
+        guard let device = rest.readSlice(length: slash - rest.readerIndex), device.readableBytes > 0 else {
+            return nil
+        }
         if device == Self.me {
             guard rest.skip(Self.response), rest.isLevel else { return nil }
             self = .response(id: rest)

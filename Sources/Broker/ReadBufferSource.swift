@@ -70,6 +70,8 @@ final class ReadBufferSource: @unchecked Sendable {
         wasUsed = false
     }
 
+    func drop() { current = nil }
+
     func visit(_ visitor: inout HeldBufferVisitor) {
         releaseIfKept()
         if let current { visitor.hold(current, owner: owner, kind: .readBuffer) }

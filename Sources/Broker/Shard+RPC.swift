@@ -52,7 +52,8 @@ extension EventLoopShard {
         guard home == index else { return post(.command(session, message), to: home) }
         guard let granted = session.commandFilters.values.max(), !session.isEnded else {
             context.counters.commandsUndeliverable.increment()
-            context.log.debug("rpc command for a device that does not listen", metadata: ["client": "\(session.clientID)"])
+            context.log.debug(
+                "rpc command for a device that does not listen", metadata: ["client": "\(session.clientID)"])
             return
         }
         var id = message.topic

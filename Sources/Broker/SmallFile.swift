@@ -17,7 +17,9 @@ enum SmallFile {
         var block = [UInt8](repeating: 0, count: 4_096)
         while bytes.count <= 1 << 20 {
             let count = Glibc.read(file, &block, block.count)
-            guard count >= 0 else { throw Failure(description: "cannot read \(path): \(String(cString: strerror(errno)))") }
+            guard count >= 0 else {
+                throw Failure(description: "cannot read \(path): \(String(cString: strerror(errno)))")
+            }
             if count == 0 { return String(decoding: bytes, as: UTF8.self) }
             bytes += block[..<count]
         }

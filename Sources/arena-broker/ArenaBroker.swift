@@ -40,11 +40,15 @@ struct ArenaBroker: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Configuration file (TOML).", valueName: "file"))
     var config: String?
 
-    @Option(help: ArgumentHelp("Event loops, each with a thread. (default: one a core)", valueName: "count"))
+    @Option(
+        help: ArgumentHelp(
+            "Event loops, each with a thread. (default: one a core, at most one for each 32 MiB of the limit)",
+            valueName: "count"))
     var threads: Int?
 
     @Option(
-        help: ArgumentHelp("trace, debug, info, notice, warning, error or critical. (default: info)", valueName: "level"))
+        help: ArgumentHelp(
+            "trace, debug, info, notice, warning, error or critical. (default: info)", valueName: "level"))
     var logLevel: String?
 
     func validate() throws {
