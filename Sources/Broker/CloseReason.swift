@@ -1,0 +1,54 @@
+import Arena
+import MQTT
+
+/// Why the broker ends a connection, or saw it end.
+enum CloseReason {
+    /// The client said goodbye (section 3.14).
+    case disconnected
+    /// The peer closed, or the network failed.
+    case peerClosed(String)
+    case malformed(DecodeError)
+    /// A well-formed packet at the wrong time; `statement` is the rule, if it has a number.
+    case protocolViolation(String, statement: String? = nil)
+    case refused(String, statement: String? = nil)
+    case keepAliveTimeout(seconds: Double)
+    case connectTimeout
+    case takenOver
+    case outOfMemory(ArenaError)
+    case tooManyConnections
+    case shuttingDown
+
+    /// Whether this is how a connection should end: logged at debug level, not at info.
+    var isOrderly: Bool {
+        switch self {
+        case .disconnected, .shuttingDown: true
+        default: false
+        }
+    }
+
+    /// A will is published for every end but the client's own DISCONNECT (MQTT-3.1.2-8, MQTT-3.14.4-3).
+    var publishesWill: Bool {
+        if case .disconnected = self { return false }
+        return true
+    }
+}
+
+extension CloseReason: CustomStringConvertible {
+    /// The statement number stands last, in brackets.
+    var description: String {
+        func with(_ text: String, _ statement: String?) -> String { statement.map { "\(text) [\($0)]" } ?? text }
+        return switch self {
+        case .disconnected: "client disconnected"
+        case .peerClosed(let error): error.isEmpty ? "closed by the peer" : "closed by the peer: \(error)"
+        case .malformed(let error): error.description
+        case .protocolViolation(let text, let statement): with(text, statement)
+        case .refused(let text, let statement): with("refused: \(text)", statement)
+        case .keepAliveTimeout(let seconds): "nothing received for \(seconds) s, 1.5 x keep alive [MQTT-3.1.2-24]"
+        case .connectTimeout: "no CONNECT in time"
+        case .takenOver: "client connected again elsewhere [MQTT-3.1.4-2]"
+        case .outOfMemory(let error): error.description
+        case .tooManyConnections: "too many connections"
+        case .shuttingDown: "broker is shutting down"
+        }
+    }
+}

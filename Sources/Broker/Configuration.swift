@@ -1,0 +1,54 @@
+import NIOCore
+
+/// How a broker runs. Defaults are those of the command line.
+public struct Configuration: Sendable, Equatable {
+    public var host = "127.0.0.1"
+    /// 0 lets the system choose.
+    public var port = 1883
+    /// Event loops, each with a thread and an arena; nil is one a core, as far as the memory limit allows.
+    public var threads: Int?
+    /// The hard limit of the arena, in bytes: chunks, huge allocations and ledger together.
+    public var memoryLimit = MemoryLimit.defaultBytes
+    /// Where dumps go.
+    public var dumpDirectory = "."
+    /// Percent of the limit at which a dump is written and load is shed.
+    public var nearPercent = 85
+    public var logLevel = LogLevel.info
+    public var limits = Limits()
+    public var rpc = RPC()
+    public var faults = Faults()
+
+    public init() {}
+
+    /// The number of event loops to start.
+    ///
+    /// - Throws: `ConfigurationError` if the limit does not hold the chunk that each of them needs to do anything.
+    func eventLoopCount() throws(ConfigurationError) -> Int {
+        let most = memoryLimit / Limits.bytesPerEventLoop
+        guard let threads else { return max(1, min(System.coreCount, most)) }
+        guard threads <= max(1, most) else {
+            throw ConfigurationError(
+                "a memory limit of \(memoryLimit) bytes is too small for \(threads) event loops: "
+                    + "each needs \(Limits.bytesPerEventLoop) bytes, so at most \(max(1, most))")
+        }
+        return threads
+    }
+
+    public struct RPC: Sendable, Equatable {
+        /// How long the bridge waits for a device's response.
+        public var timeoutSeconds = 30
+        /// Whether a response that nobody waits for is dropped; else it is converted and published like any.
+        public var requirePending = true
+    }
+
+    /// Faults to rehearse incidents with. All off by default, and loud in the log when on.
+    public struct Faults: Sendable, Equatable {
+        /// Which share of RPC responses `convertToRpcCommandResponse` forgets the buffer of: 0 ... 100.
+        public var rpcResponseLeakPercent = 0.0
+    }
+
+    /// How much is logged.
+    public enum LogLevel: String, Sendable, CaseIterable {
+        case trace, debug, info, notice, warning, error, critical
+    }
+}

@@ -1,0 +1,322 @@
+import Arena
+import ArenaNIO
+import Ledger
+import Logging
+import MQTT
+import NIOCore
+
+/// One network connection: cuts packets out of what is read, and holds what is on its way to and from the socket.
+/// What packets mean is in `Connection+Protocol.swift`, what is sent in `Connection+Output.swift`.
+///
+/// It is the only handler in its pipeline, and only ByteBuffers pass: a larger type would cost an allocation a packet.
+/// An idle connection holds no buffer but the few bytes NIO insists on.
+final class ConnectionHandler: ChannelInboundHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    enum Phase {
+        case awaitingConnect
+        /// CONNECT is accepted, and its session is being fetched from whoever has it.
+        case awaitingSession
+        case connected
+        case closed
+    }
+
+    let shard: EventLoopShard
+    var limits: Limits { shard.context.limits }
+    private(set) var phase = Phase.awaitingConnect
+    private(set) var reference: ConnectionReference!
+    private(set) var channelContext: ChannelHandlerContext!
+    var session: Session?
+    /// Kept until it can be answered.
+    var connectPacket: Connect?
+    private(set) var peer = "unknown"
+
+    /// Answers for this connection's buffers until its session does.
+    private var connectionOwner: OwnerID?
+    var owner: OwnerID { session?.owner ?? connectionOwner ?? shard.owner }
+
+    // Time.
+    private var lastRead = NIODeadline.now()
+    /// How long the client may be silent; nil is for ever.
+    private var silence: TimeAmount?
+    var connectDeadline: NIODeadline
+
+    // Input.
+    /// A packet of which only a part has arrived, in a buffer of exactly its size.
+    private var assembly: ByteBuffer?
+    private var assemblyHeader: FixedHeader?
+    /// The first bytes of a fixed header of which only a part has arrived: at most four.
+    private var headerStart: [UInt8] = []
+    /// Read while the session was being fetched.
+    private var pendingInput: ByteBuffer?
+    /// The tiny buffer that NIO's pool keeps for this channel (see `ShardReadAllocator`).
+    private var firstRead: ByteBuffer?
+
+    // Output, see `Connection+Output.swift`.
+    var output = Output()
+
+    init(shard: EventLoopShard) {
+        self.shard = shard
+        connectDeadline = .now() + .seconds(Int64(shard.context.limits.connectTimeoutSeconds))
+    }
+
+    // MARK: - Channel events
+
+    func handlerAdded(context: ChannelHandlerContext) { channelContext = context }
+
+    /// The context refers to this object: without this the two would keep each other.
+    func handlerRemoved(context: ChannelHandlerContext) { channelContext = nil }
+
+    func channelActive(context: ChannelHandlerContext) {
+        let broker = shard.context
+        peer = context.remoteAddress.map(Self.text) ?? "unknown"
+        reference = shard.connections.insert(self, shard: shard.index)
+        broker.counters.connectionsAccepted.increment()
+        let open = broker.counters.connectionsOpen.increment()
+        connectionOwner = broker.pool.openOwner(.connection, name: peer, parent: broker.listenerOwner)
+        guard open <= limits.maxConnections else { return close(.tooManyConnections) }
+        shard.watch(reference, until: connectDeadline)
+        context.read()
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        close(.peerClosed(""))
+        releaseEverything()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        close(.peerClosed("\(error)"))
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var buffer = unwrapInboundIn(data)
+        if let error = shard.reads.takeFailure() { return fail(error, while: "reading") }
+        if firstRead == nil, buffer.storageCapacity <= Limits.firstReadBytes { firstRead = buffer }
+        lastRead = .now()
+        consume(&buffer, ownsBuffer: false)
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        // Not now: this can come out of a flush in the middle of a delivery.
+        if context.channel.isWritable { wantsToSend() }
+    }
+
+    // MARK: - Framing
+
+    private func consume(_ buffer: inout ByteBuffer, ownsBuffer: Bool) {
+        while buffer.readableBytes > 0 {
+            switch phase {
+            case .closed: return
+            case .awaitingSession: return keepForLater(buffer)
+            case .awaitingConnect, .connected: break
+            }
+            do throws(DecodeError) {
+                if assembly != nil {
+                    try assemble(&buffer)
+                } else if !headerStart.isEmpty {
+                    try completeHeader(&buffer)
+                } else if let header = try FixedHeader.parse(buffer) {
+                    try checkLimits(header)
+                    guard buffer.readableBytes >= header.packetLength else { return beginAssembly(header, &buffer) }
+                    buffer.moveReaderIndex(forwardBy: header.encodedLength)
+                    var body = buffer.readSlice(length: header.remainingLength)!
+                    try handle(header, &body, ownsBuffer: ownsBuffer)
+                } else {
+                    headerStart = buffer.readBytes(length: buffer.readableBytes)!
+                }
+            } catch {
+                return reject(error)
+            }
+        }
+    }
+
+    /// Refuses what must not even be buffered: too large, or not the packet that must come first.
+    private func checkLimits(_ header: FixedHeader) throws(DecodeError) {
+        try header.checkSize(maximum: limits.maxPacketBytes)
+        if case .awaitingConnect = phase, header.type != .connect {
+            throw .protocolError(
+                .init(
+                    offset: 0, expected: "CONNECT as the first packet, found \(header.type.name)",
+                    statement: "MQTT-3.1.0-1"))
+        }
+    }
+
+    private func beginAssembly(_ header: FixedHeader, _ start: inout ByteBuffer) {
+        do throws(ArenaError) {
+            var buffer = try shard.arena.buffer(capacity: header.packetLength, owner: owner, "packet assembly")
+            buffer.writeBuffer(&start)
+            assembly = buffer
+            assemblyHeader = header
+        } catch {
+            fail(error, while: "receiving a packet of \(header.packetLength) bytes")
+        }
+    }
+
+    private func assemble(_ buffer: inout ByteBuffer) throws(DecodeError) {
+        let header = assemblyHeader!
+        let missing = header.packetLength - assembly!.readableBytes
+        var part = buffer.readSlice(length: min(missing, buffer.readableBytes))!
+        assembly!.writeBuffer(&part)
+        guard assembly!.readableBytes == header.packetLength else { return }
+        var packet = assembly!
+        assembly = nil
+        assemblyHeader = nil
+        packet.moveReaderIndex(forwardBy: header.encodedLength)
+        var body = packet.readSlice(length: header.remainingLength)!
+        try handle(header, &body, ownsBuffer: true)
+    }
+
+    /// Adds bytes until the fixed header is whole: a byte at a time, for this is rare and at most four bytes long.
+    private func completeHeader(_ buffer: inout ByteBuffer) throws(DecodeError) {
+        headerStart.append(buffer.readInteger(as: UInt8.self)!)
+        var start = ByteBuffer()
+        do throws(ArenaError) {
+            start = try shard.arena.buffer(capacity: headerStart.count, owner: owner, "fixed header")
+        } catch {
+            return fail(error, while: "receiving a fixed header")
+        }
+        start.writeBytes(headerStart)
+        guard let header = try FixedHeader.parse(start) else { return }
+        headerStart = []
+        try checkLimits(header)
+        if header.remainingLength == 0 {
+            var body = ByteBuffer()
+            try handle(header, &body, ownsBuffer: false)
+        } else {
+            beginAssembly(header, &start)
+        }
+    }
+
+    /// Keeps what arrives while the session is being fetched. Bounded by what one tick reads: reading is off.
+    private func keepForLater(_ buffer: ByteBuffer) {
+        do throws(ArenaError) {
+            var kept = try shard.arena.buffer(
+                capacity: (pendingInput?.readableBytes ?? 0) + buffer.readableBytes, owner: owner, "pending input")
+            if let pendingInput { kept.writeImmutableBuffer(pendingInput) }
+            kept.writeImmutableBuffer(buffer)
+            pendingInput = kept
+        } catch {
+            fail(error, while: "waiting for the session")
+        }
+    }
+
+    // MARK: - Phases
+
+    /// Waits for a session that another shard has, without reading on.
+    func awaitSession() {
+        phase = .awaitingSession
+        setReading(false)
+    }
+
+    /// Reading goes on, with what came in the meantime first.
+    func connected(to session: Session, keepAlive: UInt16) {
+        self.session = session
+        phase = .connected
+        session.connection = self
+        if let connectionOwner { shard.context.pool.closeOwner(connectionOwner) }
+        connectionOwner = nil
+        if let firstRead { shard.arena.transfer(firstRead, to: session.owner, "socket read") }
+        if keepAlive > 0 {
+            // One and a half times the keep alive (MQTT-3.1.2-24).
+            silence = .milliseconds(Int64(keepAlive) * 1_500)
+            shard.watch(reference, until: lastRead + silence!)
+        }
+    }
+
+    func resumeInput() {
+        setReading(true)
+        guard var input = pendingInput else { return }
+        pendingInput = nil
+        consume(&input, ownsBuffer: false)
+    }
+
+    func checkDeadline(_ now: NIODeadline) {
+        switch phase {
+        case .awaitingConnect, .awaitingSession:
+            if now >= connectDeadline { close(.connectTimeout) } else { shard.watch(reference, until: connectDeadline) }
+        case .connected:
+            guard let silence else { return }
+            let deadline = lastRead + silence
+            if now >= deadline {
+                close(.keepAliveTimeout(seconds: Double(silence.nanoseconds) / 1e9))
+            } else {
+                shard.watch(reference, until: deadline)
+            }
+        case .closed: break
+        }
+    }
+
+    func setReading(_ isOn: Bool) {
+        guard let channelContext, channelContext.channel.isActive else { return }
+        try? channelContext.channel.syncOptions?.setOption(.autoRead, value: isOn)
+    }
+
+    // MARK: - The end
+
+    /// The arena refused memory that this connection needs.
+    func fail(_ error: ArenaError, while doing: String) {
+        shard.refused(error, while: doing)
+        close(.outOfMemory(error))
+    }
+
+    /// Ends the connection for the rest of the broker now, and for the socket at the end of the tick, so that what has
+    /// been said to the peer is sent. What was only begun is given back.
+    func close(_ reason: CloseReason) {
+        if case .closed = phase { return }
+        phase = .closed
+        log(reason)
+        if let session {
+            self.session = nil
+            if session.connection === self { shard.detach(session, publishWill: reason.publishesWill) }
+            // The session may be over: what is still being written is the loop's.
+            retainOutput(as: shard.owner)
+        }
+        assembly = nil
+        assemblyHeader = nil
+        headerStart = []
+        pendingInput = nil
+        connectPacket = nil
+        output.clearBacklog()
+        if reference != nil {
+            wantsToSend()
+        }
+    }
+
+    /// At the end of the tick in which ``close(_:)`` was called.
+    func closeSocket() {
+        guard let channelContext, channelContext.channel.isActive else { return }
+        channelContext.close(promise: nil)
+    }
+
+    private func releaseEverything() {
+        output = Output()
+        firstRead = nil
+        guard reference != nil else { return }
+        shard.connections.remove(reference)
+        shard.context.counters.connectionsOpen.increment(by: -1)
+        if let connectionOwner { shard.context.pool.closeOwner(connectionOwner) }
+        connectionOwner = nil
+    }
+
+    private func log(_ reason: CloseReason) {
+        var metadata: Logger.Metadata = ["peer": "\(peer)"]
+        if let session { metadata["client"] = "\(session.clientID)" }
+        shard.context.log.log(
+            level: reason.isOrderly ? .debug : .info, "connection closed: \(reason)", metadata: metadata)
+    }
+
+    private static func text(_ address: SocketAddress) -> String {
+        guard let host = address.ipAddress, let port = address.port else { return "\(address)" }
+        return address.protocol == .inet6 ? "[\(host)]:\(port)" : "\(host):\(port)"
+    }
+
+    func visitHeldBuffers(_ visitor: inout HeldBufferVisitor) {
+        if let assembly { visitor.hold(assembly, owner: owner, kind: .readBuffer) }
+        if let payload = connectPacket?.will?.payload { visitor.hold(payload, owner: owner, kind: .will) }
+        if let password = connectPacket?.password { visitor.hold(password, owner: owner, kind: .readBuffer) }
+        if let pendingInput { visitor.hold(pendingInput, owner: owner, kind: .readBuffer) }
+        if let firstRead { visitor.hold(firstRead, owner: owner, kind: .readBuffer) }
+        output.visit(owner: owner, &visitor)
+    }
+}

@@ -1,0 +1,256 @@
+import Arena
+import ArenaNIO
+import Ledger
+import Logging
+import MQTT
+import NIOCore
+
+/// One event loop with all it owns: its arena, its connections, its sessions, what it remembers of the router, and
+/// the mail it has for other shards.
+///
+/// Nothing here is locked. All members are used on the loop, but for `mailbox` and the constants.
+///
+/// A tick goes like this: sockets are read, packets handled, messages appended to the output of local connections or
+/// to the mail of other shards. The first of these schedules ``endTick()``, which runs after all sockets of the tick:
+/// it posts the mail, and writes and flushes each connection that has output, once.
+public final class EventLoopShard: @unchecked Sendable {
+    let index: Int
+    let loop: any EventLoop
+    let arena: Arena
+    let context: BrokerContext
+    let owner: OwnerID
+    let reads: ReadBufferSource
+    let mailbox = Mailbox()
+    /// All shards of the broker, this one included; set once before the first connection.
+    var peers: [EventLoopShard] = []
+
+    var connections = ConnectionTable()
+    /// The sessions whose home this is, connected or not.
+    var sessions: [ObjectIdentifier: Session] = [:]
+    /// Those of them that have commands open.
+    var sessionsWithCommands: [ObjectIdentifier: Session] = [:]
+
+    private var matchCache = MatchCache()
+    private var outgoing: [[Mail]] = []
+    /// Mail taken and being handled. Empty between ticks.
+    private var incoming: [Mail] = []
+    private var dirty: [ConnectionHandler] = []
+    private var isEndTickScheduled = false
+    private var endTickTask: @Sendable () -> Void = {}
+    private var drainTask: @Sendable () -> Void = {}
+    private var wheel = TimerWheel<ConnectionReference>(slots: 256)
+    private var ticks = 0
+    private var ticker: RepeatedTask?
+    private var refusals = RefusalLog()
+    private var counterLog = CounterLog()
+
+    init(index: Int, loop: any EventLoop, arena: Arena, context: BrokerContext) {
+        self.index = index
+        self.loop = loop
+        self.arena = arena
+        self.context = context
+        owner = context.pool.openOwner(.eventLoop, name: "loop-\(index)", parent: .process)
+        reads = ReadBufferSource(arena: arena, owner: owner)
+    }
+
+    /// To be called once on the loop, before the first connection.
+    func start(peers: [EventLoopShard]) {
+        loop.assertInEventLoop()
+        arena.bind(to: loop, owner: owner)
+        self.peers = peers
+        outgoing = Array(repeating: [], count: peers.count)
+        // Made once: a closure for every tick would be an allocation for every tick.
+        endTickTask = { [unowned self] in endTick() }
+        drainTask = { [unowned self] in drainMailbox() }
+        let period = TimeAmount.milliseconds(Int64(Limits.tickMilliseconds))
+        ticker = loop.scheduleRepeatedTask(initialDelay: period, delay: period) { [unowned self] _ in tick() }
+    }
+
+    /// Closes all connections and forgets all sessions; on the loop.
+    func stop() {
+        ticker?.cancel()
+        connections.forEach { $0.close(.shuttingDown) }
+        endTick()
+        for session in sessions.values { end(session) }
+        trim()
+        context.pool.closeOwner(owner)
+        arena.unbind()
+    }
+
+    // MARK: - Publishing
+
+    /// Routes a message: into the retained store if it asks for it, to local subscribers now, to others by mail.
+    func publish(_ message: inout Message, retain: Bool, by publisher: OwnerID) throws(ArenaError) {
+        if retain { try context.retained.store(message, arena: arena) }
+        let match = matchCache.match(message.topic, router: context.router, shards: peers.count)
+        for group in match.groups {
+            if group.shard == index {
+                try deliver(&message, to: group.subscribers, by: publisher)
+            } else {
+                if !message.ownsBuffer { reads.noteKept(by: publisher) }
+                post(.publish(message, group.subscribers), to: group.shard)
+            }
+        }
+    }
+
+    private func deliver(
+        _ message: inout Message, to subscribers: Subscribers, by publisher: OwnerID
+    ) throws(ArenaError) {
+        let qos = message.qos
+        for subscriber in subscribers.list {
+            message.qos = min(qos, subscriber.qos)
+            try deliver(&message, to: subscriber.session)
+        }
+        message.qos = qos
+    }
+
+    /// Sends a message to a client, or keeps it for later as its QoS and the session say. Follows the session if it
+    /// has moved.
+    func deliver(_ message: inout Message, to session: Session) throws(ArenaError) {
+        let home = session.home
+        guard home == index else {
+            if !message.ownsBuffer { reads.noteKept(by: owner) }
+            return post(.deliver(session, message), to: home)
+        }
+        if message.qos == .atMostOnce {
+            // Not kept for a client that is away: section 4.3.1 leaves it to the server.
+            try session.connection?.sendAtMostOnce(&message)
+            return
+        }
+        guard !session.isEnded else { return }
+        try message.keep(in: arena, owner: session.owner, "queued message")
+        let canSend = session.connection?.canSend ?? false
+        switch session.state.offer(message, canSend: canSend, limits: context.limits) {
+        case .send(let packetID): session.connection?.send(message, packetID: packetID, dup: false)
+        case .queued: break
+        case .dropped: context.counters.queueDrops.increment()
+        case .replaced(let count): context.counters.queueDrops.increment(by: count)
+        }
+    }
+
+    // MARK: - Mail
+
+    func post(_ mail: Mail, to shard: Int) {
+        outgoing[shard].append(mail)
+        scheduleEndTick()
+    }
+
+    func forEachOutgoing(_ body: (Mail) -> Void) {
+        for mail in outgoing { mail.forEach(body) }
+    }
+
+    private func drainMailbox() {
+        mailbox.take(&incoming)
+        for mail in incoming { handle(mail) }
+        incoming.removeAll(keepingCapacity: incoming.capacity <= 1_024)
+        endTick()
+    }
+
+    private func handle(_ mail: Mail) {
+        do throws(ArenaError) {
+            switch mail {
+            case .publish(var message, let subscribers): try deliver(&message, to: subscribers, by: owner)
+            case .deliver(let session, var message): try deliver(&message, to: session)
+            case .command(let session, var message): try deliverCommand(&message, to: session)
+            case .takeOver(let session, let connection, let discard):
+                takeOver(session, for: connection, discard: discard)
+            case .adopt(let session, let connection): adopt(session, for: connection)
+            case .claimAgain(let reference): connections[reference]?.claimSession()
+            }
+        } catch {
+            refused(error, while: "delivering a message from another loop")
+        }
+    }
+
+    // MARK: - The tick
+
+    /// Asks for the connection's output to be written at the end of this tick.
+    func markDirty(_ connection: ConnectionHandler) {
+        dirty.append(connection)
+        scheduleEndTick()
+    }
+
+    func scheduleEndTick() {
+        guard !isEndTickScheduled else { return }
+        isEndTickScheduled = true
+        loop.execute(endTickTask)
+    }
+
+    private func endTick() {
+        isEndTickScheduled = false
+        // By index: flushing can make further connections dirty.
+        var index = 0
+        while index < dirty.count {
+            dirty[index].finishTick()
+            index += 1
+        }
+        dirty.removeAll(keepingCapacity: true)
+        for shard in outgoing.indices where !outgoing[shard].isEmpty {
+            if peers[shard].mailbox.post(&outgoing[shard]) { peers[shard].loop.execute(peers[shard].drainTask) }
+        }
+    }
+
+    // MARK: - Time
+
+    /// Has ``ConnectionHandler/checkDeadline(_:)`` called at about `deadline`, not before.
+    func watch(_ connection: ConnectionReference, until deadline: NIODeadline) {
+        let wait = max(0, (deadline - .now()).nanoseconds / 1_000_000)
+        let period = Int64(Limits.tickMilliseconds)
+        wheel.insert(connection, ticks: Int((wait + period - 1) / period) + 1)
+    }
+
+    private func tick() {
+        let now = NIODeadline.now()
+        for reference in wheel.advance() { connections[reference]?.checkDeadline(now) }
+        ticks += 1
+        guard ticks % (1_000 / Limits.tickMilliseconds) == 0 else { return }
+        expireCommands(now)
+        matchCache.trim(version: context.router.version)
+        reads.trim()
+        refusals.flush(context.log)
+        arena.giveBackUnused()
+        guard index == 0 else { return }
+        context.pool.trim()
+        counterLog.tick(context.pool, context.log)
+    }
+
+    /// Frees what is kept only to save time.
+    func trim() {
+        reads.drop()
+        matchCache = MatchCache()
+        arena.drainRemoteFrees()
+    }
+
+    // MARK: - Refusals
+
+    /// Counts an allocation the arena refused, and logs it: at once, then once a second with a count.
+    func refused(_ error: ArenaError, while doing: String) {
+        context.counters.allocationFailures.increment()
+        refusals.report(error, doing, context.log)
+    }
+}
+
+/// One log line a second about allocation failures, however many there are.
+struct RefusalLog {
+    private var last: NIODeadline?
+    private var suppressed = 0
+    private var lastText = ""
+
+    mutating func report(_ error: ArenaError, _ doing: String, _ log: Logger) {
+        let now = NIODeadline.now()
+        if let last, now - last < .seconds(Int64(Limits.errorLogIntervalSeconds)) {
+            suppressed += 1
+            lastText = "\(error)"
+            return
+        }
+        last = now
+        log.error("\(error)", metadata: ["while": "\(doing)"])
+    }
+
+    /// Says how many were not logged.
+    mutating func flush(_ log: Logger) {
+        guard suppressed > 0 else { return }
+        log.error("\(lastText)", metadata: ["more": "\(suppressed)"])
+        suppressed = 0
+    }
+}

@@ -1,0 +1,96 @@
+/// Every bound of the broker, in one place, with its reason. All but the constants at the end are configurable.
+public struct Limits: Sendable, Equatable {
+    /// The largest packet accepted, fixed header included. A packet's buffer is reserved whole as soon as its header is
+    /// known, so this is also what one unfinished packet can make the broker reserve. EMQX's default.
+    public var maxPacketBytes = 1 << 20
+
+    /// Sockets open at once. Bounds what idle connections cost: about 4 KiB each.
+    public var maxConnections = 100_000
+
+    /// Levels in a topic name or filter. Matching recurses by level; mosquitto's bound.
+    public var maxTopicLevels = 200
+
+    /// Subscriptions of one session: a client cannot fill the trie alone.
+    public var maxSubscriptionsPerSession = 10_000
+
+    /// QoS 1 and 2 messages sent to a client and not yet completed. More wait in the session's queue, so this bounds
+    /// what one reconnect sends again at once.
+    public var maxInflight = 256
+
+    /// QoS 2 packet identifiers of a client between PUBLISH and PUBREL.
+    public var maxIncomingQoS2 = 4_096
+
+    /// Messages waiting in a session, for a client that is away or slower than its publishers.
+    public var maxQueuedMessages = 1_000
+
+    /// Bytes held by those messages: the bound that protects the arena when messages are large.
+    public var maxQueuedBytes = 16 << 20
+
+    /// What a full session queue gives up.
+    public var queuePolicy = QueuePolicy.dropNewest
+
+    /// QoS 0 messages kept for a connection whose socket takes no more; the oldest are dropped first.
+    public var maxBacklogMessages = 1_000
+
+    /// Bytes held by that backlog.
+    public var maxBacklogBytes = 1 << 20
+
+    /// Seconds between accepting a socket and its CONNECT. Half-open connections cost memory.
+    public var connectTimeoutSeconds = 10
+
+    /// RPC commands of one device that wait for its response.
+    public var maxPendingRPCPerDevice = 64
+
+    public init() {}
+
+    // What follows is chosen by measurement, not by users.
+
+    /// What an event loop must find within the memory limit: a chunk of its own, and as much again to work with and
+    /// for the ledger.
+    static let bytesPerEventLoop = 32 << 20
+
+    /// The one read buffer of an event loop: large enough that a busy socket is emptied in few system calls.
+    static let readBufferBytes = 64 << 10
+
+    /// What NIO's own buffer pool keeps for each channel as long as it lives (see `ReadBufferSource`).
+    static let firstReadBytes = 64
+
+    /// An output segment grows to this, then a further one is taken: bounds copying and slack.
+    static let maxSegmentBytes = 64 << 10
+
+    /// The first segment of a connection that sends little: an acknowledgement or a small message.
+    static let minSegmentBytes = 256
+
+    /// Payloads from this size are sent as slices of where they are, if they own that buffer. Below, copying costs
+    /// less than another element in the write and keeps no second buffer alive.
+    static let sharedPayloadBytes = 4 << 10
+
+    /// Bytes handed to the socket and not written at which QoS 0 goes to the backlog and the session's queue waits.
+    static let highWatermark = 256 << 10
+
+    /// ... and at which sending goes on.
+    static let lowWatermark = 64 << 10
+
+    /// Unwritten bytes at which a connection is not read: a client that takes no acknowledgements gets no service.
+    static let pauseReadingBytes = 1 << 20
+
+    /// Topics a shard remembers the subscribers of; four ways a set.
+    static let matchCacheEntries = 4_096
+
+    /// Topics longer than this are matched each time, so that the match cache stays small.
+    static let maxCachedTopicBytes = 256
+
+    /// How often a shard looks at its timers.
+    static let tickMilliseconds = 250
+
+    /// Seconds between two log lines about the same refusal.
+    static let errorLogIntervalSeconds = 1
+}
+
+/// What a full session queue gives up.
+public enum QueuePolicy: String, Sendable, CaseIterable {
+    /// The message that arrives: what the client has been promised first, it gets.
+    case dropNewest = "drop-newest"
+    /// The message that has waited longest: what the client gets is recent.
+    case dropOldest = "drop-oldest"
+}

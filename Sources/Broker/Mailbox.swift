@@ -1,0 +1,61 @@
+import NIOConcurrencyHelpers
+import NIOCore
+
+/// What one shard asks another to do.
+enum Mail: Sendable {
+    /// Deliver a message to these of your sessions.
+    case publish(Message, Subscribers)
+    /// Deliver a message to a session that moved while the message was on its way.
+    case deliver(Session, Message)
+    /// Deliver an RPC command to a device.
+    case command(Session, Message)
+    /// A client that this session belongs to has connected elsewhere: give it up, or end it.
+    case takeOver(Session, ConnectionReference, discard: Bool)
+    /// The session is yours now.
+    case adopt(Session, ConnectionReference)
+    /// The session that was in the way has ended.
+    case claimAgain(ConnectionReference)
+}
+
+/// A connection as other shards know it; stale references are recognised by the generation.
+struct ConnectionReference: Sendable {
+    let shard: Int
+    let index: UInt32
+    let generation: UInt32
+}
+
+/// Mail from other shards. Senders post what a whole tick gathered, and wake the loop once until it has emptied the
+/// box: one lock and at most one `execute` a tick and pair of loops, however many messages.
+final class Mailbox: Sendable {
+    private struct Box {
+        var mail: [Mail] = []
+        var isWoken = false
+    }
+
+    private let box = NIOLockedValueBox(Box())
+
+    /// Appends `mail` and empties it.
+    ///
+    /// - Returns: whether the caller must wake the loop.
+    func post(_ mail: inout [Mail]) -> Bool {
+        box.withLockedValue { box in
+            if box.mail.isEmpty { swap(&box.mail, &mail) } else { box.mail.append(contentsOf: mail) }
+            mail.removeAll(keepingCapacity: true)
+            defer { box.isWoken = true }
+            return !box.isWoken
+        }
+    }
+
+    /// Exchanges the contents with an empty array.
+    func take(_ mail: inout [Mail]) {
+        assert(mail.isEmpty)
+        box.withLockedValue { box in
+            swap(&box.mail, &mail)
+            box.isWoken = false
+        }
+    }
+
+    func forEach(_ body: (Mail) -> Void) {
+        box.withLockedValue { $0.mail.forEach(body) }
+    }
+}

@@ -1,0 +1,62 @@
+import NIOCore
+
+/// What a shard remembers of the router: the matches of the topics it has published to lately.
+///
+/// Four-way sets by the topic's hash. An entry holds for one version of the router, so that no change has to find
+/// the entries it concerns. Looking up takes no lock and allocates nothing.
+struct MatchCache {
+    private struct Entry {
+        var hash: UInt64
+        var version: UInt64
+        var topic: [UInt8]
+        var match: Match
+    }
+
+    private static let ways = 4
+    private static let sets = Limits.matchCacheEntries / ways
+    /// Empty until something is published, then of constant size.
+    private var entries: [Entry?] = []
+    private var victim = 0
+    private var trimmedVersion: UInt64 = 0
+
+    mutating func match(_ topic: ByteBuffer, router: Router, shards: Int) -> Match {
+        let hash = TopicBytes.hash(topic.readableBytesUInt8Span)
+        let version = router.version
+        let first = Int(truncatingIfNeeded: hash) & (Self.sets - 1) &* Self.ways
+        if !entries.isEmpty {
+            for index in first..<(first &+ Self.ways) {
+                if let entry = entries[index], entry.hash == hash, entry.version == version,
+                    TopicBytes.areEqual(entry.topic.span, topic.readableBytesUInt8Span)
+                {
+                    return entry.match
+                }
+            }
+        }
+        return slowMatch(topic, hash: hash, version: version, first: first, router: router, shards: shards)
+    }
+
+    /// Forgets what an older version said, so that ended sessions are not kept alive from here.
+    mutating func trim(version: UInt64) {
+        guard version != trimmedVersion else { return }
+        trimmedVersion = version
+        for index in entries.indices where entries[index].map({ $0.version != version }) == true {
+            entries[index] = nil
+        }
+    }
+
+    @inline(never)
+    private mutating func slowMatch(
+        _ topic: ByteBuffer, hash: UInt64, version: UInt64, first: Int, router: Router, shards: Int
+    ) -> Match {
+        // The version was read before matching: a change in between makes the entry stale, never wrong.
+        let match = router.match(topic.readableBytesUInt8Span, shards: shards)
+        guard topic.readableBytes <= Limits.maxCachedTopicBytes else { return match }
+        if entries.isEmpty { entries = Array(repeating: nil, count: Limits.matchCacheEntries) }
+        let set = first..<(first + Self.ways)
+        let free = set.first { entries[$0] == nil || entries[$0]!.version != version }
+        victim = (victim + 1) % Self.ways
+        entries[free ?? first + victim] = Entry(
+            hash: hash, version: version, topic: Array(topic.readableBytesView), match: match)
+        return match
+    }
+}

@@ -1,0 +1,42 @@
+import NIOCore
+
+/// How the memory limit is written, and what it is if it is not.
+public enum MemoryLimit {
+    /// Without a flag: half of the control group's limit, or 256 MiB where there is none. The other half is left for
+    /// what is not in the arena, which for this broker is little: code, stacks, session tables.
+    public static var defaultBytes: Int { controlGroupBytes.map { $0 / 2 } ?? 256 << 20 }
+
+    /// Parses "256MiB", "1GB", "2000000000": bytes, or KiB, MiB, GiB (powers of 1024), KB, MB, GB (of 1000).
+    ///
+    /// - Returns: nil if the text is not of that form, is 0 or does not fit.
+    public static func parse(_ text: String) -> Int? {
+        let digits = text.prefix { $0.isASCII && $0.isNumber }
+        guard let number = Int(digits), number > 0 else { return nil }
+        let unit: Int
+        switch text.dropFirst(digits.count) {
+        case "", "B": unit = 1
+        case "KiB": unit = 1 << 10
+        case "MiB": unit = 1 << 20
+        case "GiB": unit = 1 << 30
+        case "KB": unit = 1_000
+        case "MB": unit = 1_000_000
+        case "GB": unit = 1_000_000_000
+        default: return nil
+        }
+        let (bytes, overflow) = number.multipliedReportingOverflow(by: unit)
+        return overflow ? nil : bytes
+    }
+
+    /// The limit of the control group this process is in (version 2, then 1), nil if there is none.
+    private static var controlGroupBytes: Int? {
+        for path in ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"] {
+            // "max" is no number, and version 1 writes an absurdly large one for none.
+            if let text = SmallFile.read(path), let bytes = Int(text.filter(\.isNumber)), bytes > 0,
+                bytes < 1 << 48
+            {
+                return bytes
+            }
+        }
+        return nil
+    }
+}

@@ -1,0 +1,42 @@
+import Arena
+import ArenaNIO
+import DequeModule
+import Ledger
+import MQTT
+import NIOCore
+
+/// What is on its way to one socket, in the order it will be sent:
+///
+///     [ handed ]    given to NIO, not known to be written
+///     [ segment ]   being appended to in this tick
+///     [ backlog ]   QoS 0 messages that wait for the socket to take more; the oldest are dropped when it is full
+///
+/// QoS 1 and 2 messages wait in the session instead, where they survive the connection.
+struct Output {
+    /// No storage of its own: never written to.
+    static let none = ByteBuffer()
+
+    var segment = Output.none
+    var handed: [ByteBuffer] = []
+    var backlog: Deque<Message> = []
+    var backlogBytes = 0
+    /// How large the first segment of a tick is: what the last ticks needed.
+    var segmentBytes = Limits.minSegmentBytes
+    var bytesThisTick = 0
+    /// In the shard's list of connections to finish this tick.
+    var isDirty = false
+    /// A promise is out that tells when `handed` is written.
+    var isWatching = false
+    var isReadingPaused = false
+
+    mutating func clearBacklog() {
+        backlog = []
+        backlogBytes = 0
+    }
+
+    func visit(owner: OwnerID, _ visitor: inout HeldBufferVisitor) {
+        if segment.storageCapacity > 0 { visitor.hold(segment, owner: owner, kind: .outbound) }
+        for buffer in handed { visitor.hold(buffer, owner: owner, kind: .transportWrite) }
+        for message in backlog { message.visit(owner: owner, kind: .outbound, &visitor) }
+    }
+}

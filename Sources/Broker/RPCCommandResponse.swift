@@ -1,0 +1,53 @@
+import Arena
+import ArenaNIO
+import MQTT
+import NIOCore
+
+/// A device's answer to a command, addressed to the back end.
+struct RPCCommandResponse {
+    let requestID: String
+    /// What the back end's subscribers get.
+    let message: Message
+}
+
+extension EventLoopShard {
+    /// Turns a device's response publish into the RPC command response that back ends subscribe to.
+    ///
+    /// The payload is not copied: the result refers to the buffer the publish was read into.
+    func convertToRpcCommandResponse(
+        _ publish: Publish, id: ByteBuffer, from session: Session
+    ) throws(ArenaError) -> RPCCommandResponse {
+        arena.touch(publish.payload, "convertToRpcCommandResponse")
+        if context.rpcFault.shouldLeak() { forget(publish, of: session) }
+
+        let length = Self.responsePrefix.utf8.count + session.clientID.utf8.count + Self.responseInfix.utf8.count
+        var topic = try arena.buffer(
+            capacity: length + id.readableBytes, owner: context.rpcOwner, "rpc response topic")
+        topic.writeString(Self.responsePrefix)
+        topic.writeString(session.clientID)
+        topic.writeString(Self.responseInfix)
+        topic.writeImmutableBuffer(id)
+        context.counters.responsesConverted.increment()
+        return RPCCommandResponse(
+            requestID: String(buffer: id),
+            message: Message(topic: topic, payload: publish.payload, qos: publish.qos, ownsBuffer: false))
+    }
+
+    private static let responsePrefix = "v1/devices/"
+    private static let responseInfix = "/rpc/response/"
+
+    /// The fault of the incident (`faults.rpcResponseLeakPercent`), as it happens in Swift: the buffer is handed to a
+    /// C-style callback with a reference of its own, and the callback that should give it back is never called.
+    private func forget(_ publish: Publish, of session: Session) {
+        arena.transfer(publish.payload, to: session.owner, "convertToRpcCommandResponse")
+        _ = Unmanaged.passRetained(ResponseCallback(payload: publish.payload))
+        context.counters.responsesLeaked.increment()
+    }
+}
+
+/// What the callback would get as its context pointer.
+private final class ResponseCallback {
+    let payload: ByteBuffer
+
+    init(payload: ByteBuffer) { self.payload = payload }
+}

@@ -1,0 +1,173 @@
+import DequeModule
+import MQTT
+
+/// What a session owes its client and is owed by it (section 4.1): packet identifiers, the inflight window, the queue
+/// behind it and the QoS 2 receipts. Decides, and does no I/O: callers send what the results say.
+///
+///     publish --> [ queue ] --> [ inflight ] --> PUBACK / PUBREC, PUBCOMP
+///                  bounded       bounded: Limits.maxInflight
+///
+/// A message goes straight into the window if the client is there and the queue is empty, else to the queue's end. A
+/// full queue drops by `Limits.queuePolicy`. Entries leave the window when acknowledged, and what is still in it is
+/// sent again, in its order, when the client comes back (MQTT-4.4.0-1, MQTT-4.6.0-1).
+struct SessionState: ~Copyable {
+    /// How far the delivery of an outgoing message has come.
+    enum Stage: Equatable {
+        /// QoS 1, sent: waits for PUBACK.
+        case sent
+        /// QoS 2, sent: waits for PUBREC.
+        case sentExactlyOnce
+        /// QoS 2, PUBREL sent: waits for PUBCOMP; the message itself is gone.
+        case released
+    }
+
+    /// What became of a message that was offered.
+    enum Offer: Equatable {
+        case send(packetID: UInt16)
+        case queued
+        case dropped
+        /// Queued, at the price of `count` older messages.
+        case replaced(count: Int)
+    }
+
+    /// What is sent again to a client that came back.
+    enum Redelivery {
+        case publish(Message, packetID: UInt16)
+        case pubrel(packetID: UInt16)
+    }
+
+    private struct Entry {
+        /// Counts all messages; the packet identifier follows from it.
+        var serial: UInt64
+        var stage: Stage
+        var message: Message?
+
+        var packetID: UInt16 { SessionState.packetID(serial) }
+    }
+
+    private var inflight: Deque<Entry> = []
+    private var queue: Deque<Message> = []
+    private var nextSerial: UInt64 = 0
+    private var incoming: Set<UInt16> = []
+    private(set) var queuedBytes = 0
+
+    var inflightCount: Int { inflight.count }
+    var queuedCount: Int { queue.count }
+    var incomingCount: Int { incoming.count }
+
+    /// Identifiers run from 1 to 65,535: 0 is none (MQTT-2.3.1-1).
+    private static func packetID(_ serial: UInt64) -> UInt16 { UInt16(serial % 65_535) + 1 }
+
+    // MARK: - To the client
+
+    /// Takes a QoS 1 or 2 message that owns its buffer.
+    ///
+    /// - Parameter canSend: whether the client is connected and its socket takes more.
+    mutating func offer(_ message: Message, canSend: Bool, limits: Limits) -> Offer {
+        assert(message.qos != .atMostOnce && message.ownsBuffer)
+        if canSend, queue.isEmpty, inflight.count < limits.maxInflight {
+            return .send(packetID: send(message))
+        }
+        return enqueue(message, limits: limits)
+    }
+
+    /// The next queued message that the window has room for; it is in the window then.
+    mutating func next(limits: Limits) -> (message: Message, packetID: UInt16)? {
+        guard inflight.count < limits.maxInflight, let message = queue.popFirst() else { return nil }
+        queuedBytes -= message.heldBytes
+        return (message, send(message))
+    }
+
+    /// - Returns: whether the identifier was waiting for PUBACK.
+    mutating func puback(_ packetID: UInt16) -> Bool {
+        guard let index = index(of: packetID), inflight[index].stage == .sent else { return false }
+        inflight.remove(at: index)
+        return true
+    }
+
+    /// The message may be forgotten from here on, its identifier not (MQTT-4.3.3-1).
+    ///
+    /// - Returns: whether the identifier was waiting for PUBREC, or had got it: PUBREL is due in both cases.
+    mutating func pubrec(_ packetID: UInt16) -> Bool {
+        guard let index = index(of: packetID), inflight[index].stage != .sent else { return false }
+        inflight[index].stage = .released
+        inflight[index].message = nil
+        return true
+    }
+
+    /// - Returns: whether the identifier was waiting for PUBCOMP.
+    mutating func pubcomp(_ packetID: UInt16) -> Bool {
+        guard let index = index(of: packetID), inflight[index].stage == .released else { return false }
+        inflight.remove(at: index)
+        return true
+    }
+
+    /// What must be sent again at position `index` of the window, 0 ..< `inflightCount`, after a reconnect.
+    func redelivery(at index: Int) -> Redelivery {
+        let entry = inflight[index]
+        if let message = entry.message { return .publish(message, packetID: entry.packetID) }
+        return .pubrel(packetID: entry.packetID)
+    }
+
+    // MARK: - From the client
+
+    /// What to do with a QoS 2 PUBLISH.
+    enum Receipt: Equatable {
+        /// Not seen before: forward it.
+        case first
+        /// Seen, and not released yet: acknowledge only (MQTT-4.3.3-2).
+        case duplicate
+        /// The client has more open identifiers than it may.
+        case tooMany
+    }
+
+    mutating func receive(_ packetID: UInt16, limits: Limits) -> Receipt {
+        if incoming.contains(packetID) { return .duplicate }
+        guard incoming.count < limits.maxIncomingQoS2 else { return .tooMany }
+        incoming.insert(packetID)
+        return .first
+    }
+
+    /// A PUBREL. An unknown identifier is answered by PUBCOMP all the same: ours may have been lost.
+    mutating func release(_ packetID: UInt16) { incoming.remove(packetID) }
+
+    // MARK: - For the dump
+
+    func forEachInflight(_ body: (Message) -> Void) {
+        for entry in inflight { if let message = entry.message { body(message) } }
+    }
+
+    func forEachQueued(_ body: (Message) -> Void) {
+        for message in queue { body(message) }
+    }
+
+    // MARK: -
+
+    private mutating func send(_ message: Message) -> UInt16 {
+        // Entries are in the order of their serials, so a clash needs one that is 65,535 messages old.
+        if let first = inflight.first, nextSerial - first.serial >= 65_535 {
+            while index(of: Self.packetID(nextSerial)) != nil { nextSerial += 1 }
+        }
+        let serial = nextSerial
+        nextSerial += 1
+        inflight.append(
+            Entry(serial: serial, stage: message.qos == .exactlyOnce ? .sentExactlyOnce : .sent, message: message))
+        return Self.packetID(serial)
+    }
+
+    /// Acknowledgements come in order (MQTT-4.6.0-2), so this is found at the front; the window bounds the rest.
+    private func index(of packetID: UInt16) -> Int? { inflight.firstIndex { $0.packetID == packetID } }
+
+    private mutating func enqueue(_ message: Message, limits: Limits) -> Offer {
+        let bytes = message.heldBytes
+        var replaced = 0
+        while queue.count >= limits.maxQueuedMessages || queuedBytes + bytes > limits.maxQueuedBytes {
+            guard limits.queuePolicy == .dropOldest, let oldest = queue.popFirst() else { return .dropped }
+            queuedBytes -= oldest.heldBytes
+            replaced += 1
+        }
+        queue.append(message)
+        queuedBytes += bytes
+        return replaced == 0 ? .queued : .replaced(count: replaced)
+    }
+}

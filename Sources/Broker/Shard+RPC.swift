@@ -1,0 +1,99 @@
+import Arena
+import ArenaNIO
+import Ledger
+import Logging
+import MQTT
+import NIOCore
+
+// The RPC bridge's part in publishing: see `RPCTopic`.
+extension EventLoopShard {
+    /// Handles a publish to one of the bridge's topics.
+    ///
+    /// - Returns: false if the message is an ordinary one, to be routed as usual.
+    func bridge(_ publish: Publish, from session: Session) throws(ArenaError) -> Bool {
+        switch RPCTopic(publish.topic) {
+        case nil: return false
+        case .request(let device, let id):
+            try sendCommand(publish, to: device, id: id, by: session.owner)
+            // Whoever watches commands by an ordinary subscription gets them too.
+            return false
+        case .response(let id):
+            try handleResponse(publish, id: id, from: session)
+            return true
+        }
+    }
+
+    private func sendCommand(
+        _ publish: Publish, to device: ByteBuffer, id: ByteBuffer, by publisher: OwnerID
+    ) throws(ArenaError) {
+        guard let session = context.registry.find(String(buffer: device)) else {
+            context.counters.commandsUndeliverable.increment()
+            context.log.debug("rpc command for a device that is not connected", metadata: ["device": "\(device)"])
+            return
+        }
+        var topic = try arena.buffer(
+            capacity: RPCTopic.commandPrefix.utf8.count + id.readableBytes, owner: context.rpcOwner, "rpc command topic"
+        )
+        topic.writeString(RPCTopic.commandPrefix)
+        topic.writeImmutableBuffer(id)
+        var message = Message(topic: topic, payload: publish.payload, qos: publish.qos, ownsBuffer: false)
+        let home = session.home
+        if home == index {
+            try deliverCommand(&message, to: session)
+        } else {
+            reads.noteKept(by: publisher)
+            post(.command(session, message), to: home)
+        }
+    }
+
+    /// Hands a command to the device's session and notes that its response is due.
+    func deliverCommand(_ message: inout Message, to session: Session) throws(ArenaError) {
+        let home = session.home
+        guard home == index else { return post(.command(session, message), to: home) }
+        guard let granted = session.commandFilters.values.max(), !session.isEnded else {
+            context.counters.commandsUndeliverable.increment()
+            context.log.debug(
+                "rpc command for a device that does not listen", metadata: ["client": "\(session.clientID)"])
+            return
+        }
+        var id = message.topic
+        id.moveReaderIndex(forwardBy: RPCTopic.commandPrefix.utf8.count)
+        let deadline = NIODeadline.now() + .seconds(Int64(context.configuration.rpc.timeoutSeconds))
+        guard
+            session.pendingCommands.insert(
+                String(buffer: id), deadline: deadline, limit: context.limits.maxPendingRPCPerDevice)
+        else {
+            context.counters.commandsUndeliverable.increment()
+            context.log.debug("too many rpc commands open", metadata: ["client": "\(session.clientID)"])
+            return
+        }
+        sessionsWithCommands[ObjectIdentifier(session)] = session
+        message.qos = min(message.qos, granted)
+        context.counters.commandsDelivered.increment()
+        try deliver(&message, to: session)
+    }
+
+    private func handleResponse(_ publish: Publish, id: ByteBuffer, from session: Session) throws(ArenaError) {
+        let isExpected = session.pendingCommands.remove(String(buffer: id))
+        guard isExpected || !context.configuration.rpc.requirePending else {
+            context.counters.responsesUnmatched.increment()
+            context.log.debug("rpc response that nobody waits for", metadata: ["client": "\(session.clientID)"])
+            return
+        }
+        let response = try convertToRpcCommandResponse(publish, id: id, from: session)
+        var message = response.message
+        try self.publish(&message, retain: false, by: session.owner)
+    }
+
+    func expireCommands(_ now: NIODeadline) {
+        for (key, session) in sessionsWithCommands {
+            let expired = session.pendingCommands.removeExpired(at: now)
+            if !expired.isEmpty {
+                context.counters.commandsTimedOut.increment(by: expired.count)
+                context.log.debug(
+                    "rpc commands timed out", metadata: ["client": "\(session.clientID)", "count": "\(expired.count)"])
+            }
+            if session.pendingCommands.isEmpty { sessionsWithCommands[key] = nil }
+        }
+    }
+}

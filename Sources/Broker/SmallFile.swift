@@ -1,0 +1,28 @@
+import Glibc
+
+/// Reading whole files, with the platform's words for what went wrong.
+enum SmallFile {
+    struct Failure: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    /// The text of a file of at most a mebibyte, nil if it cannot be read.
+    static func read(_ path: String) -> String? { try? contents(of: path) }
+
+    static func contents(of path: String) throws(Failure) -> String {
+        let file = open(path, O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { throw Failure(description: "cannot read \(path): \(String(cString: strerror(errno)))") }
+        defer { Glibc.close(file) }
+        var bytes: [UInt8] = []
+        var block = [UInt8](repeating: 0, count: 4_096)
+        while bytes.count <= 1 << 20 {
+            let count = Glibc.read(file, &block, block.count)
+            guard count >= 0 else {
+                throw Failure(description: "cannot read \(path): \(String(cString: strerror(errno)))")
+            }
+            if count == 0 { return String(decoding: bytes, as: UTF8.self) }
+            bytes += block[..<count]
+        }
+        throw Failure(description: "cannot read \(path): larger than 1 MiB")
+    }
+}

@@ -1,0 +1,231 @@
+import MQTT
+
+/// Topic filters and who subscribed to them: a trie by level, in flat tables.
+///
+/// Nodes are records of one array. A child is found by hashing its parent's index and the level's bytes into one
+/// open-addressed table for the whole trie, so that matching allocates nothing per level and a node without children
+/// costs no dictionary. The wildcards `+` and `#` are ordinary children which their parent also knows by index.
+struct SubscriptionTrie<Subscriber: AnyObject> {
+    struct Subscription {
+        var subscriber: Subscriber
+        var qos: QoS
+    }
+
+    fileprivate struct Node {
+        var parent: Int32
+        var level: [UInt8]
+        var hash: UInt64
+        var plus: Int32 = none
+        var hashSign: Int32 = none
+        var childCount: Int32 = 0
+        var subscriptions: [Subscription] = []
+    }
+
+    private static var none: Int32 { -1 }
+    private static var root: Int32 { 0 }
+
+    private var nodes: [Node] = [Node(parent: -1, level: [], hash: 0)]
+    private var freeNodes: [Int32] = []
+    /// Linear probing; a power of two, at most half full.
+    private var edges: [Int32] = Array(repeating: -1, count: 64)
+    private var edgeCount = 0
+
+    /// Subscriptions in the trie.
+    private(set) var count = 0
+
+    /// Nodes in use, the root included; for tests that nothing is left behind.
+    var nodeCount: Int { nodes.count - freeNodes.count }
+
+    /// Adds a subscription, or replaces the QoS of one the subscriber has to the same filter (MQTT-3.8.4-3).
+    mutating func insert(_ subscriber: Subscriber, filter: Span<UInt8>, qos: QoS) {
+        var node = Self.root
+        var start = 0
+        repeat {
+            let end = Self.endOfLevel(filter, from: start)
+            node = child(of: node, filter, start, end, inserting: true)
+            start = end + 1
+        } while start <= filter.count
+        if let index = nodes[Int(node)].subscriptions.firstIndex(where: { $0.subscriber === subscriber }) {
+            nodes[Int(node)].subscriptions[index].qos = qos
+        } else {
+            nodes[Int(node)].subscriptions.append(Subscription(subscriber: subscriber, qos: qos))
+            count += 1
+        }
+    }
+
+    /// Removes a subscription, and the nodes that only it needed.
+    ///
+    /// - Returns: whether there was one.
+    @discardableResult
+    mutating func remove(_ subscriber: Subscriber, filter: Span<UInt8>) -> Bool {
+        var node = Self.root
+        var start = 0
+        repeat {
+            let end = Self.endOfLevel(filter, from: start)
+            node = child(of: node, filter, start, end, inserting: false)
+            if node == Self.none { return false }
+            start = end + 1
+        } while start <= filter.count
+        guard let index = nodes[Int(node)].subscriptions.firstIndex(where: { $0.subscriber === subscriber }) else {
+            return false
+        }
+        nodes[Int(node)].subscriptions.swapAt(index, nodes[Int(node)].subscriptions.count - 1)
+        nodes[Int(node)].subscriptions.removeLast()
+        count -= 1
+        while node != Self.root, nodes[Int(node)].childCount == 0, nodes[Int(node)].subscriptions.isEmpty {
+            let parent = nodes[Int(node)].parent
+            removeNode(node)
+            node = parent
+        }
+        return true
+    }
+
+    /// Calls `body` with the subscriptions of each filter that matches the topic name (section 4.7).
+    func match(_ topic: Span<UInt8>, _ body: (borrowing [Subscription]) -> Void) {
+        // A leading wildcard does not match names that begin with `$` (MQTT-4.7.2-1).
+        let reserved = !topic.isEmpty && topic[0] == UInt8(ascii: "$")
+        match(Self.root, topic, 0, wildcards: !reserved, body)
+    }
+
+    private func match(
+        _ node: Int32, _ topic: Span<UInt8>, _ start: Int, wildcards: Bool, _ body: (borrowing [Subscription]) -> Void
+    ) {
+        if wildcards {
+            // `a/#` matches `a` too (MQTT-4.7.1-2), so this comes before the end of the name is seen.
+            let hashSign = nodes[Int(node)].hashSign
+            if hashSign != Self.none { body(nodes[Int(hashSign)].subscriptions) }
+        }
+        guard start <= topic.count else {
+            if !nodes[Int(node)].subscriptions.isEmpty { body(nodes[Int(node)].subscriptions) }
+            return
+        }
+        guard nodes[Int(node)].childCount > 0 else { return }
+        let end = Self.endOfLevel(topic, from: start)
+        let plus = nodes[Int(node)].plus
+        if wildcards, plus != Self.none { match(plus, topic, end + 1, wildcards: true, body) }
+        let exact = find(node, topic, start, end, Self.hash(node, topic, start, end))
+        // Names cannot contain wildcards, so `exact` is never one of the two above.
+        if exact != Self.none { match(exact, topic, end + 1, wildcards: true, body) }
+    }
+
+    // MARK: - The edge table
+
+    private static func endOfLevel(_ topic: Span<UInt8>, from start: Int) -> Int {
+        var end = start
+        while end < topic.count, topic[end] != UInt8(ascii: "/") { end &+= 1 }
+        return end
+    }
+
+    private static func hash(_ parent: Int32, _ bytes: Span<UInt8>, _ start: Int, _ end: Int) -> UInt64 {
+        var hash = TopicHash(seed: UInt64(truncatingIfNeeded: parent))
+        for index in start..<end { hash.combine(bytes[index]) }
+        return hash.finish()
+    }
+
+    private func find(_ parent: Int32, _ bytes: Span<UInt8>, _ start: Int, _ end: Int, _ hash: UInt64) -> Int32 {
+        let mask = edges.count - 1
+        var slot = Int(truncatingIfNeeded: hash) & mask
+        while edges[slot] != Self.none {
+            let node = Int(edges[slot])
+            if nodes[node].hash == hash, nodes[node].parent == parent, isLevel(node, bytes, start, end) {
+                return Int32(truncatingIfNeeded: node)
+            }
+            slot = (slot &+ 1) & mask
+        }
+        return Self.none
+    }
+
+    private func isLevel(_ node: Int, _ bytes: Span<UInt8>, _ start: Int, _ end: Int) -> Bool {
+        guard nodes[node].level.count == end - start else { return false }
+        for index in 0..<(end - start) where nodes[node].level[index] != bytes[start + index] { return false }
+        return true
+    }
+
+    private mutating func child(
+        of parent: Int32, _ bytes: Span<UInt8>, _ start: Int, _ end: Int, inserting: Bool
+    ) -> Int32 {
+        let hash = Self.hash(parent, bytes, start, end)
+        let found = find(parent, bytes, start, end, hash)
+        guard found == Self.none, inserting else { return found }
+
+        var level: [UInt8] = []
+        level.reserveCapacity(end - start)
+        for index in start..<end { level.append(bytes[index]) }
+        let node = Node(parent: parent, level: level, hash: hash)
+        let index: Int32
+        if let free = freeNodes.popLast() {
+            index = free
+            nodes[Int(free)] = node
+        } else {
+            index = Int32(nodes.count)
+            nodes.append(node)
+        }
+        if level == [UInt8(ascii: "+")] { nodes[Int(parent)].plus = index }
+        if level == [UInt8(ascii: "#")] { nodes[Int(parent)].hashSign = index }
+        nodes[Int(parent)].childCount += 1
+
+        edgeCount += 1
+        if edgeCount * 2 > edges.count { growEdges() }
+        insertEdge(index)
+        return index
+    }
+
+    private mutating func insertEdge(_ node: Int32) {
+        let mask = edges.count - 1
+        var slot = Int(truncatingIfNeeded: nodes[Int(node)].hash) & mask
+        while edges[slot] != Self.none { slot = (slot + 1) & mask }
+        edges[slot] = node
+    }
+
+    private mutating func growEdges() {
+        let old = edges
+        edges = Array(repeating: Self.none, count: old.count * 2)
+        for node in old where node != Self.none { insertEdge(node) }
+    }
+
+    private mutating func removeNode(_ node: Int32) {
+        let parent = Int(nodes[Int(node)].parent)
+        if nodes[parent].plus == node { nodes[parent].plus = Self.none }
+        if nodes[parent].hashSign == node { nodes[parent].hashSign = Self.none }
+        nodes[parent].childCount -= 1
+
+        let mask = edges.count - 1
+        var hole = Int(truncatingIfNeeded: nodes[Int(node)].hash) & mask
+        while edges[hole] != node { hole = (hole + 1) & mask }
+        // Knuth 6.4, algorithm R: move back what would no longer be found behind the hole.
+        var slot = hole
+        while true {
+            slot = (slot + 1) & mask
+            guard edges[slot] != Self.none else { break }
+            let home = Int(truncatingIfNeeded: nodes[Int(edges[slot])].hash) & mask
+            if (slot - home) & mask >= (slot - hole) & mask {
+                edges[hole] = edges[slot]
+                hole = slot
+            }
+        }
+        edges[hole] = Self.none
+        edgeCount -= 1
+        nodes[Int(node)] = Node(parent: Self.none, level: [], hash: 0)
+        freeNodes.append(node)
+    }
+}
+
+extension SubscriptionTrie: Sendable where Subscriber: Sendable {}
+extension SubscriptionTrie.Subscription: Sendable where Subscriber: Sendable {}
+extension SubscriptionTrie.Node: Sendable where Subscriber: Sendable {}
+
+/// FNV-1a with a finalizer, seeded once a process so that clients cannot aim at one bucket.
+struct TopicHash {
+    private static let processSeed = UInt64.random(in: .min ... .max)
+    private var state: UInt64
+
+    init(seed: UInt64) { state = (0xcbf2_9ce4_8422_2325 ^ Self.processSeed) &+ seed &* 0x9e37_79b9_7f4a_7c15 }
+
+    mutating func combine(_ byte: UInt8) { state = (state ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
+
+    consuming func finish() -> UInt64 {
+        var value = state
+        value = (value ^ (value >> 32)) &* 0xd6e8_feb8_6659_fd93
+        return value ^ (value >> 32)
+    }
+}

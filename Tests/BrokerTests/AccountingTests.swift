@@ -1,0 +1,70 @@
+import MQTT
+import NIOCore
+import Testing
+
+@testable import Broker
+
+@Suite("Accounting for buffers", .serialized)
+struct AccountingTests {
+    @Test("while sessions keep messages every live buffer is held; when all have gone none is live")
+    func everyBufferIsHeld() async throws {
+        try await withBroker(threads: 2) { broker in
+            #expect(try await broker.accounting() == .init())
+            let publisher = try TestClient(port: broker.port)
+            try publisher.connect("publisher", will: Will(topic: "will", payload: ByteBuffer(string: "w")))
+            var subscribers: [TestClient] = []
+            for index in 0..<6 {
+                let client = try TestClient(port: broker.port)
+                try client.connect("subscriber-\(index)", clean: index < 3)
+                try client.subscribe(("t/#", .exactlyOnce))
+                subscribers.append(client)
+            }
+            // Away, so that its messages wait in the queue; the others' stay in the window, unacknowledged.
+            try subscribers[5].disconnect()
+            for number in 0..<20 {
+                try publisher.publish("t/\(number)", String(repeating: "x", count: number * 500), qos: .exactlyOnce)
+                try publisher.publish("kept/\(number)", "retained", qos: .atLeastOnce, retain: true)
+            }
+            // Half a packet: an assembly buffer.
+            try publisher.send(bytes: [0x30, 0xE8, 0x07, 0x00, 0x01, 0x61])
+            for client in subscribers[..<5] {
+                for _ in 0..<20 { _ = try client.receivePublish() }
+                try client.ping()
+            }
+            let busy = try await broker.accounting()
+            #expect(busy.live > 60)
+            #expect(busy.unheld == 0)
+
+            publisher.vanish()
+            for client in subscribers { client.vanish() }
+            try await broker.awaitNoConnections()
+            // Kept sessions go when their clients ask for it, retained messages when they are cleared.
+            let sweeper = try TestClient(port: broker.port)
+            try sweeper.connect("sweeper")
+            for number in 0..<20 { try sweeper.publish("kept/\(number)", "", qos: .atLeastOnce, retain: true) }
+            try sweeper.disconnect()
+            for index in 3..<6 {
+                let client = try TestClient(port: broker.port)
+                try client.connect("subscriber-\(index)", clean: true)
+                try client.disconnect()
+            }
+            try await broker.awaitNoConnections()
+            #expect(broker.context.registry.count == 0)
+            #expect(try await broker.accounting() == .init())
+        }
+    }
+
+    @Test("an idle connection holds one buffer, the few bytes that NIO keeps")
+    func idleConnections() async throws {
+        try await withBroker(threads: 2) { broker in
+            let clients = try (0..<20).map { index in
+                let client = try TestClient(port: broker.port)
+                try client.connect("client-\(index)")
+                try client.ping()
+                return client
+            }
+            #expect(try await broker.accounting() == .init(live: 20, unheld: 0))
+            for client in clients { try client.disconnect() }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+import Arena
+import ArenaNIO
+import Ledger
+import Logging
+import NIOCore
+import Testing
+
+@testable import Broker
+
+/// Runs `body` with a broker on a free port, and shuts it down.
+func withBroker(
+    threads: Int = 1, _ configure: (inout Configuration) -> Void = { _ in }, _ body: (Broker) async throws -> Void
+) async throws {
+    var configuration = Configuration()
+    configuration.port = 0
+    configuration.threads = threads
+    configuration.memoryLimit = 128 << 20
+    configure(&configuration)
+    let broker = try await Broker.start(configuration, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    do {
+        try await body(broker)
+    } catch {
+        try await broker.shutdown()
+        throw error
+    }
+    try await broker.shutdown()
+}
+
+extension Broker {
+    /// What is live in the arena, and what of it no structure of the broker holds.
+    struct Accounting: Equatable {
+        var live = 0
+        var unheld = 0
+    }
+
+    /// Looks at all loops one after the other: exact while nothing is sent.
+    func accounting() async throws -> Accounting {
+        var held: Set<UInt32> = []
+        for shard in shards {
+            let edges = try await shard.loop.submit { [pool] in
+                shard.trim()
+                var visitor = HeldBufferVisitor(pool: pool)
+                self.visitHeldBuffers(on: shard.index, &visitor)
+                return visitor.finish()
+            }.get()
+            held.formUnion(edges.map(\.slot))
+        }
+        // Frees that arrived from other loops while these were looked at.
+        for shard in shards { try await shard.loop.submit { _ = shard.arena.drainRemoteFrees() }.get() }
+        return pool.withLedger { image in
+            let slots = image.records(.slots, of: SlotRecord.self)
+            var accounting = Accounting()
+            for index in 0..<image.rows(.slots) where slots[index].state == SlotRecord.State.live.rawValue {
+                accounting.live += 1
+                if !held.contains(UInt32(index)) { accounting.unheld += 1 }
+            }
+            return accounting
+        }
+    }
+
+    /// Waits until the broker has noticed that every connection is gone.
+    func awaitNoConnections() async throws {
+        try await poll { self.counters.connectionsOpen.value == 0 }
+    }
+
+    /// Asks all loops in turn until `condition` holds; each question is a tick, so this waits for work, not for time.
+    func poll(_ condition: @Sendable () -> Bool) async throws {
+        let deadline = ContinuousClock.now + .seconds(10)
+        while !condition() {
+            try #require(ContinuousClock.now < deadline, "the condition did not come to hold")
+            for shard in shards { try await shard.loop.submit {}.get() }
+        }
+    }
+
+    /// The shard on which a client is connected.
+    func home(of clientID: String) -> Int? { context.registry.find(clientID)?.home }
+}

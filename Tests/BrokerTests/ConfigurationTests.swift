@@ -1,0 +1,87 @@
+import Testing
+
+@testable import Broker
+
+@Suite("Configuration")
+struct ConfigurationTests {
+    @Test("every key is read")
+    func allKeys() throws {
+        var configuration = Configuration()
+        try configuration.read(
+            toml: """
+                host = "0.0.0.0"
+                port = 1884
+                threads = 3
+                memoryLimit = "1GiB"
+                dumpDirectory = "/var/dumps"
+                nearPercent = 80
+                logLevel = "debug"
+                [limits]
+                maxPacketBytes = 2048
+                queuePolicy = "drop-oldest"
+                [rpc]
+                timeoutSeconds = 5
+                requirePending = false
+                [faults]
+                rpcResponseLeakPercent = 0.5
+                """, name: "broker.toml")
+        var expected = Configuration()
+        expected.host = "0.0.0.0"
+        expected.port = 1884
+        expected.threads = 3
+        expected.memoryLimit = 1 << 30
+        expected.dumpDirectory = "/var/dumps"
+        expected.nearPercent = 80
+        expected.logLevel = .debug
+        expected.limits.maxPacketBytes = 2_048
+        expected.limits.queuePolicy = .dropOldest
+        expected.rpc.timeoutSeconds = 5
+        expected.rpc.requirePending = false
+        expected.faults.rpcResponseLeakPercent = 0.5
+        #expect(configuration == expected)
+    }
+
+    @Test(
+        "a mistake is named with file, line and key",
+        arguments: [
+            ("port = 1883\nprot = 1884", "broker.toml:2: unknown key prot;"),
+            ("port = 70000", "broker.toml:1: port must be an integer from 0 to 65535, found 70000"),
+            ("\n[limits]\nmaxInflight = 0", "broker.toml:3: limits.maxInflight must be an integer from 1"),
+            ("port = 1\n[limits]\nport = 2", "broker.toml:3: unknown key limits.port;"),
+            ("memoryLimit = \"1 GB\"", "broker.toml:1: memoryLimit must be bytes"),
+            ("[faults]\nrpcResponseLeakPercent = 101", "broker.toml:2: faults.rpcResponseLeakPercent must be a number"),
+            ("[limits]\nqueuePolicy = \"keep\"", "one of \"drop-newest\", \"drop-oldest\""),
+            ("rpc = 3", "broker.toml:1: rpc must be a table"),
+            ("host = \n", "broker.toml:1:"),
+        ])
+    func mistakes(toml: String, complaint: String) throws {
+        let error = #expect(throws: ConfigurationError.self) {
+            var configuration = Configuration()
+            try configuration.read(toml: toml, name: "broker.toml")
+        }
+        #expect(error?.description.contains(complaint) == true, "\(String(describing: error))")
+    }
+
+    @Test(
+        "sizes",
+        arguments: [
+            ("2000000000", 2_000_000_000), ("256MiB", 256 << 20), ("1GB", 1_000_000_000), ("4KiB", 4096), ("7KB", 7000),
+            ("0", nil), ("", nil), ("MiB", nil), ("1TiB", nil), ("-1", nil), ("99999999999GiB", nil), ("1 MiB", nil),
+        ] as [(String, Int?)])
+    func sizes(text: String, bytes: Int?) {
+        #expect(MemoryLimit.parse(text) == bytes)
+    }
+}
+
+extension ConfigurationTests {
+    @Test("event loops are as many as cores and memory allow; more is an error that says so")
+    func eventLoops() throws {
+        var configuration = Configuration()
+        configuration.memoryLimit = 64 << 20
+        #expect(try (1...2).contains(configuration.eventLoopCount()))
+        configuration.threads = 2
+        #expect(try configuration.eventLoopCount() == 2)
+        configuration.threads = 3
+        #expect(throws: ConfigurationError.self) { try configuration.eventLoopCount() }
+    }
+}

@@ -1,0 +1,164 @@
+import Arena
+import MQTT
+import NIOCore
+import Testing
+
+@testable import Broker
+
+@Suite("Delivery", .serialized)
+struct DeliveryTests {
+    @Test("a message arrives with the lower of the two QoS", arguments: QoS.allCases, QoS.allCases)
+    func qualities(published: QoS, subscribed: QoS) async throws {
+        try await withBroker { broker in
+            let subscriber = try TestClient(port: broker.port)
+            try subscriber.connect("subscriber")
+            try subscriber.subscribe(("a/b", subscribed))
+            let publisher = try TestClient(port: broker.port)
+            try publisher.connect("publisher")
+            try publisher.publish("a/b", "hello", qos: published)
+
+            let publish = try subscriber.receivePublish()
+            #expect(publish.topicString == "a/b")
+            #expect(publish.text == "hello")
+            #expect(publish.qos == min(published, subscribed))
+            #expect(!publish.dup && !publish.retain)
+            switch publish.qos {
+            case .atMostOnce: break
+            case .atLeastOnce: try subscriber.send(.puback(Ack(packetID: publish.packetID)))
+            case .exactlyOnce:
+                try subscriber.send(.pubrec(Ack(packetID: publish.packetID)))
+                try subscriber.expect(.pubrel(Ack(packetID: publish.packetID)))
+                try subscriber.send(.pubcomp(Ack(packetID: publish.packetID)))
+            }
+            try subscriber.ping()
+        }
+    }
+
+    @Test("a QoS 2 duplicate is acknowledged and not forwarded; PUBREL is answered however often it comes")
+    func exactlyOnce() async throws {
+        try await withBroker { broker in
+            let client = try TestClient(port: broker.port)
+            try client.connect("client")
+            try client.subscribe(("t", .atMostOnce))
+            var publish = Publish(topic: "t", payload: "once", qos: .exactlyOnce, packetID: 9)
+            try client.send(.publish(publish))
+            #expect(try client.receivePublish().text == "once")
+            try client.expect(.pubrec(Ack(packetID: 9)))
+            publish.dup = true
+            try client.send(.publish(publish))
+            try client.expect(.pubrec(Ack(packetID: 9)))
+            for _ in 1...2 {
+                try client.send(.pubrel(Ack(packetID: 9)))
+                try client.expect(.pubcomp(Ack(packetID: 9)))
+            }
+            publish.dup = false
+            try client.send(.publish(publish))
+            #expect(try client.receivePublish().text == "once", "after PUBREL the identifier is a new message's")
+        }
+    }
+
+    @Test("overlapping subscriptions deliver once, with the highest QoS")
+    func overlapping() async throws {
+        try await withBroker { broker in
+            let client = try TestClient(port: broker.port)
+            try client.connect("client")
+            try client.subscribe(("a/+", .atMostOnce), ("a/#", .atLeastOnce), ("a/b", .atMostOnce))
+            try client.send(
+                .publish(Publish(topic: "a/b", payload: "1", qos: .exactlyOnce, packetID: 1)),
+                .publish(Publish(topic: "a/b", payload: "2")))
+            let first = try client.receivePublish()
+            #expect(first.text == "1" && first.qos == .atLeastOnce)
+            try client.expect(.pubrec(Ack(packetID: 1)))
+            #expect(try client.receivePublish().text == "2")
+        }
+    }
+
+    @Test("an unsubscribed topic is no longer delivered, a subscribed one is delivered at once after the cache knows")
+    func subscriptionsChange() async throws {
+        try await withBroker { broker in
+            let client = try TestClient(port: broker.port)
+            try client.connect("client")
+            try client.subscribe(("a", .atMostOnce))
+            try client.publish("a", "1")
+            #expect(try client.receivePublish().text == "1")
+            try client.unsubscribe("a")
+            try client.publish("a", "2")
+            try client.ping()
+            try client.subscribe(("a", .atMostOnce))
+            try client.publish("a", "3")
+            #expect(try client.receivePublish().text == "3")
+        }
+    }
+
+    @Test("topics that begin with $ reach their own subscribers and not those of #")
+    func reservedTopics() async throws {
+        try await withBroker { broker in
+            let client = try TestClient(port: broker.port)
+            try client.connect("client")
+            try client.subscribe(("#", .atMostOnce))
+            try client.publish("$app/x", "hidden")
+            try client.publish("visible")
+            #expect(try client.receivePublish().topicString == "visible")
+        }
+    }
+
+    @Test("one message reaches fifty subscribers on four loops, payloads small and large", arguments: [16, 300_000])
+    func fanOut(payloadBytes: Int) async throws {
+        try await withBroker(threads: 4) { broker in
+            let subscribers = try (0..<50).map { index in
+                let client = try TestClient(port: broker.port)
+                try client.connect("subscriber-\(index)")
+                try client.subscribe(("news", index % 2 == 0 ? .atMostOnce : .atLeastOnce))
+                return client
+            }
+            let homes = Set((0..<50).compactMap { broker.home(of: "subscriber-\($0)") })
+            #expect(homes == [0, 1, 2, 3], "the test is about several loops")
+            let publisher = try TestClient(port: broker.port)
+            try publisher.connect("publisher")
+            let payload = String(repeating: "x", count: payloadBytes)
+            for _ in 1...3 { try publisher.publish("news", payload, qos: .atLeastOnce) }
+            for subscriber in subscribers {
+                for _ in 1...3 {
+                    let publish = try subscriber.receivePublish()
+                    #expect(publish.payload.readableBytes == payloadBytes)
+                    if publish.qos == .atLeastOnce { try subscriber.send(.puback(Ack(packetID: publish.packetID))) }
+                }
+                try subscriber.ping()
+            }
+        }
+    }
+
+    @Test("messages of one publisher keep their order across loops")
+    func order() async throws {
+        try await withBroker(threads: 3) { broker in
+            let clients = try (0..<3).map { index in
+                let client = try TestClient(port: broker.port)
+                try client.connect("client-\(index)")
+                try client.subscribe(("n", .atMostOnce))
+                return client
+            }
+            for number in 0..<2_000 { try clients[0].publish("n", "\(number)") }
+            for client in clients {
+                for number in 0..<2_000 { try #require(client.receivePublish().text == "\(number)") }
+            }
+        }
+    }
+
+    @Test("a subscriber that does not read loses QoS 0 messages, and nobody else waits for it")
+    func slowSubscriber() async throws {
+        try await withBroker { broker in
+            let slow = try TestClient(port: broker.port)
+            try slow.connect("slow")
+            try slow.subscribe(("flood", .atMostOnce))
+            let publisher = try TestClient(port: broker.port)
+            try publisher.connect("publisher")
+            let payload = String(repeating: "x", count: 60_000)
+            while broker.counters.backlogDrops.value == 0 {
+                for _ in 1...50 { try publisher.publish("flood", payload) }
+                try publisher.ping()
+            }
+            #expect(broker.pool.counterBytes < 128 << 20)
+            #expect(try slow.receivePublish().payload.readableBytes == 60_000, "what was not dropped is whole")
+        }
+    }
+}

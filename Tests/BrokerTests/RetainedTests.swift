@@ -1,0 +1,63 @@
+import MQTT
+import Testing
+
+@testable import Broker
+
+@Suite("Retained messages", .serialized)
+struct RetainedTests {
+    @Test("a new subscription gets the last retained message, after SUBACK, with RETAIN set")
+    func deliver() async throws {
+        try await withBroker { broker in
+            let client = try TestClient(port: broker.port)
+            try client.connect("client")
+            try client.publish("room/1", "old", qos: .atLeastOnce, retain: true)
+            try client.publish("room/1", "new", qos: .atLeastOnce, retain: true)
+            try client.publish("room/2", "two", retain: true)
+            try client.subscribe(("room/1", .atLeastOnce))
+            let publish = try client.receivePublish()
+            #expect(publish.text == "new" && publish.retain && publish.qos == .atLeastOnce)
+            try client.send(.puback(Ack(packetID: publish.packetID)))
+            #expect(broker.context.retained.count == 2)
+
+            try client.subscribe(("+/2", .atMostOnce))
+            #expect(try client.receivePublish().text == "two")
+        }
+    }
+
+    @Test("subscribers that were there before get it without RETAIN")
+    func live() async throws {
+        try await withBroker { broker in
+            let client = try TestClient(port: broker.port)
+            try client.connect("client")
+            try client.subscribe(("t", .atMostOnce))
+            try client.publish("t", "x", retain: true)
+            #expect(try !client.receivePublish().retain)
+        }
+    }
+
+    @Test("an empty payload removes the message, and is itself delivered to those subscribed")
+    func remove() async throws {
+        try await withBroker { broker in
+            let client = try TestClient(port: broker.port)
+            try client.connect("client")
+            try client.publish("t", "x", retain: true)
+            try client.publish("t", "", qos: .atLeastOnce, retain: true)
+            #expect(broker.context.retained.count == 0)
+            try client.subscribe(("t", .atMostOnce))
+            try client.ping()
+        }
+    }
+
+    @Test("wildcards find retained messages as they find live ones")
+    func matching() async throws {
+        try await withBroker { broker in
+            let client = try TestClient(port: broker.port)
+            try client.connect("client")
+            for (filter, topic, matches) in SubscriptionTrieTests.cases {
+                try client.publish(topic, "x", qos: .atLeastOnce, retain: true)
+                #expect(broker.context.retained.match(filter).isEmpty == !matches, "\(filter) and \(topic)")
+                try client.publish(topic, "", qos: .atLeastOnce, retain: true)
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+import MQTT
+import NIOCore
+import Testing
+
+@testable import Broker
+
+@Suite("Session state")
+struct SessionStateTests {
+    static func message(_ text: String, _ qos: QoS = .atLeastOnce) -> Message {
+        Message(topic: ByteBuffer(string: "t"), payload: ByteBuffer(string: text), qos: qos, ownsBuffer: true)
+    }
+
+    static func limits(_ change: (inout Limits) -> Void = { _ in }) -> Limits {
+        var limits = Limits()
+        change(&limits)
+        return limits
+    }
+
+    @Test("the window fills, then the queue, and acknowledgements let the queue follow in order")
+    func window() {
+        let limits = Self.limits { $0.maxInflight = 2 }
+        var state = SessionState()
+        let offers = (1...4).map { state.offer(Self.message("\($0)"), canSend: true, limits: limits) }
+        #expect(offers == [.send(packetID: 1), .send(packetID: 2), .queued, .queued])
+        let blocked = state.next(limits: limits)
+        #expect(blocked == nil)
+        let known = state.puback(1)
+        #expect(known)
+        let next = state.next(limits: limits)
+        #expect(next.map { String(buffer: $0.message.payload) } == "3")
+        #expect(next?.packetID == 3)
+    }
+
+    @Test("a message does not overtake the queue")
+    func noOvertaking() {
+        let limits = Self.limits()
+        var state = SessionState()
+        let first = state.offer(Self.message("1"), canSend: false, limits: limits)
+        let second = state.offer(Self.message("2"), canSend: true, limits: limits)
+        #expect(first == .queued)
+        #expect(second == .queued)
+    }
+
+    @Test("a full queue drops the newest message, or the oldest, as configured")
+    func policies() {
+        var newest = SessionState()
+        var oldest = SessionState()
+        let dropNewest = Self.limits { $0.maxQueuedMessages = 1 }
+        let dropOldest = Self.limits {
+            $0.maxQueuedMessages = 1
+            $0.queuePolicy = .dropOldest
+        }
+        for state in 1...2 {
+            let a = newest.offer(Self.message("\(state)"), canSend: false, limits: dropNewest)
+            let b = oldest.offer(Self.message("\(state)"), canSend: false, limits: dropOldest)
+            #expect(a == (state == 1 ? .queued : .dropped))
+            #expect(b == (state == 1 ? .queued : .replaced(count: 1)))
+        }
+        let kept = newest.next(limits: dropNewest).map { String(buffer: $0.message.payload) }
+        let left = oldest.next(limits: dropOldest).map { String(buffer: $0.message.payload) }
+        #expect(kept == "1")
+        #expect(left == "2")
+    }
+
+    @Test("the queue is bounded by bytes too, and counts them back to zero")
+    func queuedBytes() {
+        let limits = Self.limits { $0.maxQueuedBytes = 10 }
+        var state = SessionState()
+        let first = state.offer(Self.message("12345678"), canSend: false, limits: limits)
+        let second = state.offer(Self.message("12"), canSend: false, limits: limits)
+        #expect(first == .queued)
+        #expect(second == .dropped)
+        #expect(state.queuedBytes == 9)
+        _ = state.next(limits: limits)
+        #expect(state.queuedBytes == 0)
+    }
+
+    @Test("identifiers wrap from 65,535 to 1 and skip those still in use")
+    func identifiersWrap() {
+        let limits = Self.limits()
+        var state = SessionState()
+        let stuck = state.offer(Self.message("stuck"), canSend: true, limits: limits)
+        #expect(stuck == .send(packetID: 1))
+        for expected in UInt16(2)...65_535 {
+            let offer = state.offer(Self.message("x"), canSend: true, limits: limits)
+            guard offer == .send(packetID: expected), state.puback(expected) else {
+                Issue.record("identifier \(expected): \(offer)")
+                return
+            }
+        }
+        let next = state.offer(Self.message("after"), canSend: true, limits: limits)
+        #expect(next == .send(packetID: 2))
+    }
+
+    @Test("QoS 2: a duplicate is not forwarded until PUBREL frees its identifier")
+    func receipts() {
+        let limits = Self.limits { $0.maxIncomingQoS2 = 2 }
+        var state = SessionState()
+        let first = state.receive(7, limits: limits)
+        let again = state.receive(7, limits: limits)
+        let other = state.receive(8, limits: limits)
+        let beyond = state.receive(9, limits: limits)
+        #expect([first, again, other, beyond] == [.first, .duplicate, .first, .tooMany])
+        state.release(7)
+        let reused = state.receive(7, limits: limits)
+        #expect(reused == .first)
+    }
+
+    @Test("QoS 2 out: after PUBREC the message is gone and PUBREL is what is sent again")
+    func redelivery() {
+        let limits = Self.limits()
+        var state = SessionState()
+        _ = state.offer(Self.message("one", .exactlyOnce), canSend: true, limits: limits)
+        _ = state.offer(Self.message("two"), canSend: true, limits: limits)
+        let wrong = state.puback(1)
+        #expect(!wrong, "PUBACK does not complete QoS 2")
+        let early = state.pubcomp(1)
+        #expect(!early, "PUBCOMP before PUBREC completes nothing")
+        let known = state.pubrec(1)
+        #expect(known)
+        guard case .pubrel(1) = state.redelivery(at: 0), case .publish(let message, 2) = state.redelivery(at: 1) else {
+            Issue.record("expected PUBREL 1 and PUBLISH 2")
+            return
+        }
+        #expect(String(buffer: message.payload) == "two")
+        let completed = state.pubcomp(1)
+        #expect(completed)
+        #expect(state.inflightCount == 1)
+    }
+}

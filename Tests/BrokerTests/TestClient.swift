@@ -1,0 +1,166 @@
+import Glibc
+import MQTT
+import NIOCore
+
+/// A client for tests: one blocking socket, packets in and out, nothing on its own account. A reply that does not
+/// come within five seconds is an error, so that no test hangs.
+final class TestClient {
+    struct Failure: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    private let socket: CInt
+    private var input = ByteBuffer()
+    private var nextPacketID: UInt16 = 1
+
+    init(port: Int) throws {
+        socket = Glibc.socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = in_port_t(port).bigEndian
+        address.sin_addr.s_addr = inet_addr("127.0.0.1")
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                Glibc.connect(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        guard result == 0 else { throw Failure(description: "connect: \(String(cString: strerror(errno)))") }
+        var timeout = timeval(tv_sec: 5, tv_usec: 0)
+        setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+        var on: CInt = 1
+        setsockopt(socket, CInt(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<CInt>.size))
+    }
+
+    deinit { close(socket) }
+
+    // MARK: - Packets
+
+    func send(_ packets: Packet...) throws {
+        var buffer = ByteBuffer()
+        for packet in packets { packet.encode(into: &buffer, version: .v3_1_1) }
+        try send(bytes: Array(buffer.readableBytesView))
+    }
+
+    func send(bytes: [UInt8]) throws {
+        var sent = 0
+        while sent < bytes.count {
+            let count = bytes[sent...].withUnsafeBytes {
+                Glibc.send(socket, $0.baseAddress, $0.count, CInt(MSG_NOSIGNAL))
+            }
+            guard count > 0 else { throw Failure(description: "send: \(String(cString: strerror(errno)))") }
+            sent += count
+        }
+    }
+
+    /// The next packet, nil when the broker has closed the connection.
+    func receive() throws -> Packet? {
+        while true {
+            if let header = try FixedHeader.parse(input), input.readableBytes >= header.packetLength {
+                input.moveReaderIndex(forwardBy: header.encodedLength)
+                var body = input.readSlice(length: header.remainingLength)!
+                return try Packet.decode(header: header, body: &body, version: .v3_1_1)
+            }
+            var block = [UInt8](repeating: 0, count: 65_536)
+            let count = recv(socket, &block, block.count, 0)
+            if count == 0 || (count < 0 && errno == ECONNRESET) { return nil }
+            guard count > 0 else { throw Failure(description: "no packet: \(String(cString: strerror(errno)))") }
+            input.writeBytes(block[..<count])
+        }
+    }
+
+    func receivePublish() throws -> Publish {
+        let packet = try receive()
+        guard case .publish(let publish)? = packet else {
+            throw Failure(description: "expected PUBLISH, got \(String(describing: packet))")
+        }
+        return publish
+    }
+
+    /// The next packet is exactly this one.
+    func expect(_ expected: Packet?) throws {
+        let packet = try receive()
+        guard packet == expected else {
+            throw Failure(description: "expected \(String(describing: expected)), got \(String(describing: packet))")
+        }
+    }
+
+    /// The broker closes the connection, with nothing more to say than `CONNACK` if one is given.
+    func expectClosed() throws { try expect(nil) }
+
+    /// Closes the socket without a word, as a crash or a lost network does.
+    func vanish() { shutdown(socket, CInt(SHUT_RDWR)) }
+
+    // MARK: - Exchanges
+
+    @discardableResult
+    func connect(
+        _ clientID: String, clean: Bool = true, keepAlive: UInt16 = 0, will: Will? = nil
+    ) throws -> ConnAck {
+        try send(
+            .connect(
+                Connect(version: .v3_1_1, cleanStart: clean, keepAlive: keepAlive, clientID: clientID, will: will)))
+        guard case .connack(let ack)? = try receive() else { throw Failure(description: "expected CONNACK") }
+        return ack
+    }
+
+    @discardableResult
+    func subscribe(_ filters: (String, QoS)...) throws -> [ReasonCode] {
+        let packetID = takePacketID()
+        try send(
+            .subscribe(Subscribe(packetID: packetID, filters: filters.map { Subscription(filter: $0.0, qos: $0.1) })))
+        guard case .suback(let ack)? = try receive(), ack.packetID == packetID else {
+            throw Failure(description: "expected SUBACK")
+        }
+        return ack.codes
+    }
+
+    func unsubscribe(_ filter: String) throws {
+        let packetID = takePacketID()
+        try send(.unsubscribe(Unsubscribe(packetID: packetID, filters: [filter])))
+        try expect(.unsuback(UnsubAck(packetID: packetID)))
+    }
+
+    /// Publishes and completes the exchange that the QoS asks for.
+    func publish(_ topic: String, _ payload: String = "", qos: QoS = .atMostOnce, retain: Bool = false) throws {
+        let packetID = qos == .atMostOnce ? 0 : takePacketID()
+        try send(.publish(Publish(topic: topic, payload: payload, qos: qos, retain: retain, packetID: packetID)))
+        switch qos {
+        case .atMostOnce: break
+        case .atLeastOnce: try expect(.puback(Ack(packetID: packetID)))
+        case .exactlyOnce:
+            try expect(.pubrec(Ack(packetID: packetID)))
+            try send(.pubrel(Ack(packetID: packetID)))
+            try expect(.pubcomp(Ack(packetID: packetID)))
+        }
+    }
+
+    /// All that was sent before has been handled when this returns.
+    func ping() throws {
+        try send(.pingreq)
+        try expect(.pingresp)
+    }
+
+    /// Says goodbye and waits until the broker has closed.
+    func disconnect() throws {
+        try send(.disconnect(Disconnect()))
+        try expectClosed()
+    }
+
+    func takePacketID() -> UInt16 {
+        defer { nextPacketID += 1 }
+        return nextPacketID
+    }
+}
+
+extension Publish {
+    init(
+        topic: String, payload: String = "", qos: QoS = .atMostOnce, retain: Bool = false, dup: Bool = false,
+        packetID: UInt16 = 0
+    ) {
+        self.init(
+            topic: ByteBuffer(string: topic), payload: ByteBuffer(string: payload), qos: qos, retain: retain, dup: dup,
+            packetID: packetID)
+    }
+
+    var text: String { String(buffer: payload) }
+}
