@@ -101,7 +101,7 @@ public struct LedgerSnapshot {
             tables.retainers[index].requestedBytes += record.requested
             tables.retainers[index].oldestBirth = min(tables.retainers[index].oldestBirth, record.birth)
             tables.retainers[index].newestBirth = max(tables.retainers[index].newestBirth, record.birth)
-            if let held, !held[row] {
+            if let held, !held[row], record.state == SlotRecord.State.live.rawValue {
                 tables.retainers[index].unheldBuffers += 1
                 tables.retainers[index].unheldBytes += capacity
                 unheld.buffers += 1
@@ -128,12 +128,36 @@ public struct LedgerSnapshot {
         let rows: [UInt32]
         public var count: Int { rows.count }
 
+        /// In the order of addresses, chunk by chunk, as neighbours are alike; a live slot that no page map leads to
+        /// comes last, where `verify` finds it.
         init(_ image: LedgerImage) {
             self.image = image
             let records = image.records(.slots, of: SlotRecord.self)
-            rows = (0..<image.rows(.slots)).lazy
-                .filter { records[$0].state != SlotRecord.State.free.rawValue }
-                .map(UInt32.init)
+            let slabs = image.records(.slabs, of: SlabRecord.self)
+            let chunks = image.records(.chunks, of: ChunkRecord.self)
+            var isFound = [Bool](repeating: false, count: image.rows(.slots))
+            var rows: [UInt32] = []
+            func add(_ slot: Int) {
+                guard slot < isFound.count, !isFound[slot], records[slot].state != SlotRecord.State.free.rawValue else {
+                    return
+                }
+                isFound[slot] = true
+                rows.append(UInt32(slot))
+            }
+            for chunk in 0..<image.rows(.chunks) {
+                if chunks[chunk].state == ChunkRecord.State.hugeHead.rawValue { add(Int(chunks[chunk].hugeSlot)) }
+                LedgerSnapshot.forEachRun(image, chunk) { _, entry, _ in
+                    switch entry.kind {
+                    case .buffer: add(Int(entry.value))
+                    case .slab:
+                        let slab = slabs[Int(entry.value)]
+                        for element in 0..<Int(slab.elements) { add(Int(slab.firstSlot) + element) }
+                    case .free, .reserve: break
+                    }
+                }
+            }
+            for slot in isFound.indices where !isFound[slot] { add(slot) }
+            self.rows = rows
         }
 
         /// Bytes of the class, or of the mapping.
@@ -285,49 +309,68 @@ extension LedgerSnapshot {
         }
     }
 
-    /// The runs the page maps name. Pages of the reserve count as free.
+    /// The runs the page maps name.
     private static func runs(_ image: LedgerImage) -> Snapshot.RunColumns {
         var runs = Snapshot.RunColumns()
-        let chunks = image.records(.chunks, of: ChunkRecord.self)
         let slabs = image.records(.slabs, of: SlabRecord.self)
         let slots = image.records(.slots, of: SlotRecord.self)
-        for chunk in 0..<image.rows(.chunks) where chunks[chunk].state == ChunkRecord.State.chunk.rawValue {
-            let map = image.record(.pageMap, chunk).assumingMemoryBound(to: PageEntry.self)
-            var page = 0
-            while page < SizeClasses.pagesPerChunk {
-                let entry = map[page]
+        for chunk in 0..<image.rows(.chunks) {
+            forEachRun(image, chunk) { page, entry, pages in
+                var kind = Snapshot.RunColumns.Kind.buffer
+                var sizeClass = SlotRecord.hugeClass
+                var elements = UInt16(1)
+                var live = UInt16(1)
                 switch entry.kind {
-                case .slab where Int(entry.value) < image.rows(.slabs):
+                case .slab:
                     let slab = slabs[Int(entry.value)]
-                    runs.kind.append(Snapshot.RunColumns.Kind.slab.rawValue)
-                    runs.pages.append(slab.pages)
-                    runs.sizeClass.append(slab.sizeClass)
-                    runs.elements.append(slab.elements)
-                    runs.liveElements.append(slab.elements &- slab.freeCount)
-                case .buffer where Int(entry.value) < image.rows(.slots):
-                    let sizeClass = slots[Int(entry.value)].sizeClass
-                    runs.kind.append(Snapshot.RunColumns.Kind.buffer.rawValue)
-                    runs.pages.append(
-                        Int(sizeClass) < SizeClasses.count ? SizeClasses.geometry(of: Int(sizeClass)).pages : 1)
-                    runs.sizeClass.append(sizeClass)
-                    runs.elements.append(1)
-                    runs.liveElements.append(1)
-                default:
-                    page += 1
-                    continue
+                    (kind, sizeClass, elements) = (.slab, slab.sizeClass, slab.elements)
+                    live = slab.elements &- slab.freeCount
+                case .buffer: sizeClass = slots[Int(entry.value)].sizeClass
+                case .free, .reserve: (kind, elements, live) = (.reserve, 0, 0)
                 }
                 runs.chunk.append(UInt32(chunk))
                 runs.firstPage.append(UInt16(page))
-                page += max(1, Int(runs.pages[runs.pages.count - 1]))
+                runs.pages.append(UInt16(pages))
+                runs.kind.append(kind.rawValue)
+                runs.sizeClass.append(sizeClass)
+                runs.elements.append(elements)
+                runs.liveElements.append(live)
             }
         }
         return runs
     }
+
+    /// Calls `body` with (first page, entry, pages) of each used run of a chunk. Entries that lead nowhere are passed
+    /// over.
+    private static func forEachRun(_ image: LedgerImage, _ chunk: Int, _ body: (Int, PageEntry, Int) -> Void) {
+        guard image.records(.chunks, of: ChunkRecord.self)[chunk].state == ChunkRecord.State.chunk.rawValue else {
+            return
+        }
+        let map = image.record(.pageMap, chunk).assumingMemoryBound(to: PageEntry.self)
+        var page = 0
+        while page < SizeClasses.pagesPerChunk {
+            let entry = map[page]
+            var pages = 1
+            switch entry.kind {
+            case .slab where Int(entry.value) < image.rows(.slabs):
+                pages = Int(image.records(.slabs, of: SlabRecord.self)[Int(entry.value)].pages)
+                body(page, entry, pages)
+            case .buffer where Int(entry.value) < image.rows(.slots):
+                let sizeClass = Int(image.records(.slots, of: SlotRecord.self)[Int(entry.value)].sizeClass)
+                if sizeClass < SizeClasses.count { pages = SizeClasses.bytes(of: sizeClass) / SizeClasses.pageSize }
+                body(page, entry, pages)
+            case .reserve:
+                while page + pages < SizeClasses.pagesPerChunk, map[page + pages] == entry { pages += 1 }
+                body(page, entry, pages)
+            case .free, .slab, .buffer: break
+            }
+            page += max(1, pages)
+        }
+    }
 }
 
 extension Snapshot {
-    /// The row of an owner: its own, or where its record serves another by now, its kind's nearest standing ancestor,
-    /// the process.
+    /// The row of an owner: its own, or the process's where its record serves another by now.
     static func ownerIndex(_ rawValue: UInt32, in image: LedgerImage) -> UInt32 {
         let owner = OwnerID(rawValue: rawValue)
         guard owner.index < image.rows(.owners) else { return 0 }

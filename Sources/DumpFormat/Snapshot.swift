@@ -212,7 +212,12 @@ extension Snapshot {
 
     /// Used runs, one row each; what no row covers is free.
     public struct RunColumns: Sendable, Equatable {
-        public enum Kind: UInt8, Sendable { case buffer = 1, slab = 2 }
+        public enum Kind: UInt8, Sendable {
+            case buffer = 1
+            case slab = 2
+            /// Kept back for allocations that cannot be refused; has no elements and counts as free.
+            case reserve = 3
+        }
         public var chunk: [UInt32] = []
         public var firstPage: [UInt16] = []
         public var pages: [UInt16] = []
