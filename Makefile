@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo incident check format asan asan-release tsan bench clean
+.PHONY: help setup build test demo incident check format asan asan-release tsan bench expected clean
 
 BIN := .build/release
 
@@ -43,6 +43,9 @@ tsan: setup  ## the arena's tests under ThreadSanitizer, debug
 
 bench: build  ## what the broker carries on this machine
 	@scripts/bench.sh $(BIN)
+
+expected:  ## let the tests expect what arena-analyze says about the sample dumps today
+	@scripts/expected.sh $(BIN)
 
 clean:  ## remove everything that was built
 	rm -rf .build .build-* out
