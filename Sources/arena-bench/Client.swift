@@ -61,7 +61,11 @@ final class Client: ChannelInboundHandler {
             }
             .connect(host: host, port: port)
             .assumeIsolated()
-            .whenFailure { error in self.finish("could not connect to \(host):\(port): \(error)") }
+            .whenFailure { error in
+                // NIO's error lists every address it tried; with one address, its own error says it all.
+                let cause = (error as? NIOConnectionError)?.connectionErrors.first?.error ?? error
+                self.finish("could not connect to \(host):\(port): \(cause)")
+            }
     }
 
     /// Writes a PUBLISH; it leaves with the next ``flush()``, or at the end of the read that caused it.

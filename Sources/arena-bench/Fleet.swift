@@ -115,9 +115,9 @@ final class Fleet {
     func run() -> EventLoopFuture<DeviceReport> {
         waitingToConnect = ([backEnd] + (telemetryReader.map { [$0] } ?? []) + devices)[...]
         connectMore()
-        let loop = eventLoop.assumeIsolated()
-        loop.scheduleTask(in: plan.timeLimit) { self.end(.timeLimit) }
-        timer = loop.scheduleRepeatedTask(initialDelay: Self.tick, delay: Self.tick) { _ in self.onTick() }
+        eventLoop.assumeIsolated().scheduleTask(in: plan.timeLimit) { self.end(.timeLimit) }
+        let fleet = NIOLoopBound(self, eventLoop: eventLoop)
+        timer = eventLoop.scheduleRepeatedTask(initialDelay: Self.tick, delay: Self.tick) { _ in fleet.value.onTick() }
         return done.futureResult
     }
 

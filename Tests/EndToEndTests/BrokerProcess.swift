@@ -1,7 +1,7 @@
 internal import Foundation
 internal import Testing
 #if canImport(Glibc)
-internal import Glibc
+    internal import Glibc
 #endif
 
 /// A real broker on a free loopback port, in a directory of its own, and what the tests ask of it.
@@ -56,7 +56,8 @@ struct BrokerProcess: Sendable {
     /// Devices against this broker, through `arena-bench`; returns its report.
     @discardableResult
     func drive(_ arguments: String...) async throws -> DriveReport {
-        let result = try await run("arena-bench", ["devices", "--port", "\(port)", "--format", "json"] + arguments, within: 120)
+        let result = try await run(
+            "arena-bench", ["devices", "--port", "\(port)", "--format", "json"] + arguments, within: 120)
         try #require(result.exitCode == 0, "\(result.text)")
         return try JSONDecoder().decode(DriveReport.self, from: Data(result.text.utf8))
     }
@@ -84,7 +85,8 @@ func withBroker<Result>(
                 "--config", "broker.toml",
             ], in: directory)
         let line = try await child.line("listening on") { $0.contains("listening on 127.0.0.1:") }
-        let port = try #require(line.components(separatedBy: "127.0.0.1:").last.flatMap { Int($0.prefix { $0.isNumber }) })
+        let port = try #require(
+            line.components(separatedBy: "127.0.0.1:").last.flatMap { Int($0.prefix { $0.isNumber }) })
         let result = try await body(BrokerProcess(child: child, directory: directory, port: port))
         if child.isRunning {
             child.signal(SIGTERM)

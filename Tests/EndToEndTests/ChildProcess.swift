@@ -1,6 +1,6 @@
 internal import Foundation
 #if canImport(Glibc)
-internal import Glibc
+    internal import Glibc
 #endif
 
 /// A child process of one test: one of our own products, its output line by line as it comes, and its end.
@@ -63,7 +63,8 @@ final class ChildProcess: @unchecked Sendable {
 
     /// Where the build put the products: the directory of the test bundle, which is the running executable.
     static let products: URL = {
-        let path = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+        let path =
+            (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
         return URL(filePath: path).deletingLastPathComponent()
     }()
 
@@ -81,7 +82,8 @@ final class ChildProcess: @unchecked Sendable {
     /// The first line from the `from`th on that `matches`, as soon as it is there.
     @discardableResult
     func line(
-        _ awaited: String, from: Int = 0, within seconds: TimeInterval = 20, where matches: @escaping @Sendable (String) -> Bool
+        _ awaited: String, from: Int = 0, within seconds: TimeInterval = 20,
+        where matches: @escaping @Sendable (String) -> Bool
     ) async throws -> String {
         var next = from
         return try await wait(for: "a line: \(awaited)", within: seconds) { child in

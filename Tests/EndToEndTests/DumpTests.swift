@@ -1,7 +1,7 @@
 internal import Foundation
 internal import Testing
 #if canImport(Glibc)
-internal import Glibc
+    internal import Glibc
 #endif
 
 extension EndToEnd {
@@ -9,7 +9,8 @@ extension EndToEnd {
         @Test("kill -USR1 leaves a dump only its owner can read, and summary tells what was in the arena")
         func signalledDump() async throws {
             try await withBroker(limit: "256MiB") { broker in
-                try await broker.drive("--devices", "10", "--commands", "50", "--payload-size", "20000", "--chatter", "50")
+                try await broker.drive(
+                    "--devices", "10", "--commands", "50", "--payload-size", "20000", "--chatter", "50")
                 let dump = try await broker.signalDump()
 
                 let files = try FileManager.default.contentsOfDirectory(atPath: broker.dumps.path())

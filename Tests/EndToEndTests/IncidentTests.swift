@@ -9,10 +9,12 @@ extension EndToEnd {
         @Test("at a small limit: the dumps of a leaking broker name the handler that forgets its buffer")
         func drill() async throws {
             try await withBroker(limit: "134217728", configuration: Self.leak) { broker in
-                try await broker.drive("--devices", "10", "--commands", "40", "--payload-size", "100000", "--chatter", "50")
+                try await broker.drive(
+                    "--devices", "10", "--commands", "40", "--payload-size", "100000", "--chatter", "50")
                 let before = try await broker.signalDump()
                 let report = try await broker.drive(
-                    "--devices", "50", "--payload-size", "100000", "--until-refused", "--chatter", "30", "--time-limit", "90")
+                    "--devices", "50", "--payload-size", "100000", "--until-refused", "--chatter", "30", "--time-limit",
+                    "90")
                 #expect(report.refused)
                 let near = try await broker.dump("near-limit")
                 let end = try await broker.signalDump()
@@ -54,7 +56,7 @@ extension EndToEnd {
         @Test("the fault is loud: the log says that it is on")
         func loudFault() async throws {
             try await withBroker(configuration: Self.leak) { broker in
-                try await broker.child.line("a warning about the fault") {
+                _ = try await broker.child.line("a warning about the fault") {
                     $0.contains("warning") && $0.contains("rpcResponseLeakPercent")
                 }
             }
