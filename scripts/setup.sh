@@ -21,6 +21,7 @@ if command -v clang >/dev/null; then
     compiles c++ '#include <string>' || missing+=(g++)
 else
     [[ -e /usr/include/zstd.h ]] || missing+=(libzstd-dev)
+    compgen -G '/usr/include/c++/*/string' >/dev/null || missing+=(g++)
 fi
 ((${#missing[@]})) || exit 0
 
