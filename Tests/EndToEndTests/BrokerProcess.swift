@@ -57,7 +57,7 @@ struct BrokerProcess: Sendable {
     @discardableResult
     func drive(_ arguments: String...) async throws -> DriveReport {
         let result = try await run(
-            "arena-bench", ["devices", "--port", "\(port)", "--format", "json"] + arguments, within: 120)
+            "arena-bench", ["devices", "--port", "\(port)", "--format", "json", "--qos", "1"] + arguments, within: 120)
         try #require(result.exitCode == 0, "\(result.text)")
         return try JSONDecoder().decode(DriveReport.self, from: Data(result.text.utf8))
     }

@@ -58,7 +58,7 @@ rm -rf dumps
 mkdir dumps
 
 step() { printf '\n\033[1m%s\033[0m\n' "$*" | if [[ -t 1 && -z ${NO_COLOR-} ]]; then cat; else sed 's/\x1b\[[0-9;]*m//g'; fi; }
-drive() { "$bin/arena-bench" devices --port "$broker_port" --payload-size 100000 "$@"; }
+drive() { "$bin/arena-bench" devices --port "$broker_port" --qos 1 --payload-size 100000 "$@"; }
 
 # ---- the drill
 
