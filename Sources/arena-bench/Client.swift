@@ -1,3 +1,4 @@
+internal import Foundation
 internal import MQTT
 internal import NIOCore
 internal import NIOPosix
@@ -62,9 +63,7 @@ final class Client: ChannelInboundHandler {
             .connect(host: host, port: port)
             .assumeIsolated()
             .whenFailure { error in
-                // NIO's error lists every address it tried; with one address, its own error says it all.
-                let cause = (error as? NIOConnectionError)?.connectionErrors.first?.error ?? error
-                self.finish("could not connect to \(host):\(port): \(cause)")
+                self.finish("could not connect to \(host):\(port): \(Self.words(for: error))")
             }
     }
 
@@ -126,7 +125,16 @@ final class Client: ChannelInboundHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        fail("\(error)")
+        fail("the connection failed: \(Self.words(for: error))")
+    }
+
+    /// The system's own words where NIO wraps an errno; with several addresses tried, those for the first.
+    private static func words(for error: any Error) -> String {
+        switch error {
+        case let error as NIOConnectionError: error.connectionErrors.first.map { words(for: $0.error) } ?? "\(error)"
+        case let error as IOError: String(cString: strerror(error.errnoCode))
+        default: "\(error)"
+        }
     }
 
     // MARK: Protocol
