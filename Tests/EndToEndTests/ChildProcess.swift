@@ -42,8 +42,13 @@ final class ChildProcess: @unchecked Sendable {
         let reading = output.fileHandleForReading
         Thread.detachNewThread { [weak self] in
             var partial = Data()
-            while let data = try? reading.read(upToCount: 65_536), !data.isEmpty {
-                partial.append(data)
+            var bytes = [UInt8](repeating: 0, count: 65_536)
+            while true {
+                // Not FileHandle's read: that one waits until it has as many bytes as were asked for.
+                let count = read(reading.fileDescriptor, &bytes, bytes.count)
+                if count < 0, errno == EINTR { continue }
+                guard count > 0 else { break }
+                partial.append(contentsOf: bytes[..<count])
                 let complete = partial.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
                 partial = Data(complete.last ?? Data())
                 let text = complete.dropLast().map { String(decoding: $0, as: UTF8.self) }
