@@ -1,0 +1,51 @@
+# One line a target; whatever needs more is a script in scripts/ or samples/.
+# `make` alone lists the targets.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup build test demo incident check format asan asan-release tsan bench expected clean
+
+BIN := .build/release
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:  ## install what is missing (Debian packages; quiet when nothing is)
+	@scripts/setup.sh
+
+build: setup  ## build everything, optimized
+	swift build -c release
+
+test: setup  ## build everything and run all tests
+	swift build --build-tests
+	swift test --skip-build
+
+demo: build  ## the incident in small: a broker leaks, dumps itself, and the dump names the culprit
+	@samples/incident/run.sh --limit 134217728 --bin $(BIN)
+
+incident: build  ## the incident in full: 2,000,000,000 bytes, 119 chunks; renews the sample dumps
+	@samples/incident/run.sh --limit 2000000000 --bin $(BIN) --publish samples/incident
+
+check:  ## formatting and shell lint, as CI checks them (compiler warnings are errors in every build)
+	@scripts/check.sh
+
+format:  ## format all Swift sources in place
+	@scripts/format.sh
+
+asan: setup  ## the arena's tests under AddressSanitizer, debug
+	@scripts/sanitize.sh address debug
+
+asan-release: setup  ## the same, optimized: it sees some uses after free that the debug build hides
+	@scripts/sanitize.sh address release
+
+tsan: setup  ## the arena's tests under ThreadSanitizer, debug
+	@scripts/sanitize.sh thread debug
+
+bench: build  ## what the broker carries on this machine
+	@scripts/bench.sh $(BIN)
+
+expected:  ## let the tests expect what arena-analyze says about the sample dumps today
+	@scripts/expected.sh $(BIN)
+
+clean:  ## remove everything that was built
+	rm -rf .build .build-* out

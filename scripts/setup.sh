@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Installs what the build needs and this machine lacks. Says nothing, and changes nothing, when all is there.
+set -euo pipefail
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+if ! command -v swift >/dev/null; then
+    say "there is no 'swift' on the PATH."
+    say "Install a Swift toolchain (6.2 or later, https://www.swift.org/install) and put its usr/bin on the PATH."
+    exit 1
+fi
+
+# Each need is tested by what it is for, not by package name, so that a hand-installed one counts too.
+compiles() { printf '%s\n' "$2" | clang -x "$1" -fsyntax-only - 2>/dev/null; }
+missing=()
+command -v git >/dev/null || missing+=(git)
+command -v pkg-config >/dev/null || missing+=(pkg-config)
+command -v zstd >/dev/null || missing+=(zstd)
+if command -v clang >/dev/null; then
+    compiles c '#include <zstd.h>' || missing+=(libzstd-dev)
+    compiles c++ '#include <string>' || missing+=(g++)
+else
+    [[ -e /usr/include/zstd.h ]] || missing+=(libzstd-dev)
+    compgen -G '/usr/include/c++/*/string' >/dev/null || missing+=(g++)
+fi
+((${#missing[@]})) || exit 0
+
+if ! command -v apt-get >/dev/null; then
+    say "missing: ${missing[*]} (Debian's package names); install them with this system's package manager."
+    exit 1
+fi
+root=()
+if ((EUID != 0)); then
+    if ! command -v sudo >/dev/null; then
+        say "missing: ${missing[*]}. As root: apt-get update && apt-get install ${missing[*]}"
+        exit 1
+    fi
+    root=(sudo)
+fi
+say "installing ${missing[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! { "${root[@]}" apt-get update && "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install --yes --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    say "apt-get failed; its last lines are above"
+    exit 1
+fi
