@@ -1,5 +1,5 @@
 public import Arena
-public import ArenaNIO
+import ArenaNIO
 public import Logging
 import NIOCore
 import NIOPosix
@@ -8,6 +8,8 @@ import NIOPosix
 ///
 /// One event loop shard a thread; a listener whose connections are spread over them.
 public final class Broker: Sendable {
+    public static let version = "0.1.0"
+
     public let configuration: Configuration
     /// All memory of all loops, with the counter and the limit.
     public let pool: ArenaPool
@@ -16,6 +18,7 @@ public final class Broker: Sendable {
     /// The port that is listened on: the configured one, or the one that the system chose for 0.
     public let port: Int
     let context: BrokerContext
+    let dumper: Dumper
     private let group: MultiThreadedEventLoopGroup
     private let listener: any Channel
 
@@ -23,9 +26,10 @@ public final class Broker: Sendable {
 
     private init(
         configuration: Configuration, context: BrokerContext, shards: [EventLoopShard],
-        group: MultiThreadedEventLoopGroup, listener: any Channel
+        group: MultiThreadedEventLoopGroup, listener: any Channel, dumper: Dumper
     ) {
         self.configuration = configuration
+        self.dumper = dumper
         self.context = context
         self.pool = context.pool
         self.shards = shards
@@ -53,9 +57,12 @@ public final class Broker: Sendable {
                 shards.append(EventLoopShard(index: index, loop: loop, arena: arena, context: context))
             }
             for shard in shards { try await shard.loop.submit { [shards] in shard.start(peers: shards) }.get() }
+            let dumper = Dumper(pool: pool, shards: shards, configuration: configuration, log: log)
+            dumper.start()
             let listener = try await listen(configuration, shards, group)
             let broker = Broker(
-                configuration: configuration, context: context, shards: shards, group: group, listener: listener)
+                configuration: configuration, context: context, shards: shards, group: group, listener: listener,
+                dumper: dumper)
             broker.logStart()
             return broker
         } catch {
@@ -67,16 +74,15 @@ public final class Broker: Sendable {
     /// Stops accepting, closes all connections, and returns when the loops have ended.
     public func shutdown() async throws {
         try? await listener.close()
+        dumper.stop()
         for shard in shards { try await shard.loop.submit { shard.stop() }.get() }
         try await group.shutdownGracefully()
         context.closeOwners()
         context.log.info("shut down")
     }
 
-    /// Names all buffers that structures of the shard `index` hold; to be called on its loop, at a safepoint.
-    public func visitHeldBuffers(on index: Int, _ visitor: inout HeldBufferVisitor) {
-        shards[index].visitHeldBuffers(&visitor)
-    }
+    /// Asks for a dump, as SIGUSR1 does, and returns at once; the log says where it is. Any thread.
+    public func requestDump() { dumper.request(.signal) }
 
     private static func listen(
         _ configuration: Configuration, _ shards: [EventLoopShard], _ group: MultiThreadedEventLoopGroup

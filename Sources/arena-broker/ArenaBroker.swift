@@ -15,10 +15,11 @@ struct ArenaBroker: AsyncParsableCommand {
             clients on the loopback interface.
 
             Flags override the configuration file, which overrides the defaults. Log lines go to standard error. \
-            SIGTERM and SIGINT end the broker in order; its exit code is then 0. It is 1 if the broker cannot start \
+            SIGUSR1 writes a dump into the dump directory, as does coming near the limit; the log says where it is, \
+            and arena-analyze reads it. SIGTERM and SIGINT end the broker in order; its exit code is then 0. It is 1 if the broker cannot start \
             or fails, and 64 for a wrong command line.
             """,
-        version: "0.1.0")
+        version: Broker.version)
 
     @Option(help: ArgumentHelp("Address to listen on. (default: 127.0.0.1)", valueName: "address"))
     var host: String?
@@ -65,16 +66,22 @@ struct ArenaBroker: AsyncParsableCommand {
     func run() async throws {
         // A peer that is gone is an error of the write, not of the process.
         signal(SIGPIPE, SIG_IGN)
-        let ending = TerminationSignals()
+        let signals = Signals()
         do {
             let configuration = try effectiveConfiguration()
             try DumpDirectory.check(configuration.dumpDirectory)
             let level = Logger.Level(rawValue: configuration.logLevel.rawValue)!
             let log = Logger(label: "arena-broker") { _ in LogLines(level: level) }
             let broker = try await Broker.start(configuration, log: log)
-            let signal = await ending.next()
-            log.info("\(signal): shutting down")
-            try await broker.shutdown()
+            for await request in signals.requests {
+                switch request {
+                case .dump: broker.requestDump()
+                case .end(let name):
+                    log.info("\(name): shutting down")
+                    try await broker.shutdown()
+                    return
+                }
+            }
         } catch {
             let line = "arena-broker: \(error)\n"
             write(STDERR_FILENO, line, line.utf8.count)

@@ -1,0 +1,29 @@
+import Dispatch
+import Glibc
+
+/// The signals the broker answers to, as something to wait for. Created first of all, since the default action of each
+/// ends the process; one that comes before the broker is ready waits here.
+struct Signals {
+    enum Request: Sendable {
+        /// SIGUSR1: write a dump.
+        case dump
+        /// SIGTERM or SIGINT: end in order.
+        case end(String)
+    }
+
+    let requests: AsyncStream<Request>
+    private let sources: [any DispatchSourceSignal]
+
+    init() {
+        let (stream, continuation) = AsyncStream.makeStream(of: Request.self)
+        requests = stream
+        let answers: [(Int32, Request)] = [(SIGUSR1, .dump), (SIGTERM, .end("SIGTERM")), (SIGINT, .end("SIGINT"))]
+        sources = answers.map { number, request in
+            signal(number, SIG_IGN)
+            let source = DispatchSource.makeSignalSource(signal: number)
+            source.setEventHandler { continuation.yield(request) }
+            source.resume()
+            return source
+        }
+    }
+}
