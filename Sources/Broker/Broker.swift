@@ -1,5 +1,6 @@
 public import Arena
 public import ArenaNIO
+import Glibc
 public import Logging
 import NIOCore
 import NIOPosix
@@ -69,6 +70,7 @@ public final class Broker: Sendable {
         try? await listener.close()
         for shard in shards { try await shard.loop.submit { shard.stop() }.get() }
         try await group.shutdownGracefully()
+        for shard in shards { shard.forgetPeers() }
         context.closeOwners()
         context.log.info("shut down")
     }
@@ -101,7 +103,8 @@ public final class Broker: Sendable {
         do {
             return try await bootstrap.bind(host: configuration.host, port: configuration.port).get()
         } catch {
-            throw StartError("cannot listen on \(configuration.host):\(configuration.port): \(error)")
+            let reason = (error as? IOError).map { String(cString: strerror($0.errnoCode)) } ?? "\(error)"
+            throw StartError("cannot listen on \(configuration.host):\(configuration.port): \(reason)")
         }
     }
 
