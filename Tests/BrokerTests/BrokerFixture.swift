@@ -40,7 +40,7 @@ extension Broker {
             let edges = try await shard.loop.submit { [pool] in
                 shard.trim()
                 var visitor = HeldBufferVisitor(pool: pool)
-                self.visitHeldBuffers(on: shard.index, &visitor)
+                shard.visitHeldBuffers(&visitor)
                 return visitor.finish()
             }.get()
             held.formUnion(edges.map(\.slot))
