@@ -1,6 +1,5 @@
 public import Arena
 public import ArenaNIO
-import Glibc
 public import Logging
 import NIOCore
 import NIOPosix
@@ -103,7 +102,7 @@ public final class Broker: Sendable {
         do {
             return try await bootstrap.bind(host: configuration.host, port: configuration.port).get()
         } catch {
-            let reason = (error as? IOError).map { String(cString: strerror($0.errnoCode)) } ?? "\(error)"
+            let reason = (error as? IOError).map { SystemError.text($0.errnoCode) } ?? "\(error)"
             throw StartError("cannot listen on \(configuration.host):\(configuration.port): \(reason)")
         }
     }
