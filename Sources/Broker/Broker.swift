@@ -77,6 +77,7 @@ public final class Broker: Sendable {
         dumper.stop()
         for shard in shards { try await shard.loop.submit { shard.stop() }.get() }
         try await group.shutdownGracefully()
+        for shard in shards { shard.forgetPeers() }
         context.closeOwners()
         context.log.info("shut down")
     }
@@ -107,7 +108,8 @@ public final class Broker: Sendable {
         do {
             return try await bootstrap.bind(host: configuration.host, port: configuration.port).get()
         } catch {
-            throw StartError("cannot listen on \(configuration.host):\(configuration.port): \(error)")
+            let reason = (error as? IOError).map { SystemError.text($0.errnoCode) } ?? "\(error)"
+            throw StartError("cannot listen on \(configuration.host):\(configuration.port): \(reason)")
         }
     }
 

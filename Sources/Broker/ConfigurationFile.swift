@@ -115,8 +115,8 @@ private struct Section {
     func finish() throws {
         guard let unknown = table.keys.filter({ !taken.contains($0) }).sorted().first else { return }
         throw ConfigurationError(
-            "\(place(of: unknown)): unknown key \(path)\(unknown); known here: \(taken.sorted().joined(separator: ", "))"
-        )
+            "\(place(of: unknown)): unknown key \(path)\(unknown); known here: "
+                + taken.sorted().joined(separator: ", "))
     }
 
     /// `file:line` of a key. The parser does not say where a value stood, so this looks for the key in its section.

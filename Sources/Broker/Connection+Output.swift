@@ -122,25 +122,26 @@ extension ConnectionHandler {
 
     /// Writes and flushes what the tick has gathered.
     func finishTick() {
-        output.isDirty = false
-        guard channelContext != nil else { return }
-        if case .closed = phase {
-            handOver()
-            channelContext.flush()
-            return closeSocket()
-        }
+        guard let channelContext else { return }
+        // Still dirty while this lasts: what is appended on the way is written here.
         sendWaiting()
-        // What follows appends no more, or it would have to be flushed again.
-        output.isDirty = true
         handOver()
         output.segment = Output.none
         channelContext.flush()
         output.isDirty = false
+        if case .closed = phase { return closeSocket() }
         adaptSegment()
         settle()
-        if canSend, !output.backlog.isEmpty || (session?.state.queuedCount ?? 0) > 0, output.handed.isEmpty {
-            wantsToSend()
-        }
+        // The flush may have made room. Without room, `channelWritabilityChanged` will say when there is.
+        if hasWaiting, channelContext.channel.isWritable { wantsToSend() }
+    }
+
+    /// Whether anything could be sent now if the socket took it.
+    private var hasWaiting: Bool {
+        guard case .connected = phase else { return false }
+        guard output.backlog.isEmpty else { return true }
+        guard let session, session.state.queuedCount > 0 else { return false }
+        return session.state.inflightCount < limits.maxInflight
     }
 
     /// Moves the backlog, then the session's queue, to the socket as far as it takes them.

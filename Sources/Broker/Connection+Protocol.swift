@@ -76,6 +76,9 @@ extension ConnectionHandler {
             // Unique as long as it is needed (MQTT-3.1.3-6).
             connect.clientID = "auto-\(shard.index)-\(String(UInt64.random(in: .min ... .max), radix: 36))"
         }
+        if let will = connect.will, will.retain, Topic.levelCount(will.topic) > limits.maxTopicLevels {
+            return close(.refused("a retained will whose topic has more than \(limits.maxTopicLevels) levels"))
+        }
         connectPacket = connect
         claimSession()
     }

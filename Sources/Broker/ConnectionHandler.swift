@@ -77,7 +77,6 @@ final class ConnectionHandler: ChannelInboundHandler {
         connectionOwner = broker.pool.openOwner(.connection, name: peer, parent: broker.listenerOwner)
         guard open <= limits.maxConnections else { return close(.tooManyConnections) }
         shard.watch(reference, until: connectDeadline)
-        context.read()
     }
 
     func channelInactive(context: ChannelHandlerContext) {

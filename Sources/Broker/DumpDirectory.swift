@@ -6,11 +6,11 @@ public enum DumpDirectory {
     public static func check(_ path: String) throws(StartError) {
         var status = stat()
         guard stat(path, &status) == 0 else {
-            throw StartError("dump directory \(path): \(String(cString: strerror(errno)))")
+            throw StartError("dump directory \(path): \(SystemError.text())")
         }
         guard status.st_mode & S_IFMT == S_IFDIR else { throw StartError("dump directory \(path): not a directory") }
         guard access(path, W_OK | X_OK) == 0 else {
-            throw StartError("dump directory \(path): \(String(cString: strerror(errno)))")
+            throw StartError("dump directory \(path): \(SystemError.text())")
         }
     }
 }

@@ -30,6 +30,9 @@ public final class EventLoopShard: @unchecked Sendable {
     /// Those of them that have commands open.
     var sessionsWithCommands: [ObjectIdentifier: Session] = [:]
 
+    /// Sessions that are leaving for another shard.
+    var departures: [ObjectIdentifier: Departure] = [:]
+
     private var matchCache = MatchCache()
     private var outgoing: [[Mail]] = []
     /// Mail taken and being handled. Empty between ticks.
@@ -77,6 +80,9 @@ public final class EventLoopShard: @unchecked Sendable {
         arena.unbind()
     }
 
+    /// After all loops have ended: the shards refer to each other.
+    func forgetPeers() { peers = [] }
+
     // MARK: - Publishing
 
     /// Routes a message: into the retained store if it asks for it, to local subscribers now, to others by mail.
@@ -106,11 +112,15 @@ public final class EventLoopShard: @unchecked Sendable {
 
     /// Sends a message to a client, or keeps it for later as its QoS and the session say. Follows the session if it
     /// has moved.
-    func deliver(_ message: inout Message, to session: Session) throws(ArenaError) {
+    ///
+    /// - Parameter isForwarded: the message was sent to the session's former home.
+    func deliver(
+        _ message: inout Message, to session: Session, isForwarded: Bool = false
+    ) throws(ArenaError) {
         let home = session.home
         guard home == index else {
             if !message.ownsBuffer { reads.noteKept(by: owner) }
-            return post(.deliver(session, message), to: home)
+            return post(.forward(session, message), to: home)
         }
         if message.qos == .atMostOnce {
             // Not kept for a client that is away: section 4.3.1 leaves it to the server.
@@ -118,7 +128,13 @@ public final class EventLoopShard: @unchecked Sendable {
             return
         }
         guard !session.isEnded else { return }
-        try message.keep(in: arena, owner: session.owner, "queued message")
+        try message.keep(in: arena, owner: session.owner, sharedOwner: context.listenerOwner, "queued message")
+        if session.isInTransit, !isForwarded { return session.arrivals.append(message) }
+        queue(message, for: session)
+    }
+
+    /// Offers a message that owns its buffer to a session whose home this is.
+    func queue(_ message: Message, for session: Session) {
         let canSend = session.connection?.canSend ?? false
         switch session.state.offer(message, canSend: canSend, limits: context.limits) {
         case .send(let packetID): session.connection?.send(message, packetID: packetID, dup: false)
@@ -150,10 +166,12 @@ public final class EventLoopShard: @unchecked Sendable {
         do throws(ArenaError) {
             switch mail {
             case .publish(var message, let subscribers): try deliver(&message, to: subscribers, by: owner)
-            case .deliver(let session, var message): try deliver(&message, to: session)
+            case .forward(let session, var message): try deliver(&message, to: session, isForwarded: true)
             case .command(let session, var message): try deliverCommand(&message, to: session)
             case .takeOver(let session, let connection, let discard):
                 takeOver(session, for: connection, discard: discard)
+            case .fence(let session, let shard): post(.fencePassed(session), to: shard)
+            case .fencePassed(let session): fencePassed(session)
             case .adopt(let session, let connection): adopt(session, for: connection)
             case .claimAgain(let reference): connections[reference]?.claimSession()
             }

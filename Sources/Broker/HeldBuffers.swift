@@ -12,6 +12,7 @@ extension EventLoopShard {
         reads.visit(&visitor)
         connections.forEach { $0.visitHeldBuffers(&visitor) }
         for session in sessions.values { session.visitHeldBuffers(&visitor) }
+        for departure in departures.values { departure.session.visitHeldBuffers(&visitor) }
         // What waits for this loop, and what this loop has not posted yet.
         mailbox.forEach { $0.visit(owner: owner, &visitor) }
         forEachOutgoing { $0.visit(owner: owner, &visitor) }
@@ -25,6 +26,7 @@ extension Session {
     fileprivate func visitHeldBuffers(_ visitor: inout HeldBufferVisitor) {
         will?.visit(owner: owner, kind: .will, &visitor)
         state.forEachInflight { $0.visit(owner: owner, kind: .inflight, &visitor) }
+        for message in arrivals { message.visit(owner: owner, kind: .offlineQueue, &visitor) }
         state.forEachQueued { $0.visit(owner: owner, kind: .offlineQueue, &visitor) }
     }
 }
@@ -39,11 +41,11 @@ extension Message {
 extension Mail {
     fileprivate func visit(owner: OwnerID, _ visitor: inout HeldBufferVisitor) {
         switch self {
-        case .publish(let message, _), .deliver(_, let message), .command(_, let message):
+        case .publish(let message, _), .forward(_, let message), .command(_, let message):
             message.visit(owner: owner, kind: .outbound, &visitor)
         // On its way to its new home it is in no shard's list.
         case .adopt(let session, _): session.visitHeldBuffers(&visitor)
-        case .takeOver, .claimAgain: break
+        case .takeOver, .fence, .fencePassed, .claimAgain: break
         }
     }
 }

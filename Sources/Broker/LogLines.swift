@@ -56,10 +56,10 @@ public struct LogLines: LogHandler {
             let text = String(value)
             return String(repeating: "0", count: max(0, width - text.count)) + text
         }
-        let date =
-            "\(digits(Int(parts.tm_year) + 1_900, 4))-\(digits(Int(parts.tm_mon) + 1, 2))-\(digits(Int(parts.tm_mday), 2))"
-        let clock = "\(digits(Int(parts.tm_hour), 2)):\(digits(Int(parts.tm_min), 2)):\(digits(Int(parts.tm_sec), 2))"
-        return "\(date)T\(clock).\(digits(time.tv_nsec / 1_000_000, 3))Z"
+        let date = [(Int(parts.tm_year) + 1_900, 4), (Int(parts.tm_mon) + 1, 2), (Int(parts.tm_mday), 2)]
+        let clock = [parts.tm_hour, parts.tm_min, parts.tm_sec]
+        return date.map(digits).joined(separator: "-") + "T" + clock.map { digits(Int($0), 2) }.joined(separator: ":")
+            + ".\(digits(time.tv_nsec / 1_000_000, 3))Z"
     }
 }
 

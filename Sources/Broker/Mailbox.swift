@@ -6,11 +6,14 @@ enum Mail: Sendable {
     /// Deliver a message to these of your sessions.
     case publish(Message, Subscribers)
     /// Deliver a message to a session that moved while the message was on its way.
-    case deliver(Session, Message)
+    case forward(Session, Message)
     /// Deliver an RPC command to a device.
     case command(Session, Message)
     /// A client that this session belongs to has connected elsewhere: give it up, or end it.
     case takeOver(Session, ConnectionReference, discard: Bool)
+    /// The session has left the shard `from`: say so to it when all you have sent there is on its way.
+    case fence(Session, from: Int)
+    case fencePassed(Session)
     /// The session is yours now.
     case adopt(Session, ConnectionReference)
     /// The session that was in the way has ended.

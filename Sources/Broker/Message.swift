@@ -16,16 +16,52 @@ struct Message {
     var retain = false
     /// Whether topic and payload fill a buffer that holds nothing else.
     var ownsBuffer: Bool
+    /// For whom it was kept, and whether for others too.
+    private var keeper = Keeper.nobody
+
+    private enum Keeper {
+        case nobody
+        case one(OwnerID)
+        /// Whoever answers for it now goes on doing so.
+        case settled
+    }
+
+    init(topic: ByteBuffer, payload: ByteBuffer, qos: QoS, retain: Bool = false, ownsBuffer: Bool) {
+        self.topic = topic
+        self.payload = payload
+        self.qos = qos
+        self.retain = retain
+        self.ownsBuffer = ownsBuffer
+    }
 
     /// Bytes this message keeps alive if it owns its buffer.
     var heldBytes: Int { topic.readableBytes + payload.readableBytes }
 
-    /// Moves the message into an exact buffer of its own, unless it has one.
+    /// Moves the message into an exact buffer of its own, unless it has one, on behalf of `owner`.
+    ///
+    /// In a fan-out the same buffer is kept for many. Then it is `sharedOwner` that answers for it: no one session.
     mutating func keep(
-        in arena: Arena, owner: OwnerID, _ label: StaticString, file: StaticString = #fileID, line: UInt32 = #line,
-        function: StaticString = #function
+        in arena: Arena, owner: OwnerID, sharedOwner: OwnerID? = nil, _ label: StaticString,
+        file: StaticString = #fileID, line: UInt32 = #line, function: StaticString = #function
     ) throws(ArenaError) {
-        guard !ownsBuffer else { return }
+        switch (ownsBuffer, keeper) {
+        case (true, .settled): return
+        case (true, .nobody): arena.transfer(payload, to: owner, label, file: file, line: line, function: function)
+        case (true, .one(let first)):
+            guard first != owner, let sharedOwner else { return }
+            keeper = .settled
+            return arena.transfer(payload, to: sharedOwner, label, file: file, line: line, function: function)
+        case (false, _): try copy(in: arena, owner: owner, label, file: file, line: line, function: function)
+        }
+        keeper = .one(owner)
+    }
+
+    /// Says that nobody who keeps the message from here on answers for it.
+    mutating func settleOwner() { keeper = .settled }
+
+    private mutating func copy(
+        in arena: Arena, owner: OwnerID, _ label: StaticString, file: StaticString, line: UInt32, function: StaticString
+    ) throws(ArenaError) {
         var buffer = try arena.buffer(
             capacity: max(heldBytes, 1), owner: owner, label, file: file, line: line, function: function)
         buffer.writeImmutableBuffer(topic)

@@ -39,6 +39,7 @@ final class RetainedStore: Sendable {
             copy.ownsBuffer = false
             copy.retain = true
             try copy.keep(in: arena, owner: owner, "retained message")
+            copy.settleOwner()
             kept = copy
         }
         let levels = Self.levels(message.topic)

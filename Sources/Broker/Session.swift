@@ -25,6 +25,13 @@ final class Session: @unchecked Sendable {
     var pendingCommands = PendingCommands()
     var isEnded = false
 
+    // While it moves from one loop to another.
+    var isInTransit = false
+    /// Sent straight to the new home; to be queued behind what is still forwarded by the old one.
+    var arrivals: [Message] = []
+    /// Connections that asked for it in the meantime.
+    var claims: [(connection: ConnectionReference, discard: Bool)] = []
+
     init(clientID: String, owner: OwnerID, isPersistent: Bool, home: Int) {
         self.clientID = clientID
         self.owner = owner

@@ -1,5 +1,10 @@
 import Glibc
 
+/// The platform's words for its error numbers.
+enum SystemError {
+    static func text(_ code: CInt = errno) -> String { String(cString: strerror(code)) }
+}
+
 /// Reading whole files, with the platform's words for what went wrong.
 enum SmallFile {
     struct Failure: Error, CustomStringConvertible {
@@ -11,14 +16,14 @@ enum SmallFile {
 
     static func contents(of path: String) throws(Failure) -> String {
         let file = open(path, O_RDONLY | O_CLOEXEC)
-        guard file >= 0 else { throw Failure(description: "cannot read \(path): \(String(cString: strerror(errno)))") }
+        guard file >= 0 else { throw Failure(description: "cannot read \(path): \(SystemError.text())") }
         defer { Glibc.close(file) }
         var bytes: [UInt8] = []
         var block = [UInt8](repeating: 0, count: 4_096)
         while bytes.count <= 1 << 20 {
             let count = Glibc.read(file, &block, block.count)
             guard count >= 0 else {
-                throw Failure(description: "cannot read \(path): \(String(cString: strerror(errno)))")
+                throw Failure(description: "cannot read \(path): \(SystemError.text())")
             }
             if count == 0 { return String(decoding: bytes, as: UTF8.self) }
             bytes += block[..<count]

@@ -1,5 +1,6 @@
 import Arena
 import ArenaNIO
+import Foundation
 import Ledger
 import Logging
 import NIOCore
@@ -15,6 +16,11 @@ func withBroker(
     configuration.port = 0
     configuration.threads = threads
     configuration.memoryLimit = 128 << 20
+    // A broker at its limit may write a dump.
+    let directory = FileManager.default.temporaryDirectory.appendingPathComponent("broker-tests-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: directory) }
+    configuration.dumpDirectory = directory.path
     configure(&configuration)
     let broker = try await Broker.start(configuration, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     do {
@@ -40,7 +46,7 @@ extension Broker {
             let edges = try await shard.loop.submit { [pool] in
                 shard.trim()
                 var visitor = HeldBufferVisitor(pool: pool)
-                self.visitHeldBuffers(on: shard.index, &visitor)
+                shard.visitHeldBuffers(&visitor)
                 return visitor.finish()
             }.get()
             held.formUnion(edges.map(\.slot))
