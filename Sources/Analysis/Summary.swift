@@ -73,12 +73,20 @@ extension Report {
                 \(.text(name)), pid \(.number(header.pid)) on \(.text(host)), \
                 up \(.duration(snapshot.uptime), as: "uptime_ns")
                 """),
-            Line(
-                "",
-                """
-                dumped \(.time(header.wallTime), as: "time") \(.text(reasonInWords(header.reason))), \
-                paused \(.duration(header.pauseNanoseconds), as: "pause_ns")
-                """),
+            header.pauseNanoseconds > 0
+                ? Line(
+                    "",
+                    """
+                    dumped \(.time(header.wallTime), as: "time") \(.text(reasonInWords(header.reason))), \
+                    paused \(.duration(header.pauseNanoseconds), as: "pause_ns")
+                    """)
+                // Only the log knows how long it took: the header is written first.
+                : Line(
+                    "",
+                    """
+                    dumped \(.time(header.wallTime), as: "time") \(.text(reasonInWords(header.reason))), \
+                    paused while it was written
+                    """),
         ]
     }
 

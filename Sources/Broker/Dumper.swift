@@ -34,6 +34,8 @@ final class Dumper: @unchecked Sendable {
     private let pool: ArenaPool
     private let shards: [EventLoopShard]
     private let configuration: Configuration
+    /// Absolute, so that the log says where a dump is whatever the working directory.
+    private let directory: String
     private let log: Logger
     private let queue = DispatchQueue(label: "arena-dumper", qos: .userInitiated)
     private let waiting = Mutex<Set<Reason>>([])
@@ -48,6 +50,15 @@ final class Dumper: @unchecked Sendable {
         self.shards = shards
         self.configuration = configuration
         self.log = log
+        directory =
+            configuration.dumpDirectory.hasPrefix("/")
+            ? configuration.dumpDirectory : Self.workingDirectory + "/" + configuration.dumpDirectory
+    }
+
+    private static var workingDirectory: String {
+        guard let path = getcwd(nil, 0) else { return "." }
+        defer { free(path) }
+        return String(cString: path)
     }
 
     /// Hears of pressure from now on.
@@ -99,7 +110,7 @@ final class Dumper: @unchecked Sendable {
         let figures = ProcessFigures.current()
         let held = HeldEdges(shards: shards.count)
         // The file comes first: without a place to write to, nobody needs to stop.
-        let file = try DumpFile.create(directory: configuration.dumpDirectory, name: name(reason))
+        let file = try DumpFile.create(directory: directory, name: name(reason))
         let sink = file.sink
         let (outcome, pause) = try Safepoint.hold(shards.map(\.loop)) { [pool, shards] index in
             shards[index].arena.drainRemoteFrees()
