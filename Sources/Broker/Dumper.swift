@@ -22,12 +22,14 @@ final class Dumper: @unchecked Sendable {
         case nearLimit = "near-limit"
         case allocationFailure = "allocation-failure"
         case request
+
+        var isAutomatic: Bool { self == .nearLimit || self == .allocationFailure }
     }
 
     /// How dumps went.
     struct Result: Sendable {
         var path: String
-        var pause: Safepoint.Pause
+        var pauseNanoseconds: UInt64
         var wasStaged: Bool
     }
 
@@ -40,8 +42,11 @@ final class Dumper: @unchecked Sendable {
     private let queue = DispatchQueue(label: "arena-dumper", qos: .userInitiated)
     private let waiting = Mutex<Set<Reason>>([])
     private let isStopped = Atomic<Bool>(false)
-    /// Numbers the files of this process; only the queue uses it.
+    // Only the queue uses these two.
+    /// Numbers the files of this process.
     private var sequence = 0
+    /// When the last dump for each reason was begun.
+    private var lastTimes: [Reason: NIODeadline] = [:]
     let written = Atomic<Int>(0)
     let failed = Atomic<Int>(0)
 
@@ -74,8 +79,11 @@ final class Dumper: @unchecked Sendable {
     /// Finishes the dump under way; later requests do nothing. The loops must still run.
     func stop() {
         isStopped.store(true, ordering: .releasing)
-        queue.sync {}
+        finishRequests()
     }
+
+    /// Returns when all that has been asked for is done. Not on an event loop.
+    func finishRequests() { queue.sync {} }
 
     /// Asks for a dump and returns at once. Any thread.
     func request(_ reason: Reason) {
@@ -83,8 +91,23 @@ final class Dumper: @unchecked Sendable {
         guard waiting.withLock({ $0.insert(reason).inserted }) else { return }
         queue.async { [self] in
             waiting.withLock { _ = $0.remove(reason) }
+            guard isDue(reason) else { return }
             _ = dump(reason)
         }
+    }
+
+    /// Whether a dump may be written now: always when somebody asked for it, else when the last is long enough ago.
+    private func isDue(_ reason: Reason) -> Bool {
+        let now = NIODeadline.now()
+        let interval = TimeAmount.seconds(Int64(configuration.dumps.minimumIntervalSeconds))
+        if reason.isAutomatic, let last = lastTimes[reason], now - last < interval {
+            log.notice(
+                "no dump: the last is less than \(configuration.dumps.minimumIntervalSeconds) s ago",
+                metadata: ["reason": "\(reason.rawValue)"])
+            return false
+        }
+        lastTimes[reason] = now
+        return true
     }
 
     /// Writes a dump now and returns its result; nil when it failed, which is in the log. Not on an event loop.
@@ -96,8 +119,9 @@ final class Dumper: @unchecked Sendable {
                 "dump written",
                 metadata: [
                     "path": "\(result.path)", "reason": "\(reason.rawValue)",
-                    "pause_ms": "\(milliseconds(result.pause.nanoseconds))", "staged": "\(result.wasStaged)",
+                    "pause_ms": "\(milliseconds(result.pauseNanoseconds))", "staged": "\(result.wasStaged)",
                 ])
+            removeOld(newest: result.path)
             return result
         } catch {
             failed.add(1, ordering: .relaxed)
@@ -106,43 +130,48 @@ final class Dumper: @unchecked Sendable {
         }
     }
 
+    private func removeOld(newest path: String) {
+        let name = String(path[path.index(after: path.lastIndex(of: "/") ?? path.startIndex)...])
+        let removed = DumpRotation.apply(
+            directory: directory, newest: name, keepCount: configuration.dumps.keepCount,
+            keepBytes: configuration.dumps.keepBytes)
+        if !removed.isEmpty { log.info("old dumps removed", metadata: ["count": "\(removed.count)"]) }
+    }
+
     private func write(_ reason: Reason) throws -> Result {
         let figures = ProcessFigures.current()
         let held = HeldEdges(shards: shards.count)
         // The file comes first: without a place to write to, nobody needs to stop.
         let file = try DumpFile.create(directory: directory, name: name(reason))
         let sink = file.sink
-        let (outcome, pause) = try Safepoint.hold(shards.map(\.loop)) { [pool, shards] index in
-            shards[index].arena.drainRemoteFrees()
-            var visitor = HeldBufferVisitor(pool: pool)
-            shards[index].visitHeldBuffers(&visitor)
-            held.set(visitor.finish(), for: index)
-        } body: { () -> Outcome in
-            if let staging = pool.stage() { return .staged(staging) }
-            return pool.withLedger { image in
-                do throws(DumpError) {
-                    try write(image, held.all, reason, figures, pause: 0, to: sink)
-                    return .written
-                } catch {
-                    return .failed(error)
+        let staging = pool.makeStaging()
+        let (isStaged, pause) = try Safepoint.hold(shards.map(\.loop)) { [pool, shards] stopped in
+            stopped.onEachLoop { index in
+                shards[index].arena.drainRemoteFrees()
+                var visitor = HeldBufferVisitor(pool: pool)
+                shards[index].visitHeldBuffers(&visitor)
+                held.set(visitor.finish(), for: index)
+            }
+            return try pool.withSharedArenasLocked {
+                if let staging {
+                    let filled = Tally()
+                    stopped.onEachLoop { index in
+                        if staging.fill(part: index, of: shards.count) {
+                            filled.count.add(1, ordering: .acquiringAndReleasing)
+                        }
+                    }
+                    if filled.count.load(ordering: .acquiring) == shards.count { return true }
                 }
+                try pool.withLedger { image in
+                    try write(image, held.all, reason, figures, pause: 0, to: sink)
+                }
+                return false
             }
         }
-        var wasStaged = false
-        switch outcome {
-        case .staged(let staging):
-            wasStaged = true
-            try write(staging.image, held.all, reason, figures, pause: pause.nanoseconds, to: sink)
-        case .written: break
-        case .failed(let error): throw error
+        if isStaged, let staging {
+            try write(staging.image, held.all, reason, figures, pause: pause, to: sink)
         }
-        return Result(path: try file.commit(), pause: pause, wasStaged: wasStaged)
-    }
-
-    private enum Outcome {
-        case staged(ArenaPool.Staging)
-        case written
-        case failed(DumpError)
+        return Result(path: try file.commit(), pauseNanoseconds: pause, wasStaged: isStaged)
     }
 
     private func write(
@@ -164,16 +193,18 @@ final class Dumper: @unchecked Sendable {
         try writer.write(snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, edges: snapshot.edges)
     }
 
-    /// `arena-20261123T120003Z-4711-1-near-limit.dump.zst`: sorts by time, tells process and reason.
+    /// `arena-20261123T120003.123Z-4711-1-near-limit.dump.zst`: sorts by time, tells process and reason.
     private func name(_ reason: Reason) -> String {
         sequence += 1
-        var seconds = time(nil)
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
         var utc = tm()
-        gmtime_r(&seconds, &utc)
+        gmtime_r(&now.tv_sec, &utc)
         var stamp = [CChar](repeating: 0, count: 32)
-        strftime(&stamp, stamp.count, "%Y%m%dT%H%M%SZ", &utc)
+        strftime(&stamp, stamp.count, "%Y%m%dT%H%M%S", &utc)
         let text = String(decoding: stamp.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-        return "arena-\(text)-\(getpid())-\(sequence)-\(reason.rawValue).dump.zst"
+        let fraction = String(1000 + now.tv_nsec / 1_000_000).dropFirst()
+        return "arena-\(text).\(fraction)Z-\(getpid())-\(sequence)-\(reason.rawValue).dump.zst"
     }
 
     private static var hostName: String {
@@ -187,6 +218,11 @@ final class Dumper: @unchecked Sendable {
         let fraction = String(microseconds % 1000)
         return "\(microseconds / 1000)." + String(repeating: "0", count: 3 - fraction.count) + fraction
     }
+}
+
+/// How many loops have done their part.
+private final class Tally: Sendable {
+    let count = Atomic<Int>(0)
 }
 
 /// The edges each loop found, handed over at the safepoint.

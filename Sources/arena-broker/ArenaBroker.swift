@@ -66,6 +66,8 @@ struct ArenaBroker: AsyncParsableCommand {
     func run() async throws {
         // A peer that is gone is an error of the write, not of the process.
         signal(SIGPIPE, SIG_IGN)
+        // So is a file that may not grow further: a dump fails, the broker does not.
+        signal(SIGXFSZ, SIG_IGN)
         let signals = Signals()
         do {
             let configuration = try effectiveConfiguration()
