@@ -10,7 +10,7 @@ import Glibc
 ///     caller            ask            | onEachLoop... | onEachLoop...  release
 ///
 /// Work starts only when all have arrived, so that what one loop looks at, no other changes.
-public struct Safepoint: ~Copyable {
+public struct Safepoint {
     /// A loop did not come within the time given; nothing was run, and all loops go on.
     public struct LoopMissing: Error, CustomStringConvertible {
         public let arrived: Int
@@ -30,20 +30,19 @@ public struct Safepoint: ~Copyable {
     /// - Returns: what `body` returns, and the nanoseconds from the first loop's arrival to the release of all: the time
     ///   in which no message was handled.
     public static func hold<Result>(
-        _ loops: [any EventLoop], timeoutSeconds: Int = 5, _ body: (borrowing Safepoint) throws -> Result
+        _ loops: [any EventLoop], timeoutSeconds: Int = 5, _ body: (Safepoint) throws -> Result
     ) throws -> (result: Result, pauseNanoseconds: UInt64) {
         let gate = Gate(expected: loops.count)
         for (index, loop) in loops.enumerated() { loop.execute { gate.pass(index) } }
         guard gate.waitForAll(seconds: timeoutSeconds) else {
             throw LoopMissing(arrived: gate.release(), expected: loops.count)
         }
-        let result = Swift.Result { try body(Safepoint(gate: gate)) }
-        let pause = arena_clock_now() - gate.firstArrival
-        gate.release()
-        return (try result.get(), pause)
+        defer { gate.release() }
+        let result = try body(Safepoint(gate: gate))
+        return (result, arena_clock_now() - gate.firstArrival)
     }
 
-    /// Runs `work` on every loop at once, with the loop's index, and returns when all have done it.
+    /// Inside `body` only: runs `work` on every loop at once, with the loop's index, and returns when all have done it.
     public func onEachLoop(_ work: @escaping @Sendable (Int) -> Void) { gate.run(work) }
 }
 

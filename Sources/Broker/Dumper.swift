@@ -29,8 +29,7 @@ final class Dumper: @unchecked Sendable {
     /// How dumps went.
     struct Result: Sendable {
         var path: String
-        var pauseNanoseconds: UInt64
-        var wasStaged: Bool
+        var cost: SnapshotCost
     }
 
     private let pool: ArenaPool
@@ -119,7 +118,7 @@ final class Dumper: @unchecked Sendable {
                 "dump written",
                 metadata: [
                     "path": "\(result.path)", "reason": "\(reason.rawValue)",
-                    "pause_ms": "\(milliseconds(result.pauseNanoseconds))", "staged": "\(result.wasStaged)",
+                    "pause_ms": "\(milliseconds(result.cost.pauseNanoseconds))", "staged": "\(result.cost.wasStaged)",
                 ])
             removeOld(newest: result.path)
             return result
@@ -140,38 +139,15 @@ final class Dumper: @unchecked Sendable {
 
     private func write(_ reason: Reason) throws -> Result {
         let figures = ProcessFigures.current()
-        let held = HeldEdges(shards: shards.count)
         // The file comes first: without a place to write to, nobody needs to stop.
         let file = try DumpFile.create(directory: directory, name: name(reason))
         let sink = file.sink
-        let staging = pool.makeStaging()
-        let (isStaged, pause) = try Safepoint.hold(shards.map(\.loop)) { [pool, shards] stopped in
-            stopped.onEachLoop { index in
-                shards[index].arena.drainRemoteFrees()
-                var visitor = HeldBufferVisitor(pool: pool)
-                shards[index].visitHeldBuffers(&visitor)
-                held.set(visitor.finish(), for: index)
-            }
-            return try pool.withSharedArenasLocked {
-                if let staging {
-                    let filled = Tally()
-                    stopped.onEachLoop { index in
-                        if staging.fill(part: index, of: shards.count) {
-                            filled.count.add(1, ordering: .acquiringAndReleasing)
-                        }
-                    }
-                    if filled.count.load(ordering: .acquiring) == shards.count { return true }
-                }
-                try pool.withLedger { image in
-                    try write(image, held.all, reason, figures, pause: 0, to: sink)
-                }
-                return false
-            }
+        let cost = try pool.takeSnapshot(loops: shards.map(\.loop)) { [shards] index, visitor in
+            shards[index].visitHeldBuffers(&visitor)
+        } _: { image, edges, pause in
+            try write(image, edges, reason, figures, pause: pause, to: sink)
         }
-        if isStaged, let staging {
-            try write(staging.image, held.all, reason, figures, pause: pause, to: sink)
-        }
-        return Result(path: try file.commit(), pauseNanoseconds: pause, wasStaged: isStaged)
+        return Result(path: try file.commit(), cost: cost)
     }
 
     private func write(
@@ -218,20 +194,4 @@ final class Dumper: @unchecked Sendable {
         let fraction = String(microseconds % 1000)
         return "\(microseconds / 1000)." + String(repeating: "0", count: 3 - fraction.count) + fraction
     }
-}
-
-/// How many loops have done their part.
-private final class Tally: Sendable {
-    let count = Atomic<Int>(0)
-}
-
-/// The edges each loop found, handed over at the safepoint.
-private final class HeldEdges: Sendable {
-    private let edges: Mutex<[[LedgerEdge]]>
-
-    init(shards: Int) { edges = Mutex(Array(repeating: [], count: shards)) }
-
-    func set(_ found: [LedgerEdge], for index: Int) { edges.withLock { $0[index] = found } }
-
-    var all: [LedgerEdge] { edges.withLock { Array($0.joined()) } }
 }

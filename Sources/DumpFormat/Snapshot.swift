@@ -271,6 +271,12 @@ extension Snapshot {
         public var count: Int { slotRow.count }
 
         public init() {}
+
+        mutating func reserveCapacity(_ count: Int) {
+            holderOwner.reserveCapacity(count)
+            holderKind.reserveCapacity(count)
+            slotRow.reserveCapacity(count)
+        }
     }
 
     /// What could be read. `isComplete` is false for a torn or damaged file, and then `problems` says what is missing.
