@@ -13,10 +13,10 @@ public struct HeldBufferVisitor: ~Copyable {
         edges.reserveCapacity(expected)
     }
 
-    /// `owner`'s structure of the given kind reaches `buffer`. Buffers outside the arena, and empty ones, have no edge.
+    /// `owner`'s structure of the given kind reaches `buffer`. Buffers outside the arena have no edge, nor have
+    /// empty slices, which reach no byte: do not keep them (`ByteBuffer()` keeps nothing).
     public mutating func hold(_ buffer: ByteBuffer, owner: OwnerID, kind: HolderKind) {
-        let slot = buffer.withVeryUnsafeBytes { bytes in bytes.baseAddress.flatMap { lookup.slot(at: $0) } }
-        guard let slot else { return }
+        guard let address = buffer.address, let slot = lookup.slot(at: address) else { return }
         edges.append(LedgerEdge(slot: UInt32(slot), owner: owner.rawValue, kind: kind))
     }
 

@@ -6,11 +6,12 @@ import Glibc
 import Ledger
 import Logging
 import NIOCore
+import NIOPosix
 import Synchronization
 
 /// Writes a dump of the arena when asked to, near the limit, and when an allocation is refused.
 ///
-///     request ──▶ queue (one thread) ──▶ safepoint: edges, copy of the ledger ──▶ loops go on ──▶ file
+///     request ──▶ one thread ──▶ safepoint: edges, copy of the ledger ──▶ loops go on ──▶ file
 ///
 /// A request costs its caller one lock. Requests for a reason that is waiting already coalesce. Where the limit leaves
 /// no room for the copy, the file is written from the ledger itself while the loops wait: a longer pause, not more
@@ -38,10 +39,11 @@ final class Dumper: @unchecked Sendable {
     /// Absolute, so that the log says where a dump is whatever the working directory.
     private let directory: String
     private let log: Logger
-    private let queue = DispatchQueue(label: "arena-dumper", qos: .userInitiated)
+    /// One thread for good: the memory that a dump needs beside its staging is taken once and used again.
+    private let thread = NIOThreadPool(numberOfThreads: 1)
     private let waiting = Mutex<Set<Reason>>([])
     private let isStopped = Atomic<Bool>(false)
-    // Only the queue uses these two.
+    // Only the thread uses these two.
     /// Numbers the files of this process.
     private var sequence = 0
     /// When the last dump for each reason was begun.
@@ -57,6 +59,7 @@ final class Dumper: @unchecked Sendable {
         directory =
             configuration.dumpDirectory.hasPrefix("/")
             ? configuration.dumpDirectory : Self.workingDirectory + "/" + configuration.dumpDirectory
+        thread.start()
     }
 
     private static var workingDirectory: String {
@@ -79,16 +82,21 @@ final class Dumper: @unchecked Sendable {
     func stop() {
         isStopped.store(true, ordering: .releasing)
         finishRequests()
+        thread.shutdownGracefully { _ in }
     }
 
     /// Returns when all that has been asked for is done. Not on an event loop.
-    func finishRequests() { queue.sync {} }
+    func finishRequests() {
+        let isDone = DispatchSemaphore(value: 0)
+        thread.submit { _ in isDone.signal() }
+        isDone.wait()
+    }
 
     /// Asks for a dump and returns at once. Any thread.
     func request(_ reason: Reason) {
         guard !isStopped.load(ordering: .acquiring) else { return }
         guard waiting.withLock({ $0.insert(reason).inserted }) else { return }
-        queue.async { [self] in
+        thread.submit { [self] _ in
             waiting.withLock { _ = $0.remove(reason) }
             guard isDue(reason) else { return }
             _ = dump(reason)
