@@ -21,12 +21,13 @@ struct OwnersCommand: ParsableCommand {
     @Option(help: "Order siblings by bytes, buffers or name.")
     var sort: OwnerOrder = .bytes
 
+    @OptionGroup var filter: FilterOptions
     @OptionGroup var output: OutputOptions
 
     func validate() throws { try ListOptions.check(limit: limit) }
 
     func run() throws {
-        let snapshot = try DumpPath.read(dump)
+        let snapshot = try DumpPath.readNarrowed(dump, filter.parsed())
         let rows = output.rows(limit, people: 10)
         var report = Report.owners(of: snapshot, siblings: rows > 0 ? rows : nil, by: sort)
         report.origins = [Origin(path: dump, snapshot)]

@@ -16,10 +16,11 @@ struct SitesCommand: ParsableCommand {
     var dump: String
 
     @OptionGroup var list: ListOptions
+    @OptionGroup var filter: FilterOptions
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        let snapshot = try DumpPath.read(dump)
+        let snapshot = try DumpPath.readNarrowed(dump, filter.parsed())
         var report = Report.sites(of: snapshot)
         report.origins = [Origin(path: dump, snapshot)]
         try list.apply(to: &report, people: 20, noun: "sites", output)
