@@ -21,6 +21,6 @@ struct ArenaAnalyze: ParsableCommand {
         subcommands: [
             SummaryCommand.self, SitesCommand.self, OwnersCommand.self, DiffCommand.self, VerifyCommand.self,
             HistogramCommand.self, BuffersCommand.self, ShowCommand.self, PathCommand.self, DominatorsCommand.self,
-            LeaksCommand.self, HelpFilterCommand.self,
+            LeaksCommand.self, ChunksCommand.self, HelpFilterCommand.self,
         ])
 }
