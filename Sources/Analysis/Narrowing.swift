@@ -82,3 +82,17 @@ extension Snapshot.Retainer {
         }
     }
 }
+
+extension Report {
+    /// Says first which buffers the answer counts; `snapshot` is narrowed to them. Shares stay those of all live memory.
+    public mutating func note(_ filter: Filter?, _ snapshot: Snapshot) {
+        guard let filter else { return }
+        var count = GroupCount()
+        for retainer in snapshot.retainers {
+            count.buffers &+= retainer.liveBuffers
+            count.bytes &+= retainer.liveBytes
+        }
+        sections.insert(Section(title: nil, body: .lines([Self.matched(count, snapshot, filter)])), at: 0)
+        data += Self.filterFields(filter)
+    }
+}

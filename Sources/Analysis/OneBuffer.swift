@@ -56,6 +56,7 @@ extension Report {
             Field("birth_ns", .number(slots.birth[row])), Field("site_id", .number(UInt64(slots.site[row]))),
             Field("last_touch_id", .number(UInt64(slots.touchSite[row]))),
             Field("owner_id", .number(UInt64(slots.owner[row]))),
+            Field("holder_count", snapshot.edges == nil ? .unknown : .count(UInt64(holders.rows.count))),
             Field("freed", .flag(slots.state[row] != Snapshot.SlotColumns.live)),
         ]
         return report
@@ -150,7 +151,8 @@ extension Report {
         var table = Table(
             name: "neighbours",
             columns: [
-                .init("address", "Address"), .init("serial", "serial"), .init("capacity_bytes", "capacity"),
+                .init("shown", "Address", for: .people), .init("address"), .init("serial", "serial"),
+                .init("capacity_bytes", "capacity"),
                 .init("gap_bytes", "gap before"), .init("age_ns", "age"), .init("site", "site"),
                 .init("owner", "owner", isOptional: true), .init("holders", "held by"),
             ])
@@ -162,6 +164,7 @@ extension Report {
                 Table.Row(
                     [
                         .text(SlotDetails.address(slots.address[other]) + (other == row ? " *" : "")),
+                        .text(SlotDetails.address(slots.address[other])),
                         .number(slots.serial[other]), .bytes(slots.capacity[other]),
                         .bytes(slots.address[other].less(end)), .duration(snapshot.age(slots.birth[other])),
                         .text(snapshot.siteName(slots.site[other]).label),
