@@ -69,7 +69,8 @@ extension Report {
     private static func map(
         _ chunk: Int, _ snapshot: Snapshot, _ slots: Snapshot.SlotColumns, _ rows: ChunkRows
     ) -> String {
-        let bytes = max(snapshot.chunks[chunk].bytes, UInt64(mapCells))
+        // Within what is real, so that a damaged size cannot overflow.
+        let bytes = min(max(snapshot.chunks[chunk].bytes, UInt64(mapCells)), 1 << 48)
         let cell = bytes / UInt64(mapCells) + (bytes % UInt64(mapCells) == 0 ? 0 : 1)
         let start = UInt64(snapshot.chunks[chunk].index) << snapshot.chunkShift
         var live = [UInt64](repeating: 0, count: mapCells)
@@ -151,7 +152,7 @@ extension Report {
             let least = UInt64(from) &* page
             let words =
                 from >= free.pagesPerChunk
-                ? "whole chunks" : "\(Format.bytes(least)) to under \(Format.bytes(2 * least))"
+                ? "whole chunks" : "\(Format.bytes(least)) to under \(Format.bytes(2 &* least))"
             return Table.Row([.text(words), .bytes(least), .count(count), .bytes(pages &* page)])
         }
         return table
