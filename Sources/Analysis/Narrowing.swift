@@ -23,8 +23,7 @@ extension Snapshot {
         }
         for id in result.owners.indices { (result.owners[id].liveBuffers, result.owners[id].liveBytes) = (0, 0) }
         result.retainers = []
-        var rows: [RetainerKey: Int] = [:]
-        var last: (key: RetainerKey, index: Int)?
+        var retainerRows = RetainerRows(sites: sites.count)
         for row in 0..<slots.count where mask[row] {
             let capacity = slots.capacity[row]
             let owner = Int(slots.owner[row]) < owners.count ? Int(slots.owner[row]) : 0
@@ -40,16 +39,8 @@ extension Snapshot {
                 result.sites[site].requestedBytes &+= slots.requested[row]
             }
             let key = RetainerKey(site: slots.site[row], touch: slots.touchSite[row], kind: kind)
-            // Neighbours are alike.
-            let index: Int
-            if let last, last.key == key {
-                index = last.index
-            } else {
-                index = rows[key] ?? result.retainers.count
-                last = (key, index)
-            }
+            let index = retainerRows.index(of: key, next: result.retainers.count)
             if index == result.retainers.count {
-                rows[key] = index
                 var retainer = Retainer()
                 retainer.site = key.site
                 retainer.touchSite = key.touch
@@ -61,11 +52,43 @@ extension Snapshot {
         }
         return result
     }
+}
 
-    private struct RetainerKey: Hashable {
-        var site: UInt32
-        var touch: UInt32
-        var kind: OwnerKind
+private struct RetainerKey: Hashable {
+    var site: UInt32
+    var touch: UInt32
+    var kind: OwnerKind
+}
+
+/// Which retainer a buffer belongs to. With as many sites as programs have, that is an array indexed by the key: hashing
+/// millions of rows would take most of the time.
+private struct RetainerRows {
+    private static let kinds = 16
+    private static let densest = 1 << 22
+    private let sites: Int
+    /// Retainer plus one, by key; empty where there are too many keys.
+    private var dense: [Int32]
+    private var sparse: [RetainerKey: Int] = [:]
+
+    init(sites: Int) {
+        self.sites = sites
+        let (squared, overflow) = sites.multipliedReportingOverflow(by: sites)
+        let isDense = !overflow && squared <= Self.densest / Self.kinds
+        dense = Array(repeating: 0, count: isDense ? squared * Self.kinds : 0)
+    }
+
+    /// The retainer of `key`, which becomes `next` if there is none.
+    mutating func index(of key: RetainerKey, next: Int) -> Int {
+        let kind = Int(key.kind.rawValue)
+        guard !dense.isEmpty, Int(key.site) < sites, Int(key.touch) < sites, kind < Self.kinds else {
+            if let known = sparse[key] { return known }
+            sparse[key] = next
+            return next
+        }
+        let place = (Int(key.site) * sites + Int(key.touch)) * Self.kinds + kind
+        if dense[place] > 0 { return Int(dense[place]) - 1 }
+        dense[place] = Int32(next + 1)
+        return next
     }
 }
 

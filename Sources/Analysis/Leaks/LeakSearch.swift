@@ -95,7 +95,15 @@ public struct LeakSearch {
             return .paragraph("No suspects that are not suppressed.", .good)
         }
         if let filter {
-            return .paragraph("No suspects among the buffers that match \(.text(filter.text)).", .good)
+            let unheld = findings.newest.retainers.reduce(0) { $0 &+ $1.unheldBuffers }
+            guard unheld > 0 else {
+                return .paragraph("No suspects among the buffers that match \(.text(filter.text)).", .good)
+            }
+            return .paragraph(
+                """
+                No suspects among the buffers that match \(.text(filter.text)): \(.count(unheld)) of them are unheld, but \
+                too few at any one place to accuse it.
+                """)
         }
         return .paragraph("\(.text(findings.diagnosis.sentence))", findings.diagnosis.tone)
     }
