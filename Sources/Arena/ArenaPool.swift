@@ -24,6 +24,8 @@ public final class ArenaPool: @unchecked Sendable {
         public var maximumOwners = OwnerID.maximumCount
         /// Closed owners are remembered for at least this many further closings.
         public var closedOwnerMemory = 65536
+        /// Finds overruns and uses after free, at some cost in time and 16 bytes a buffer: see `Checks.swift`.
+        public var isChecked = false
 
         public init(limitBytes: Int) { self.limitBytes = limitBytes }
     }
@@ -56,6 +58,8 @@ public final class ArenaPool: @unchecked Sendable {
     private var freeSlotBlock: UInt32 = .max
     private var freeSlab: UInt32 = .max
     private(set) var arenas: [ArenaState.Pointer] = []
+    /// The same, for the path of a remote free: as many as there may be, at a fixed place.
+    let states: UnsafeMutablePointer<ArenaState.Pointer>
     var siteIDs: [SiteKey: SiteID] = [:]
     var owners: OwnerTable
     private var pressureHandler: (@Sendable (Pressure) -> Void)?
@@ -91,6 +95,7 @@ public final class ArenaPool: @unchecked Sendable {
                 case .slabs: (1, min(pages, Int(PageEntry.maximumValue)))
                 case .slots: (1, slotBlocks * SlotBlockRecord.slots)
                 case .slotBlocks: (1, slotBlocks)
+                case .freed: (configuration.maximumArenas, FreedRecord.perArena)
                 }
             }
         } catch {
@@ -108,6 +113,7 @@ public final class ArenaPool: @unchecked Sendable {
         classes = .allocate(capacity: SizeClasses.count)
         for index in 0..<SizeClasses.count { (classes + index).initialize(to: SizeClasses.geometry(of: index)) }
 
+        states = .allocate(capacity: configuration.maximumArenas)
         budget = Budget(
             header: ledger.header, limit: UInt64(configuration.limitBytes),
             nearPercent: UInt64(configuration.nearPercent))
@@ -144,6 +150,7 @@ public final class ArenaPool: @unchecked Sendable {
         for state in arenas { ArenaState.destroy(state) }
         budget.deallocate()
         classes.deallocate()
+        states.deallocate()
         OS.release(reservation.start, reservation.bytes)
     }
 
@@ -189,13 +196,19 @@ public final class ArenaPool: @unchecked Sendable {
             guard index < configuration.maximumArenas else {
                 throw .configuration("more than \(configuration.maximumArenas) arenas")
             }
-            guard growLocked(.arenas, rows: index + 1) else { throw limitError(needed: 4096) }
+            let ringBytes = FreedRecord.perArena * MemoryLayout<FreedRecord>.stride
+            guard growLocked(.arenas, rows: index + 1), budget.charge(ringBytes, to: budget.ledgerBytes) else {
+                throw limitError(needed: ringBytes)
+            }
             let record = ledger.record(.arenas, index)
             record.assumingMemoryBound(to: ArenaRecord.self).pointee.isUsed = 1
             LedgerText.write(name, to: record + ArenaRecord.nameOffset, capacity: ArenaRecord.nameCapacity)
             let state = ArenaState.create(pool: self, index: index)
             arenas.append(state)
+            (states + index).initialize(to: state)
             ledger.descriptor(.siteCounters).pointee.groups = UInt64(arenas.count)
+            ledger.descriptor(.freed).pointee.groups = UInt64(arenas.count)
+            ledger.descriptor(.freed).pointee.rows = UInt64(FreedRecord.perArena)
             return Arena(state: state)
         }
     }
@@ -219,14 +232,29 @@ public final class ArenaPool: @unchecked Sendable {
         if rows <= Int(descriptor.pointee.rows) { return true }
         guard rows <= Int(descriptor.pointee.rowsPerGroup) else { return false }
         let needed = (rows * Int(descriptor.pointee.stride) + 4095) & ~4095
-        if needed > committed[table.rawValue] {
-            guard budget.charge(needed - committed[table.rawValue], to: budget.ledgerBytes, forced: forced) else {
-                return false
+        let old = committed[table.rawValue]
+        if needed > old {
+            // Past its first 2 MiB a table grows by whole huge pages: a million slots spread over small pages cost
+            // most of their time in page walks.
+            let start = ledger.start(table)
+            let rounded = OS.hugePageEnd(of: start, needed) - UInt(bitPattern: start)
+            if needed > OS.hugePage, descriptor.pointee.groups == 1, Int(rounded) <= capacityBytes(table),
+                budget.charge(Int(rounded) - old, to: budget.ledgerBytes)
+            {
+                committed[table.rawValue] = Int(rounded)
+                OS.preferHugePages(start + old, Int(rounded) - old)
+            } else {
+                guard budget.charge(needed - old, to: budget.ledgerBytes, forced: forced) else { return false }
+                committed[table.rawValue] = needed
             }
-            committed[table.rawValue] = needed
         }
         descriptor.pointee.rows = UInt64(rows)
         return true
+    }
+
+    private func capacityBytes(_ table: LedgerTable) -> Int {
+        let descriptor = ledger.descriptor(table).pointee
+        return Int(descriptor.rowsPerGroup * descriptor.stride)
     }
 
     /// Charges the pages of one arena's site counters.

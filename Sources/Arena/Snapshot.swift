@@ -53,7 +53,7 @@ extension ArenaPool {
     private func withSharedArenasLocked<Result, Failure: Error>(
         _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        let shared = arenas.filter { arena_load($0.pointee.sharedFlag) != 0 }
+        let shared = arenas.filter { $0.pointee.isShared }
         for state in shared { state.pointee.sharedLock._withUnsafeGuaranteedRef { $0.lock() } }
         defer { for state in shared { state.pointee.sharedLock._withUnsafeGuaranteedRef { $0.unlock() } } }
         return try body()

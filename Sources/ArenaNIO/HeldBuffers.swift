@@ -13,7 +13,10 @@ public struct HeldBufferVisitor: ~Copyable {
     public mutating func hold(_ buffer: ByteBuffer, owner: OwnerID, kind: HolderKind) {
         let slot = buffer.withVeryUnsafeBytes { bytes in bytes.baseAddress.flatMap { pool.slot(at: $0) } }
         guard let slot else { return }
-        edges.append(LedgerEdge(slot: UInt32(slot), owner: owner.rawValue, kind: kind))
+        edges.append(
+            LedgerEdge(
+                slot: UInt32(slot), owner: owner.rawValue, kind: kind,
+                referredBytes: UInt32(clamping: buffer.readableBytes)))
     }
 
     /// The edges found, which are given away.
