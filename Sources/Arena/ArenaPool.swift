@@ -37,6 +37,8 @@ public final class ArenaPool: @unchecked Sendable {
         case nearLimit
         /// An allocation was refused. Once per excursion.
         case refused(ArenaError)
+        /// The level changed: noticed when chunks and huge buffers come and go.
+        case level(old: Level, new: Level)
     }
 
     public let configuration: Configuration
@@ -170,7 +172,9 @@ public final class ArenaPool: @unchecked Sendable {
     public var ledgerBytes: Int { Int(arena_load(budget.ledgerBytes)) }
     public var stagingBytes: Int { Int(arena_load(budget.stagingBytes)) }
     /// Chunks that no arena uses and that wait for their decay.
-    public var cachedChunkCount: Int { lock.withLock { cached.count } }
+    public var cachedChunkCount: Int { lock.withLock { cachedLocked } }
+    /// The same, under the lock.
+    var cachedLocked: Int { cached.count }
     /// Allocations refused since the start.
     public var failedAllocations: Int { Int(arena_load(budget.failedAllocations)) }
 
@@ -336,22 +340,28 @@ public final class ArenaPool: @unchecked Sendable {
         }
     }
 
-    /// Gives cached chunks back to the system: those older than the decay, or all. Returns the bytes given back.
+    /// Gives memory back to the system: empty chunks of arenas whose thread has gone, and chunks that have been cached
+    /// for longer than the decay, or all cached ones. Returns the bytes given back.
+    ///
+    /// For one thread to call about once a second; the arenas' own threads call `Arena.giveBackUnused` as often.
     @discardableResult
     public func trim(all: Bool = false) -> Int {
-        lock.withLock {
-            let now = arena_clock_now()
-            let chunks = ledger.records(.chunks, of: ChunkRecord.self)
-            var given = 0
-            cached.removeAll { index in
-                let isOld = now &- chunks[Int(index)].birth >= configuration.decayNanoseconds
-                guard all || isOld else { return false }
-                unmapLocked(index, places: 1, bytes: SizeClasses.chunkSize, part: budget.chunkBytes)
-                given += SizeClasses.chunkSize
-                return true
+        for state in lock.withLock({ arenas }) where state.pointee.isShared {
+            state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in
+                lock.withLock { if state.pointee.isShared { Arena(state: state).giveBackUnusedHere() } }
             }
-            return given
         }
+        let now = arena_clock_now()
+        let chunks = ledger.records(.chunks, of: ChunkRecord.self)
+        let decayed = lock.withLock {
+            let old = cached.filter { all || now &- chunks[Int($0)].birth >= configuration.decayNanoseconds }
+            cached.removeAll { old.contains($0) }
+            return old
+        }
+        // The kernel takes its time with each; nobody has to wait for it at the lock.
+        for chunk in decayed { unmap(chunk, places: 1, bytes: SizeClasses.chunkSize, part: budget.chunkBytes) }
+        reportPressure()
+        return decayed.count * SizeClasses.chunkSize
     }
 
     /// A mapping of its own for a buffer larger than a chunk. Nil at the limit.
@@ -386,7 +396,14 @@ public final class ArenaPool: @unchecked Sendable {
     func returnHuge(_ index: UInt32) {
         let bytes = Int(ledger.records(.chunks, of: ChunkRecord.self)[Int(index)].mappedBytes)
         let places = (bytes + SizeClasses.chunkSize - 1) / SizeClasses.chunkSize
-        lock.withLock { unmapLocked(index, places: places, bytes: bytes, part: budget.hugeBytes) }
+        unmap(index, places: places, bytes: bytes, part: budget.hugeBytes)
+        reportPressure()
+    }
+
+    /// Gives a mapping that nobody uses or finds any more back to the system.
+    private func unmap(_ index: UInt32, places: Int, bytes: Int, part: Budget.Word) {
+        OS.decommit(base + Int(index) * SizeClasses.chunkSize, bytes)
+        lock.withLock { forgetLocked(index, places: places, bytes: bytes, part: part) }
     }
 
     private func mapLocked(places: Int, bytes: Int, part: Budget.Word, forced: Bool) -> UInt32? {
@@ -414,6 +431,10 @@ public final class ArenaPool: @unchecked Sendable {
 
     private func unmapLocked(_ index: UInt32, places: Int, bytes: Int, part: Budget.Word) {
         OS.decommit(base + Int(index) * SizeClasses.chunkSize, bytes)
+        forgetLocked(index, places: places, bytes: bytes, part: part)
+    }
+
+    private func forgetLocked(_ index: UInt32, places: Int, bytes: Int, part: Budget.Word) {
         let records = ledger.records(.chunks, of: ChunkRecord.self)
         for place in Int(index)..<Int(index) + places {
             records[place].state = ChunkRecord.State.unused.rawValue
@@ -439,6 +460,7 @@ public final class ArenaPool: @unchecked Sendable {
     // MARK: Pressure
 
     private func reportPressure() {
+        if let (old, new) = budget.moveLevel() { pressureHandler?(.level(old: old, new: new)) }
         if budget.entersNear() { pressureHandler?(.nearLimit) }
     }
 

@@ -21,11 +21,10 @@ struct Budget: @unchecked Sendable {
     private let overdraft: Word
     private let nearBytes: UInt64
     private let rearmBytes: UInt64
-    /// Two words of 0 or 1: whether the next near-limit, the next refusal, is to be reported.
+    private let thresholds: LevelThresholds
+    /// Two words of 0 or 1: whether the next near-limit, the next refusal, is to be reported. Then the level.
     private let armed: Word
-
-    /// Below `nearPercent - hysteresis` an excursion is over.
-    static let hysteresisPercent: UInt64 = 5
+    private var levelWord: Word { armed + 2 }
 
     init(header: UnsafeMutablePointer<LedgerHeader>, limit: UInt64, nearPercent: UInt64) {
         func word(_ path: KeyPath<LedgerHeader, UInt64>) -> Word {
@@ -45,9 +44,11 @@ struct Budget: @unchecked Sendable {
         overdraft = word(\.overdraftBytes)
         failedAllocations = word(\.failedAllocations)
         nearBytes = limit / 100 * nearPercent
-        rearmBytes = limit / 100 * (nearPercent - min(Self.hysteresisPercent, nearPercent))
-        armed = .allocate(capacity: 2)
+        rearmBytes = limit / 100 * (nearPercent - min(LevelThresholds.hysteresisPercent, nearPercent))
+        thresholds = LevelThresholds(limit: limit, nearPercent: nearPercent)
+        armed = .allocate(capacity: 3)
         armed.initialize(repeating: 1, count: 2)
+        levelWord.initialize(to: ArenaPool.Level.normal.rawValue)
     }
 
     func deallocate() { armed.deallocate() }
@@ -74,6 +75,19 @@ struct Budget: @unchecked Sendable {
         if arena_sub(counter, UInt64(bytes)) < rearmBytes {
             arena_store(armed, 1)
             arena_store(armed + 1, 1)
+        }
+    }
+
+    var level: ArenaPool.Level { ArenaPool.Level(rawValue: arena_load(levelWord)) ?? .normal }
+
+    /// Brings the level up to date. Returns the change, to exactly one of several callers that see it.
+    func moveLevel() -> (old: ArenaPool.Level, new: ArenaPool.Level)? {
+        var word = arena_load(levelWord)
+        while true {
+            let old = ArenaPool.Level(rawValue: word) ?? .normal
+            let new = thresholds.level(arena_load(counter), from: old)
+            if new == old { return nil }
+            if arena_compare_exchange(levelWord, &word, new.rawValue) != 0 { return (old, new) }
         }
     }
 

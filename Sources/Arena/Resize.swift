@@ -14,6 +14,8 @@ extension ArenaState {
                 resizeRun(slot, Int(classes[oldClass].pages), Int(classes[newClass].pages))
             else { return false }
             slot.pointee.sizeClass = UInt16(newClass)
+            classCounts[oldClass].allocations &-= 1
+            classCounts[newClass].allocations &+= 1
         }
         count(
             slot.pointee.site, requested: size - Int(slot.pointee.requested),

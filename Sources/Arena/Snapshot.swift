@@ -62,8 +62,20 @@ extension ArenaPool {
 
 extension Arena {
     /// The arena keeps nothing it does not need: empty slabs and chunks go back to the pool.
+    ///
+    /// For the arena's thread to call about once a second, also when it is idle. (`ArenaPool.trim` does the same for
+    /// arenas whose thread has gone.)
     public func giveBackUnused() {
-        drainRemoteFrees()
+        if state.pointee.isShared {
+            state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in lock.withLock { giveBackUnusedHere() } }
+        } else {
+            giveBackUnusedHere()
+        }
+    }
+
+    /// The same on the arena's thread or under its lock.
+    func giveBackUnusedHere() {
+        _ = state.pointee.drainRemoteFrees()
         state.pointee.giveBackEmptyChunks()
     }
 }
