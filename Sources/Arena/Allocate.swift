@@ -77,6 +77,8 @@ extension ArenaState {
     @inline(__always)
     mutating func finish(_ slot: UnsafeMutablePointer<SlotRecord>, _ capacity: Int, releaseSite: UInt32) {
         let now = arena_clock_now()
+        // Before the slot is written: a wide read of what was just written in part would have to wait for it.
+        remember(slot, now, releaseSite)
         slot.pointee.state = SlotRecord.State.free.rawValue
         let counters = counters(slot.pointee.site)
         counters.pointee.frees &+= 1
@@ -87,7 +89,6 @@ extension ArenaState {
         let lifetimes = (UnsafeMutableRawPointer(counters) + SiteCounters.lifetimesOffset)
             .assumingMemoryBound(to: UInt64.self)
         lifetimes[bucket] &+= 1
-        remember(slot, now, releaseSite)
     }
 
     /// Enters a slot into the ring of recently freed ones.
@@ -95,14 +96,8 @@ extension ArenaState {
     private mutating func remember(_ slot: UnsafeMutablePointer<SlotRecord>, _ now: UInt64, _ releaseSite: UInt32) {
         let entry = freed + Int(freedCount & UInt32(FreedRecord.perArena - 1))
         freedCount &+= 1
-        entry.pointee.serial = slot.pointee.serial
-        entry.pointee.birth = slot.pointee.birth
+        UnsafeMutableRawPointer(entry).copyMemory(from: slot, byteCount: MemoryLayout<SlotRecord>.stride)
         entry.pointee.freed = now
-        entry.pointee.address = slot.pointee.address
-        entry.pointee.requested = slot.pointee.requested
-        entry.pointee.site = slot.pointee.site
-        entry.pointee.owner = slot.pointee.owner
-        entry.pointee.touchSite = slot.pointee.touchSite
         entry.pointee.releaseSite = releaseSite
     }
 
