@@ -24,6 +24,8 @@ public final class ArenaPool: @unchecked Sendable {
         public var maximumOwners = OwnerID.maximumCount
         /// Closed owners are remembered for at least this many further closings.
         public var closedOwnerMemory = 65536
+        /// Finds overruns and uses after free, at some cost in time and 16 bytes a buffer: see `Checks.swift`.
+        public var isChecked = false
 
         public init(limitBytes: Int) { self.limitBytes = limitBytes }
     }
@@ -35,6 +37,8 @@ public final class ArenaPool: @unchecked Sendable {
         case nearLimit
         /// An allocation was refused. Once per excursion.
         case refused(ArenaError)
+        /// The level changed: noticed when chunks and huge buffers come and go.
+        case level(old: Level, new: Level)
     }
 
     public let configuration: Configuration
@@ -56,6 +60,8 @@ public final class ArenaPool: @unchecked Sendable {
     private var freeSlotBlock: UInt32 = .max
     private var freeSlab: UInt32 = .max
     private(set) var arenas: [ArenaState.Pointer] = []
+    /// The same, for the path of a remote free: as many as there may be, at a fixed place.
+    let states: UnsafeMutablePointer<ArenaState.Pointer>
     var siteIDs: [SiteKey: SiteID] = [:]
     var owners: OwnerTable
     private var pressureHandler: (@Sendable (Pressure) -> Void)?
@@ -91,6 +97,7 @@ public final class ArenaPool: @unchecked Sendable {
                 case .slabs: (1, min(pages, Int(PageEntry.maximumValue)))
                 case .slots: (1, slotBlocks * SlotBlockRecord.slots)
                 case .slotBlocks: (1, slotBlocks)
+                case .freed: (configuration.maximumArenas, FreedRecord.perArena)
                 }
             }
         } catch {
@@ -108,6 +115,7 @@ public final class ArenaPool: @unchecked Sendable {
         classes = .allocate(capacity: SizeClasses.count)
         for index in 0..<SizeClasses.count { (classes + index).initialize(to: SizeClasses.geometry(of: index)) }
 
+        states = .allocate(capacity: configuration.maximumArenas)
         budget = Budget(
             header: ledger.header, limit: UInt64(configuration.limitBytes),
             nearPercent: UInt64(configuration.nearPercent))
@@ -144,6 +152,7 @@ public final class ArenaPool: @unchecked Sendable {
         for state in arenas { ArenaState.destroy(state) }
         budget.deallocate()
         classes.deallocate()
+        states.deallocate()
         OS.release(reservation.start, reservation.bytes)
     }
 
@@ -163,7 +172,9 @@ public final class ArenaPool: @unchecked Sendable {
     public var ledgerBytes: Int { Int(arena_load(budget.ledgerBytes)) }
     public var stagingBytes: Int { Int(arena_load(budget.stagingBytes)) }
     /// Chunks that no arena uses and that wait for their decay.
-    public var cachedChunkCount: Int { lock.withLock { cached.count } }
+    public var cachedChunkCount: Int { lock.withLock { cachedLocked } }
+    /// The same, under the lock.
+    var cachedLocked: Int { cached.count }
     /// Allocations refused since the start.
     public var failedAllocations: Int { Int(arena_load(budget.failedAllocations)) }
 
@@ -189,13 +200,19 @@ public final class ArenaPool: @unchecked Sendable {
             guard index < configuration.maximumArenas else {
                 throw .configuration("more than \(configuration.maximumArenas) arenas")
             }
-            guard growLocked(.arenas, rows: index + 1) else { throw limitError(needed: 4096) }
+            let ringBytes = FreedRecord.perArena * MemoryLayout<FreedRecord>.stride
+            guard growLocked(.arenas, rows: index + 1), budget.charge(ringBytes, to: budget.ledgerBytes) else {
+                throw limitError(needed: ringBytes)
+            }
             let record = ledger.record(.arenas, index)
             record.assumingMemoryBound(to: ArenaRecord.self).pointee.isUsed = 1
             LedgerText.write(name, to: record + ArenaRecord.nameOffset, capacity: ArenaRecord.nameCapacity)
             let state = ArenaState.create(pool: self, index: index)
             arenas.append(state)
+            (states + index).initialize(to: state)
             ledger.descriptor(.siteCounters).pointee.groups = UInt64(arenas.count)
+            ledger.descriptor(.freed).pointee.groups = UInt64(arenas.count)
+            ledger.descriptor(.freed).pointee.rows = UInt64(FreedRecord.perArena)
             return Arena(state: state)
         }
     }
@@ -219,14 +236,29 @@ public final class ArenaPool: @unchecked Sendable {
         if rows <= Int(descriptor.pointee.rows) { return true }
         guard rows <= Int(descriptor.pointee.rowsPerGroup) else { return false }
         let needed = (rows * Int(descriptor.pointee.stride) + 4095) & ~4095
-        if needed > committed[table.rawValue] {
-            guard budget.charge(needed - committed[table.rawValue], to: budget.ledgerBytes, forced: forced) else {
-                return false
+        let old = committed[table.rawValue]
+        if needed > old {
+            // Past its first 2 MiB a table grows by whole huge pages: a million slots spread over small pages cost
+            // most of their time in page walks.
+            let start = ledger.start(table)
+            let rounded = OS.hugePageEnd(of: start, needed) - UInt(bitPattern: start)
+            if needed > OS.hugePage, descriptor.pointee.groups == 1, Int(rounded) <= capacityBytes(table),
+                budget.charge(Int(rounded) - old, to: budget.ledgerBytes)
+            {
+                committed[table.rawValue] = Int(rounded)
+                OS.preferHugePages(start + old, Int(rounded) - old)
+            } else {
+                guard budget.charge(needed - old, to: budget.ledgerBytes, forced: forced) else { return false }
+                committed[table.rawValue] = needed
             }
-            committed[table.rawValue] = needed
         }
         descriptor.pointee.rows = UInt64(rows)
         return true
+    }
+
+    private func capacityBytes(_ table: LedgerTable) -> Int {
+        let descriptor = ledger.descriptor(table).pointee
+        return Int(descriptor.rowsPerGroup * descriptor.stride)
     }
 
     /// Charges the pages of one arena's site counters.
@@ -308,22 +340,28 @@ public final class ArenaPool: @unchecked Sendable {
         }
     }
 
-    /// Gives cached chunks back to the system: those older than the decay, or all. Returns the bytes given back.
+    /// Gives memory back to the system: empty chunks of arenas whose thread has gone, and chunks that have been cached
+    /// for longer than the decay, or all cached ones. Returns the bytes given back.
+    ///
+    /// For one thread to call about once a second; the arenas' own threads call `Arena.giveBackUnused` as often.
     @discardableResult
     public func trim(all: Bool = false) -> Int {
-        lock.withLock {
-            let now = arena_clock_now()
-            let chunks = ledger.records(.chunks, of: ChunkRecord.self)
-            var given = 0
-            cached.removeAll { index in
-                let isOld = now &- chunks[Int(index)].birth >= configuration.decayNanoseconds
-                guard all || isOld else { return false }
-                unmapLocked(index, places: 1, bytes: SizeClasses.chunkSize, part: budget.chunkBytes)
-                given += SizeClasses.chunkSize
-                return true
+        for state in lock.withLock({ arenas }) where state.pointee.isShared {
+            state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in
+                lock.withLock { if state.pointee.isShared { Arena(state: state).giveBackUnusedHere() } }
             }
-            return given
         }
+        let now = arena_clock_now()
+        let chunks = ledger.records(.chunks, of: ChunkRecord.self)
+        let decayed = lock.withLock {
+            let old = cached.filter { all || now &- chunks[Int($0)].birth >= configuration.decayNanoseconds }
+            cached.removeAll { old.contains($0) }
+            return old
+        }
+        // The kernel takes its time with each; nobody has to wait for it at the lock.
+        for chunk in decayed { unmap(chunk, places: 1, bytes: SizeClasses.chunkSize, part: budget.chunkBytes) }
+        reportPressure()
+        return decayed.count * SizeClasses.chunkSize
     }
 
     /// A mapping of its own for a buffer larger than a chunk. Nil at the limit.
@@ -358,7 +396,14 @@ public final class ArenaPool: @unchecked Sendable {
     func returnHuge(_ index: UInt32) {
         let bytes = Int(ledger.records(.chunks, of: ChunkRecord.self)[Int(index)].mappedBytes)
         let places = (bytes + SizeClasses.chunkSize - 1) / SizeClasses.chunkSize
-        lock.withLock { unmapLocked(index, places: places, bytes: bytes, part: budget.hugeBytes) }
+        unmap(index, places: places, bytes: bytes, part: budget.hugeBytes)
+        reportPressure()
+    }
+
+    /// Gives a mapping that nobody uses or finds any more back to the system.
+    private func unmap(_ index: UInt32, places: Int, bytes: Int, part: Budget.Word) {
+        OS.decommit(base + Int(index) * SizeClasses.chunkSize, bytes)
+        lock.withLock { forgetLocked(index, places: places, bytes: bytes, part: part) }
     }
 
     private func mapLocked(places: Int, bytes: Int, part: Budget.Word, forced: Bool) -> UInt32? {
@@ -386,6 +431,10 @@ public final class ArenaPool: @unchecked Sendable {
 
     private func unmapLocked(_ index: UInt32, places: Int, bytes: Int, part: Budget.Word) {
         OS.decommit(base + Int(index) * SizeClasses.chunkSize, bytes)
+        forgetLocked(index, places: places, bytes: bytes, part: part)
+    }
+
+    private func forgetLocked(_ index: UInt32, places: Int, bytes: Int, part: Budget.Word) {
         let records = ledger.records(.chunks, of: ChunkRecord.self)
         for place in Int(index)..<Int(index) + places {
             records[place].state = ChunkRecord.State.unused.rawValue
@@ -411,6 +460,7 @@ public final class ArenaPool: @unchecked Sendable {
     // MARK: Pressure
 
     private func reportPressure() {
+        if let (old, new) = budget.moveLevel() { pressureHandler?(.level(old: old, new: new)) }
         if budget.entersNear() { pressureHandler?(.nearLimit) }
     }
 

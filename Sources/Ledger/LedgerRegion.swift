@@ -2,7 +2,7 @@ import Glibc
 
 /// The tables of the ledger.
 public enum LedgerTable: Int, CaseIterable, Sendable {
-    case arenas, sites, siteCounters, owners, chunks, pageBits, pageMap, slabs, slots, slotBlocks
+    case arenas, sites, siteCounters, owners, chunks, pageBits, pageMap, slabs, slots, slotBlocks, freed
 
     var stride: Int {
         switch self {
@@ -16,6 +16,7 @@ public enum LedgerTable: Int, CaseIterable, Sendable {
         case .slabs: MemoryLayout<SlabRecord>.stride
         case .slots: MemoryLayout<SlotRecord>.stride
         case .slotBlocks: MemoryLayout<SlotBlockRecord>.stride
+        case .freed: MemoryLayout<FreedRecord>.stride
         }
     }
 
