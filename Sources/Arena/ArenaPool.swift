@@ -1,5 +1,5 @@
 import CArena
-import Ledger
+public import Ledger
 
 /// All arenas of a program, the memory they share out, and one hard limit over it.
 ///
@@ -24,6 +24,8 @@ public final class ArenaPool: @unchecked Sendable {
         public var maximumOwners = OwnerID.maximumCount
         /// Closed owners are remembered for at least this many further closings.
         public var closedOwnerMemory = 65536
+        /// Keeps the ledger in a file that outlives the process; nil: in memory.
+        public var flightRecorder: FlightRecorder?
 
         public init(limitBytes: Int) { self.limitBytes = limitBytes }
     }
@@ -81,7 +83,7 @@ public final class ArenaPool: @unchecked Sendable {
             configuration.limitBytes / SizeClasses.minimum / SlotBlockRecord.slots + 1024,
             Int(PageEntry.maximumValue) / SlotBlockRecord.slots)
         do throws(LedgerMapError) {
-            region = try LedgerRegion { table in
+            region = try LedgerRegion(recorder: configuration.flightRecorder) { table in
                 switch table {
                 case .arenas: (1, configuration.maximumArenas)
                 case .sites: (1, configuration.maximumSites)
@@ -94,6 +96,7 @@ public final class ArenaPool: @unchecked Sendable {
                 }
             }
         } catch {
+            if let problem = error.problem { throw .configuration("flight recorder: \(problem)") }
             throw .system(operation: "reserve", bytes: error.byteCount, code: error.code)
         }
         ledger = region.image
@@ -114,6 +117,7 @@ public final class ArenaPool: @unchecked Sendable {
         ledger.header.pointee.startTime = arena_clock_now()
         ledger.header.pointee.startWallTime = OS.wallTime()
         owners = OwnerTable(configuration: configuration)
+        if configuration.flightRecorder != nil { startFlightRecorder() }
         _ = budget.charge(LedgerHeader.size, to: budget.ledgerBytes)
         PoolRegistry.add(self)
 
@@ -141,6 +145,7 @@ public final class ArenaPool: @unchecked Sendable {
     }
 
     deinit {
+        if configuration.flightRecorder != nil { stopFlightRecorder() }
         for state in arenas { ArenaState.destroy(state) }
         budget.deallocate()
         classes.deallocate()
@@ -193,6 +198,7 @@ public final class ArenaPool: @unchecked Sendable {
             let record = ledger.record(.arenas, index)
             record.assumingMemoryBound(to: ArenaRecord.self).pointee.isUsed = 1
             LedgerText.write(name, to: record + ArenaRecord.nameOffset, capacity: ArenaRecord.nameCapacity)
+            region.back(.siteCounters, group: index, byteCount: configuration.maximumSites * SiteCounters.stride)
             let state = ArenaState.create(pool: self, index: index)
             arenas.append(state)
             ledger.descriptor(.siteCounters).pointee.groups = UInt64(arenas.count)
@@ -224,6 +230,7 @@ public final class ArenaPool: @unchecked Sendable {
                 return false
             }
             committed[table.rawValue] = needed
+            region.back(table, byteCount: needed)
         }
         descriptor.pointee.rows = UInt64(rows)
         return true
