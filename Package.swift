@@ -25,6 +25,7 @@ let package = Package(
         .executable(name: "arena-broker", targets: ["arena-broker"]),
         .executable(name: "arena-analyze", targets: ["arena-analyze"]),
         .executable(name: "arena-bench", targets: ["arena-bench"]),
+        .library(name: "Ledger", targets: ["Ledger"]),
         .library(name: "Arena", targets: ["Arena"]),
         .library(name: "ArenaNIO", targets: ["ArenaNIO"]),
         .library(name: "DumpFormat", targets: ["DumpFormat"]),

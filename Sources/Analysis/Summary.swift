@@ -81,12 +81,20 @@ extension Report {
         }
         return [
             process,
-            Line(
-                "",
-                """
-                dumped \(.time(header.wallTime), as: "time") \(.text(reasonInWords(header.reason))), \
-                paused \(.duration(header.pauseNanoseconds), as: "pause_ns")
-                """),
+            header.pauseNanoseconds > 0
+                ? Line(
+                    "",
+                    """
+                    dumped \(.time(header.wallTime), as: "time") \(.text(reasonInWords(header.reason))), \
+                    paused \(.duration(header.pauseNanoseconds), as: "pause_ns")
+                    """)
+                // Only the log knows how long it took: the header is written first.
+                : Line(
+                    "",
+                    """
+                    dumped \(.time(header.wallTime), as: "time") \(.text(reasonInWords(header.reason))), \
+                    paused while it was written
+                    """),
         ]
     }
 

@@ -24,9 +24,10 @@ enum OS {
         munmap(start, byteCount)
     }
 
-    /// Memory that is usable at once, or nil.
+    /// Memory that is there at once, no page of it still to be faulted in; or nil.
     static func map(_ byteCount: Int) -> UnsafeMutableRawPointer? {
-        let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        let memory = mmap(
+            nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0)
         return memory == MAP_FAILED ? nil : memory
     }
 

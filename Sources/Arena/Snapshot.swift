@@ -3,54 +3,72 @@ public import Ledger
 import CArena
 
 extension ArenaPool {
-    /// A copy of the ledger, in memory that counts against the limit as staging until it is let go.
+    /// Memory for a copy of the ledger, and for what a dump keeps per row while it is written; counts against the limit
+    /// as staging until it is let go.
+    ///
+    /// Made before the safepoint, pages and all, so that the loops wait for nothing but the copying itself.
     public final class Staging: @unchecked Sendable {
-        public let image: LedgerImage
+        private let copy: LedgerCopy
+        private let mappedBytes: Int
+        private let chargedBytes: Int
         private let pool: ArenaPool
 
-        init(image: LedgerImage, pool: ArenaPool) {
-            self.image = image
+        init(copy: LedgerCopy, mappedBytes: Int, chargedBytes: Int, pool: ArenaPool) {
+            self.copy = copy
+            self.mappedBytes = mappedBytes
+            self.chargedBytes = chargedBytes
             self.pool = pool
         }
 
+        /// The copy, once all parts have run.
+        public var image: LedgerImage { copy.target }
+
+        /// Copies part `part` of `parts`, at a safepoint. False where the ledger has outgrown this staging.
+        public func fill(part: Int, of parts: Int) -> Bool {
+            if part == 0 { pool.stampTimes() }
+            return copy.run(part: part, of: parts)
+        }
+
         deinit {
-            OS.release(image.base, image.byteCount)
-            pool.budget.refund(image.byteCount, from: pool.budget.stagingBytes)
+            OS.release(copy.target.base, mappedBytes)
+            pool.budget.refund(chargedBytes, from: pool.budget.stagingBytes)
         }
     }
 
-    /// Copies the ledger. The caller guarantees a safepoint: no thread allocates or frees meanwhile (threads without
-    /// an arena are held off here). Nil where the limit, or the system, leaves no room for the copy: then `withLedger`
-    /// can still read the original, for as long as the safepoint lasts.
-    public func stage() -> Staging? {
-        withSharedArenasLocked {
-            let size = (ledger.copySize + 4095) & ~4095
-            guard budget.charge(size, to: budget.stagingBytes) else { return nil }
-            guard let memory = OS.map(size) else {
-                budget.refund(size, from: budget.stagingBytes)
-                return nil
-            }
-            stampTimes()
-            return Staging(image: ledger.copy(to: memory, byteCount: size), pool: self)
+    /// What a dump in the making keeps beside the copy, per slot: its row, its edges and their columns.
+    static let stagingBytesPerSlot = 32
+
+    /// Staging for a snapshot that is about to be taken, with some room for growth until then. Nil where the limit, or
+    /// the system, has none to give: then `withLedger` can still read the original for as long as the safepoint lasts.
+    public func makeStaging() -> Staging? {
+        let size = lock.withLock { ledger.copySize }
+        let mapped = (size + size / 8 + 65536 + 4095) & ~4095
+        let charged = mapped + ledger.rows(.slots) * Self.stagingBytesPerSlot
+        guard budget.charge(charged, to: budget.stagingBytes) else { return nil }
+        guard let memory = OS.map(mapped) else {
+            budget.refund(charged, from: budget.stagingBytes)
+            return nil
         }
+        return Staging(
+            copy: LedgerCopy(of: ledger, to: memory, byteCount: mapped), mappedBytes: mapped, chargedBytes: charged,
+            pool: self)
     }
 
-    /// Reads the live ledger under a safepoint.
+    /// Reads the live ledger, at a safepoint.
     public func withLedger<Result, Failure: Error>(
         _ body: (LedgerImage) throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        try withSharedArenasLocked { () throws(Failure) -> Result in
-            stampTimes()
-            return try body(ledger)
-        }
+        stampTimes()
+        return try body(ledger)
     }
 
-    private func stampTimes() {
+    fileprivate func stampTimes() {
         ledger.header.pointee.monotonicTime = arena_clock_now()
         ledger.header.pointee.wallTime = OS.wallTime()
     }
 
-    private func withSharedArenasLocked<Result, Failure: Error>(
+    /// Holds off the threads that have no arena of their own, which no safepoint of event loops stops.
+    public func withSharedArenasLocked<Result, Failure: Error>(
         _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
         let shared = arenas.filter { arena_load($0.pointee.sharedFlag) != 0 }

@@ -55,17 +55,24 @@ extension Arena {
     }
 }
 
-/// Who has a buffer, in O(1) from the `ByteBuffer`, slices included. Buffers outside the arena are let pass.
+extension ByteBuffer {
+    /// An address inside the buffer's memory. Nil for an empty slice: it may lie at the very end of its memory, where
+    /// the next buffer begins.
+    var address: UnsafeRawPointer? {
+        withVeryUnsafeBytes { bytes in bytes.isEmpty ? nil : bytes.baseAddress }
+    }
+}
+
+/// Who has a buffer, in O(1) from the `ByteBuffer`, slices included. Buffers outside the arena, and empty slices, are
+/// let pass.
 extension Arena {
     /// The code here has the buffer now.
     public func touch(
         _ buffer: ByteBuffer, _ label: StaticString = "", file: StaticString = #fileID, line: UInt32 = #line,
         function: StaticString = #function
     ) {
-        buffer.withVeryUnsafeBytes { bytes in
-            guard let start = bytes.baseAddress else { return }
-            Arena.touch(start, at: CodeLocation(label, file: file, line: line, function: function))
-        }
+        guard let address = buffer.address else { return }
+        Arena.touch(address, at: CodeLocation(label, file: file, line: line, function: function))
     }
 
     /// The code here has the buffer now, and `owner` answers for it.
@@ -73,15 +80,13 @@ extension Arena {
         _ buffer: ByteBuffer, to owner: OwnerID, _ label: StaticString = "", file: StaticString = #fileID,
         line: UInt32 = #line, function: StaticString = #function
     ) {
-        buffer.withVeryUnsafeBytes { bytes in
-            guard let start = bytes.baseAddress else { return }
-            Arena.touch(start, owner: owner, at: CodeLocation(label, file: file, line: line, function: function))
-        }
+        guard let address = buffer.address else { return }
+        Arena.touch(address, owner: owner, at: CodeLocation(label, file: file, line: line, function: function))
     }
 
     /// Whether the buffer's memory is in this arena's pool.
     public func contains(_ buffer: ByteBuffer) -> Bool {
-        buffer.withVeryUnsafeBytes { bytes in bytes.baseAddress.map(pool.contains) ?? false }
+        buffer.address.map(pool.contains) ?? false
     }
 
     /// Runs `body` with `owner` and this place as what NIO's own allocations inside are recorded under.

@@ -4,15 +4,19 @@ public import NIOCore
 
 /// Collects, at a safepoint, which holder reaches which live buffer: one edge per reach.
 public struct HeldBufferVisitor: ~Copyable {
-    let pool: ArenaPool
+    private let lookup: SlotLookup
     public private(set) var edges: [LedgerEdge] = []
 
-    public init(pool: ArenaPool) { self.pool = pool }
+    /// - Parameter expected: edges to make room for beforehand.
+    public init(pool: ArenaPool, expected: Int = 0) {
+        lookup = SlotLookup(pool)
+        edges.reserveCapacity(expected)
+    }
 
-    /// `owner`'s structure of the given kind reaches `buffer`. Buffers outside the arena, and empty ones, have no edge.
+    /// `owner`'s structure of the given kind reaches `buffer`. Buffers outside the arena have no edge, nor have
+    /// empty slices, which reach no byte: do not keep them (`ByteBuffer()` keeps nothing).
     public mutating func hold(_ buffer: ByteBuffer, owner: OwnerID, kind: HolderKind) {
-        let slot = buffer.withVeryUnsafeBytes { bytes in bytes.baseAddress.flatMap { pool.slot(at: $0) } }
-        guard let slot else { return }
+        guard let address = buffer.address, let slot = lookup.slot(at: address) else { return }
         edges.append(LedgerEdge(slot: UInt32(slot), owner: owner.rawValue, kind: kind))
     }
 

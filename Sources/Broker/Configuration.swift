@@ -16,6 +16,7 @@ public struct Configuration: Sendable, Equatable {
     /// Percent of the limit at which a dump is written and load is shed.
     public var nearPercent = 85
     public var logLevel = LogLevel.info
+    public var dumps = Dumps()
     public var limits = Limits()
     public var rpc = RPC()
     public var faults = Faults()
@@ -34,6 +35,16 @@ public struct Configuration: Sendable, Equatable {
                     + "each needs \(Limits.bytesPerEventLoop) bytes, so at most \(max(1, most))")
         }
         return threads
+    }
+
+    /// How many dumps there may be.
+    public struct Dumps: Sendable, Equatable {
+        /// Dumps kept in the directory; older ones are removed when a new one has been written.
+        public var keepCount = 20
+        /// Bytes of all dumps kept.
+        public var keepBytes = 1 << 30
+        /// Between two automatic dumps for the same reason. A dump that is asked for is always written.
+        public var minimumIntervalSeconds = 60
     }
 
     public struct RPC: Sendable, Equatable {

@@ -39,6 +39,11 @@ extension Configuration {
         try top.take("flightRecorder") { flightRecorder = try $0.string() }
         try top.take("nearPercent") { nearPercent = try $0.integer(1...100) }
         try top.take("logLevel") { logLevel = try $0.choice() }
+        try top.section("dumps") { section in
+            try section.take("keepCount") { dumps.keepCount = try $0.integer(1...1_000_000) }
+            try section.take("keepBytes") { dumps.keepBytes = try $0.bytes() }
+            try section.take("minimumIntervalSeconds") { dumps.minimumIntervalSeconds = try $0.integer(0...86_400) }
+        }
         try top.section("limits") { try limits.read(&$0) }
         try top.section("rpc") { section in
             try section.take("timeoutSeconds") { rpc.timeoutSeconds = try $0.integer(1...86_400) }

@@ -13,6 +13,10 @@ extension Configuration {
         table["flightRecorder"] = flightRecorder
         table["nearPercent"] = nearPercent
         table["logLevel"] = logLevel.rawValue
+        table["dumps"] = TOMLTable([
+            "keepCount": dumps.keepCount, "keepBytes": dumps.keepBytes,
+            "minimumIntervalSeconds": dumps.minimumIntervalSeconds,
+        ])
         table["limits"] = TOMLTable([
             "maxPacketBytes": limits.maxPacketBytes, "maxConnections": limits.maxConnections,
             "maxTopicLevels": limits.maxTopicLevels, "maxSubscriptionsPerSession": limits.maxSubscriptionsPerSession,

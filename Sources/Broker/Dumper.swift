@@ -6,11 +6,12 @@ import Glibc
 import Ledger
 import Logging
 import NIOCore
+import NIOPosix
 import Synchronization
 
 /// Writes a dump of the arena when asked to, near the limit, and when an allocation is refused.
 ///
-///     request ──▶ queue (one thread) ──▶ safepoint: edges, copy of the ledger ──▶ loops go on ──▶ file
+///     request ──▶ one thread ──▶ safepoint: edges, copy of the ledger ──▶ loops go on ──▶ file
 ///
 /// A request costs its caller one lock. Requests for a reason that is waiting already coalesce. Where the limit leaves
 /// no room for the copy, the file is written from the ledger itself while the loops wait: a longer pause, not more
@@ -22,24 +23,31 @@ final class Dumper: @unchecked Sendable {
         case nearLimit = "near-limit"
         case allocationFailure = "allocation-failure"
         case request
+
+        var isAutomatic: Bool { self == .nearLimit || self == .allocationFailure }
     }
 
     /// How dumps went.
     struct Result: Sendable {
         var path: String
-        var pause: Safepoint.Pause
-        var wasStaged: Bool
+        var cost: SnapshotCost
     }
 
     private let pool: ArenaPool
     private let shards: [EventLoopShard]
     private let configuration: Configuration
+    /// Absolute, so that the log says where a dump is whatever the working directory.
+    private let directory: String
     private let log: Logger
-    private let queue = DispatchQueue(label: "arena-dumper", qos: .userInitiated)
+    /// One thread for good: the memory that a dump needs beside its staging is taken once and used again.
+    private let thread = NIOThreadPool(numberOfThreads: 1)
     private let waiting = Mutex<Set<Reason>>([])
     private let isStopped = Atomic<Bool>(false)
-    /// Numbers the files of this process; only the queue uses it.
+    // Only the thread uses these two.
+    /// Numbers the files of this process.
     private var sequence = 0
+    /// When the last dump for each reason was begun.
+    private var lastTimes: [Reason: NIODeadline] = [:]
     let written = Atomic<Int>(0)
     let failed = Atomic<Int>(0)
 
@@ -48,6 +56,16 @@ final class Dumper: @unchecked Sendable {
         self.shards = shards
         self.configuration = configuration
         self.log = log
+        directory =
+            configuration.dumpDirectory.hasPrefix("/")
+            ? configuration.dumpDirectory : Self.workingDirectory + "/" + configuration.dumpDirectory
+        thread.start()
+    }
+
+    private static var workingDirectory: String {
+        guard let path = getcwd(nil, 0) else { return "." }
+        defer { free(path) }
+        return String(cString: path)
     }
 
     /// Hears of pressure from now on.
@@ -63,17 +81,40 @@ final class Dumper: @unchecked Sendable {
     /// Finishes the dump under way; later requests do nothing. The loops must still run.
     func stop() {
         isStopped.store(true, ordering: .releasing)
-        queue.sync {}
+        finishRequests()
+        thread.shutdownGracefully { _ in }
+    }
+
+    /// Returns when all that has been asked for is done. Not on an event loop.
+    func finishRequests() {
+        let isDone = DispatchSemaphore(value: 0)
+        thread.submit { _ in isDone.signal() }
+        isDone.wait()
     }
 
     /// Asks for a dump and returns at once. Any thread.
     func request(_ reason: Reason) {
         guard !isStopped.load(ordering: .acquiring) else { return }
         guard waiting.withLock({ $0.insert(reason).inserted }) else { return }
-        queue.async { [self] in
+        thread.submit { [self] _ in
             waiting.withLock { _ = $0.remove(reason) }
+            guard isDue(reason) else { return }
             _ = dump(reason)
         }
+    }
+
+    /// Whether a dump may be written now: always when somebody asked for it, else when the last is long enough ago.
+    private func isDue(_ reason: Reason) -> Bool {
+        let now = NIODeadline.now()
+        let interval = TimeAmount.seconds(Int64(configuration.dumps.minimumIntervalSeconds))
+        if reason.isAutomatic, let last = lastTimes[reason], now - last < interval {
+            log.notice(
+                "no dump: the last is less than \(configuration.dumps.minimumIntervalSeconds) s ago",
+                metadata: ["reason": "\(reason.rawValue)"])
+            return false
+        }
+        lastTimes[reason] = now
+        return true
     }
 
     /// Writes a dump now and returns its result; nil when it failed, which is in the log. Not on an event loop.
@@ -85,8 +126,9 @@ final class Dumper: @unchecked Sendable {
                 "dump written",
                 metadata: [
                     "path": "\(result.path)", "reason": "\(reason.rawValue)",
-                    "pause_ms": "\(milliseconds(result.pause.nanoseconds))", "staged": "\(result.wasStaged)",
+                    "pause_ms": "\(milliseconds(result.cost.pauseNanoseconds))", "staged": "\(result.cost.wasStaged)",
                 ])
+            removeOld(newest: result.path)
             return result
         } catch {
             failed.add(1, ordering: .relaxed)
@@ -95,43 +137,25 @@ final class Dumper: @unchecked Sendable {
         }
     }
 
-    private func write(_ reason: Reason) throws -> Result {
-        let figures = ProcessFigures.current()
-        let held = HeldEdges(shards: shards.count)
-        // The file comes first: without a place to write to, nobody needs to stop.
-        let file = try DumpFile.create(directory: configuration.dumpDirectory, name: name(reason))
-        let sink = file.sink
-        let (outcome, pause) = try Safepoint.hold(shards.map(\.loop)) { [pool, shards] index in
-            shards[index].arena.drainRemoteFrees()
-            var visitor = HeldBufferVisitor(pool: pool)
-            shards[index].visitHeldBuffers(&visitor)
-            held.set(visitor.finish(), for: index)
-        } body: { () -> Outcome in
-            if let staging = pool.stage() { return .staged(staging) }
-            return pool.withLedger { image in
-                do throws(DumpError) {
-                    try write(image, held.all, reason, figures, pause: 0, to: sink)
-                    return .written
-                } catch {
-                    return .failed(error)
-                }
-            }
-        }
-        var wasStaged = false
-        switch outcome {
-        case .staged(let staging):
-            wasStaged = true
-            try write(staging.image, held.all, reason, figures, pause: pause.nanoseconds, to: sink)
-        case .written: break
-        case .failed(let error): throw error
-        }
-        return Result(path: try file.commit(), pause: pause, wasStaged: wasStaged)
+    private func removeOld(newest path: String) {
+        let name = String(path[path.index(after: path.lastIndex(of: "/") ?? path.startIndex)...])
+        let removed = DumpRotation.apply(
+            directory: directory, newest: name, keepCount: configuration.dumps.keepCount,
+            keepBytes: configuration.dumps.keepBytes)
+        if !removed.isEmpty { log.info("old dumps removed", metadata: ["count": "\(removed.count)"]) }
     }
 
-    private enum Outcome {
-        case staged(ArenaPool.Staging)
-        case written
-        case failed(DumpError)
+    private func write(_ reason: Reason) throws -> Result {
+        let figures = ProcessFigures.current()
+        // The file comes first: without a place to write to, nobody needs to stop.
+        let file = try DumpFile.create(directory: directory, name: name(reason))
+        let sink = file.sink
+        let cost = try pool.takeSnapshot(loops: shards.map(\.loop)) { [shards] index, visitor in
+            shards[index].visitHeldBuffers(&visitor)
+        } _: { image, edges, pause in
+            try write(image, edges, reason, figures, pause: pause, to: sink)
+        }
+        return Result(path: try file.commit(), cost: cost)
     }
 
     private func write(
@@ -153,16 +177,18 @@ final class Dumper: @unchecked Sendable {
         try writer.write(snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, edges: snapshot.edges)
     }
 
-    /// `arena-20261123T120003Z-4711-1-near-limit.dump.zst`: sorts by time, tells process and reason.
+    /// `arena-20261123T120003.123Z-4711-1-near-limit.dump.zst`: sorts by time, tells process and reason.
     private func name(_ reason: Reason) -> String {
         sequence += 1
-        var seconds = time(nil)
+        var now = timespec()
+        clock_gettime(CLOCK_REALTIME, &now)
         var utc = tm()
-        gmtime_r(&seconds, &utc)
+        gmtime_r(&now.tv_sec, &utc)
         var stamp = [CChar](repeating: 0, count: 32)
-        strftime(&stamp, stamp.count, "%Y%m%dT%H%M%SZ", &utc)
+        strftime(&stamp, stamp.count, "%Y%m%dT%H%M%S", &utc)
         let text = String(decoding: stamp.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-        return "arena-\(text)-\(getpid())-\(sequence)-\(reason.rawValue).dump.zst"
+        let fraction = String(1000 + now.tv_nsec / 1_000_000).dropFirst()
+        return "arena-\(text).\(fraction)Z-\(getpid())-\(sequence)-\(reason.rawValue).dump.zst"
     }
 
     private static var hostName: String {
@@ -176,15 +202,4 @@ final class Dumper: @unchecked Sendable {
         let fraction = String(microseconds % 1000)
         return "\(microseconds / 1000)." + String(repeating: "0", count: 3 - fraction.count) + fraction
     }
-}
-
-/// The edges each loop found, handed over at the safepoint.
-private final class HeldEdges: Sendable {
-    private let edges: Mutex<[[LedgerEdge]]>
-
-    init(shards: Int) { edges = Mutex(Array(repeating: [], count: shards)) }
-
-    func set(_ found: [LedgerEdge], for index: Int) { edges.withLock { $0[index] = found } }
-
-    var all: [LedgerEdge] { edges.withLock { Array($0.joined()) } }
 }

@@ -7,8 +7,10 @@ extension DumpError {
     static func system(_ code: Int32, _ doing: String, path: String) -> DumpError {
         let reason = String(cString: strerror(code))
         switch code {
-        case ENOENT, ENOTDIR:
+        case ENOENT:
             return DumpError(.notFound, path: path, "\(doing): there is no such file; check the path")
+        case ENOTDIR:
+            return DumpError(.notFound, path: path, "\(doing): \(reason); check the path")
         case EACCES, EPERM:
             return DumpError(
                 .permissionDenied, path: path,

@@ -14,7 +14,7 @@ enum LedgerReader {
 
     static func read(_ input: DumpInput, _ selection: DumpSelection) throws(DumpError) -> Snapshot {
         let isLocked = input.isLocked
-        let copy = try LedgerCopy(input)
+        let copy = try LedgerFileContents(input)
         let ledger = LedgerSnapshot(copy.image, edges: nil)
         var snapshot = ledger.tables
         snapshot.header.reason = "flight-recorder"
@@ -48,7 +48,7 @@ enum LedgerReader {
         return withExtendedLifetime(copy) { snapshot }
     }
 
-    private static func fillHeader(_ header: inout Snapshot.Header, _ copy: LedgerCopy) {
+    private static func fillHeader(_ header: inout Snapshot.Header, _ copy: LedgerFileContents) {
         let record = copy.image.flightRecord.pointee
         func text(_ offset: Int, _ capacity: Int) -> String {
             LedgerText.read(copy.image.flightRecordText(offset), capacity: capacity)
@@ -85,7 +85,7 @@ enum LedgerReader {
 }
 
 /// The rows in use of a ledger's file, in memory, under descriptors that are true.
-final class LedgerCopy {
+final class LedgerFileContents {
     let image: LedgerImage
     private(set) var configuration = ""
     private(set) var problems: [String] = []

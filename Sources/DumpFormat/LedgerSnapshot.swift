@@ -37,12 +37,21 @@ public struct LedgerSnapshot {
             for (row, slot) in rows.enumerated() { rowOfSlot[Int(slot)] = UInt32(row) }
             var columns = Snapshot.EdgeColumns()
             var reached = [Bool](repeating: false, count: rows.count)
-            for edge in edges where Int(edge.slot) < rowOfSlot.count && rowOfSlot[Int(edge.slot)] != .max {
-                let row = rowOfSlot[Int(edge.slot)]
+            // By slot, as neighbours are alike: row and place in `edges`, sorted as one number.
+            var order: [UInt64] = []
+            order.reserveCapacity(edges.count)
+            for (index, edge) in edges.enumerated() {
+                guard Int(edge.slot) < rowOfSlot.count, rowOfSlot[Int(edge.slot)] != .max else { continue }
+                order.append(UInt64(rowOfSlot[Int(edge.slot)]) << 32 | UInt64(index))
+            }
+            order.sort()
+            columns.reserveCapacity(order.count)
+            for key in order {
+                let edge = edges[Int(key & 0xffff_ffff)]
                 columns.holderOwner.append(tables.ownerIndex(edge.owner, in: image))
                 columns.holderKind.append(edge.kind.rawValue)
-                columns.slotRow.append(row)
-                reached[Int(row)] = true
+                columns.slotRow.append(UInt32(key >> 32))
+                reached[Int(key >> 32)] = true
             }
             self.edges = columns
             held = reached
@@ -104,8 +113,10 @@ public struct LedgerSnapshot {
             tables.retainers[index].liveBuffers += 1
             tables.retainers[index].liveBytes &+= capacity
             tables.retainers[index].requestedBytes &+= record.requested
-            tables.retainers[index].oldestBirth = min(tables.retainers[index].oldestBirth, record.birth)
-            tables.retainers[index].newestBirth = max(tables.retainers[index].newestBirth, record.birth)
+            tables.retainers[index].oldestBirth = min(
+                tables.retainers[index].oldestBirth, Self.coarse(record.birth))
+            tables.retainers[index].newestBirth = max(
+                tables.retainers[index].newestBirth, Self.coarse(record.birth))
             if let held, !held[row], record.state == SlotRecord.State.live.rawValue {
                 tables.retainers[index].unheldBuffers += 1
                 tables.retainers[index].unheldBytes &+= capacity
@@ -119,6 +130,10 @@ public struct LedgerSnapshot {
             tables.totals.unheldBytes = unheld.bytes
         }
     }
+
+    /// A time as dumps have it: rounded down to 16.384 microseconds. Nobody reads ages finer than that, and the noise
+    /// below would be a third of the file.
+    static func coarse(_ time: UInt64) -> UInt64 { time & ~0x3fff }
 
     private struct RetainerKey: Hashable {
         let site: UInt32
@@ -215,7 +230,7 @@ public struct LedgerSnapshot {
             }
             switch column {
             case .serial: store { $0.serial }
-            case .birth: store { $0.birth }
+            case .birth: store { LedgerSnapshot.coarse($0.birth) }
             case .address: store { $0.address }
             case .requested: store { $0.requested }
             case .capacity: store(capacity)
@@ -224,7 +239,7 @@ public struct LedgerSnapshot {
             case .site: store { $0.site }
             case .owner: store { Snapshot.ownerIndex($0.owner, in: image) }
             case .touchSite: store { $0.touchSite }
-            case .touchTime: store { $0.touchTime }
+            case .touchTime: store { LedgerSnapshot.coarse($0.touchTime) }
             case .state: store { $0.state }
             }
         }

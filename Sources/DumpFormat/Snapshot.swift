@@ -59,7 +59,8 @@ extension Snapshot {
         public var reason = ""
         /// The configuration in force, as TOML text.
         public var configuration = ""
-        /// How long the event loops stood still for this snapshot.
+        /// How long the event loops stood still for this snapshot; 0 where they stood still until it was written, as
+        /// they do when memory has no room for a copy.
         public var pauseNanoseconds: UInt64 = 0
         public var residentBytes: UInt64 = 0
         /// 0 where there is no cgroup limit.
@@ -270,6 +271,12 @@ extension Snapshot {
         public var count: Int { slotRow.count }
 
         public init() {}
+
+        mutating func reserveCapacity(_ count: Int) {
+            holderOwner.reserveCapacity(count)
+            holderKind.reserveCapacity(count)
+            slotRow.reserveCapacity(count)
+        }
     }
 
     /// What could be read. `isComplete` is false for a torn or damaged file, and then `problems` says what is missing.

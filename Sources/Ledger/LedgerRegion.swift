@@ -122,28 +122,6 @@ public struct LedgerImage: @unchecked Sendable {
         }
         return total
     }
-
-    /// Copies header and rows in use to `target`, which holds `copySize` bytes, and describes them there.
-    public func copy(to target: UnsafeMutableRawPointer, byteCount: Int) -> LedgerImage {
-        let copy = LedgerImage(base: target, byteCount: byteCount)
-        target.copyMemory(from: base, byteCount: LedgerHeader.size)
-        copy.header.pointee.byteCount = UInt64(byteCount)
-        var offset = LedgerHeader.size
-        for table in LedgerTable.allCases {
-            let source = descriptor(table).pointee
-            let rows = table.isCopied ? source.rows : 0
-            let groupBytes = Int(rows * source.stride)
-            copy.descriptor(table).pointee = LedgerTableDescriptor(
-                offset: UInt64(offset), stride: source.stride, groups: source.groups, rowsPerGroup: rows, rows: rows)
-            for group in 0..<Int(source.groups) where groupBytes > 0 {
-                let from = base + Int(source.offset) + group * Int(source.rowsPerGroup * source.stride)
-                (target + offset).copyMemory(from: from, byteCount: groupBytes)
-                offset += groupBytes
-            }
-        }
-        precondition(offset <= byteCount, "a table grew while it was copied: the safepoint does not hold")
-        return copy
-    }
 }
 
 /// The mapped region a live ledger is in: all tables at their full capacity as address space, of which the operating

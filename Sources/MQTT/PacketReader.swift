@@ -68,9 +68,11 @@ struct PacketReader {
 
     // MARK: Bytes and text
 
-    /// Two bytes of length and as many bytes, as a slice of the body.
+    /// Two bytes of length and as many bytes, as a slice of the body. Nothing is a buffer of its own, as an empty slice
+    /// would keep the whole packet for no byte.
     mutating func readBinary(_ field: String) throws(DecodeError) -> ByteBuffer {
         let length = try readUInt16(field)
+        if length == 0 { return ByteBuffer() }
         guard let bytes = buffer.readSlice(length: Int(length)) else {
             throw malformed("\(length) bytes of \(field), \(remaining) are left")
         }
@@ -137,6 +139,7 @@ struct PacketReader {
 
     /// All that is left, as a slice of the body.
     mutating func readRest() -> ByteBuffer {
+        if remaining == 0 { return ByteBuffer() }
         let rest = buffer.slice()
         buffer.moveReaderIndex(to: buffer.writerIndex)
         return rest

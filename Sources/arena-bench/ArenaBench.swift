@@ -10,5 +10,5 @@ struct ArenaBench: ParsableCommand {
             Everything is bounded, in count and in time. Exit codes: 0 the run ended as it was meant to; 1 it did not; \
             64 wrong usage.
             """,
-        subcommands: [Devices.self])
+        subcommands: [Devices.self, Traffic.self])
 }

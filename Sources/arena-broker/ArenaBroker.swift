@@ -60,6 +60,12 @@ struct ArenaBroker: AsyncParsableCommand {
             "trace, debug, info, notice, warning, error or critical. (default: info)", valueName: "level"))
     var logLevel: String?
 
+    /// Before anything that takes time: a signal in the first moments must not end the process.
+    static func main() async {
+        Signals.hold()
+        await main(nil)
+    }
+
     func validate() throws {
         if let port, !(0...65_535).contains(port) { throw ValidationError("--port must be from 0 to 65535.") }
         if let threads, !(1...1_024).contains(threads) { throw ValidationError("--threads must be from 1 to 1024.") }
@@ -74,6 +80,8 @@ struct ArenaBroker: AsyncParsableCommand {
     func run() async throws {
         // A peer that is gone is an error of the write, not of the process.
         signal(SIGPIPE, SIG_IGN)
+        // So is a file that may not grow further: a dump fails, the broker does not.
+        signal(SIGXFSZ, SIG_IGN)
         let signals = Signals()
         do {
             let configuration = try effectiveConfiguration()

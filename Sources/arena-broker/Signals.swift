@@ -11,14 +11,20 @@ struct Signals {
         case end(String)
     }
 
+    private static let answers: [(Int32, Request)] = [
+        (SIGUSR1, .dump), (SIGTERM, .end("SIGTERM")), (SIGINT, .end("SIGINT")),
+    ]
+
+    /// Keeps SIGUSR1 from ending the process until `init` answers it. (SIGTERM and SIGINT may end it until then.)
+    static func hold() { signal(SIGUSR1, SIG_IGN) }
+
     let requests: AsyncStream<Request>
     private let sources: [any DispatchSourceSignal]
 
     init() {
         let (stream, continuation) = AsyncStream.makeStream(of: Request.self)
         requests = stream
-        let answers: [(Int32, Request)] = [(SIGUSR1, .dump), (SIGTERM, .end("SIGTERM")), (SIGINT, .end("SIGINT"))]
-        sources = answers.map { number, request in
+        sources = Self.answers.map { number, request in
             signal(number, SIG_IGN)
             let source = DispatchSource.makeSignalSource(signal: number)
             source.setEventHandler { continuation.yield(request) }

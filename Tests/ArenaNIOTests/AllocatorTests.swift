@@ -192,13 +192,15 @@ struct AllocatorTests {
         for round in 1...50 {
             let loopList = loops.loops
             let (running, pause) = try await NIOThreadPool.singleton.runIfActive {
-                try Safepoint.hold(loopList, visit: { _ in seen.visits.add(1, ordering: .relaxed) }) {
-                    seen.running.load(ordering: .relaxed)
+                try Safepoint.hold(loopList) { stopped in
+                    stopped.onEachLoop { _ in seen.visits.add(1, ordering: .relaxed) }
+                    stopped.onEachLoop { index in seen.visits.add(index, ordering: .relaxed) }
+                    return seen.running.load(ordering: .relaxed)
                 }
             }
             #expect(running == 0)
-            #expect(seen.visits.load(ordering: .relaxed) == 3 * round)
-            #expect(pause.nanoseconds > 0)
+            #expect(seen.visits.load(ordering: .relaxed) == (3 + 0 + 1 + 2) * round)
+            #expect(pause > 0)
         }
         seen.stopping.store(true, ordering: .relaxed)
         try await loops.shutdown()
@@ -217,7 +219,7 @@ struct AllocatorTests {
         let loopList = loops.loops
         await #expect(throws: Safepoint.LoopMissing.self) {
             try await NIOThreadPool.singleton.runIfActive {
-                _ = try Safepoint.hold(loopList, timeoutSeconds: 1, visit: { _ in }) { true }
+                _ = try Safepoint.hold(loopList, timeoutSeconds: 1) { _ in true }
             }
         }
         blocked.signal()

@@ -26,7 +26,8 @@ struct FuzzSeeds {
         Arena.free(held.removeFirst())
         defer { for pointer in held { Arena.free(pointer) } }
 
-        let staging = try #require(pool.stage())
+        let staging = try #require(pool.makeStaging())
+        #expect(staging.fill(part: 0, of: 1))
         let ledger = staging.image.base
         let count = staging.image.copySize
         try write(Array(UnsafeRawBufferPointer(start: ledger, count: count)), "\(folder)/ledger/seed")

@@ -24,6 +24,8 @@ final class ChildProcess: @unchecked Sendable {
     private var outputEnded = false
     private var exitCode: Int32?
 
+    var pid: Int32 { process.processIdentifier }
+
     /// Starts a product that stands next to the test bundle. Standard output and standard error are read as one.
     init(_ product: String, _ arguments: [String], in directory: URL? = nil) throws {
         let output = Pipe()

@@ -59,6 +59,24 @@ extension EndToEnd {
             }
         }
 
+        @Test("a disk that is full leaves no half file, is reported, and the broker lives on")
+        func fullDisk() async throws {
+            try await withBroker { broker in
+                try await broker.drive("--devices", "5", "--commands", "20", "--payload-size", "1000")
+                // The kernel refuses to let any file of the broker grow beyond 4096 bytes from now on.
+                let limiting = try Process.run(
+                    URL(filePath: "/usr/bin/prlimit"), arguments: ["--pid", "\(broker.child.pid)", "--fsize=4096"])
+                limiting.waitUntilExit()
+                #expect(limiting.terminationStatus == 0)
+                broker.child.signal(SIGUSR1)
+                let line = try await broker.child.line("the dump's failure") { $0.contains("dump failed") }
+                #expect(line.contains("File too large"))
+                #expect(try FileManager.default.contentsOfDirectory(atPath: broker.dumps.path()).isEmpty)
+                let report = try await broker.drive("--devices", "2", "--commands", "4", "--payload-size", "100")
+                #expect(report.responses == 4)
+            }
+        }
+
         @Test("a dump that cannot be written is reported, and the broker lives on")
         func unwritableDirectory() async throws {
             try await withBroker { broker in

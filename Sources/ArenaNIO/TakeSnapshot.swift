@@ -1,0 +1,67 @@
+public import Arena
+public import Ledger
+public import NIOCore
+
+import Synchronization
+
+/// What a snapshot cost, and how it was made.
+public struct SnapshotCost: Sendable, Equatable {
+    /// How long the event loops stood still.
+    public var pauseNanoseconds: UInt64
+    /// False where the limit left no room for a copy, and the ledger itself was read while the loops waited.
+    public var wasStaged: Bool
+}
+
+extension ArenaPool {
+    /// Takes a snapshot of the arenas of `loops` at one safepoint and gives it to `body`: the ledger, and the edges that
+    /// the program's holders name.
+    ///
+    /// `body` runs when the loops go on again, on a copy of the ledger, unless the limit leaves no room for one: then it
+    /// runs, on the ledger itself, while they wait. To be called from a thread that is none of the loops.
+    ///
+    /// - Parameters:
+    ///   - visit: runs on each loop, with its index: names the buffers that the loop's structures reach.
+    ///   - body: gets ledger, edges, and the pause in nanoseconds (0 while it still lasts).
+    public func takeSnapshot(
+        loops: [any EventLoop], visit: @escaping @Sendable (Int, inout HeldBufferVisitor) -> Void,
+        _ body: (LedgerImage, [LedgerEdge], UInt64) throws -> Void
+    ) throws -> SnapshotCost {
+        let found = FoundEdges(loops: loops.count)
+        let staging = makeStaging()
+        let expectedEdges = liveBufferCount / max(loops.count, 1) + 1024
+        let (isStaged, pause) = try Safepoint.hold(loops) { [self] stopped in
+            stopped.onEachLoop { index in
+                Arena.current?.drainRemoteFrees()
+                var visitor = HeldBufferVisitor(pool: self, expected: expectedEdges)
+                visit(index, &visitor)
+                found.set(visitor.finish(), for: index)
+            }
+            return try withSharedArenasLocked {
+                if let staging {
+                    stopped.onEachLoop { index in
+                        if staging.fill(part: index, of: loops.count) {
+                            found.filledParts.add(1, ordering: .acquiringAndReleasing)
+                        }
+                    }
+                    if found.filledParts.load(ordering: .acquiring) == loops.count { return true }
+                }
+                try withLedger { image in try body(image, found.all, 0) }
+                return false
+            }
+        }
+        if isStaged, let staging { try body(staging.image, found.all, pause) }
+        return SnapshotCost(pauseNanoseconds: pause, wasStaged: isStaged)
+    }
+}
+
+/// What the loops hand over at the safepoint.
+private final class FoundEdges: Sendable {
+    private let edges: Mutex<[[LedgerEdge]]>
+    let filledParts = Atomic<Int>(0)
+
+    init(loops: Int) { edges = Mutex(Array(repeating: [], count: loops)) }
+
+    func set(_ found: [LedgerEdge], for index: Int) { edges.withLock { $0[index] = found } }
+
+    var all: [LedgerEdge] { edges.withLock { Array($0.joined()) } }
+}

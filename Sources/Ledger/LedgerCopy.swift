@@ -1,0 +1,71 @@
+/// A copy of a ledger's rows in use, which several threads make together at a safepoint.
+///
+/// The bytes to copy are seen as one sequence, table after table; part k of n copies the k-th n-th of it. The parts
+/// need not talk to each other: each works out the same layout from the original, which stands still.
+public struct LedgerCopy: Sendable {
+    private struct Piece {
+        let from: UnsafeMutableRawPointer
+        let to: UnsafeMutableRawPointer
+        let byteCount: Int
+    }
+
+    public let source: LedgerImage
+    public let target: LedgerImage
+
+    /// - Parameter target: memory for the copy; `LedgerImage.copySize` bytes at the time of copying.
+    public init(of source: LedgerImage, to target: UnsafeMutableRawPointer, byteCount: Int) {
+        self.source = source
+        self.target = LedgerImage(base: target, byteCount: byteCount)
+    }
+
+    /// Copies one of `parts` equal shares; part 0 also writes header and descriptors. False, and nothing is copied,
+    /// where the target is too small.
+    public func run(part: Int, of parts: Int) -> Bool {
+        guard source.copySize <= target.byteCount else { return false }
+        let (descriptors, pieces) = layout()
+        let total = pieces.reduce(0) { $0 + $1.byteCount }
+        // On cache line boundaries, so that no two parts write to the same line.
+        var start = total * part / parts & ~63
+        let end = part == parts - 1 ? total : total * (part + 1) / parts & ~63
+        var passed = 0
+        for piece in pieces {
+            let from = max(start - passed, 0)
+            let to = min(end - passed, piece.byteCount)
+            if from < to {
+                (piece.to + from).copyMemory(from: piece.from + from, byteCount: to - from)
+                start = passed + to
+            }
+            passed += piece.byteCount
+        }
+        if part == 0 {
+            target.base.copyMemory(from: source.base, byteCount: LedgerHeader.size)
+            target.header.pointee.byteCount = UInt64(target.byteCount)
+            for (table, descriptor) in zip(LedgerTable.allCases, descriptors) {
+                target.descriptor(table).pointee = descriptor
+            }
+        }
+        return true
+    }
+
+    private func layout() -> ([LedgerTableDescriptor], [Piece]) {
+        var descriptors: [LedgerTableDescriptor] = []
+        var pieces: [Piece] = []
+        var offset = LedgerHeader.size
+        for table in LedgerTable.allCases {
+            let original = source.descriptor(table).pointee
+            var descriptor = original
+            descriptor.rows = table.isCopied ? original.rows : 0
+            descriptor.rowsPerGroup = descriptor.rows
+            descriptor.offset = UInt64(offset)
+            descriptors.append(descriptor)
+            let groupBytes = Int(descriptor.rows * original.stride)
+            guard groupBytes > 0 else { continue }
+            for group in 0..<Int(original.groups) {
+                let from = source.base + Int(original.offset) + group * Int(original.rowsPerGroup * original.stride)
+                pieces.append(Piece(from: from, to: target.base + offset, byteCount: groupBytes))
+                offset += groupBytes
+            }
+        }
+        return (descriptors, pieces)
+    }
+}

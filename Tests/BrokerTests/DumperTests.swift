@@ -1,0 +1,217 @@
+import Arena
+import ArenaNIO
+import DumpFormat
+import Foundation
+import Ledger
+import MQTT
+import NIOCore
+import NIOPosix
+import Synchronization
+import Testing
+
+@testable import Broker
+
+@Suite("Dumps of a running broker", .serialized)
+struct DumperTests {
+    /// Writes a dump and reads it back whole.
+    private func snapshot(_ broker: Broker) async throws -> Snapshot {
+        let dumper = broker.dumper
+        let result = try await NIOThreadPool.singleton.runIfActive { dumper.dump(.request) }
+        return try DumpReader.read(path: try #require(result).path, .everything)
+    }
+
+    private func expectConsistent(_ snapshot: Snapshot) {
+        for check in SnapshotInvariants.check(snapshot) {
+            #expect(check.passed, "\(check.name): \(check.detail)")
+        }
+    }
+
+    private func holders(_ snapshot: Snapshot) throws -> Set<HolderKind> {
+        Set(try #require(snapshot.edges).holderKind.compactMap(HolderKind.init(rawValue:)))
+    }
+
+    @Test("every kind of holder shows up as an edge, and what it holds is never called unheld")
+    func everyHolder() async throws {
+        try await withBroker(threads: 2) { broker in
+            let publisher = try TestClient(port: broker.port)
+            try publisher.connect("publisher", will: Will(topic: "will", payload: ByteBuffer(string: "w")))
+            let online = try TestClient(port: broker.port)
+            try online.connect("online", clean: false)
+            try online.subscribe(("t/#", .atLeastOnce))
+            let away = try TestClient(port: broker.port)
+            try away.connect("away", clean: false)
+            try away.subscribe(("t/#", .exactlyOnce))
+            try away.disconnect()
+            // A reader that does not read: its output waits for the socket.
+            let stalled = try TestClient(port: broker.port)
+            try stalled.connect("stalled")
+            try stalled.subscribe(("big/#", .atMostOnce))
+            for number in 0..<10 {
+                try publisher.publish("t/\(number)", String(repeating: "x", count: 2000), qos: .exactlyOnce)
+                try publisher.publish("kept/\(number)", "retained", qos: .atLeastOnce, retain: true)
+            }
+            for _ in 0..<12 {
+                try publisher.publish("big/x", String(repeating: "y", count: 900_000), qos: .atLeastOnce)
+            }
+            // Half a packet: an assembly buffer.
+            try publisher.send(bytes: [0x30, 0xE8, 0x07, 0x00, 0x01, 0x61])
+            // Delivered and not acknowledged: they stay in the window.
+            for _ in 0..<10 { _ = try online.receivePublish() }
+
+            let snapshot = try await snapshot(broker)
+            expectConsistent(snapshot)
+            #expect(snapshot.totals.unheldBuffers == 0)
+            let kinds = try holders(snapshot)
+            for kind in [HolderKind.readBuffer, .inflight, .offlineQueue, .retained, .will, .transportWrite] {
+                #expect(kinds.contains(kind), "\(kind.name)")
+            }
+            #expect(snapshot.header.reason == "request")
+            #expect(snapshot.header.configuration.contains("memoryLimit = 134217728"))
+            #expect(snapshot.header.pauseNanoseconds > 0)
+            for client in [publisher, online, stalled] { client.vanish() }
+        }
+    }
+
+    @Test("dumps taken under load are consistent to the byte and call no buffer unheld")
+    func underLoad() async throws {
+        try await withBroker(threads: 3) { broker in
+            let stop = StopFlag()
+            let clients = try (0..<6).map { index in
+                let client = try TestClient(port: broker.port)
+                try client.connect("client-\(index)", clean: index < 3)
+                try client.subscribe(("load/#", index % 2 == 0 ? .atMostOnce : .atLeastOnce))
+                return client
+            }
+            // Readers acknowledge nothing: windows fill, queues grow, and what does not fit is dropped.
+            let readers = clients.map { client in
+                // From here on the thread alone uses it, until it has vanished.
+                nonisolated(unsafe) let client = client
+                return Thread {
+                    while !stop.isSet, (try? client.receive()) != nil {}
+                }
+            }
+            for reader in readers { reader.start() }
+            let writers = try (0..<3).map { index in
+                nonisolated(unsafe) let client = try TestClient(port: broker.port)
+                try client.connect("writer-\(index)")
+                return Thread {
+                    var number = 0
+                    while !stop.isSet {
+                        number += 1
+                        let payload = String(repeating: "x", count: number * 37 % 5000)
+                        let topic = "load/\(index)/\(number % 20)"
+                        try? client.publish(topic, payload, qos: .atMostOnce, retain: number % 50 == 0)
+                    }
+                    client.vanish()
+                }
+            }
+            for writer in writers { writer.start() }
+            for _ in 0..<25 {
+                let snapshot = try await snapshot(broker)
+                expectConsistent(snapshot)
+                #expect(snapshot.totals.unheldBuffers == 0)
+            }
+            stop.set()
+            for client in clients { client.vanish() }
+        }
+    }
+
+    @Test("one forgotten buffer among many held ones is always found")
+    func oneForgotten() async throws {
+        try await withBroker(threads: 2) { broker in
+            let client = try TestClient(port: broker.port)
+            try client.connect("client", clean: false)
+            for number in 0..<100 {
+                try client.publish("kept/\(number)", "retained \(number)", qos: .atLeastOnce, retain: true)
+            }
+            for round in 1...5 {
+                let shard = broker.shards[round % 2]
+                try await shard.loop.submit {
+                    let buffer = try shard.arena.buffer(capacity: 100 * round, owner: shard.owner, "forgotten")
+                    _ = Unmanaged.passRetained(Forgotten(buffer: buffer))
+                }.get()
+                let snapshot = try await snapshot(broker)
+                #expect(snapshot.totals.unheldBuffers == UInt64(round))
+                let lost = snapshot.retainers.filter { $0.unheldBuffers > 0 }
+                #expect(lost.map { snapshot.sites[Int($0.site)].label } == ["forgotten"])
+            }
+            client.vanish()
+        }
+    }
+
+    final class Forgotten {
+        let buffer: ByteBuffer
+        init(buffer: ByteBuffer) { self.buffer = buffer }
+    }
+
+    final class StopFlag: Sendable {
+        private let lock = NSLock()
+        nonisolated(unsafe) private var value = false
+        var isSet: Bool { lock.withLock { value } }
+        func set() { lock.withLock { value = true } }
+    }
+
+    @Test("a storm of requests becomes a few dumps, each of them whole")
+    func storm() async throws {
+        try await withBroker(threads: 2) { broker in
+            for _ in 0..<500 { broker.requestDump() }
+            let dumper = broker.dumper
+            // The queue is serial: this one comes after all that the storm asked for.
+            _ = try await NIOThreadPool.singleton.runIfActive { dumper.finishRequests() }
+            let written = broker.dumper.written.load(ordering: .relaxed)
+            #expect(1...100 ~= written)
+            let files = DumpRotation.dumps(in: broker.configuration.dumpDirectory)
+            #expect(files.count == min(written, broker.configuration.dumps.keepCount))
+            for file in files {
+                let path = "\(broker.configuration.dumpDirectory)/\(file.name)"
+                #expect(DumpVerifier.verify(path: path).passed)
+            }
+        }
+    }
+
+    @Test("near the limit a dump is written once per excursion, and again in the next")
+    func excursions() async throws {
+        try await withBroker(threads: 1, { $0.dumps.minimumIntervalSeconds = 0 }) { broker in
+            let shard = broker.shards[0]
+            let dumper = broker.dumper
+            nonisolated(unsafe) var kept: [ByteBuffer] = []
+            for excursion in 1...2 {
+                try await shard.loop.submit {
+                    while broker.pool.counterBytes < broker.pool.limitBytes / 100 * 87 {
+                        kept.append(try shard.arena.buffer(capacity: 1 << 20, owner: shard.owner, "load"))
+                    }
+                }.get()
+                _ = try await NIOThreadPool.singleton.runIfActive { dumper.finishRequests() }
+                let names = DumpRotation.dumps(in: broker.configuration.dumpDirectory).map(\.name)
+                #expect(names.filter { $0.contains("near-limit") }.count == excursion)
+                try await shard.loop.submit {
+                    kept = []
+                    shard.arena.giveBackUnused()
+                    broker.pool.trim(all: true)
+                }.get()
+            }
+        }
+    }
+
+    @Test("old dumps go by count and by bytes, oldest first, never the newest")
+    func rotation() {
+        let files = (1...5).map {
+            DumpRotation.File(name: "arena-2026112\($0)T120000.000Z-1-1-signal.dump.zst", bytes: 100)
+        }
+        let newest = files[4].name
+        func names(_ count: Int, _ bytes: Int) -> [String] {
+            DumpRotation.surplus(of: files.shuffled(), newest: newest, keepCount: count, keepBytes: bytes).map(\.name)
+                .sorted()
+        }
+        #expect(names(10, 10_000) == [])
+        #expect(names(2, 10_000) == files[..<3].map(\.name))
+        #expect(names(10, 250) == files[..<3].map(\.name))
+        #expect(names(1, 1) == files[..<4].map(\.name))
+        #expect(DumpRotation.isDump(newest))
+        for name in [
+            "arena-notes.txt", "arena-x.dump.zst", "backup.dump.zst", ".arena-20261123T120000.000Z-1.dump.zst.partial",
+        ] {
+            #expect(!DumpRotation.isDump(name))
+        }
+    }
+}
