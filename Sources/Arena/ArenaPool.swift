@@ -1,5 +1,5 @@
 import CArena
-import Ledger
+public import Ledger
 
 /// All arenas of a program, the memory they share out, and one hard limit over it.
 ///
@@ -26,6 +26,8 @@ public final class ArenaPool: @unchecked Sendable {
         public var closedOwnerMemory = 65536
         /// Finds overruns and uses after free, at some cost in time and 16 bytes a buffer: see `Checks.swift`.
         public var isChecked = false
+        /// Keeps the ledger in a file that outlives the process; nil: in memory.
+        public var flightRecorder: FlightRecorder?
 
         public init(limitBytes: Int) { self.limitBytes = limitBytes }
     }
@@ -87,7 +89,7 @@ public final class ArenaPool: @unchecked Sendable {
             configuration.limitBytes / SizeClasses.minimum / SlotBlockRecord.slots + 1024,
             Int(PageEntry.maximumValue) / SlotBlockRecord.slots)
         do throws(LedgerMapError) {
-            region = try LedgerRegion { table in
+            region = try LedgerRegion(recorder: configuration.flightRecorder) { table in
                 switch table {
                 case .arenas: (1, configuration.maximumArenas)
                 case .sites: (1, configuration.maximumSites)
@@ -101,6 +103,7 @@ public final class ArenaPool: @unchecked Sendable {
                 }
             }
         } catch {
+            if let problem = error.problem { throw .configuration("flight recorder: \(problem)") }
             throw .system(operation: "reserve", bytes: error.byteCount, code: error.code)
         }
         ledger = region.image
@@ -122,6 +125,7 @@ public final class ArenaPool: @unchecked Sendable {
         ledger.header.pointee.startTime = arena_clock_now()
         ledger.header.pointee.startWallTime = OS.wallTime()
         owners = OwnerTable(configuration: configuration)
+        if configuration.flightRecorder != nil { startFlightRecorder() }
         _ = budget.charge(LedgerHeader.size, to: budget.ledgerBytes)
         PoolRegistry.add(self)
 
@@ -149,6 +153,7 @@ public final class ArenaPool: @unchecked Sendable {
     }
 
     deinit {
+        if configuration.flightRecorder != nil { stopFlightRecorder() }
         for state in arenas { ArenaState.destroy(state) }
         budget.deallocate()
         classes.deallocate()
@@ -207,6 +212,7 @@ public final class ArenaPool: @unchecked Sendable {
             let record = ledger.record(.arenas, index)
             record.assumingMemoryBound(to: ArenaRecord.self).pointee.isUsed = 1
             LedgerText.write(name, to: record + ArenaRecord.nameOffset, capacity: ArenaRecord.nameCapacity)
+            region.back(.siteCounters, group: index, byteCount: configuration.maximumSites * SiteCounters.stride)
             let state = ArenaState.create(pool: self, index: index)
             arenas.append(state)
             (states + index).initialize(to: state)
@@ -251,6 +257,7 @@ public final class ArenaPool: @unchecked Sendable {
                 guard budget.charge(needed - old, to: budget.ledgerBytes, forced: forced) else { return false }
                 committed[table.rawValue] = needed
             }
+            region.back(table, byteCount: committed[table.rawValue])
         }
         descriptor.pointee.rows = UInt64(rows)
         return true

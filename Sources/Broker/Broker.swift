@@ -1,5 +1,6 @@
 public import Arena
 import ArenaNIO
+import Ledger
 public import Logging
 import NIOCore
 import NIOPosix
@@ -47,6 +48,7 @@ public final class Broker: Sendable {
         let threads = try configuration.eventLoopCount()
         var arenas = ArenaPool.Configuration(limitBytes: configuration.memoryLimit)
         arenas.nearPercent = configuration.nearPercent
+        arenas.flightRecorder = FlightRecorder(configuration)
         let pool = try ArenaPool(arenas)
         let context = BrokerContext(configuration: configuration, pool: pool, log: log)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: threads)
@@ -56,7 +58,12 @@ public final class Broker: Sendable {
                 let arena = try pool.makeArena(name: "loop-\(index)")
                 shards.append(EventLoopShard(index: index, loop: loop, arena: arena, context: context))
             }
-            for shard in shards { try await shard.loop.submit { [shards] in shard.start(peers: shards) }.get() }
+            for shard in shards {
+                try await shard.loop.submit { [shards] in
+                    ArenaPool.prepareThreadForCrash()
+                    shard.start(peers: shards)
+                }.get()
+            }
             let dumper = Dumper(pool: pool, shards: shards, configuration: configuration, log: log)
             dumper.start()
             let listener = try await listen(configuration, shards, group)
@@ -67,6 +74,7 @@ public final class Broker: Sendable {
             return broker
         } catch {
             try? await group.shutdownGracefully()
+            pool.noteEnd()
             throw error
         }
     }
@@ -79,6 +87,7 @@ public final class Broker: Sendable {
         try await group.shutdownGracefully()
         for shard in shards { shard.forgetPeers() }
         context.closeOwners()
+        pool.noteEnd()
         context.log.info("shut down")
     }
 
@@ -124,6 +133,9 @@ public final class Broker: Sendable {
                 """)
         }
         log.warning("anonymous access: every client that reaches this port may publish and subscribe to everything")
+        if let path = pool.flightRecorderPath {
+            log.info("the flight recorder writes to \(path); arena-analyze reads it when the broker has gone")
+        }
         log.info("listening on \(configuration.host):\(port)")
     }
 }

@@ -12,6 +12,7 @@ final class BrokerContext: Sendable {
     let registry = SessionRegistry()
     let retained: RetainedStore
     let counters = Counters()
+    let flightRecording: FlightRecording
     let rpcFault: RPCFault
     let listenerOwner: OwnerID
     let rpcOwner: OwnerID
@@ -23,6 +24,7 @@ final class BrokerContext: Sendable {
         self.configuration = configuration
         self.pool = pool
         self.log = log
+        flightRecording = FlightRecording(configuration)
         listenerOwner = pool.openOwner(
             .listener, name: "\(configuration.host):\(configuration.port)", parent: .process)
         retainedOwner = pool.openOwner(.retained, name: "retained messages", parent: .process)

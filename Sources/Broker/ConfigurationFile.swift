@@ -36,6 +36,7 @@ extension Configuration {
         try top.take("threads") { threads = try $0.integer(1...1_024) }
         try top.take("memoryLimit") { memoryLimit = try $0.bytes() }
         try top.take("dumpDirectory") { dumpDirectory = try $0.string() }
+        try top.take("flightRecorder") { flightRecorder = try $0.string() }
         try top.take("nearPercent") { nearPercent = try $0.integer(1...100) }
         try top.take("logLevel") { logLevel = try $0.choice() }
         try top.section("dumps") { section in

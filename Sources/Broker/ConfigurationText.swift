@@ -10,6 +10,7 @@ extension Configuration {
         table["threads"] = threads
         table["memoryLimit"] = memoryLimit
         table["dumpDirectory"] = dumpDirectory
+        table["flightRecorder"] = flightRecorder
         table["nearPercent"] = nearPercent
         table["logLevel"] = logLevel.rawValue
         table["dumps"] = TOMLTable([

@@ -229,6 +229,7 @@ public final class EventLoopShard: @unchecked Sendable {
         arena.giveBackUnused()
         guard index == 0 else { return }
         context.pool.trim()
+        context.flightRecording.tick(context)
         counterLog.tick(context.pool, context.log)
     }
 

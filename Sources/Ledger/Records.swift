@@ -266,6 +266,8 @@ public func checkRecordLayouts() {
     precondition(MemoryLayout<SiteRecord>.stride == SiteRecord.labelOffset)
     precondition(MemoryLayout<OwnerRecord>.stride == OwnerRecord.nameOffset)
     precondition(MemoryLayout<SlotBlockRecord>.stride == 32)
+    precondition(MemoryLayout<FlightRecord>.offset(of: \.lastSeenWallTime) == 56)
+    precondition(MemoryLayout<FlightRecord>.size <= FlightRecord.programOffset)
 }
 
 /// One reach of a holder: `owner`'s structure of kind `kind` can get at the buffer in `slot`. Not part of the ledger:

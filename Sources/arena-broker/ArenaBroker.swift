@@ -38,6 +38,14 @@ struct ArenaBroker: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Where dumps are written. (default: the current directory)", valueName: "directory"))
     var dumpDirectory: String?
 
+    @Option(
+        help: ArgumentHelp(
+            """
+            Keep the record of all buffers in this file, for arena-analyze to read after a crash, kill -9 or the OOM \
+            killer; the file of the run before gets the name FILE.previous. (default: none)
+            """, valueName: "file"))
+    var flightRecorder: String?
+
     @Option(help: ArgumentHelp("Configuration file (TOML).", valueName: "file"))
     var config: String?
 
@@ -105,6 +113,7 @@ struct ArenaBroker: AsyncParsableCommand {
         if let threads { configuration.threads = threads }
         if let memoryLimit { configuration.memoryLimit = MemoryLimit.parse(memoryLimit)! }
         if let dumpDirectory { configuration.dumpDirectory = dumpDirectory }
+        if let flightRecorder { configuration.flightRecorder = flightRecorder }
         if let logLevel { configuration.logLevel = Configuration.LogLevel(rawValue: logLevel)! }
         return configuration
     }

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <time.h>
 
+#include "CrashNote.h"
+
 #if defined(__x86_64__)
 #include <x86intrin.h>
 #endif
