@@ -17,7 +17,7 @@ columns=()
 measure() { # measure COLUMN COMMAND...
     columns+=("$1")
     note "$1"
-    "${@:2}" >"$work/$1"
+    "${@:2}" >"$work/$1" 2>"$work/errors" || { cat "$work/errors" >&2; return 1; }
 }
 
 measure arena "$benchmark" arena
@@ -37,7 +37,7 @@ if command -v javac >/dev/null && [[ -e $jars/netty-buffer.jar ]]; then
     javac -cp "$path" -d "$work" netty/NettyBenchmark.java
     java_options=(-XX:MaxDirectMemorySize=6g -Dio.netty.maxDirectMemory=6442450944 -cp "$path:$work")
     measure netty java -Dio.netty.leakDetection.level=disabled "${java_options[@]}" NettyBenchmark
-    measure netty-paranoid java -Dio.netty.leakDetection.level=paranoid "${java_options[@]}" NettyBenchmark 2>/dev/null
+    measure netty-paranoid java -Dio.netty.leakDetection.level=paranoid "${java_options[@]}" NettyBenchmark short
 else
     note 'no Netty: apt-get install libnetty-java default-jdk-headless'
 fi

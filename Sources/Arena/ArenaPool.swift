@@ -360,15 +360,20 @@ public final class ArenaPool: @unchecked Sendable {
         }
         let now = arena_clock_now()
         let chunks = ledger.records(.chunks, of: ChunkRecord.self)
-        let decayed = lock.withLock {
-            let old = cached.filter { all || now &- chunks[Int($0)].birth >= configuration.decayNanoseconds }
-            cached.removeAll { old.contains($0) }
-            return old
+        var given = 0
+        // The kernel takes its time with each: nobody has to wait for it at the lock, and whoever needs a chunk
+        // meanwhile still finds the others.
+        while let chunk = lock.withLock({ () -> UInt32? in
+            guard let oldest = cached.first,
+                all || now &- chunks[Int(oldest)].birth >= configuration.decayNanoseconds
+            else { return nil }
+            return cached.removeFirst()
+        }) {
+            unmap(chunk, places: 1, bytes: SizeClasses.chunkSize, part: budget.chunkBytes)
+            given += SizeClasses.chunkSize
         }
-        // The kernel takes its time with each; nobody has to wait for it at the lock.
-        for chunk in decayed { unmap(chunk, places: 1, bytes: SizeClasses.chunkSize, part: budget.chunkBytes) }
         reportPressure()
-        return decayed.count * SizeClasses.chunkSize
+        return given
     }
 
     /// A mapping of its own for a buffer larger than a chunk. Nil at the limit.

@@ -148,7 +148,7 @@ struct CheckedTests {
         arena.bind()
         var random = SeededGenerator(testSeed)
         var live: [(UnsafeMutableRawPointer, Int)] = []
-        for _ in 0..<5000 {
+        for _ in 0..<2000 {
             if live.count < 100 || Bool.random(using: &random) {
                 let size = Int.random(in: 1...(Bool.random(using: &random) ? 1000 : 200_000), using: &random)
                 guard let pointer = try? arena.allocate(size, owner: .process, at: here) else { continue }
