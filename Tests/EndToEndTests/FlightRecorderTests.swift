@@ -21,7 +21,15 @@ extension EndToEnd {
             try await withBroker(configuration: Self.setting) { broker in
                 try await broker.drive(
                     "--devices", "10", "--commands", "50", "--payload-size", "20000", "--chatter", "50")
-                let dump = try await broker.signalDump()
+                // Connections end a moment after their clients have gone: until then a dump has their buffers.
+                var dump = try await broker.signalDump()
+                var live = Int.max
+                for _ in 0..<50 {
+                    let now = try await summary(of: dump.file).live_buffers
+                    if now == live { break }
+                    live = now
+                    dump = try await broker.signalDump()
+                }
                 try await end(broker)
                 try await check(broker.directory.appending(path: "flight.ledger"), dump.file)
             }
@@ -59,7 +67,7 @@ extension EndToEnd {
                     _ = try await analyze(command, file.path())
                 }
                 let text = try await analyze("diff", dump.path(), file.path())
-                #expect(text.contains("0 buffers") || !text.isEmpty)
+                #expect(text.contains("born 0"))
             }
         }
 
