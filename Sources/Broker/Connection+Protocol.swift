@@ -79,6 +79,9 @@ extension ConnectionHandler {
         if let will = connect.will, will.retain, Topic.levelCount(will.topic) > limits.maxTopicLevels {
             return close(.refused("a retained will whose topic has more than \(limits.maxTopicLevels) levels"))
         }
+        // Nobody asks for it, and an empty payload would keep the packet alive where nobody could name it.
+        connect.password = nil
+        if connect.will?.payload.readableBytes == 0 { connect.will?.payload = ByteBuffer() }
         connectPacket = connect
         claimSession()
     }

@@ -246,6 +246,9 @@ final class ConnectionHandler: ChannelInboundHandler {
         }
     }
 
+    /// For tests that send a packet in parts.
+    var hasPartialPacket: Bool { assembly != nil || !headerStart.isEmpty }
+
     func setReading(_ isOn: Bool) {
         guard let channelContext, channelContext.channel.isActive else { return }
         try? channelContext.channel.syncOptions?.setOption(.autoRead, value: isOn)
@@ -313,7 +316,6 @@ final class ConnectionHandler: ChannelInboundHandler {
     func visitHeldBuffers(_ visitor: inout HeldBufferVisitor) {
         if let assembly { visitor.hold(assembly, owner: owner, kind: .readBuffer) }
         if let payload = connectPacket?.will?.payload { visitor.hold(payload, owner: owner, kind: .will) }
-        if let password = connectPacket?.password { visitor.hold(password, owner: owner, kind: .readBuffer) }
         if let pendingInput { visitor.hold(pendingInput, owner: owner, kind: .readBuffer) }
         if let firstRead { visitor.hold(firstRead, owner: owner, kind: .readBuffer) }
         output.visit(owner: owner, &visitor)

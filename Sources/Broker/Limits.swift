@@ -68,8 +68,8 @@ public struct Limits: Sendable, Equatable {
     /// The one read buffer of an event loop: large enough that a busy socket is emptied in few system calls.
     static let readBufferBytes = 64 << 10
 
-    /// What NIO's own buffer pool keeps for each channel as long as it lives (see `ReadBufferSource`).
-    static let firstReadBytes = 64
+    /// What NIO's own buffer pool keeps for each channel as long as it lives (see `ShardReadAllocator`).
+    static let firstReadBytes = 1
 
     /// An output segment grows to this, then a further one is taken: bounds copying and slack.
     static let maxSegmentBytes = 64 << 10
