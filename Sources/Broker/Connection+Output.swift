@@ -22,6 +22,7 @@ extension ConnectionHandler {
         while output.backlog.count >= limits.maxBacklogMessages || output.backlogBytes + bytes > limits.maxBacklogBytes
         {
             shard.context.counters.backlogDrops.increment()
+            if let session { shard.losses.add(session.clientID) }
             guard let oldest = output.backlog.popFirst() else { return }
             output.backlogBytes -= oldest.heldBytes
         }

@@ -46,6 +46,9 @@ public final class EventLoopShard: @unchecked Sendable {
     private var ticker: RepeatedTask?
     private var refusals = RefusalLog()
     private var counterLog = CounterLog()
+    private var lossLog = LossLog()
+    /// Whom messages were lost for since the last second.
+    var losses = LossTally()
 
     init(index: Int, loop: any EventLoop, arena: Arena, context: BrokerContext) {
         self.index = index
@@ -87,7 +90,9 @@ public final class EventLoopShard: @unchecked Sendable {
 
     /// Routes a message: into the retained store if it asks for it, to local subscribers now, to others by mail.
     func publish(_ message: inout Message, retain: Bool, by publisher: OwnerID) throws(ArenaError) {
-        if retain { try context.retained.store(message, arena: arena) }
+        if retain, try !context.retained.store(message, arena: arena) {
+            context.counters.retainedRefused.increment()
+        }
         let match = matchCache.match(message.topic, router: context.router, shards: peers.count)
         for group in match.groups {
             if group.shard == index {
@@ -139,9 +144,14 @@ public final class EventLoopShard: @unchecked Sendable {
         switch session.state.offer(message, canSend: canSend, limits: context.limits) {
         case .send(let packetID): session.connection?.send(message, packetID: packetID, dup: false)
         case .queued: break
-        case .dropped: context.counters.queueDrops.increment()
-        case .replaced(let count): context.counters.queueDrops.increment(by: count)
+        case .dropped: noteQueueDrops(1, session)
+        case .replaced(let count): noteQueueDrops(count, session)
         }
+    }
+
+    private func noteQueueDrops(_ count: Int, _ session: Session) {
+        context.counters.queueDrops.increment(by: count)
+        losses.add(session.clientID, count: count)
     }
 
     // MARK: - Mail
@@ -226,10 +236,12 @@ public final class EventLoopShard: @unchecked Sendable {
         matchCache.trim(version: context.router.version)
         reads.trim()
         refusals.flush(context.log)
+        context.losses.take(&losses)
         arena.giveBackUnused()
         guard index == 0 else { return }
         context.pool.trim()
         counterLog.tick(context.pool, context.log)
+        lossLog.tick(context.counters, context.losses, context.log)
     }
 
     /// Frees what is kept only to save time.
