@@ -41,7 +41,7 @@ public final class EventLoopShard: @unchecked Sendable {
     private var isEndTickScheduled = false
     private var endTickTask: @Sendable () -> Void = {}
     private var drainTask: @Sendable () -> Void = {}
-    private var wheel = TimerWheel<ConnectionReference>(slots: 256)
+    private var wheel = TimerWheel<Watch>(slots: 256)
     private var ticks = 0
     private var ticker: RepeatedTask?
     private var refusals = RefusalLog()
@@ -220,16 +220,29 @@ public final class EventLoopShard: @unchecked Sendable {
 
     // MARK: - Time
 
-    /// Has ``ConnectionHandler/checkDeadline(_:)`` called at about `deadline`, not before.
-    func watch(_ connection: ConnectionReference, until deadline: NIODeadline) {
+    /// Which of a connection's deadlines an entry of the wheel is for. There is at most one entry for each.
+    enum Deadline {
+        /// CONNECT, then keep alive.
+        case silence
+        /// An unfinished packet.
+        case packet
+    }
+
+    private struct Watch {
+        let connection: ConnectionReference
+        let deadline: Deadline
+    }
+
+    /// Has ``ConnectionHandler/check(_:_:)`` called at about `deadline`; earlier if that is far away.
+    func watch(_ connection: ConnectionReference, _ kind: Deadline = .silence, until deadline: NIODeadline) {
         let wait = max(0, (deadline - .now()).nanoseconds / 1_000_000)
         let period = Int64(Limits.tickMilliseconds)
-        wheel.insert(connection, ticks: Int((wait + period - 1) / period) + 1)
+        wheel.insert(Watch(connection: connection, deadline: kind), ticks: Int((wait + period - 1) / period) + 1)
     }
 
     private func tick() {
         let now = NIODeadline.now()
-        for reference in wheel.advance() { connections[reference]?.checkDeadline(now) }
+        for watch in wheel.advance() { connections[watch.connection]?.check(watch.deadline, now) }
         ticks += 1
         guard ticks % (1_000 / Limits.tickMilliseconds) == 0 else { return }
         expireCommands(now)

@@ -169,6 +169,31 @@ struct SessionTests {
 }
 
 extension SessionTests {
+    @Test("a packet that is begun and not finished costs its connection, with and without keep alive, trickled or not")
+    func packetTimeout() async throws {
+        let log = LogCollector()
+        try await withBroker(threads: 1, { $0.limits.packetTimeoutSeconds = 1 }, log: log.logger) { broker in
+            let (half, trickling, idle) = (
+                try TestClient(port: broker.port), try TestClient(port: broker.port), try TestClient(port: broker.port)
+            )
+            try half.connect("half")
+            try trickling.connect("trickling", keepAlive: 60)
+            try idle.connect("idle")
+            // A whole packet and the first byte of the next.
+            try half.send(bytes: [0xC0, 0x00, 0x30])
+            try half.expect(.pingresp)
+            try trickling.send(bytes: [0x30, 0x80, 0x80, 0x20, 0x00, 0x01, 0x61])
+            while broker.counters.connectionsOpen.value > 1 {
+                try? trickling.send(bytes: [0x78])
+                try idle.ping()
+            }
+            try half.expectClosed()
+            try idle.ping()
+        }
+        let closed = log.lines.filter { $0.contains("a packet was not complete 1 s after its first byte") }
+        #expect(closed.count == 2, "\(log.lines)")
+    }
+
     @Test("names are compared byte for byte: two spellings of é are two clients and two topics")
     func canonicalEquivalents() async throws {
         try await withBroker(threads: 2) { broker in
