@@ -66,7 +66,7 @@ public final class Broker: Sendable {
             }
             let dumper = Dumper(pool: pool, shards: shards, configuration: configuration, log: log)
             dumper.start()
-            let listener = try await listen(configuration, shards, group)
+            let listener = try await listen(configuration, shards, group, log)
             let broker = Broker(
                 configuration: configuration, context: context, shards: shards, group: group, listener: listener,
                 dumper: dumper)
@@ -95,12 +95,18 @@ public final class Broker: Sendable {
     public func requestDump() { dumper.request(.signal) }
 
     private static func listen(
-        _ configuration: Configuration, _ shards: [EventLoopShard], _ group: MultiThreadedEventLoopGroup
+        _ configuration: Configuration, _ shards: [EventLoopShard], _ group: MultiThreadedEventLoopGroup, _ log: Logger
     ) async throws -> any Channel {
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 1_024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.allocator, value: Arena.byteBufferAllocator)
+            // Before NIO's own handlers, which keep such errors to themselves.
+            .serverChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(AcceptFailures(log: log))
+                }
+            }
             // One read a tick for each socket: `ReadBufferSource` has one buffer, and rounds are fair.
             .childChannelOption(.maxMessagesPerRead, value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -117,8 +123,13 @@ public final class Broker: Sendable {
         do {
             return try await bootstrap.bind(host: configuration.host, port: configuration.port).get()
         } catch {
-            let reason = (error as? IOError).map { SystemError.text($0.errnoCode) } ?? "\(error)"
-            throw StartError("cannot listen on \(configuration.host):\(configuration.port): \(reason)")
+            let reason =
+                switch error {
+                case let error as IOError: SystemError.text(error.errnoCode)
+                case let error as SocketAddressError.UnknownHost: error.errorDescription
+                default: "\(error)"
+                }
+            throw StartError("cannot listen on \(configuration.address(port: configuration.port)): \(reason)")
         }
     }
 
@@ -136,7 +147,14 @@ public final class Broker: Sendable {
         if let path = pool.flightRecorderPath {
             log.info("the flight recorder writes to \(path); arena-analyze reads it when the broker has gone")
         }
-        log.info("listening on \(configuration.host):\(port)")
+        if configuration.memoryLimit > MemoryLimit.physicalBytes {
+            log.warning(
+                """
+                the memory limit of \(configuration.memoryLimit) bytes is more than the \
+                \(MemoryLimit.physicalBytes) bytes this machine has: the system will end the broker before the limit does
+                """)
+        }
+        log.info("listening on \(configuration.address(port: port))")
     }
 }
 

@@ -37,6 +37,9 @@ public struct Configuration: Sendable, Equatable {
         return threads
     }
 
+    /// `host:port`, or `[host]:port` for an IPv6 address.
+    func address(port: Int) -> String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+
     /// How many dumps there may be.
     public struct Dumps: Sendable, Equatable {
         /// Dumps kept in the directory; older ones are removed when a new one has been written.

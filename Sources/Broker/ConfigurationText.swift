@@ -20,10 +20,13 @@ extension Configuration {
         table["limits"] = TOMLTable([
             "maxPacketBytes": limits.maxPacketBytes, "maxConnections": limits.maxConnections,
             "maxTopicLevels": limits.maxTopicLevels, "maxSubscriptionsPerSession": limits.maxSubscriptionsPerSession,
+            "maxSubscriptionBytesPerSession": limits.maxSubscriptionBytesPerSession,
+            "maxSessions": limits.maxSessions, "maxRetainedMessages": limits.maxRetainedMessages,
             "maxInflight": limits.maxInflight, "maxIncomingQoS2": limits.maxIncomingQoS2,
             "maxQueuedMessages": limits.maxQueuedMessages, "maxQueuedBytes": limits.maxQueuedBytes,
             "queuePolicy": limits.queuePolicy.rawValue, "maxBacklogMessages": limits.maxBacklogMessages,
             "maxBacklogBytes": limits.maxBacklogBytes, "connectTimeoutSeconds": limits.connectTimeoutSeconds,
+            "packetTimeoutSeconds": limits.packetTimeoutSeconds,
             "maxPendingRPCPerDevice": limits.maxPendingRPCPerDevice,
         ])
         table["rpc"] = TOMLTable([

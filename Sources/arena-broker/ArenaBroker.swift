@@ -69,8 +69,15 @@ struct ArenaBroker: AsyncParsableCommand {
     func validate() throws {
         if let port, !(0...65_535).contains(port) { throw ValidationError("--port must be from 0 to 65535.") }
         if let threads, !(1...1_024).contains(threads) { throw ValidationError("--threads must be from 1 to 1024.") }
-        if let memoryLimit, MemoryLimit.parse(memoryLimit) == nil {
-            throw ValidationError("--memory-limit must be a size such as 268435456 or 256MiB, not '\(memoryLimit)'.")
+        if let memoryLimit {
+            guard let bytes = MemoryLimit.parse(memoryLimit) else {
+                throw ValidationError(
+                    "--memory-limit must be a size such as 268435456 or 256MiB, not '\(memoryLimit)'.")
+            }
+            guard bytes >= MemoryLimit.minimumBytes else {
+                throw ValidationError(
+                    "--memory-limit must be at least \(MemoryLimit.minimumBytes) bytes, not '\(memoryLimit)'.")
+            }
         }
         if let logLevel, Configuration.LogLevel(rawValue: logLevel) == nil {
             throw ValidationError("--log-level does not know '\(logLevel)'.")
@@ -95,10 +102,12 @@ struct ArenaBroker: AsyncParsableCommand {
                 case .end(let name):
                     log.info("\(name): shutting down")
                     try await broker.shutdown()
+                    LogWriter.standardError.flush()
                     return
                 }
             }
         } catch {
+            LogWriter.standardError.flush()
             let line = "arena-broker: \(error)\n"
             write(STDERR_FILENO, line, line.utf8.count)
             throw ExitCode(1)
