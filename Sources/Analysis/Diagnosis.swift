@@ -70,6 +70,8 @@ struct Diagnosis {
     let snapshot: Snapshot
     let groups: [Group]
     let verdict: Verdict
+    /// Each suspicious group with the strongest rule it matches; the strongest evidence and the most bytes first.
+    let suspects: [(group: Group, rule: Rule)]
 
     init(_ snapshot: Snapshot) {
         self.snapshot = snapshot
@@ -77,6 +79,7 @@ struct Diagnosis {
         let totals = snapshot.totals
         if snapshot.retainers.isEmpty, totals.liveBuffers > 0 {
             verdict = .cannotTell
+            suspects = []
             return
         }
         // With edges, a buffer that a queue holds is no suspect. Without, leave out what is kept on purpose.
@@ -85,14 +88,18 @@ struct Diagnosis {
             let owners = Self.liveOwners(snapshot)
             suspicious = Self.groups(snapshot) { Self.isSuspicious($0, owners) }
         }
+        var suspects: [(group: Group, rule: Rule)] = []
         for rule in Self.rules {
             let matches = suspicious.filter { Self.matches($0, rule, snapshot) }
-            if let worst = matches.max(by: { Self.weight($0, rule) < Self.weight($1, rule) }) {
-                verdict = .suspect(worst, rule)
-                return
-            }
+            suspicious.removeAll { group in matches.contains { $0.site == group.site && $0.touch == group.touch } }
+            suspects += matches.sorted { Self.weight($0, rule) > Self.weight($1, rule) }.map { ($0, rule) }
         }
-        verdict = totals.liveBytes < Self.judgedBytes ? .tooSmall : .noSuspect
+        self.suspects = suspects
+        if let worst = suspects.first {
+            verdict = .suspect(worst.group, worst.rule)
+        } else {
+            verdict = totals.liveBytes < Self.judgedBytes ? .tooSmall : .noSuspect
+        }
     }
 
     var suspect: Group? {
@@ -140,7 +147,7 @@ struct Diagnosis {
 
     /// Without edges the owner's kind must do: queues and retained messages keep buffers on purpose, and a few buffers
     /// for each connection are its state.
-    private static func isSuspicious(_ retainer: Snapshot.Retainer, _ liveOwners: [OwnerKind: UInt64]) -> Bool {
+    static func isSuspicious(_ retainer: Snapshot.Retainer, _ liveOwners: [OwnerKind: UInt64]) -> Bool {
         switch retainer.ownerKind {
         case .inflight, .offlineQueue, .retained, .will, .dumper, .listener, .eventLoop: return false
         case .connection, .session:
@@ -150,7 +157,7 @@ struct Diagnosis {
     }
 
     /// How many owners of each kind have live buffers.
-    private static func liveOwners(_ snapshot: Snapshot) -> [OwnerKind: UInt64] {
+    static func liveOwners(_ snapshot: Snapshot) -> [OwnerKind: UInt64] {
         var counts: [OwnerKind: UInt64] = [:]
         for owner in snapshot.owners where owner.liveBuffers > 0 { counts[owner.kind, default: 0] += 1 }
         return counts
@@ -216,7 +223,7 @@ extension Diagnosis {
         }
     }
 
-    private func noun(_ buffers: UInt64) -> String { buffers == 1 ? "buffer" : "buffers" }
+    func noun(_ buffers: UInt64) -> String { buffers == 1 ? "buffer" : "buffers" }
 
     private func accusation(_ group: Group) -> String {
         let totals = snapshot.totals

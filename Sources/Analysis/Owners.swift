@@ -106,7 +106,9 @@ struct OwnerTree {
     private var firstChild: [Int]
     private var childIDs: [UInt32]
     /// Nil for a root, and for what is not in use.
-    private var treeParent: [UInt32?] = []
+    private(set) var treeParent: [UInt32?] = []
+    /// Owners in use, parents before their children.
+    private(set) var order: [UInt32] = []
 
     init(_ snapshot: Snapshot) {
         let owners = snapshot.owners
@@ -159,6 +161,7 @@ struct OwnerTree {
             bytes[Int(parent)] &+= bytes[Int(id)]
         }
         self.treeParent = treeParent
+        self.order = order
         rootIDs = Array(rootIDs.filter { $0 == 0 || buffers[Int($0)] > 0 }.reversed())
     }
 

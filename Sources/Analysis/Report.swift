@@ -26,6 +26,15 @@ public struct Report: Sendable {
 
     public var mainTableName: String?
 
+    /// Keeps the first rows of the table of that name, as `Table.limit` does.
+    public mutating func limit(_ name: String, to count: Int, noun: String) {
+        for index in sections.indices {
+            guard case .table(var table) = sections[index].body, table.name == name else { continue }
+            table.limit(to: count, noun: noun)
+            sections[index].body = .table(table)
+        }
+    }
+
     private var mainTableIndex: Int? {
         sections.firstIndex { section in
             guard case .table(let table) = section.body else { return false }

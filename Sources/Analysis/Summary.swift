@@ -1,8 +1,11 @@
 public import DumpFormat
 import Ledger
 
-/// One screen: how full, with what, and whose fault. Reads only the small tables.
+/// One screen: how full, with what, and whose fault. Reads only the small tables, and the runs for the byte ledger.
 extension Report {
+    /// What a reader should load; without runs, as in a torn dump, the summary goes without its byte ledger.
+    public static let summarySelection = DumpSelection(runs: true)
+
     public static func summary(of snapshot: Snapshot) -> Report {
         var report = Report(command: "summary")
         report.mainTableName = "sites"
@@ -44,7 +47,7 @@ extension Report {
             Field("suspect_last_touch", suspect.map { .site(snapshot.siteName($0.touch)) } ?? .unknown),
             Field("suspect_buffers", suspect.map { .count($0.liveBuffers) } ?? .unknown),
             Field("suspect_bytes", suspect.map { .bytes($0.liveBytes) } ?? .unknown),
-        ]
+        ] + (ByteLedger(snapshot)?.fields ?? [])
     }
 
     // MARK: Who and when
@@ -118,6 +121,7 @@ extension Report {
             Line("live", live(totals)),
             Line("process", process(snapshot.header)),
         ]
+        if let ledger = ByteLedger(snapshot) { lines.insert(ledger.line, at: 2) }
         if totals.overdraftBytes > 0 {
             let overdraft: Phrase = "\(.bytes(totals.overdraftBytes)) above the limit, for who cannot be refused"
             lines.insert(Line("", overdraft), at: 2)

@@ -79,4 +79,13 @@ public struct Table: Sendable {
         rows.removeSubrange(count...)
         rows.append(Row(cells, for: .people))
     }
+
+    /// As `limit`, where the rows beyond it were never made.
+    mutating func leaveOut(_ count: Int, noun: String) {
+        guard count > 0 else { return }
+        omitted += count
+        let first = columns.firstIndex { $0.audience != .programs }
+        let words = "… \(Format.count(UInt64(count))) more \(noun)"
+        rows.append(Row(columns.indices.map { $0 == first ? .text(words) : .blank }, for: .people))
+    }
 }

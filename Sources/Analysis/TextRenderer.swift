@@ -78,6 +78,8 @@ public struct TextRenderer {
     /// The section's title heads the first column if that column has no heading of its own.
     private func text(_ table: Table, title: String?) -> String {
         var columns = table.columns.indices.filter { table.columns[$0].audience != .programs }
+        // A table for programs only.
+        guard !columns.isEmpty else { return "" }
         var rows: [Cells] = []
         func collect(_ source: [Table.Row], depth: Int) {
             for row in source where row.audience != .programs {

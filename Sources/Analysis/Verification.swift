@@ -1,5 +1,12 @@
+public import DumpFormat
+
 /// Whether a dump is whole and agrees with itself: one row a check.
 extension Report {
+    /// Checks beyond the reader's own: that the parts of memory add up.
+    public static func ledgerChecks(_ snapshot: Snapshot) -> [(name: String, passed: Bool, detail: String)] {
+        ByteLedger.checks(snapshot)
+    }
+
     public static func verification(_ checks: [(name: String, passed: Bool, detail: String)]) -> Report {
         var report = Report(command: "verify")
         var table = Table(

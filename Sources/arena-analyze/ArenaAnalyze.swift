@@ -15,10 +15,12 @@ struct ArenaAnalyze: ParsableCommand {
               arena-analyze summary arena-1764072003.dump.zst
               arena-analyze diff before.dump.zst after.dump.zst
 
-            Exit codes: 0 answered; 1 no answer possible; 4 answered from part of a damaged dump; 64 usage.
+            Exit codes: 0 answered; 1 no answer possible; 3 a --fail-on condition holds; 4 answered from part of a damaged dump; 64 usage.
             """,
         version: version,
         subcommands: [
             SummaryCommand.self, SitesCommand.self, OwnersCommand.self, DiffCommand.self, VerifyCommand.self,
+            HistogramCommand.self, BuffersCommand.self, ShowCommand.self, PathCommand.self, DominatorsCommand.self,
+            LeaksCommand.self, ChunksCommand.self, HelpFilterCommand.self,
         ])
 }

@@ -15,9 +15,14 @@ enum DumpPath {
     }
 
     /// The checks, and what of the file can be read. Throws where it is no dump at all.
-    static func verify(_ path: String) throws -> (checks: [VerifyCheck], origin: Origin) {
+    static func verify(
+        _ path: String
+    ) throws -> (checks: [(name: String, passed: Bool, detail: String)], origin: Origin) {
         let snapshot = try read(path, .everything)
-        return (DumpVerifier.verify(path: path).checks, Origin(path: path, snapshot))
+        let checks = DumpVerifier.verify(path: path).checks.map { ($0.name, $0.passed, $0.detail) }
+        // A file that is not whole cannot add up.
+        let ledger = snapshot.completeness.isComplete ? Report.ledgerChecks(snapshot) : []
+        return (checks + ledger, Origin(path: path, snapshot))
     }
 
     /// Before anything is opened: opening a pipe would wait for its writer.

@@ -25,6 +25,17 @@ struct OutputOptions: ParsableArguments {
         if report.isPartial { throw ExitCode(4) }
     }
 
+    /// As `show`, and then exit code 3 if the condition holds: it outweighs a partial answer.
+    func show(_ report: Report, checking failure: FailOptions, _ figures: Condition.Figures) throws {
+        do {
+            try show(report)
+        } catch let code as ExitCode where code == ExitCode(4) {
+            try failure.check(figures)
+            throw code
+        }
+        try failure.check(figures)
+    }
+
     private func rendered(_ report: Report) throws -> String {
         switch format {
         case .text:

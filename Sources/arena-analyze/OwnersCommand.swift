@@ -21,14 +21,17 @@ struct OwnersCommand: ParsableCommand {
     @Option(help: "Order siblings by bytes, buffers or name.")
     var sort: OwnerOrder = .bytes
 
+    @OptionGroup var filter: FilterOptions
     @OptionGroup var output: OutputOptions
 
     func validate() throws { try ListOptions.check(limit: limit) }
 
     func run() throws {
-        let snapshot = try DumpPath.read(dump)
+        let filter = try filter.parsed()
+        let snapshot = try DumpPath.readNarrowed(dump, filter)
         let rows = output.rows(limit, people: 10)
         var report = Report.owners(of: snapshot, siblings: rows > 0 ? rows : nil, by: sort)
+        report.note(filter, snapshot)
         report.origins = [Origin(path: dump, snapshot)]
         try output.show(report)
     }

@@ -10,17 +10,21 @@ struct SitesCommand: ParsableCommand {
             that it freed (as upper bounds). Beneath it, who touched its live buffers last.
 
               arena-analyze sites --sort allocations_per_second arena-1764072003.dump.zst
+              arena-analyze sites --filter 'age > 10m' arena-1764072003.dump.zst
             """)
 
     @Argument(help: "The dump to read.")
     var dump: String
 
     @OptionGroup var list: ListOptions
+    @OptionGroup var filter: FilterOptions
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        let snapshot = try DumpPath.read(dump)
+        let filter = try filter.parsed()
+        let snapshot = try DumpPath.readNarrowed(dump, filter)
         var report = Report.sites(of: snapshot)
+        report.note(filter, snapshot)
         report.origins = [Origin(path: dump, snapshot)]
         try list.apply(to: &report, people: 20, noun: "sites", output)
         try output.show(report)

@@ -1,5 +1,6 @@
 import Analysis
 import ArgumentParser
+import DumpFormat
 
 struct SummaryCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -7,10 +8,11 @@ struct SummaryCommand: ParsableCommand {
         abstract: "One screen: how full, with what, and whose fault.",
         discussion: """
             Shows the counter against its limit, what the chunks are full of, the sites that hold most, and a verdict. \
-            Reads only the small tables of a dump, so it answers at once however large the dump is.
+            Reads only small tables of a dump, so it answers at once however large the dump is.
 
               arena-analyze summary arena-1764072003.dump.zst
               arena-analyze summary --format json arena-1764072003.dump.zst | jq .verdict
+              arena-analyze summary --fail-on 'unheld > 0 or use > 90%' arena-1764072003.dump.zst
 
             As csv it prints its table of sites.
             """)
@@ -21,15 +23,18 @@ struct SummaryCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Show at most this many sites; 0 shows all.", valueName: "n"))
     var limit: Int?
 
+    @OptionGroup var failure: FailOptions
     @OptionGroup var output: OutputOptions
 
     func validate() throws { try ListOptions.check(limit: limit) }
 
     func run() throws {
-        let snapshot = try DumpPath.read(dump)
+        // A torn dump answers all but the byte ledger from its small tables.
+        let whole = try DumpPath.read(dump, Report.summarySelection)
+        let snapshot = whole.completeness.isComplete ? whole : try DumpPath.read(dump)
         var report = Report.summary(of: snapshot)
         report.origins = [Origin(path: dump, snapshot)]
         report.mainTable?.limit(to: output.rows(limit, people: 5), noun: "sites")
-        try output.show(report)
+        try output.show(report, checking: failure, Condition.Figures(snapshot))
     }
 }

@@ -23,7 +23,7 @@ struct VerifyCommand: ParsableCommand {
 
     func run() throws {
         let (checks, origin) = try DumpPath.verify(dump)
-        var report = Report.verification(checks.map { ($0.name, $0.passed, $0.detail) })
+        var report = Report.verification(checks)
         report.origins = [origin]
         let isContradicted = checks.contains { check in
             !check.passed && !(origin.isPartial && Self.wholenessChecks.contains(check.name))

@@ -139,7 +139,7 @@ struct CommandLineTests {
                 (text, "not an arena dump"), (folder, "directory"), (pipe, "pipe"),
                 (folder + "/missing", "no such file"),
             ] {
-                for command in ["summary", "sites", "owners", "verify"] {
+                for command in ["summary", "sites", "owners", "verify", "histogram", "buffers", "leaks", "chunks"] {
                     let outcome = try run(command, path)
                     #expect(outcome.status == 1, "\(command) \(path)")
                     #expect(outcome.output.isEmpty)
@@ -185,10 +185,57 @@ struct CommandLineTests {
         #expect(!outcome.errors.isEmpty)
     }
 
+    @Test("histogram, buffers, show, path and dominators answer, and a filter that is none is shown with a caret")
+    func buffers() throws {
+        try withFolder { folder in
+            let path = try write(BufferTests.pair(), to: folder, as: "a.dump.zst")
+            let histogram = try run("histogram", "--by", "owner", "--filter", "age > 5m", path)
+            #expect(histogram.status == 0, "\(histogram.errors)")
+            #expect(histogram.output.contains("session device-1"))
+            let csv = try run("buffers", "--filter", "unheld", "--format", "csv", path)
+            #expect(csv.output.split(separator: "\n").count == 2)
+            #expect(try run("show", path, "263").output.contains("No holder reaches it"))
+            #expect(try run("path", path, "0x41").output.contains("2 holders reach it"))
+            #expect(try run("dominators", path).output.contains("(unheld: no holder reaches them: lost)"))
+            let wrong = try run("buffers", "--filter", "agee > 5m", path)
+            #expect(wrong.status == 64)
+            #expect(wrong.errors.contains("\n  agee > 5m\n  ^~~~\n"))
+            let sites = try run("sites", "--filter", "size > 2k", path)
+            #expect(sites.output.hasPrefix("matched  1 buffers, 4 KiB: 80.0 % of 2 live buffers' 5 KiB"))
+            let missing = try run("show", path, "264")
+            #expect(missing.status == 1)
+            #expect(missing.errors.contains("no live buffer serial 264"))
+            #expect(try run("help-filter").output.contains("owner.kind"))
+        }
+    }
+
+    @Test("leaks gates with exit code 3, and not when suppressed")
+    func leaks() throws {
+        try withFolder { folder in
+            let path = try write(Fixture.leak(), to: folder, as: "leak.dump.zst")
+            let gate = try run("leaks", "--fail-on", "suspects > 0", path)
+            #expect(gate.status == 3)
+            #expect(gate.output.contains("1. Leak, proved: convertToRpcCommandResponse loses buffers"))
+            #expect(gate.errors == "arena-analyze: --fail-on 'suspects > 0' holds\n")
+            let suppressions = folder + "/leaks.supp"
+            try Data("touch ~ RpcCommand\n".utf8).write(to: URL(fileURLWithPath: suppressions))
+            #expect(try run("leaks", "--fail-on", "suspects > 0", "--suppress", suppressions, path).status == 0)
+            #expect(try run("summary", "--fail-on", "unheld > 0", path).status == 3)
+            #expect(try run("summary", "--fail-on", "unheld > zero", path).status == 64)
+            let blind = try write(Fixture.leak(hasEdges: false), to: folder, as: "blind.dump.zst")
+            let undecided = try run("summary", "--fail-on", "unheld > 0", blind)
+            #expect(undecided.status == 1)
+            #expect(undecided.errors.contains("cannot be decided: this answer does not know unheld"))
+        }
+    }
+
     @Test("version and help are answers")
     func help() throws {
         #expect(try run("--version").output == "0.1.0\n")
-        for command in ["summary", "sites", "owners", "diff", "verify"] {
+        for command in [
+            "summary", "sites", "owners", "diff", "verify", "histogram", "buffers", "show", "path", "dominators",
+            "leaks", "chunks",
+        ] {
             let help = try run("help", command)
             #expect(help.status == 0)
             #expect(help.output.contains("arena-analyze \(command) "))

@@ -1,0 +1,155 @@
+public import DumpFormat
+import Ledger
+
+/// In which order `buffers` lists them: largest or oldest first, serials and addresses rising.
+public enum BufferOrder: String, Sendable, CaseIterable {
+    case age, idle, size, capacity, slack, serial, address
+
+    var columns: Set<Snapshot.SlotColumns.Column> {
+        switch self {
+        case .age: [.birth]
+        case .idle: [.touchTime]
+        case .size: [.requested]
+        case .capacity: [.capacity]
+        case .slack: [.capacity, .requested]
+        case .serial: [.serial]
+        case .address: [.address]
+        }
+    }
+
+    /// The rows with the smallest key come first.
+    func keys(_ slots: Snapshot.SlotColumns) -> [UInt64] {
+        switch self {
+        case .age: slots.birth
+        case .idle: slots.touchTime
+        case .size: slots.requested.map { ~$0 }
+        case .capacity: slots.capacity.map { ~$0 }
+        case .slack: slots.capacity.indices.map { ~slots.capacity[$0].less(slots.requested[$0]) }
+        case .serial: slots.serial
+        case .address: slots.address
+        }
+    }
+}
+
+/// Live buffers one by one.
+extension Report {
+    /// All columns: each row shows everything known about it.
+    public static let buffersSelection = DumpSelection(
+        slots: Set(Snapshot.SlotColumns.Column.allCases), runs: false, edges: true)
+
+    /// The first `limit` of them (nil: all). Nil where the snapshot has no slots, or not what the filter asks about.
+    public static func buffers(
+        of snapshot: Snapshot, by order: BufferOrder = .age, limit: Int?, where filter: Filter? = nil
+    ) -> Report? {
+        guard let slots = snapshot.slots, slots.hasWhole(buffersSelection.slots) else { return nil }
+        var mask: RowMask?
+        if let filter {
+            guard let rows = filter.rows(in: snapshot) else { return nil }
+            mask = rows
+        }
+        var total = GroupCount()
+        for row in 0..<slots.count where mask?[row] ?? true {
+            total.add(capacity: slots.capacity[row], requested: slots.requested[row], birth: slots.birth[row])
+        }
+        let first = smallest(order.keys(slots), limit, where: mask)
+        let details = SlotDetails(snapshot, slots)
+        var report = Report(command: "buffers")
+        report.add(nil, .lines([matched(total, snapshot, filter)]))
+        var table = Table(
+            name: "buffers",
+            columns: [
+                .init("buffer", "Buffer", for: .people), .init("serial"), .init("address", "address"),
+                .init("requested_bytes", "size"),
+                .init("capacity_bytes", "capacity", isOptional: true), .init("age_ns", "age"),
+                .init("idle_ns", "idle", isOptional: true), .init("site", "site"),
+                .init("last_touch", "last touch"), .init("owner", "owner"),
+                .init("holders", "held by", isOptional: true), .init("arena"), .init("size_class"),
+                .init("freed"), .init("owner_id"), .init("birth_time"),
+            ])
+        table.rows = first.map { details.row($0) }
+        table.leaveOut(Int(total.buffers) - first.count, noun: "buffers")
+        report.add(nil, .table(table))
+        report.data = [Field("sort", .text(order.rawValue))] + filterFields(filter)
+        return report
+    }
+
+    /// The rows with the smallest keys, in order; a heap of `limit` rows, so that millions are never sorted for ten.
+    static func smallest(_ keys: [UInt64], _ limit: Int?, where mask: RowMask?) -> [Int] {
+        func precedes(_ left: UInt32, _ right: UInt32) -> Bool {
+            (keys[Int(left)], left) < (keys[Int(right)], right)
+        }
+        guard let limit, limit < keys.count else {
+            return keys.indices.filter { mask?[$0] ?? true }.map { UInt32($0) }.sorted(by: precedes).map { Int($0) }
+        }
+        // The root is the last of those kept.
+        var heap: [UInt32] = []
+        func sink(_ start: Int) {
+            var parent = start
+            while true {
+                var last = parent
+                for child in [2 * parent + 1, 2 * parent + 2] where child < heap.count {
+                    if precedes(heap[last], heap[child]) { last = child }
+                }
+                if last == parent { return }
+                heap.swapAt(parent, last)
+                parent = last
+            }
+        }
+        for row in keys.indices where mask?[row] ?? true {
+            if heap.count < limit {
+                heap.append(UInt32(row))
+                if heap.count == limit { for index in (0..<limit / 2).reversed() { sink(index) } }
+            } else if limit > 0, keys[row] < keys[Int(heap[0])] {
+                heap[0] = UInt32(row)
+                sink(0)
+            }
+        }
+        return heap.sorted(by: precedes).map { Int($0) }
+    }
+}
+
+/// Everything a dump knows about one row, as values.
+struct SlotDetails {
+    let snapshot: Snapshot
+    let slots: Snapshot.SlotColumns
+    let holders: HolderMasks?
+
+    init(_ snapshot: Snapshot, _ slots: Snapshot.SlotColumns) {
+        self.snapshot = snapshot
+        self.slots = slots
+        holders = HolderMasks(snapshot)
+    }
+
+    func row(_ row: Int) -> Table.Row {
+        let freed = slots.state[row] != Snapshot.SlotColumns.live
+        return Table.Row([
+            .text("#\(slots.serial[row])"), .number(slots.serial[row]), .text(Self.address(slots.address[row])),
+            .bytes(slots.requested[row]),
+            .bytes(slots.capacity[row]), .duration(snapshot.age(slots.birth[row])),
+            .duration(snapshot.age(slots.touchTime[row])), .text(snapshot.siteName(slots.site[row]).label),
+            .text(snapshot.siteName(slots.touchSite[row]).label), .text(snapshot.ownerTitle(slots.owner[row])),
+            held(row), .text(snapshot.arenaName(Int(slots.arena[row]))), sizeClass(row), .flag(freed),
+            .number(UInt64(slots.owner[row])), .time(snapshot.wallTime(slots.birth[row])),
+        ])
+    }
+
+    /// By which kinds of holder, or that nobody has it.
+    func held(_ row: Int) -> Value {
+        if slots.state[row] != Snapshot.SlotColumns.live { return .text("freed by another thread") }
+        guard let holders else { return .unknown }
+        return .text(holders.kinds[row] == 0 ? "nobody" : HolderMasks.names(holders.kinds[row]))
+    }
+
+    func sizeClass(_ row: Int) -> Value {
+        let index = slots.sizeClass[row]
+        if index == Snapshot.SlotColumns.hugeClass { return .text("huge") }
+        return Int(index) < snapshot.sizeClasses.count ? .bytes(snapshot.sizeClasses[Int(index)].bytes) : .unknown
+    }
+
+    static func address(_ address: UInt64) -> String { "0x" + String(address, radix: 16) }
+}
+
+extension Snapshot {
+    /// When it was by the wall clock, of a moment on the ledger's clock.
+    func wallTime(_ time: UInt64) -> UInt64 { header.wallTime.less(age(time)) }
+}

@@ -1,0 +1,153 @@
+public import DumpFormat
+
+/// What `chunks` is asked beside the dump.
+public struct ChunkQuestion: Sendable {
+    /// Who pins chunks is counted by this.
+    public var pinners: Grouping = .owner
+    /// What if these were freed?
+    public var ifFreed: Filter?
+    /// Would a request of this many bytes be served?
+    public var request: UInt64?
+    /// Buffers at least this old are long-lived.
+    public var oldAge: UInt64 = 600_000_000_000
+    /// How many to choose greedily.
+    public var best = 5
+
+    public init() {}
+
+    public var selection: DumpSelection {
+        DumpSelection(slots: ChunkRows.columns.union([.site, .birth]), runs: true)
+            .union(pinners.selection).union(ifFreed?.selection)
+    }
+}
+
+/// Why chunks do not go back to the operating system, and what would make them.
+extension Report {
+    /// Nil where the snapshot lacks the columns.
+    public static func chunks(of snapshot: Snapshot, _ question: ChunkQuestion = ChunkQuestion()) -> Report? {
+        guard let slots = snapshot.slots, slots.hasWhole(question.selection.slots),
+            let groups = SlotGroups(question.pinners, snapshot), let sites = SlotGroups(.site, snapshot)
+        else { return nil }
+        let rows = ChunkRows(snapshot, slots)
+        let free = FreeRuns(snapshot)
+        let pins = ChunkPins(snapshot, slots, rows, groups, stays: free.holdsReserve)
+        let sitePins = ChunkPins(snapshot, slots, rows, sites, stays: free.holdsReserve)
+
+        var report = Report(command: "chunks")
+        report.mainTableName = "chunks"
+        report.add(nil, .lines(overview(snapshot, free)))
+        if let filter = question.ifFreed {
+            guard let mask = filter.rows(in: snapshot) else { return nil }
+            let answer = WhatIf(snapshot, slots, rows, freeing: mask, stays: free.holdsReserve)
+            report.add("If \(filter.text) were freed", .paragraph(words(answer, snapshot)))
+        }
+        if let request = question.request {
+            let fit = RequestFit(request, snapshot, free)
+            report.add("A request of \(Format.bytes(request))", .paragraph(fit.words, fit.tone))
+            report.data.append(Field("request_bytes", .bytes(request)))
+            report.data.append(Field("request_fits", .flag(fit.fits)))
+        }
+        report.add("Chunks", .table(chunkTable(snapshot, slots, rows, groups, pins, sitePins)))
+        report.add(nil, .table(pinTable(pins, groups, snapshot, "pinners", "By \(question.pinners.rawValue)")))
+        if question.pinners != .site {
+            report.add(nil, .table(pinTable(sitePins, sites, snapshot, "sites", "By site")))
+        }
+        report.add(
+            "Releasing these, one after the other (greedy: another choice may return more)",
+            .table(bestTable(pins, groups, snapshot, question)))
+        let mixing = LifetimeMixing(snapshot, slots, rows, oldAge: question.oldAge)
+        report.add(nil, .paragraph(mixing.words))
+        if !mixing.sites.isEmpty { report.add(nil, .table(mixing.table(snapshot))) }
+        if snapshot.runs != nil { report.add(nil, .table(freeTable(free, snapshot))) }
+        report.data += [
+            Field("strays", .count(UInt64(rows.strays))), Field("pinned_by", .text(question.pinners.rawValue)),
+            Field("if_freed", question.ifFreed.map { .text($0.text) } ?? .unknown),
+        ]
+        return report
+    }
+
+    /// The least number of chunks that live memory needs, however it is arranged.
+    static func compactionBound(_ snapshot: Snapshot) -> (chunks: UInt64, live: UInt64) {
+        let live = snapshot.chunks.filter { $0.kind != .huge }.reduce(0) { $0 &+ $1.liveBytes }
+        let size = max(1, snapshot.totals.chunkSize)
+        return (live / size + (live % size == 0 ? 0 : 1), live)
+    }
+
+    private static func overview(_ snapshot: Snapshot, _ free: FreeRuns) -> [Line] {
+        let totals = snapshot.totals
+        let bound = compactionBound(snapshot)
+        let spare = totals.chunkCount.less(bound.chunks)
+        var lines = [
+            Line(
+                "mapped",
+                """
+                \(.count(totals.chunkCount), as: "chunk_count") chunks x \(.bytes(totals.chunkSize)) = \
+                \(.bytes(totals.chunkBytes), as: "chunk_bytes"), \(.count(totals.hugeCount), as: "huge_count") huge \
+                \(.bytes(totals.hugeBytes), as: "huge_bytes")
+                """),
+            Line(
+                "at least",
+                """
+                \(.count(bound.chunks), as: "compaction_chunks") chunks for \(.bytes(bound.live)) live: packed \
+                perfectly, \(.count(spare), as: "compaction_spare_chunks") chunks \
+                (\(.bytes(spare &* totals.chunkSize))) would go back
+                """),
+        ]
+        let cached = snapshot.chunks.count { $0.kind == .cached }
+        var reserve = 0
+        var empty = 0
+        for (index, chunk) in snapshot.chunks.enumerated() where chunk.kind == .chunk && chunk.liveBuffers == 0 {
+            if free.holdsReserve[index] { reserve += 1 } else { empty += 1 }
+        }
+        if cached + reserve + empty > 0 {
+            lines.append(
+                Line(
+                    "empty",
+                    """
+                    \(.count(UInt64(cached + reserve + empty)), as: "empty_chunks") chunks are empty, but the policy \
+                    keeps them: \(.count(UInt64(cached)), as: "cached_chunks") cached for the next need, \
+                    \(.count(UInt64(reserve)), as: "reserve_chunks") hold an arena's reserve, \
+                    \(.count(UInt64(empty)), as: "retained_chunks") still with their arena
+                    """))
+        }
+        if snapshot.runs != nil {
+            let place = free.largestChunk.map { "in chunk \(snapshot.chunks[$0].index)" } ?? "there is none"
+            lines.append(
+                Line(
+                    "free run",
+                    """
+                    the largest is \(.bytes(UInt64(free.largest) &* totals.pageSize), as: "largest_free_run_bytes"), \
+                    \(.text(place))
+                    """))
+        }
+        if totals.failedAllocations > 0 {
+            lines.append(
+                Line("refused", "\(.count(totals.failedAllocations), as: "failed_allocations") allocations so far"))
+        }
+        return lines
+    }
+
+    private static func words(_ answer: WhatIf, _ snapshot: Snapshot) -> Phrase {
+        let leverage = answer.bytes.share(of: answer.freed.bytes)
+        var words: Phrase = """
+            \(.count(answer.freed.buffers), as: "freed_buffers") buffers (\(.bytes(answer.freed.bytes), as: "freed_bytes")) \
+            would be freed: \(.count(answer.chunks), as: "returned_chunks") chunks would go back
+            """
+        if answer.huge > 0 { words = "\(words) and \(.count(answer.huge), as: "returned_huge") huge mappings" }
+        words = "\(words), \(.bytes(answer.bytes), as: "returned_bytes")"
+        if answer.bytes > 0 {
+            words = "\(words): \(.text(String(Format.ratio(leverage).dropLast(2)))) bytes back for 100 freed"
+        }
+        words = """
+            \(words). \(.count(answer.partly), as: "partly_freed_chunks") chunks would lose buffers and stay for the \
+            others.
+            """
+        if answer.kept > 0 {
+            words = """
+                \(words) \(.count(answer.kept), as: "emptied_and_kept_chunks") would be empty and stay for an arena's \
+                reserve.
+                """
+        }
+        return words
+    }
+}

@@ -1,0 +1,83 @@
+import DumpFormat
+
+/// The rows of `slots` chunk by chunk. A dump has them in that order already; where it has not, they are counted into
+/// it.
+struct ChunkRows {
+    /// Nil where rows are in order.
+    private let order: [UInt32]?
+    /// By row of `chunks`: its rows are `start[chunk]..<start[chunk + 1]` of the order.
+    private let start: [Int]
+    /// Buffers in no chunk, as only a damaged dump has them.
+    let strays: Int
+
+    static let columns: Set<Snapshot.SlotColumns.Column> = [.address, .capacity]
+
+    init(_ snapshot: Snapshot, _ slots: Snapshot.SlotColumns) {
+        let numbers = ChunkNumbers(snapshot)
+        let shift = snapshot.chunkShift
+        let count = snapshot.chunks.count
+        var counts = [Int](repeating: 0, count: count + 1)
+        // The last place is for strays.
+        var place = [UInt32](repeating: 0, count: slots.address.count)
+        var isInOrder = true
+        var last = (number: UInt64.max, place: 0)
+        for row in slots.address.indices {
+            let number = slots.address[row] >> shift
+            if number != last.number {
+                let next = numbers.row(of: number) ?? count
+                if next < last.place { isInOrder = false }
+                last = (number, next)
+            }
+            place[row] = UInt32(last.place)
+            counts[last.place] += 1
+        }
+        var start = [0]
+        for count in counts { start.append(start[start.count - 1] + count) }
+        strays = counts[count]
+        self.start = start
+        if isInOrder {
+            order = nil
+        } else {
+            var next = start
+            var order = [UInt32](repeating: 0, count: place.count)
+            for row in place.indices {
+                order[next[Int(place[row])]] = UInt32(row)
+                next[Int(place[row])] += 1
+            }
+            self.order = order
+        }
+    }
+
+    func forEachRow(of chunk: Int, _ body: (Int) -> Void) {
+        if let order {
+            for index in start[chunk]..<start[chunk + 1] { body(Int(order[index])) }
+        } else {
+            for row in start[chunk]..<start[chunk + 1] { body(row) }
+        }
+    }
+}
+
+/// From a chunk's number to its row in `chunks`.
+struct ChunkNumbers {
+    private var dense: [Int32] = []
+    private var sparse: [UInt64: Int] = [:]
+
+    /// A real address range has no more chunks; a damaged one must not make us allocate by its numbers.
+    private static let densest: UInt64 = 1 << 20
+
+    init(_ snapshot: Snapshot) {
+        let highest = snapshot.chunks.map { UInt64($0.index) }.max() ?? 0
+        if highest < Self.densest {
+            dense = Array(repeating: -1, count: Int(highest) + 1)
+            for (row, chunk) in snapshot.chunks.enumerated() { dense[Int(chunk.index)] = Int32(row) }
+        } else {
+            for (row, chunk) in snapshot.chunks.enumerated() { sparse[UInt64(chunk.index)] = row }
+        }
+    }
+
+    func row(of number: UInt64) -> Int? {
+        if dense.isEmpty { return sparse[number] }
+        guard number < UInt64(dense.count), dense[Int(number)] >= 0 else { return nil }
+        return Int(dense[Int(number)])
+    }
+}

@@ -1,0 +1,119 @@
+import DumpFormat
+
+/// For each live buffer the lowest owner without which nobody would have it: the lowest common ancestor of its
+/// holders' owners in the owner tree. Since holders hang on a tree, that is the dominator, without general graph
+/// algorithms (compare Lengauer and Tarjan, "A Fast Algorithm for Finding Dominators in a Flowgraph", 1979).
+///
+/// `shallow` of an owner is what it alone dominates, `retained` what it and all below it do: the memory that goes when
+/// it goes. Buffers that no holder reaches are nobody's, and counted apart; so are those already freed by another
+/// thread. Owners' shallow bytes and these two make the total, to the byte.
+struct Dominators {
+    /// By owner id.
+    private(set) var shallow: [Amount]
+    private(set) var retained: [Amount]
+    /// What the owner answers for, held or not.
+    private(set) var owned: [Amount]
+    private(set) var unheld = Amount()
+    private(set) var freed = Amount()
+    /// Buffers with several holders below different owners, by their dominator.
+    private(set) var shared: [Amount]
+    /// False where the snapshot has no edges: then a buffer's owner stands for its holder.
+    let knowsHolders: Bool
+    let tree: OwnerTree
+
+    static let selection = DumpSelection(slots: [.capacity, .owner, .state], edges: true)
+    private static let none = UInt32.max
+
+    init?(_ snapshot: Snapshot, where mask: RowMask? = nil) {
+        guard let slots = snapshot.slots, slots.hasWhole(Self.selection.slots) else { return nil }
+        tree = OwnerTree(snapshot)
+        let ancestry = Ancestry(tree, snapshot.owners.count)
+        let count = max(1, snapshot.owners.count)
+        var dominator = [UInt32](repeating: Self.none, count: slots.count)
+        var isShared = [Bool](repeating: false, count: slots.count)
+        if let edges = snapshot.edges {
+            knowsHolders = true
+            for edge in 0..<edges.count where Int(edges.slotRow[edge]) < slots.count {
+                let row = Int(edges.slotRow[edge])
+                let holder = Int(edges.holderOwner[edge]) < count ? edges.holderOwner[edge] : 0
+                let known = dominator[row]
+                if known == Self.none {
+                    dominator[row] = holder
+                } else if known != holder {
+                    dominator[row] = ancestry.lowestCommon(known, holder)
+                    isShared[row] = true
+                }
+            }
+        } else {
+            knowsHolders = false
+            for row in 0..<slots.count where slots.state[row] == Snapshot.SlotColumns.live {
+                dominator[row] = Int(slots.owner[row]) < count ? slots.owner[row] : 0
+            }
+        }
+        shallow = [Amount](repeating: Amount(), count: count)
+        owned = shallow
+        shared = shallow
+        for row in 0..<slots.count where mask?[row] ?? true {
+            let bytes = slots.capacity[row]
+            let owner = Int(slots.owner[row])
+            owned[owner < count ? owner : 0].add(bytes)
+            if dominator[row] != Self.none {
+                shallow[Int(dominator[row])].add(bytes)
+                if isShared[row] { shared[Int(dominator[row])].add(bytes) }
+            } else if slots.state[row] == Snapshot.SlotColumns.live {
+                unheld.add(bytes)
+            } else {
+                freed.add(bytes)
+            }
+        }
+        retained = shallow
+        for id in tree.order.reversed() {
+            guard let parent = tree.treeParent[Int(id)] else { continue }
+            retained[Int(parent)].add(retained[Int(id)])
+        }
+    }
+
+    /// Owners in use, and what a damaged dump says of others.
+    var total: Amount {
+        var total = unheld
+        total.add(freed)
+        for amount in shallow { total.add(amount) }
+        return total
+    }
+}
+
+extension Amount {
+    mutating func add(_ other: Amount) {
+        buffers &+= other.buffers
+        bytes &+= other.bytes
+    }
+}
+
+/// Lowest common ancestors by walking up from the deeper one: owner trees are a handful of levels deep.
+struct Ancestry {
+    private let parent: [UInt32]
+    private let depth: [UInt32]
+
+    init(_ tree: OwnerTree, _ count: Int) {
+        var parent = [UInt32](repeating: .max, count: max(1, count))
+        var depth = [UInt32](repeating: 0, count: max(1, count))
+        for id in tree.order {
+            guard let above = tree.treeParent[Int(id)] else { continue }
+            parent[Int(id)] = above
+            depth[Int(id)] = depth[Int(above)] + 1
+        }
+        self.parent = parent
+        self.depth = depth
+    }
+
+    /// The process, owner 0, where the two hang on different roots, as in a damaged dump.
+    func lowestCommon(_ left: UInt32, _ right: UInt32) -> UInt32 {
+        var (left, right) = (left, right)
+        while left != right {
+            if depth[Int(left)] < depth[Int(right)] { swap(&left, &right) }
+            left = parent[Int(left)]
+            if left == .max { return 0 }
+        }
+        return left
+    }
+}

@@ -1,0 +1,119 @@
+import DumpFormat
+import Ledger
+
+/// A finding in words: a headline, and a paragraph that can be pasted into an incident as it is.
+struct FindingStory {
+    let finding: Finding
+    let snapshot: Snapshot
+
+    init(_ finding: Finding, _ snapshot: Snapshot) {
+        self.finding = finding
+        self.snapshot = snapshot
+    }
+
+    private var touch: SiteName { snapshot.siteName(finding.touch) }
+    private var site: SiteName { snapshot.siteName(finding.site) }
+    private var wasPassedOn: Bool { finding.touch != finding.site && finding.touch != 0 }
+
+    var headline: String {
+        let label = wasPassedOn ? touch.label : site.label
+        return switch finding.kind {
+        case .unheld: "Leak, proved: \(label) loses buffers"
+        case .survivors: "Leak, likely: buffers outlive everything else of \(label)"
+        case .growth: "Leak, \(finding.confidence.rawValue): buffers of \(label) only grow"
+        case .share: "Leak, possible: \(label) has nearly all memory"
+        }
+    }
+
+    var paragraph: String {
+        [amount, since, place, owners, evidence, next, "Fingerprint \(finding.fingerprint)."]
+            .filter { !$0.isEmpty }.joined(separator: " ")
+    }
+
+    private var amount: String {
+        let share = Format.ratio(finding.amount.bytes.share(of: snapshot.totals.liveBytes))
+        let which = finding.kind == .unheld ? " that nobody holds" : ""
+        return "\(Format.count(finding.amount.buffers)) buffers\(which),"
+            + " \(Format.bytes(finding.amount.bytes)), \(share) of live bytes."
+    }
+
+    private var since: String {
+        let first = snapshot.wallTime(finding.oldestBirth)
+        let last = snapshot.wallTime(finding.newestBirth)
+        return "First born \(Format.time(first)), last \(Format.time(last))"
+            + " (\(Format.duration(snapshot.age(finding.oldestBirth))) and"
+            + " \(Format.duration(snapshot.age(finding.newestBirth))) before the dump)."
+    }
+
+    private var place: String {
+        let allocated = "Allocated at \(quoted(site))"
+        guard wasPassedOn else { return allocated + ", and touched nowhere else since." }
+        return allocated + ", last touched at \(quoted(touch))."
+    }
+
+    private var owners: String {
+        guard let details = finding.details, details.ownerCount > 0 else {
+            return "Owners: mostly \(finding.ownerKind.plural)."
+        }
+        let kinds = details.ownerKinds.prefix(3).map { kind, owners in
+            "\(Format.count(UInt64(owners))) \(owners == 1 ? kind.name : kind.plural)"
+        }
+        let top = details.topOwners.prefix(3).map { owner, amount in
+            "\(snapshot.ownerTitle(owner)) (\(Format.count(amount.buffers)), \(Format.bytes(amount.bytes)))"
+        }
+        var text = "Owners: \(kinds.joined(separator: ", "))"
+        if details.closedOwners > 0 { text += ", \(Format.count(UInt64(details.closedOwners))) of them closed" }
+        return text + "; most have \(top.joined(separator: ", "))."
+    }
+
+    private var evidence: String {
+        var parts: [String] = []
+        let lifetimes = Lifetimes(snapshot.site(finding.site))
+        switch finding.kind {
+        case .unheld:
+            parts.append("at a safepoint, where no handler is running, no holder reaches them, which proves it")
+        case .survivors:
+            let expected = Diagnosis.expectedLive(snapshot.site(finding.site), snapshot)
+            parts.append(
+                "the site's rate and lifetimes explain \(Format.count(UInt64(min(max(expected, 0), 1e15)))) live buffers"
+            )
+        case .growth:
+            parts.append("nothing tells who holds them, and they only grow")
+        case .share:
+            let freed = Format.count(snapshot.site(finding.site).frees)
+            parts.append("nearly everything that lives, the site freed \(freed), and memory is short")
+        }
+        if lifetimes.count >= Diagnosis.histogramFloor, let usual = lifetimes.bound(share: 0.999) {
+            var part = "99.9 % of what that site freed lived under \(Format.duration(usual))"
+            if let outlived = finding.details?.outlived { part += ", \(Format.count(outlived)) of these are older" }
+            parts.append(part)
+        }
+        if let growth = finding.growth {
+            parts.append(
+                "they grew in every one of \(growth.dumps) dumps, by \(Format.countChange(growth.buffersChange)) buffers"
+                    + " (\(Format.bytesChange(growth.bytesChange)), \(Format.rate(bytesPerSecond: growth.bytesPerSecond)))"
+            )
+        }
+        return "Evidence (\(finding.confidence.rawValue)): \(parts.joined(separator: "; "))."
+    }
+
+    private var next: String {
+        let place = wasPassedOn ? touch : site
+        let function = snapshot.site(wasPassedOn ? finding.touch : finding.site).function
+        let name = function.isEmpty || function == place.label ? "" : ", \(function)"
+        let spot = place.location.isEmpty ? "\"\(place.label)\"" : "\(place.location)\(name)"
+        switch finding.kind {
+        case .unheld:
+            return "Next: read \(spot): some way out of it, perhaps an error or an early return, neither passes the"
+                + " buffer on nor releases it."
+        case .survivors:
+            return "Next: read \(spot) for a way out that keeps the buffer; a dump with holders would prove it."
+        case .growth, .share:
+            return "Next: take another dump in some minutes and compare (diff); then read \(spot)."
+        }
+    }
+
+    private func quoted(_ name: SiteName) -> String {
+        name.location.isEmpty ? "\"\(name.label)\"" : "\"\(name.label)\" (\(name.location))"
+    }
+}

@@ -1,0 +1,142 @@
+import DumpFormat
+import Ledger
+
+/// The suspects of one dump, or of several of one process.
+///
+/// The rules are `Diagnosis`'s; several dumps add growth. Growth alone accuses nobody whose buffers somebody holds: a
+/// queue that grows is a slow consumer, and is reported as such (`growingHeld`), not as a leak.
+struct Findings {
+    /// Strongest evidence first.
+    var findings: [Finding] = []
+    /// Groups that grew in every dump and are held.
+    var growingHeld: [(group: Diagnosis.Group, growth: GroupGrowth)] = []
+    let diagnosis: Diagnosis
+    let newest: Snapshot
+
+    /// Of all growth, and in absolute terms: less is the ordinary coming and going.
+    static let growthShare = 0.1
+    static let growthFloor: Int64 = 1 << 20
+
+    /// Snapshots of one process in the order they were taken.
+    init(_ snapshots: [Snapshot]) {
+        let newest = snapshots[snapshots.count - 1]
+        self.newest = newest
+        diagnosis = Diagnosis(newest)
+        let growth = snapshots.count > 1 ? GroupGrowths(snapshots) : nil
+        for (group, rule) in diagnosis.suspects {
+            let kind: Finding.Kind =
+                switch rule.evidence {
+                case .unheld: .unheld
+                case .survivors: .survivors
+                case .share: .share
+                }
+            var finding = Self.finding(kind, group, newest)
+            finding.growth = growth?.growth(of: group)
+            findings.append(finding)
+        }
+        guard let growth else { return }
+        let liveOwners = Diagnosis.liveOwners(newest)
+        for group in diagnosis.groups {
+            guard !findings.contains(where: { $0.site == group.site && $0.touch == group.touch }),
+                let grown = growth.growth(of: group), growth.isNotable(grown)
+            else { continue }
+            let isHeld =
+                newest.totals.unheldBuffers != nil
+                ? !growth.unheldGrew(group)
+                : !newest.retainers.contains {
+                    $0.site == group.site && $0.touchSite == group.touch && Diagnosis.isSuspicious($0, liveOwners)
+                }
+            if isHeld {
+                growingHeld.append((group, grown))
+            } else {
+                var finding = Self.finding(.growth, group, newest)
+                finding.confidence = grown.dumps > 2 ? .likely : .possible
+                finding.growth = grown
+                findings.append(finding)
+            }
+        }
+    }
+
+    private static func finding(_ kind: Finding.Kind, _ group: Diagnosis.Group, _ snapshot: Snapshot) -> Finding {
+        let retainers = snapshot.retainers.filter { $0.site == group.site && $0.touchSite == group.touch }
+        let main = retainers.max { weight($0, kind) < weight($1, kind) }
+        let owner = main?.ownerKind ?? .free
+        let confidence: Finding.Confidence =
+            switch kind {
+            case .unheld: .proved
+            case .survivors: .likely
+            case .growth, .share: .possible
+            }
+        return Finding(
+            kind: kind, confidence: confidence, site: group.site, touch: group.touch, ownerKind: owner,
+            amount: kind == .unheld
+                ? Amount(buffers: group.unheldBuffers, bytes: group.unheldBytes)
+                : Amount(buffers: group.liveBuffers, bytes: group.liveBytes),
+            oldestBirth: group.oldestBirth, newestBirth: retainers.map(\.newestBirth).max() ?? 0,
+            fingerprint: Fingerprint.make(kind, group.site, group.touch, owner, snapshot))
+    }
+
+    private static func weight(_ retainer: Snapshot.Retainer, _ kind: Finding.Kind) -> UInt64 {
+        kind == .unheld ? retainer.unheldBytes : retainer.liveBytes
+    }
+}
+
+/// Growth of groups over several snapshots.
+private struct GroupGrowths {
+    private let sites: SiteDirectory
+    private let last: Int
+    private let seconds: Double
+    private let liveChange: Int64
+    private var live: [UInt64: [Amount]] = [:]
+    private var unheld: [UInt64: [Amount]] = [:]
+
+    /// Nil where the snapshots are not of one process.
+    init?(_ snapshots: [Snapshot]) {
+        let first = snapshots[0].header
+        guard
+            snapshots.allSatisfy({
+                $0.header.pid == first.pid && $0.header.startTime == first.startTime && $0.header.host == first.host
+            })
+        else { return nil }
+        sites = SiteDirectory(snapshots)
+        last = snapshots.count - 1
+        seconds = Double(snapshots[last].header.wallTime.less(first.wallTime)) / 1e9
+        liveChange = snapshots[last].totals.liveBytes.change(from: snapshots[0].totals.liveBytes)
+        let none = [Amount](repeating: Amount(), count: snapshots.count)
+        for (index, snapshot) in snapshots.enumerated() {
+            for retainer in snapshot.retainers {
+                let key = self.key(retainer.site, retainer.touchSite, index)
+                live[key, default: none][index].add(
+                    Amount(buffers: retainer.liveBuffers, bytes: retainer.liveBytes))
+                unheld[key, default: none][index].add(
+                    Amount(buffers: retainer.unheldBuffers, bytes: retainer.unheldBytes))
+            }
+        }
+    }
+
+    private func key(_ site: UInt32, _ touch: UInt32, _ snapshot: Int) -> UInt64 {
+        SlotDifference.pairKey(sites.entry(site, in: snapshot), sites.entry(touch, in: snapshot))
+    }
+
+    /// Nil unless it grew in every step.
+    func growth(of group: Diagnosis.Group) -> GroupGrowth? {
+        guard let series = live[key(group.site, group.touch, last)], Difference.grewInEveryStep(series) else {
+            return nil
+        }
+        let change = series[last].bytes.change(from: series[0].bytes)
+        return GroupGrowth(
+            dumps: last + 1, buffersChange: series[last].buffers.change(from: series[0].buffers), bytesChange: change,
+            bytesPerSecond: seconds > 0 ? Double(change) / seconds : 0)
+    }
+
+    func isNotable(_ growth: GroupGrowth) -> Bool {
+        growth.bytesChange >= Findings.growthFloor
+            && Double(growth.bytesChange) >= Findings.growthShare * Double(max(0, liveChange))
+    }
+
+    func unheldGrew(_ group: Diagnosis.Group) -> Bool {
+        guard let series = unheld[key(group.site, group.touch, last)] else { return false }
+        return Difference.grewInEveryStep(series)
+            && series[last].bytes.change(from: series[0].bytes) >= Findings.growthFloor
+    }
+}

@@ -1,0 +1,190 @@
+public import DumpFormat
+import Ledger
+
+/// How a person names one buffer: its serial number, or an address in it.
+public enum BufferName: Sendable, Equatable {
+    case serial(UInt64)
+    /// `chunk << 24 | offset`, as a dump writes it.
+    case address(UInt64)
+
+    /// `15439`, `#15439` or `0x7000040`
+    public init?(_ text: String) {
+        let digits = text.hasPrefix("#") ? String(text.dropFirst()) : text
+        guard let number = Quantity.number(digits) else { return nil }
+        self = digits.lowercased().hasPrefix("0x") ? .address(number) : .serial(number)
+    }
+
+    public var text: String {
+        switch self {
+        case .serial(let serial): "serial \(serial)"
+        case .address(let address): SlotDetails.address(address)
+        }
+    }
+
+    /// The live buffer of that name; an address may lie anywhere in it.
+    func row(in slots: Snapshot.SlotColumns) -> Int? {
+        switch self {
+        case .serial(let serial): slots.serial.firstIndex(of: serial)
+        case .address(let address):
+            slots.address.indices.first {
+                slots.address[$0] <= address && address - slots.address[$0] < max(1, slots.capacity[$0])
+            }
+        }
+    }
+}
+
+/// One buffer, with everything the dump knows: whose it is, who reaches it, and what lies beside it.
+extension Report {
+    public static let showSelection = DumpSelection(
+        slots: Set(Snapshot.SlotColumns.Column.allCases), runs: true, edges: true)
+
+    /// Nil where no live buffer has that name.
+    public static func show(_ name: BufferName, in snapshot: Snapshot) -> Report? {
+        guard let slots = snapshot.slots, slots.hasWhole(showSelection.slots), let row = name.row(in: slots) else {
+            return nil
+        }
+        var report = Report(command: "show")
+        report.add(nil, .lines(identity(row, snapshot, slots)))
+        let holders = holderTable(row, snapshot)
+        if !holders.rows.isEmpty { report.add("Held by", .table(holders)) }
+        if slots.state[row] == Snapshot.SlotColumns.live, let verdict = holderVerdict(row, snapshot) {
+            report.add(nil, verdict)
+        }
+        report.add("Neighbours in the chunk", .table(neighbours(row, snapshot, slots)))
+        report.mainTableName = "neighbours"
+        report.data = [
+            Field("birth_ns", .number(slots.birth[row])), Field("site_id", .number(UInt64(slots.site[row]))),
+            Field("last_touch_id", .number(UInt64(slots.touchSite[row]))),
+            Field("owner_id", .number(UInt64(slots.owner[row]))),
+            Field("holder_count", snapshot.edges == nil ? .unknown : .count(UInt64(holders.rows.count))),
+            Field("freed", .flag(slots.state[row] != Snapshot.SlotColumns.live)),
+        ]
+        return report
+    }
+
+    private static func identity(_ row: Int, _ snapshot: Snapshot, _ slots: Snapshot.SlotColumns) -> [Line] {
+        let address = slots.address[row]
+        let shift = snapshot.chunkShift
+        let details = SlotDetails(snapshot, slots)
+        let owner = slots.owner[row]
+        var lines = [
+            Line(
+                "buffer",
+                """
+                serial \(.number(slots.serial[row]), as: "serial") at \
+                \(.text(SlotDetails.address(address)), as: "address"): chunk \(.number(address >> shift), as: "chunk"), \
+                offset \(.count(address & (1 << shift - 1)), as: "offset"), \
+                \(.text(snapshot.arenaName(Int(slots.arena[row]))), as: "arena")
+                """),
+            Line(
+                "size",
+                """
+                \(.bytes(slots.requested[row]), as: "requested_bytes", exact: true) asked for, takes \
+                \(.bytes(slots.capacity[row]), as: "capacity_bytes"), class \(details.sizeClass(row), as: "size_class"), \
+                slack \(.bytes(slots.capacity[row].less(slots.requested[row])), as: "slack_bytes")
+                """),
+            Line(
+                "allocated",
+                """
+                \(.site(snapshot.siteName(slots.site[row])), as: "site"), \
+                \(.duration(snapshot.age(slots.birth[row])), as: "age_ns") before the dump \
+                (\(.time(snapshot.wallTime(slots.birth[row])), as: "birth_time"))
+                """),
+            Line(
+                "touched",
+                """
+                last at \(.site(snapshot.siteName(slots.touchSite[row])), as: "last_touch"), \
+                \(.duration(snapshot.age(slots.touchTime[row])), as: "idle_ns") before the dump
+                """),
+            Line("owner", "\(.text(snapshot.ownerPath(owner)), as: "owner_path")"),
+        ]
+        if owner < snapshot.owners.count, snapshot.owners[Int(owner)].closedTime != 0 {
+            let closed = snapshot.age(snapshot.owners[Int(owner)].closedTime)
+            lines.append(Line("", "that owner was closed \(.duration(closed), as: "owner_closed_age_ns") ago"))
+        }
+        let usual = Lifetimes(snapshot.site(slots.site[row]))
+        if usual.count >= Diagnosis.histogramFloor, let bound = usual.bound(share: 0.999) {
+            lines.append(
+                Line("usual", "99.9 % of what that site freed lived \(.below(bound), as: "site_lifetime_p999_ns")"))
+        }
+        return lines
+    }
+
+    /// Every reach, from the root of the owner tree down to the structure that has it.
+    static func holderTable(_ row: Int, _ snapshot: Snapshot) -> Table {
+        var table = Table(
+            name: "holders",
+            columns: [
+                .init("path", "Path from the root"), .init("holder", "holder"), .init("owner"), .init("owner_id"),
+            ])
+        guard let edges = snapshot.edges else { return table }
+        for edge in edges.slotRow.indices where Int(edges.slotRow[edge]) == row {
+            let owner = edges.holderOwner[edge]
+            table.rows.append(
+                Table.Row([
+                    .text(snapshot.ownerPath(owner)), .text(HolderMasks.names(HolderMasks.bit(edges.holderKind[edge]))),
+                    .text(snapshot.ownerTitle(owner)), .number(UInt64(owner)),
+                ]))
+        }
+        return table
+    }
+
+    /// What to say of a live buffer that nobody has.
+    static func holderVerdict(_ row: Int, _ snapshot: Snapshot) -> Body? {
+        guard let edges = snapshot.edges else {
+            return .paragraph("Who holds it is unknown: this dump has no edges.")
+        }
+        guard !edges.slotRow.contains(UInt32(row)) else { return nil }
+        return .paragraph("No holder reaches it: it is lost, and its owner only had it last.", .alarm)
+    }
+
+    /// The buffers next to it, and the run they share.
+    private static func neighbours(_ row: Int, _ snapshot: Snapshot, _ slots: Snapshot.SlotColumns) -> Table {
+        let address = slots.address[row]
+        let shift = snapshot.chunkShift
+        let chunk = address >> shift
+        let nearby = slots.address.indices
+            .filter { slots.address[$0] >> shift == chunk }
+            .sorted { slots.address[$0] < slots.address[$1] }
+        let place = nearby.firstIndex(of: row) ?? 0
+        let details = SlotDetails(snapshot, slots)
+        var table = Table(
+            name: "neighbours",
+            columns: [
+                .init("shown", "Address", for: .people), .init("address"), .init("serial", "serial"),
+                .init("capacity_bytes", "capacity"),
+                .init("gap_bytes", "gap before"), .init("age_ns", "age"), .init("site", "site"),
+                .init("owner", "owner", isOptional: true), .init("holders", "held by"),
+            ])
+        for index in max(0, place - 3)...min(nearby.count - 1, place + 3) {
+            let other = nearby[index]
+            let end =
+                index == 0 ? chunk << shift : slots.address[nearby[index - 1]] &+ slots.capacity[nearby[index - 1]]
+            table.rows.append(
+                Table.Row(
+                    [
+                        .text(SlotDetails.address(slots.address[other]) + (other == row ? " *" : "")),
+                        .text(SlotDetails.address(slots.address[other])),
+                        .number(slots.serial[other]), .bytes(slots.capacity[other]),
+                        .bytes(slots.address[other].less(end)), .duration(snapshot.age(slots.birth[other])),
+                        .text(snapshot.siteName(slots.site[other]).label),
+                        .text(snapshot.ownerTitle(slots.owner[other])), details.held(other),
+                    ], tone: other == row ? .good : .plain))
+        }
+        return table
+    }
+}
+
+extension Snapshot {
+    /// `process > listener 0.0.0.0:1883 > session device-7`. A damaged tree may be a circle: it ends where it closes.
+    func ownerPath(_ id: UInt32) -> String {
+        var names = [ownerTitle(id)]
+        var seen: Set<UInt32> = [id]
+        var current = id
+        while current != 0, current < owners.count, seen.insert(owners[Int(current)].parent).inserted {
+            current = owners[Int(current)].parent
+            names.append(ownerTitle(current))
+        }
+        return names.reversed().joined(separator: " > ")
+    }
+}

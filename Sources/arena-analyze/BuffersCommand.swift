@@ -1,0 +1,42 @@
+public import Analysis
+public import ArgumentParser
+import DumpFormat
+
+struct BuffersCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "buffers",
+        abstract: "List live buffers one by one.",
+        discussion: """
+            The oldest first, or largest with --sort size. `show` tells everything about one of them.
+
+              arena-analyze buffers --filter 'unheld and age > 10m' --sort size arena-1764072003.dump.zst
+              arena-analyze buffers --filter 'owner = session/device-7' --format csv arena-1764072003.dump.zst
+            """)
+
+    @Argument(help: "The dump to read.")
+    var dump: String
+
+    @Option(
+        help: ArgumentHelp("Show at most this many; 0 shows all (20 for people, 10,000 for programs).", valueName: "n"))
+    var limit: Int?
+
+    @Option(help: "Order by \(BufferOrder.allCases.map(\.rawValue).joined(separator: ", ")).")
+    var sort: BufferOrder = .age
+
+    @OptionGroup var filter: FilterOptions
+    @OptionGroup var output: OutputOptions
+
+    func validate() throws { try ListOptions.check(limit: limit) }
+
+    func run() throws {
+        let filter = try filter.parsed()
+        let snapshot = try DumpPath.read(dump, Report.buffersSelection)
+        let rows = limit ?? (output.format == .text ? 20 : 10_000)
+        var report = try Report.required(
+            .buffers(of: snapshot, by: sort, limit: rows > 0 ? rows : nil, where: filter), from: dump)
+        report.origins = [Origin(path: dump, snapshot)]
+        try output.show(report)
+    }
+}
+
+extension BufferOrder: ExpressibleByArgument {}

@@ -1,0 +1,37 @@
+import Analysis
+import ArgumentParser
+import DumpFormat
+
+struct DominatorsCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "dominators",
+        abstract: "The owner tree by retained size: what would go with each owner.",
+        discussion: """
+            Retained: buffers that only this owner and those below it hold. Shallow: of them, those it holds itself, \
+            and those that several below it share. A buffer with several holders counts for their lowest common owner. \
+            "Answers for" is what the owner is charged with, held or not.
+
+              arena-analyze dominators --limit 5 arena-1764072003.dump.zst
+            """)
+
+    @Argument(help: "The dump to read.")
+    var dump: String
+
+    @Option(help: ArgumentHelp("Show at most this many children of each owner; 0 shows all.", valueName: "n"))
+    var limit: Int?
+
+    @OptionGroup var filter: FilterOptions
+    @OptionGroup var output: OutputOptions
+
+    func validate() throws { try ListOptions.check(limit: limit) }
+
+    func run() throws {
+        let filter = try filter.parsed()
+        let snapshot = try DumpPath.read(dump, Report.dominatorSelection(filter))
+        let rows = output.rows(limit, people: 10)
+        var report = try Report.required(
+            .dominators(of: snapshot, siblings: rows > 0 ? rows : nil, where: filter), from: dump)
+        report.origins = [Origin(path: dump, snapshot)]
+        try output.show(report)
+    }
+}

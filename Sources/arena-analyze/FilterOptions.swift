@@ -1,0 +1,72 @@
+import Analysis
+import ArgumentParser
+import DumpFormat
+
+/// Which buffers a command is about.
+struct FilterOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Only buffers for which this holds, as in 'site ~ \"rpc\" and age > 10m and size >= 4KiB'.",
+            discussion: "`arena-analyze help-filter` lists the fields.", valueName: "expression"))
+    var filter: String?
+
+    func validate() throws { _ = try parsed() }
+
+    /// Nil where none was given.
+    func parsed() throws -> Filter? {
+        guard let filter else { return nil }
+        do {
+            return try Filter(filter)
+        } catch {
+            throw ValidationError("--filter: \(error)")
+        }
+    }
+}
+
+/// When the answer should be an error for a script.
+struct FailOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Exit with code 3 if this holds, as in 'unheld > 0' or 'use > 90% or refused > 0'.",
+            valueName: "condition"))
+    var failOn: String?
+
+    func validate() throws { _ = try parsed() }
+
+    private func parsed() throws -> Condition? {
+        guard let failOn else { return nil }
+        do {
+            return try Condition(failOn)
+        } catch {
+            throw ValidationError("--fail-on: \(error)")
+        }
+    }
+
+    /// Says so on standard error, and ends with exit code 3, if the condition holds. A condition that this dump cannot
+    /// decide ends with exit code 1: a gate that cannot look must not say "fine".
+    func check(_ figures: Condition.Figures) throws {
+        guard let condition = try parsed() else { return }
+        if condition.holds(figures) {
+            Terminal.complain("--fail-on '\(condition.text)' holds")
+            throw ExitCode(3)
+        }
+        let missing = condition.missing(in: figures)
+        if !missing.isEmpty {
+            Terminal.complain(
+                "--fail-on '\(condition.text)' cannot be decided: this answer does not know "
+                    + missing.joined(separator: ", "))
+            throw ExitCode.failure
+        }
+    }
+}
+
+extension Report {
+    /// The answer, or exit code 1 where the dump lacks what the question needs.
+    static func required(_ report: Report?, from path: String) throws -> Report {
+        if let report { return report }
+        Terminal.complain(
+            "\(path) cannot answer this: the tables of buffers or of holders that the question needs are not in it, "
+                + "or not readable; `arena-analyze verify` says more")
+        throw ExitCode.failure
+    }
+}

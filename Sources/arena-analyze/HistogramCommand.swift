@@ -1,0 +1,36 @@
+public import Analysis
+public import ArgumentParser
+import DumpFormat
+
+struct HistogramCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "histogram",
+        abstract: "Live buffers counted by site, owner, client, age and more.",
+        discussion: """
+            One line a value, largest first (ages in order): how many buffers, their bytes, and the oldest.
+
+              arena-analyze histogram --by client --limit 10 arena-1764072003.dump.zst
+              arena-analyze histogram --by age --filter 'unheld' arena-1764072003.dump.zst
+            """)
+
+    @Argument(help: "The dump to read.")
+    var dump: String
+
+    @Option(help: "What to count by: \(Grouping.allCases.map(\.rawValue).joined(separator: ", ")).")
+    var by: Grouping = .site
+
+    @OptionGroup var filter: FilterOptions
+    @OptionGroup var list: ListOptions
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+        let filter = try filter.parsed()
+        let snapshot = try DumpPath.read(dump, Report.histogramSelection(by: by, filter))
+        var report = try Report.required(.histogram(of: snapshot, by: by, where: filter), from: dump)
+        report.origins = [Origin(path: dump, snapshot)]
+        try list.apply(to: &report, people: 20, noun: "rows", output)
+        try output.show(report)
+    }
+}
+
+extension Grouping: ExpressibleByArgument {}

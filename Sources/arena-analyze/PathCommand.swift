@@ -1,0 +1,30 @@
+import Analysis
+import ArgumentParser
+import DumpFormat
+
+struct PathCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "path",
+        abstract: "Who holds one buffer, from the root down.",
+        discussion: """
+            Every holder that reaches the buffer, each with its path from the root of the owner tree. A buffer lives \
+            until the last of them lets go.
+
+              arena-analyze path arena-1764072003.dump.zst 15439
+            """)
+
+    @Argument(help: "The dump to read.")
+    var dump: String
+
+    @Argument(help: "SERIAL or 0xADDRESS.")
+    var buffer: BufferName
+
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+        let snapshot = try DumpPath.read(dump, Report.pathSelection)
+        var report = try buffer.found(Report.path(to: buffer, in: snapshot), dump, snapshot)
+        report.origins = [Origin(path: dump, snapshot)]
+        try output.show(report)
+    }
+}

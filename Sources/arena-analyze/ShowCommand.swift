@@ -1,0 +1,42 @@
+public import Analysis
+public import ArgumentParser
+import DumpFormat
+
+struct ShowCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "show",
+        abstract: "Everything about one buffer: whose, since when, who holds it, its neighbours.",
+        discussion: """
+            Named by its serial number, or by an address anywhere in it, as `buffers` prints them.
+
+              arena-analyze show arena-1764072003.dump.zst 15439
+              arena-analyze show arena-1764072003.dump.zst 0x7000040
+            """)
+
+    @Argument(help: "The dump to read.")
+    var dump: String
+
+    @Argument(help: "SERIAL or 0xADDRESS.")
+    var buffer: BufferName
+
+    @OptionGroup var output: OutputOptions
+
+    func run() throws {
+        let snapshot = try DumpPath.read(dump, Report.showSelection)
+        var report = try buffer.found(Report.show(buffer, in: snapshot), dump, snapshot)
+        report.origins = [Origin(path: dump, snapshot)]
+        try output.show(report)
+    }
+}
+
+extension BufferName: ExpressibleByArgument {
+    public init?(argument: String) { self.init(argument) }
+
+    /// The answer about it, or exit code 1 where it is not live.
+    func found(_ report: Report?, _ dump: String, _ snapshot: Snapshot) throws -> Report {
+        if let report { return report }
+        if snapshot.slots == nil { return try Report.required(nil, from: dump) }
+        Terminal.complain("\(dump) has no live buffer \(text); `arena-analyze buffers` lists them")
+        throw ExitCode.failure
+    }
+}
