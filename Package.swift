@@ -58,7 +58,8 @@ let package = Package(
                 .product(name: "GRDBSQLite", package: "GRDB.swift"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
-            exclude: ["Export/pprof.proto"], swiftSettings: common),
+            exclude: ["Export/pprof.proto"],
+            resources: [.embedInCode("HTML/report.css"), .embedInCode("HTML/report.js")], swiftSettings: common),
         .executableTarget(
             name: "arena-analyze", dependencies: ["Analysis", "DumpFormat", argumentParser], swiftSettings: common),
 

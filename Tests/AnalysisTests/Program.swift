@@ -17,23 +17,25 @@ enum Program {
         try run(products.appendingPathComponent("arena-analyze").path, arguments)
     }
 
-    /// Any program; `input` is its standard input.
+    /// Any program.
     static func run(_ path: String, _ arguments: [String]) throws -> Outcome {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: path)
         process.arguments = arguments
         process.standardInput = FileHandle.nullDevice
-        let output = Pipe()
-        let errors = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
-        _ = FileManager.default.createFile(atPath: errors.path, contents: nil)
-        defer { try? FileManager.default.removeItem(at: errors) }
-        process.standardOutput = output
+        // Files and not pipes: a server that the program leaves behind would keep a pipe open.
+        let folder = FileManager.default.temporaryDirectory
+        let (output, errors) = (
+            folder.appendingPathComponent(UUID().uuidString), folder.appendingPathComponent(UUID().uuidString)
+        )
+        for file in [output, errors] { _ = FileManager.default.createFile(atPath: file.path, contents: nil) }
+        defer { for file in [output, errors] { try? FileManager.default.removeItem(at: file) } }
+        process.standardOutput = try FileHandle(forWritingTo: output)
         process.standardError = try FileHandle(forWritingTo: errors)
         try process.run()
-        let bytes = output.fileHandleForReading.readDataToEndOfFile()
         process.waitUntilExit()
         return Outcome(
-            status: process.terminationStatus, output: bytes,
+            status: process.terminationStatus, output: try Data(contentsOf: output),
             errors: String(decoding: try Data(contentsOf: errors), as: UTF8.self))
     }
 
