@@ -20,6 +20,6 @@ struct ArenaAnalyze: ParsableCommand {
         version: version,
         subcommands: [
             SummaryCommand.self, SitesCommand.self, OwnersCommand.self, DiffCommand.self, VerifyCommand.self,
-            QueryCommand.self, ExportCommand.self, ReportCommand.self,
+            QueryCommand.self, ExportCommand.self, ReportCommand.self, RedactCommand.self,
         ])
 }
