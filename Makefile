@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo incident check format asan asan-release tsan bench expected clean
+.PHONY: help setup build test demo incident check format asan asan-release tsan fuzz bench bench-arena expected clean
 
 BIN := .build/release
 
@@ -40,6 +40,12 @@ asan-release: setup  ## the same, optimized: it sees some uses after free that t
 
 tsan: setup  ## the arena's tests under ThreadSanitizer, debug
 	@scripts/sanitize.sh thread debug
+
+fuzz: setup  ## fuzz the readers of dumps and of flight recorders' files (FUZZ_RUNS inputs each)
+	@scripts/fuzz.sh
+
+bench-arena: setup  ## the allocator beside malloc, jemalloc, mimalloc and Netty
+	@Benchmarks/run.sh
 
 bench: build  ## what the broker carries on this machine
 	@scripts/bench.sh $(BIN)

@@ -36,6 +36,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
     ],
     targets: [
         // C: the zstd system library, and the few lines Swift cannot say (thread-locals, the cycle counter).
@@ -50,7 +52,15 @@ let package = Package(
 
         // Dump files and their meaning. No NIO here.
         .target(name: "DumpFormat", dependencies: ["Ledger", "CZstd"], swiftSettings: common),
-        .target(name: "Analysis", dependencies: ["DumpFormat"], swiftSettings: common),
+        .target(
+            name: "Analysis",
+            dependencies: [
+                "DumpFormat", "Ledger", .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "GRDBSQLite", package: "GRDB.swift"),
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ],
+            exclude: ["Export/pprof.proto"],
+            resources: [.embedInCode("HTML/report.css"), .embedInCode("HTML/report.js")], swiftSettings: common),
         .executableTarget(
             name: "arena-analyze", dependencies: ["Analysis", "DumpFormat", argumentParser], swiftSettings: common),
 
@@ -76,7 +86,13 @@ let package = Package(
             ] + nio,
             swiftSettings: common),
         .testTarget(name: "DumpFormatTests", dependencies: ["DumpFormat", "Ledger", "CZstd"], swiftSettings: common),
-        .testTarget(name: "AnalysisTests", dependencies: ["Analysis", "DumpFormat"], swiftSettings: common),
+        .testTarget(
+            name: "AnalysisTests",
+            dependencies: [
+                "Analysis", "DumpFormat", "Ledger", .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "SwiftProtobuf", package: "swift-protobuf"),
+            ],
+            swiftSettings: common),
         .testTarget(
             name: "MQTTTests", dependencies: ["MQTT", .product(name: "NIOCore", package: "swift-nio")],
             swiftSettings: common),

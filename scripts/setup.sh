@@ -18,9 +18,11 @@ command -v pkg-config >/dev/null || missing+=(pkg-config)
 command -v zstd >/dev/null || missing+=(zstd)
 if command -v clang >/dev/null; then
     compiles c '#include <zstd.h>' || missing+=(libzstd-dev)
+    compiles c '#include <sqlite3.h>' || missing+=(libsqlite3-dev)
     compiles c++ '#include <string>' || missing+=(g++)
 else
     [[ -e /usr/include/zstd.h ]] || missing+=(libzstd-dev)
+    [[ -e /usr/include/sqlite3.h ]] || missing+=(libsqlite3-dev)
     compgen -G '/usr/include/c++/*/string' >/dev/null || missing+=(g++)
 fi
 ((${#missing[@]})) || exit 0

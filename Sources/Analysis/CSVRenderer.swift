@@ -28,10 +28,12 @@ public struct CSVRenderer {
     }
 
     private func line(_ fields: [String]) -> String {
-        fields.map { field in
-            guard field.utf8.contains(where: { [0x22, 0x2C, 0x0A, 0x0D].contains($0) }) else { return field }
-            return "\"" + field.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"")
-                + "\""
-        }.joined(separator: ",") + "\n"
+        fields.map(Self.quoted).joined(separator: ",") + "\n"
+    }
+
+    /// In quotes where it must be.
+    static func quoted(_ field: String) -> String {
+        guard field.utf8.contains(where: { $0 == 0x22 || $0 == 0x2C || $0 == 0x0A || $0 == 0x0D }) else { return field }
+        return "\"" + field.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"") + "\""
     }
 }

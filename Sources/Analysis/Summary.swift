@@ -69,13 +69,21 @@ extension Report {
         let program = [header.program, header.programVersion].filter { !$0.isEmpty }.joined(separator: " ")
         let name = program.isEmpty ? "unknown program" : program
         let host = header.host.isEmpty ? "unknown host" : header.host
-        return [
-            Line(
-                "",
+        let process = Line(
+            "",
+            """
+            \(.text(name)), pid \(.number(header.pid)) on \(.text(host)), \
+            up \(.duration(snapshot.uptime), as: "uptime_ns")
+            """)
+        if let ending = snapshot.ending {
+            let words: Phrase = """
+                recovered from the flight recorder, as of \(.time(header.wallTime), as: "time"): \
+                \(.text(ending), as: "ending")
                 """
-                \(.text(name)), pid \(.number(header.pid)) on \(.text(host)), \
-                up \(.duration(snapshot.uptime), as: "uptime_ns")
-                """),
+            return [process, Line("", words)]
+        }
+        return [
+            process,
             header.pauseNanoseconds > 0
                 ? Line(
                     "",

@@ -9,6 +9,10 @@ public enum Value: Sendable, Equatable {
     /// A name made of digits, such as a pid or a line: no separators.
     case number(UInt64)
     case count(UInt64)
+    /// Any integer, without separators.
+    case integer(Int64)
+    /// Any real number.
+    case real(Double)
     case countChange(Int64)
     case bytes(UInt64)
     case bytesChange(Int64)
@@ -64,6 +68,8 @@ extension Value {
         case .flag(let flag): flag ? "yes" : "no"
         case .number(let number): String(number)
         case .count(let count): Format.count(count)
+        case .integer(let number): String(number)
+        case .real(let number): String(number)
         case .countChange(let change): Format.countChange(change)
         case .bytes(let bytes): exact ? Format.exactBytes(bytes) : Format.bytes(bytes, aligned: aligned)
         case .bytesChange(let change): Format.bytesChange(change, aligned: aligned)
@@ -86,8 +92,8 @@ extension Value {
         case .flag(let flag): .bool(flag)
         case .number(let number), .count(let number), .bytes(let number), .duration(let number), .below(let number):
             .unsigned(number)
-        case .countChange(let change), .bytesChange(let change): .signed(change)
-        case .bytesPerSecond(let number), .ratio(let number), .bar(let number): .double(number)
+        case .integer(let number), .countChange(let number), .bytesChange(let number): .signed(number)
+        case .real(let number), .bytesPerSecond(let number), .ratio(let number), .bar(let number): .double(number)
         case .time(let nanoseconds): .string(Format.isoTime(nanoseconds))
         case .site(let site): .string(site.location.isEmpty ? site.label : "\(site.label) (\(site.location))")
         }
@@ -110,8 +116,8 @@ extension Value {
         case .number(let number), .count(let number), .bytes(let number), .duration(let number), .below(let number),
             .time(let number):
             Double(number)
-        case .countChange(let change), .bytesChange(let change): Double(change)
-        case .bytesPerSecond(let number), .ratio(let number), .bar(let number): number
+        case .integer(let number), .countChange(let number), .bytesChange(let number): Double(number)
+        case .real(let number), .bytesPerSecond(let number), .ratio(let number), .bar(let number): number
         }
     }
 

@@ -26,7 +26,13 @@ public struct Arena: @unchecked Sendable, Equatable {
     /// this arena's buffers and the list of such buffers was empty: it should cause `drainRemoteFrees()` soon.
     public func bind(wake: (@Sendable () -> Void)? = nil) {
         precondition(index != 0, "arena 0 belongs to the threads that have none")
-        state.pointee.wake = wake
+        // Where the arena was shared, somebody may be about to drain it: he looks again under the lock.
+        state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in
+            lock.withLock {
+                state.pointee.wake = wake
+                _ = arena_exchange(state.pointee.flags, state.pointee.flags.pointee & ~ArenaState.sharedFlag)
+            }
+        }
         let context = arena_context()
         context.pointee.arena = UnsafeMutableRawPointer(state)
         context.pointee.site = 0
@@ -37,7 +43,7 @@ public struct Arena: @unchecked Sendable, Equatable {
     public func unbind() {
         precondition(Arena.current == self, "an arena is let go by the thread that has it")
         arena_context().pointee.arena = nil
-        arena_store(state.pointee.sharedFlag, 1)
+        _ = arena_exchange(state.pointee.flags, state.pointee.flags.pointee | ArenaState.sharedFlag)
         state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in
             lock.withLock { _ = state.pointee.drainRemoteFrees() }
         }
@@ -55,37 +61,44 @@ public struct Arena: @unchecked Sendable, Equatable {
         _ size: Int, owner: OwnerID, at location: CodeLocation
     ) throws(ArenaError) -> UnsafeMutableRawPointer {
         let site = intern(location)
-        guard let pointer = allocate(size, site: site, owner: owner, mustSucceed: false) else {
-            throw pool.refuse(size)
-        }
+        guard let pointer = allocate(size, site: site, owner: owner, mustSucceed: false) else { throw refuse(size) }
         return pointer
     }
 
+    @inline(never)
+    private func refuse(_ size: Int) -> ArenaError { pool.refuse(size) }
+
     /// The site number of a code location.
+    @inline(__always)
     public func intern(_ location: CodeLocation) -> SiteID {
         // The cache belongs to the arena's thread.
-        if isShared { return pool.intern(location) }
+        if state.pointee.isShared { return pool.intern(location) }
         return state.pointee.siteCache.id(of: location, in: state.pointee.pool)
     }
 
     /// As `allocate`, by site number. With `mustSucceed`, for callers that cannot be told no, the arena's reserve is
     /// spent when the limit is reached, and then the limit is passed, which is counted as overdraft. Nil without it.
+    @inline(__always)
     public func allocate(_ size: Int, site: SiteID, owner: OwnerID, mustSucceed: Bool) -> UnsafeMutableRawPointer? {
-        if isShared { return sharedAllocate(size, site: site, owner: owner, mustSucceed: mustSucceed) }
+        if arena_load_relaxed(state.pointee.flags) != 0 {
+            return allocateSlowly(size, site: site, owner: owner, mustSucceed: mustSucceed)
+        }
         return state.pointee.allocate(size, site: site.rawValue, owner: owner.rawValue, mustSucceed: mustSucceed)
     }
 
-    private var isShared: Bool { arena_load_relaxed(state.pointee.sharedFlag) != 0 }
-
+    /// Under the lock where the arena is shared, and with guards where buffers are checked.
     @inline(never)
-    private func sharedAllocate(
+    private func allocateSlowly(
         _ size: Int, site: SiteID, owner: OwnerID, mustSucceed: Bool
     ) -> UnsafeMutableRawPointer? {
-        state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in
-            lock.withLock {
-                state.pointee.allocate(size, site: site.rawValue, owner: owner.rawValue, mustSucceed: mustSucceed)
-            }
+        func allocate() -> UnsafeMutableRawPointer? {
+            state.pointee.isChecked
+                ? state.pointee.allocateChecked(
+                    size, site: site.rawValue, owner: owner.rawValue, mustSucceed: mustSucceed)
+                : state.pointee.allocate(size, site: site.rawValue, owner: owner.rawValue, mustSucceed: mustSucceed)
         }
+        guard state.pointee.isShared else { return allocate() }
+        return state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in lock.withLock(allocate) }
     }
 
     // MARK: Freeing
@@ -95,25 +108,46 @@ public struct Arena: @unchecked Sendable, Equatable {
     /// A pointer that is not the start of a live buffer ends the process with a message that names it: to go on would
     /// corrupt somebody's data.
     public static func free(_ pointer: UnsafeMutableRawPointer) {
-        if let raw = arena_context().pointee.arena {
+        let context = arena_context()
+        if let raw = context.pointee.arena {
             let state = raw.assumingMemoryBound(to: ArenaState.self)
-            let offset = Int(bitPattern: pointer) &- Int(bitPattern: state.pointee.base)
-            if UInt(bitPattern: offset) < UInt(bitPattern: state.pointee.rangeBytes) {
-                state.pointee.free(offset)
+            let offset = UInt(bitPattern: pointer) &- UInt(bitPattern: state.pointee.base)
+            if offset < state.pointee.fastRangeBytes {
+                state.pointee.free(offset, releaseSite: context.pointee.site)
                 return
             }
         }
-        guard let pool = PoolRegistry.pool(of: pointer), let offset = pool.offset(of: pointer) else {
+        freeSlowly(pointer, releaseSite: context.pointee.site)
+    }
+
+    /// On a thread without an arena, in another pool, or with checks.
+    @inline(never)
+    private static func freeSlowly(_ pointer: UnsafeMutableRawPointer, releaseSite: UInt32) {
+        guard let pool = PoolRegistry.current(of: pointer), let offset = pool.offset(of: pointer) else {
             misuse("free of a pointer that is in no arena", UInt64(UInt(bitPattern: pointer)))
         }
+        let current = Arena.current.flatMap {
+            $0.state.pointee.pool.toOpaque() == Unmanaged.passUnretained(pool).toOpaque() ? $0 : nil
+        }
         // A thread without an arena frees as a stranger to all of them.
-        pool.shared.pointee.freeFromOutside(offset)
+        let state = current?.state ?? pool.shared
+        let slot = state.pointee.slotOfStart(UInt(offset))
+        if pool.configuration.isChecked {
+            guard slot.pointee.state == SlotRecord.State.live.rawValue else { state.pointee.misusedFree(UInt(offset)) }
+            state.pointee.checkAndPoison(slot)
+        }
+        if let current, current.state.pointee.index == slot.pointee.arena {
+            guard slot.pointee.state == SlotRecord.State.live.rawValue else { state.pointee.misusedFree(UInt(offset)) }
+            current.state.pointee.takeBack(slot, releaseSite: releaseSite)
+        } else {
+            state.pointee.freeRemote(slot, releaseSite)
+        }
     }
 
     /// Takes back what other threads freed. Returns the number of buffers.
     @discardableResult
     public func drainRemoteFrees() -> Int {
-        if isShared {
+        if state.pointee.isShared {
             return state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in
                 lock.withLock { state.pointee.drainRemoteFrees() }
             }
@@ -130,7 +164,8 @@ public struct Arena: @unchecked Sendable, Equatable {
         }
         let old = pool.slots[slot]
         let target = Arena.current.flatMap { $0.pool === pool ? $0 : nil } ?? Arena(state: pool.shared)
-        if target.state.pointee.index == old.arena, !target.isShared,
+        // Arenas that are shared are left alone here: it would take their lock.
+        if target.state.pointee.index == old.arena, arena_load_relaxed(target.state.pointee.flags) == 0,
             target.state.pointee.resizeInPlace(slot, to: size)
         {
             return pointer
@@ -149,9 +184,20 @@ public struct Arena: @unchecked Sendable, Equatable {
     /// Notes that the code at `location` has the buffer that `pointer` is in (its start or any byte of it), and, where
     /// one is given, who answers for it from now on. Any thread. Pointers outside all arenas are let pass.
     public static func touch(_ pointer: UnsafeRawPointer, owner: OwnerID? = nil, at location: CodeLocation) {
-        guard let pool = PoolRegistry.current(of: pointer), let slot = pool.slot(at: pointer) else { return }
-        let site = Arena.current.flatMap { $0.pool === pool ? $0.intern(location) : nil } ?? pool.intern(location)
-        let record = UnsafeMutableRawPointer(pool.slots + slot)
+        if let raw = arena_context().pointee.arena {
+            let arena = Arena(state: raw.assumingMemoryBound(to: ArenaState.self))
+            let offset = UInt(bitPattern: pointer) &- UInt(bitPattern: arena.state.pointee.base)
+            if offset < UInt(arena.state.pointee.rangeBytes) {
+                guard let slot = arena.state.pointee.slot(at: offset) else { return }
+                return note(arena.state.pointee.slots + slot, owner, arena.intern(location))
+            }
+        }
+        guard let pool = PoolRegistry.pool(of: pointer), let slot = pool.slot(at: pointer) else { return }
+        note(pool.slots + slot, owner, pool.intern(location))
+    }
+
+    private static func note(_ slot: UnsafeMutablePointer<SlotRecord>, _ owner: OwnerID?, _ site: SiteID) {
+        let record = UnsafeMutableRawPointer(slot)
         func word32(_ path: PartialKeyPath<SlotRecord>) -> UnsafeMutablePointer<UInt32> {
             (record + MemoryLayout<SlotRecord>.offset(of: path).unsafelyUnwrapped).assumingMemoryBound(to: UInt32.self)
         }
@@ -196,11 +242,6 @@ extension ArenaPool {
     /// The slot of the live buffer that a pointer is in: chunk, then page map, then slab. Nil in free memory.
     public func slot(at pointer: UnsafeRawPointer) -> Int? {
         guard let offset = offset(of: pointer) else { return nil }
-        return shared.pointee.slot(at: offset)
+        return shared.pointee.slot(at: UInt(offset))
     }
-}
-
-/// Ends the process: the caller has broken the allocator's contract.
-func misuse(_ what: String, _ address: UInt64) -> Never {
-    fatalError("arena: \(what): 0x\(String(address, radix: 16))")
 }

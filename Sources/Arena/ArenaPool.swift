@@ -1,5 +1,5 @@
 import CArena
-import Ledger
+public import Ledger
 
 /// All arenas of a program, the memory they share out, and one hard limit over it.
 ///
@@ -24,6 +24,10 @@ public final class ArenaPool: @unchecked Sendable {
         public var maximumOwners = OwnerID.maximumCount
         /// Closed owners are remembered for at least this many further closings.
         public var closedOwnerMemory = 65536
+        /// Finds overruns and uses after free, at some cost in time and 16 bytes a buffer: see `Checks.swift`.
+        public var isChecked = false
+        /// Keeps the ledger in a file that outlives the process; nil: in memory.
+        public var flightRecorder: FlightRecorder?
 
         public init(limitBytes: Int) { self.limitBytes = limitBytes }
     }
@@ -35,6 +39,8 @@ public final class ArenaPool: @unchecked Sendable {
         case nearLimit
         /// An allocation was refused. Once per excursion.
         case refused(ArenaError)
+        /// The level changed: noticed when chunks and huge buffers come and go.
+        case level(old: Level, new: Level)
     }
 
     public let configuration: Configuration
@@ -56,6 +62,8 @@ public final class ArenaPool: @unchecked Sendable {
     private var freeSlotBlock: UInt32 = .max
     private var freeSlab: UInt32 = .max
     private(set) var arenas: [ArenaState.Pointer] = []
+    /// The same, for the path of a remote free: as many as there may be, at a fixed place.
+    let states: UnsafeMutablePointer<ArenaState.Pointer>
     var siteIDs: [SiteKey: SiteID] = [:]
     var owners: OwnerTable
     private var pressureHandler: (@Sendable (Pressure) -> Void)?
@@ -81,7 +89,7 @@ public final class ArenaPool: @unchecked Sendable {
             configuration.limitBytes / SizeClasses.minimum / SlotBlockRecord.slots + 1024,
             Int(PageEntry.maximumValue) / SlotBlockRecord.slots)
         do throws(LedgerMapError) {
-            region = try LedgerRegion { table in
+            region = try LedgerRegion(recorder: configuration.flightRecorder) { table in
                 switch table {
                 case .arenas: (1, configuration.maximumArenas)
                 case .sites: (1, configuration.maximumSites)
@@ -91,9 +99,11 @@ public final class ArenaPool: @unchecked Sendable {
                 case .slabs: (1, min(pages, Int(PageEntry.maximumValue)))
                 case .slots: (1, slotBlocks * SlotBlockRecord.slots)
                 case .slotBlocks: (1, slotBlocks)
+                case .freed: (configuration.maximumArenas, FreedRecord.perArena)
                 }
             }
         } catch {
+            if let problem = error.problem { throw .configuration("flight recorder: \(problem)") }
             throw .system(operation: "reserve", bytes: error.byteCount, code: error.code)
         }
         ledger = region.image
@@ -108,12 +118,14 @@ public final class ArenaPool: @unchecked Sendable {
         classes = .allocate(capacity: SizeClasses.count)
         for index in 0..<SizeClasses.count { (classes + index).initialize(to: SizeClasses.geometry(of: index)) }
 
+        states = .allocate(capacity: configuration.maximumArenas)
         budget = Budget(
             header: ledger.header, limit: UInt64(configuration.limitBytes),
             nearPercent: UInt64(configuration.nearPercent))
         ledger.header.pointee.startTime = arena_clock_now()
         ledger.header.pointee.startWallTime = OS.wallTime()
         owners = OwnerTable(configuration: configuration)
+        if configuration.flightRecorder != nil { startFlightRecorder() }
         _ = budget.charge(LedgerHeader.size, to: budget.ledgerBytes)
         PoolRegistry.add(self)
 
@@ -141,9 +153,11 @@ public final class ArenaPool: @unchecked Sendable {
     }
 
     deinit {
+        if configuration.flightRecorder != nil { stopFlightRecorder() }
         for state in arenas { ArenaState.destroy(state) }
         budget.deallocate()
         classes.deallocate()
+        states.deallocate()
         OS.release(reservation.start, reservation.bytes)
     }
 
@@ -163,7 +177,9 @@ public final class ArenaPool: @unchecked Sendable {
     public var ledgerBytes: Int { Int(arena_load(budget.ledgerBytes)) }
     public var stagingBytes: Int { Int(arena_load(budget.stagingBytes)) }
     /// Chunks that no arena uses and that wait for their decay.
-    public var cachedChunkCount: Int { lock.withLock { cached.count } }
+    public var cachedChunkCount: Int { lock.withLock { cachedLocked } }
+    /// The same, under the lock.
+    var cachedLocked: Int { cached.count }
     /// Allocations refused since the start.
     public var failedAllocations: Int { Int(arena_load(budget.failedAllocations)) }
 
@@ -189,13 +205,20 @@ public final class ArenaPool: @unchecked Sendable {
             guard index < configuration.maximumArenas else {
                 throw .configuration("more than \(configuration.maximumArenas) arenas")
             }
-            guard growLocked(.arenas, rows: index + 1) else { throw limitError(needed: 4096) }
+            let ringBytes = FreedRecord.perArena * MemoryLayout<FreedRecord>.stride
+            guard growLocked(.arenas, rows: index + 1), budget.charge(ringBytes, to: budget.ledgerBytes) else {
+                throw limitError(needed: ringBytes)
+            }
             let record = ledger.record(.arenas, index)
             record.assumingMemoryBound(to: ArenaRecord.self).pointee.isUsed = 1
             LedgerText.write(name, to: record + ArenaRecord.nameOffset, capacity: ArenaRecord.nameCapacity)
+            region.back(.siteCounters, group: index, byteCount: configuration.maximumSites * SiteCounters.stride)
             let state = ArenaState.create(pool: self, index: index)
             arenas.append(state)
+            (states + index).initialize(to: state)
             ledger.descriptor(.siteCounters).pointee.groups = UInt64(arenas.count)
+            ledger.descriptor(.freed).pointee.groups = UInt64(arenas.count)
+            ledger.descriptor(.freed).pointee.rows = UInt64(FreedRecord.perArena)
             return Arena(state: state)
         }
     }
@@ -219,14 +242,30 @@ public final class ArenaPool: @unchecked Sendable {
         if rows <= Int(descriptor.pointee.rows) { return true }
         guard rows <= Int(descriptor.pointee.rowsPerGroup) else { return false }
         let needed = (rows * Int(descriptor.pointee.stride) + 4095) & ~4095
-        if needed > committed[table.rawValue] {
-            guard budget.charge(needed - committed[table.rawValue], to: budget.ledgerBytes, forced: forced) else {
-                return false
+        let old = committed[table.rawValue]
+        if needed > old {
+            // Past its first 2 MiB a table grows by whole huge pages: a million slots spread over small pages cost
+            // most of their time in page walks.
+            let start = ledger.start(table)
+            let rounded = OS.hugePageEnd(of: start, needed) - UInt(bitPattern: start)
+            if needed > OS.hugePage, descriptor.pointee.groups == 1, Int(rounded) <= capacityBytes(table),
+                budget.charge(Int(rounded) - old, to: budget.ledgerBytes)
+            {
+                committed[table.rawValue] = Int(rounded)
+                OS.preferHugePages(start + old, Int(rounded) - old)
+            } else {
+                guard budget.charge(needed - old, to: budget.ledgerBytes, forced: forced) else { return false }
+                committed[table.rawValue] = needed
             }
-            committed[table.rawValue] = needed
+            region.back(table, byteCount: committed[table.rawValue])
         }
         descriptor.pointee.rows = UInt64(rows)
         return true
+    }
+
+    private func capacityBytes(_ table: LedgerTable) -> Int {
+        let descriptor = ledger.descriptor(table).pointee
+        return Int(descriptor.rowsPerGroup * descriptor.stride)
     }
 
     /// Charges the pages of one arena's site counters.
@@ -308,22 +347,33 @@ public final class ArenaPool: @unchecked Sendable {
         }
     }
 
-    /// Gives cached chunks back to the system: those older than the decay, or all. Returns the bytes given back.
+    /// Gives memory back to the system: empty chunks of arenas whose thread has gone, and chunks that have been cached
+    /// for longer than the decay, or all cached ones. Returns the bytes given back.
+    ///
+    /// For one thread to call about once a second; the arenas' own threads call `Arena.giveBackUnused` as often.
     @discardableResult
     public func trim(all: Bool = false) -> Int {
-        lock.withLock {
-            let now = arena_clock_now()
-            let chunks = ledger.records(.chunks, of: ChunkRecord.self)
-            var given = 0
-            cached.removeAll { index in
-                let isOld = now &- chunks[Int(index)].birth >= configuration.decayNanoseconds
-                guard all || isOld else { return false }
-                unmapLocked(index, places: 1, bytes: SizeClasses.chunkSize, part: budget.chunkBytes)
-                given += SizeClasses.chunkSize
-                return true
+        for state in lock.withLock({ arenas }) where state.pointee.isShared {
+            state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in
+                lock.withLock { if state.pointee.isShared { Arena(state: state).giveBackUnusedHere() } }
             }
-            return given
         }
+        let now = arena_clock_now()
+        let chunks = ledger.records(.chunks, of: ChunkRecord.self)
+        var given = 0
+        // The kernel takes its time with each: nobody has to wait for it at the lock, and whoever needs a chunk
+        // meanwhile still finds the others.
+        while let chunk = lock.withLock({ () -> UInt32? in
+            guard let oldest = cached.first,
+                all || now &- chunks[Int(oldest)].birth >= configuration.decayNanoseconds
+            else { return nil }
+            return cached.removeFirst()
+        }) {
+            unmap(chunk, places: 1, bytes: SizeClasses.chunkSize, part: budget.chunkBytes)
+            given += SizeClasses.chunkSize
+        }
+        reportPressure()
+        return given
     }
 
     /// A mapping of its own for a buffer larger than a chunk. Nil at the limit.
@@ -358,7 +408,14 @@ public final class ArenaPool: @unchecked Sendable {
     func returnHuge(_ index: UInt32) {
         let bytes = Int(ledger.records(.chunks, of: ChunkRecord.self)[Int(index)].mappedBytes)
         let places = (bytes + SizeClasses.chunkSize - 1) / SizeClasses.chunkSize
-        lock.withLock { unmapLocked(index, places: places, bytes: bytes, part: budget.hugeBytes) }
+        unmap(index, places: places, bytes: bytes, part: budget.hugeBytes)
+        reportPressure()
+    }
+
+    /// Gives a mapping that nobody uses or finds any more back to the system.
+    private func unmap(_ index: UInt32, places: Int, bytes: Int, part: Budget.Word) {
+        OS.decommit(base + Int(index) * SizeClasses.chunkSize, bytes)
+        lock.withLock { forgetLocked(index, places: places, bytes: bytes, part: part) }
     }
 
     private func mapLocked(places: Int, bytes: Int, part: Budget.Word, forced: Bool) -> UInt32? {
@@ -386,6 +443,10 @@ public final class ArenaPool: @unchecked Sendable {
 
     private func unmapLocked(_ index: UInt32, places: Int, bytes: Int, part: Budget.Word) {
         OS.decommit(base + Int(index) * SizeClasses.chunkSize, bytes)
+        forgetLocked(index, places: places, bytes: bytes, part: part)
+    }
+
+    private func forgetLocked(_ index: UInt32, places: Int, bytes: Int, part: Budget.Word) {
         let records = ledger.records(.chunks, of: ChunkRecord.self)
         for place in Int(index)..<Int(index) + places {
             records[place].state = ChunkRecord.State.unused.rawValue
@@ -411,6 +472,7 @@ public final class ArenaPool: @unchecked Sendable {
     // MARK: Pressure
 
     private func reportPressure() {
+        if let (old, new) = budget.moveLevel() { pressureHandler?(.level(old: old, new: new)) }
         if budget.entersNear() { pressureHandler?(.nearLimit) }
     }
 

@@ -13,6 +13,8 @@ struct ArenaState {
     let index: UInt8
     let base: UnsafeMutableRawPointer
     let rangeBytes: Int
+    /// Where `Arena.free` may take its fast path: the whole range, or nothing while buffers are checked.
+    let fastRangeBytes: UInt
     let classes: UnsafeMutablePointer<SizeClasses.Geometry>
     let slots: UnsafeMutablePointer<SlotRecord>
     let slabs: UnsafeMutablePointer<SlabRecord>
@@ -25,12 +27,14 @@ struct ArenaState {
     let record: UnsafeMutablePointer<ArenaRecord>
     /// Head of the list of buffers other threads freed: slot index + 1. On a cache line of its own.
     let remoteHead: UnsafeMutablePointer<UInt64>
-    /// 1 while any thread may use the arena under `sharedLock`: arena 0, and arenas whose thread has gone.
-    let sharedFlag: UnsafeMutablePointer<UInt64>
+    /// Why allocations may not take the fast path; 0 where they may. On a cache line of its own.
+    let flags: UnsafeMutablePointer<UInt64>
+    /// All arenas of the pool, by index.
+    let states: UnsafeMutablePointer<Pointer>
     let sharedLock: Unmanaged<Lock>
 
-    /// The next serial, without the arena's index.
-    var nextSerial: UInt64 = 1
+    /// The next serial: the arena's own count, times 256, plus its index.
+    var nextSerial: UInt64
     /// Rows of `sites` that are charged.
     var siteRows: UInt32 = 0
     /// First slab with a free element, per class.
@@ -39,6 +43,13 @@ struct ArenaState {
     let chunkLists: UnsafeMutablePointer<UInt32>
     /// First slot block with a free span, per order.
     let spanLists: UnsafeMutablePointer<UInt32>
+    /// Per class, and one for huge: buffers that were runs of their own, and allocations from slabs that are no more.
+    let classCounts: UnsafeMutablePointer<ClassCount>
+    /// The ring of recently freed slots, and how many have been entered.
+    let freed: UnsafeMutablePointer<FreedRecord>
+    var freedCount: UInt32 = 0
+    /// What was freed and poisoned and not used again, by address; empty unless buffers are checked.
+    var poisoned: [UInt64: SlotRecord] = [:]
     var siteCache = SiteCache()
     /// Chunks none of whose pages are used; one is kept.
     var emptyChunks = 0
@@ -46,6 +57,18 @@ struct ArenaState {
     var reserve: Int?
     /// Called by another thread when it puts the first buffer onto the remote-free list.
     var wake: (@Sendable () -> Void)?
+
+    /// Any thread may use the arena, under `sharedLock`: arena 0, and arenas whose thread has gone.
+    static let sharedFlag: UInt64 = 1
+    /// Buffers are guarded and poisoned (`Configuration.isChecked`).
+    static let checkedFlag: UInt64 = 2
+    var isShared: Bool { arena_load_relaxed(flags) & Self.sharedFlag != 0 }
+    var isChecked: Bool { arena_load_relaxed(flags) & Self.checkedFlag != 0 }
+
+    struct ClassCount {
+        var allocations: UInt64 = 0
+        var frees: UInt64 = 0
+    }
 
     static let listCount = 12
     static let orderCount = 8
@@ -59,12 +82,15 @@ struct ArenaState {
         // Two cache lines: other threads hammer the one, read the other.
         let words = UnsafeMutableRawPointer.allocate(byteCount: 128, alignment: 64)
         words.initializeMemory(as: UInt64.self, repeating: 0, count: 16)
+        let counts = UnsafeMutablePointer<ClassCount>.allocate(capacity: SizeClasses.count + 1)
+        counts.initialize(repeating: ClassCount(), count: SizeClasses.count + 1)
         let ledger = pool.ledger
         let state = Pointer.allocate(capacity: 1)
         state.initialize(
             to: ArenaState(
                 pool: .passUnretained(pool), index: UInt8(index), base: pool.base, rangeBytes: pool.rangeBytes,
-                classes: pool.classes, slots: ledger.records(.slots, of: SlotRecord.self),
+                fastRangeBytes: pool.configuration.isChecked ? 0 : UInt(pool.rangeBytes), classes: pool.classes,
+                slots: ledger.records(.slots, of: SlotRecord.self),
                 slabs: ledger.records(.slabs, of: SlabRecord.self),
                 blocks: ledger.records(.slotBlocks, of: SlotBlockRecord.self),
                 chunks: ledger.records(.chunks, of: ChunkRecord.self),
@@ -72,10 +98,12 @@ struct ArenaState {
                 sites: ledger.record(.siteCounters, 0, group: index),
                 record: ledger.record(.arenas, index).assumingMemoryBound(to: ArenaRecord.self),
                 remoteHead: words.assumingMemoryBound(to: UInt64.self),
-                sharedFlag: (words + 64).assumingMemoryBound(to: UInt64.self),
-                sharedLock: .passRetained(Lock()), bins: heads(SizeClasses.count), chunkLists: heads(listCount),
-                spanLists: heads(orderCount)))
-        state.pointee.sharedFlag.pointee = index == 0 ? 1 : 0
+                flags: (words + 64).assumingMemoryBound(to: UInt64.self), states: pool.states,
+                sharedLock: .passRetained(Lock()), nextSerial: 256 | UInt64(index), bins: heads(SizeClasses.count),
+                chunkLists: heads(listCount), spanLists: heads(orderCount), classCounts: counts,
+                freed: ledger.record(.freed, 0, group: index).assumingMemoryBound(to: FreedRecord.self)))
+        state.pointee.flags.pointee =
+            (index == 0 ? sharedFlag : 0) | (pool.configuration.isChecked ? checkedFlag : 0)
         return state
     }
 
@@ -84,6 +112,7 @@ struct ArenaState {
         state.pointee.bins.deallocate()
         state.pointee.chunkLists.deallocate()
         state.pointee.spanLists.deallocate()
+        state.pointee.classCounts.deallocate()
         UnsafeMutableRawPointer(state.pointee.remoteHead).deallocate()
         state.pointee.sharedLock.release()
         state.deinitialize(count: 1)
@@ -105,6 +134,7 @@ struct ArenaState {
     }
 
     /// Makes `site` countable: charges the pages its row is on. Sites are interned one by one, so this is rare.
+    @inline(never)
     mutating func ensureSiteRow(_ site: UInt32) {
         guard site >= siteRows else { return }
         let rowsPerPage = UInt32(4096 / SiteCounters.stride)

@@ -20,12 +20,13 @@ struct Budget: @unchecked Sendable {
     private let peak: Word
     private let overdraft: Word
     private let nearBytes: UInt64
-    private let rearmBytes: UInt64
-    /// Two words of 0 or 1: whether the next near-limit, the next refusal, is to be reported.
-    private let armed: Word
-
-    /// Below `nearPercent - hysteresis` an excursion is over.
-    static let hysteresisPercent: UInt64 = 5
+    private let hysteresisBytes: UInt64
+    private let thresholds: LevelThresholds
+    /// Three words: whether near-limit was reported (0 or 1), the counter when a refusal was reported (or 0), the level.
+    private let reported: Word
+    private var reportedNear: Word { reported }
+    private var reportedRefusal: Word { reported + 1 }
+    private var levelWord: Word { reported + 2 }
 
     init(header: UnsafeMutablePointer<LedgerHeader>, limit: UInt64, nearPercent: UInt64) {
         func word(_ path: KeyPath<LedgerHeader, UInt64>) -> Word {
@@ -44,13 +45,18 @@ struct Budget: @unchecked Sendable {
         stagingBytes = word(\.stagingBytes)
         overdraft = word(\.overdraftBytes)
         failedAllocations = word(\.failedAllocations)
-        nearBytes = limit / 100 * nearPercent
-        rearmBytes = limit / 100 * (nearPercent - min(Self.hysteresisPercent, nearPercent))
-        armed = .allocate(capacity: 2)
-        armed.initialize(repeating: 1, count: 2)
+        // Under a small limit the chunk before the last may lie below the near level and the last one above the limit:
+        // so near is also where no further chunk fits, unless that is early.
+        let lastFit = max(limit - min(limit, UInt64(SizeClasses.chunkSize)), limit / 100 * 75)
+        nearBytes = min(limit / 100 * nearPercent, lastFit)
+        hysteresisBytes = limit / 100 * LevelThresholds.hysteresisPercent
+        thresholds = LevelThresholds(limit: limit, nearPercent: nearPercent)
+        reported = .allocate(capacity: 3)
+        reported.initialize(repeating: 0, count: 3)
+        levelWord.pointee = ArenaPool.Level.normal.rawValue
     }
 
-    func deallocate() { armed.deallocate() }
+    func deallocate() { reported.deallocate() }
 
     /// Charges `bytes` to `part`; false, and nothing is changed, where that would pass the limit. A forced charge is
     /// always made, and what it takes above the limit is recorded as overdraft.
@@ -71,19 +77,43 @@ struct Budget: @unchecked Sendable {
 
     func refund(_ bytes: Int, from part: Word) {
         _ = arena_sub(part, UInt64(bytes))
-        if arena_sub(counter, UInt64(bytes)) < rearmBytes {
-            arena_store(armed, 1)
-            arena_store(armed + 1, 1)
+        _ = arena_sub(counter, UInt64(bytes))
+        // What a dump takes and gives back is no sign that the excursion it was written for is over.
+        guard part != stagingBytes else { return }
+        let settled = settledCounter + hysteresisBytes
+        if settled < nearBytes { arena_store(reportedNear, 0) }
+        if settled <= arena_load_relaxed(reportedRefusal) { arena_store(reportedRefusal, 0) }
+    }
+
+    /// The counter without what dumps in the making take.
+    private var settledCounter: UInt64 {
+        let staging = arena_load(stagingBytes)
+        return max(arena_load(counter), staging) - staging
+    }
+
+    var level: ArenaPool.Level { ArenaPool.Level(rawValue: arena_load(levelWord)) ?? .normal }
+
+    /// Brings the level up to date. Returns the change, to exactly one of several callers that see it.
+    func moveLevel() -> (old: ArenaPool.Level, new: ArenaPool.Level)? {
+        var word = arena_load(levelWord)
+        while true {
+            let old = ArenaPool.Level(rawValue: word) ?? .normal
+            let new = thresholds.level(arena_load(counter), from: old)
+            if new == old { return nil }
+            if arena_compare_exchange(levelWord, &word, new.rawValue) != 0 { return (old, new) }
         }
     }
 
-    /// True once per excursion above the near level.
+    /// True once per excursion above the near level; it ends 5 points below.
     func entersNear() -> Bool {
-        arena_load_relaxed(counter) >= nearBytes && arena_load_relaxed(armed) == 1 && arena_exchange(armed, 0) == 1
+        settledCounter >= nearBytes && arena_load_relaxed(reportedNear) == 0 && arena_exchange(reportedNear, 1) == 0
     }
 
-    /// True for the first refusal of an excursion.
-    func entersRefusal() -> Bool { arena_exchange(armed + 1, 0) == 1 }
+    /// True for the first refusal of an excursion, which ends when the counter is 5 points below where it was refused.
+    func entersRefusal() -> Bool {
+        var none: UInt64 = 0
+        return arena_compare_exchange(reportedRefusal, &none, max(settledCounter, 1)) != 0
+    }
 
     private func raise(_ word: Word, to value: UInt64) {
         var old = arena_load(word)

@@ -13,6 +13,22 @@ enum OS {
         mprotect(start, byteCount, PROT_READ | PROT_WRITE) == 0
     }
 
+    static let hugePage = 2 << 20
+
+    /// The address of the first huge page's end at or behind `start + byteCount`.
+    static func hugePageEnd(of start: UnsafeMutableRawPointer, _ byteCount: Int) -> UInt {
+        (UInt(bitPattern: start) + UInt(byteCount) + UInt(hugePage - 1)) & ~UInt(hugePage - 1)
+    }
+
+    /// Asks the kernel to back the huge pages that lie wholly in this range by one page each. It may decline.
+    static func preferHugePages(_ start: UnsafeMutableRawPointer, _ byteCount: Int) {
+        let mask = UInt(hugePage - 1)
+        let first = (UInt(bitPattern: start) + mask) & ~mask
+        let end = (UInt(bitPattern: start) + UInt(byteCount)) & ~mask
+        guard first < end, let memory = UnsafeMutableRawPointer(bitPattern: first) else { return }
+        madvise(memory, Int(end - first), MADV_HUGEPAGE)
+    }
+
     /// Gives the memory back and keeps the address space.
     static func decommit(_ start: UnsafeMutableRawPointer, _ byteCount: Int) {
         let memory = mmap(

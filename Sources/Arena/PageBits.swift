@@ -29,6 +29,8 @@ struct PageBits {
         }
     }
 
+    func isFree(_ first: Int, _ count: Int) -> Bool { next(from: first, used: true) >= first + count }
+
     /// First page of the lowest free run of at least `count` pages.
     func firstFit(_ count: Int) -> Int? {
         var found: Int?

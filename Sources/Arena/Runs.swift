@@ -27,6 +27,7 @@ extension ArenaState {
         record.pointee.address = UInt64(run.chunk * SizeClasses.chunkSize + run.page * SizeClasses.pageSize)
         record.pointee.sizeClass = UInt16(sizeClass)
         record.pointee.arena = index
+        classCounts[sizeClass].allocations &+= 1
         start(record, size, Int(geometry.bytes), site, owner)
         return base + Int(record.pointee.address)
     }
@@ -48,19 +49,24 @@ extension ArenaState {
         record.pointee.address = UInt64(Int(chunk) * SizeClasses.chunkSize)
         record.pointee.sizeClass = SlotRecord.hugeClass
         record.pointee.arena = index
+        classCounts[SizeClasses.count].allocations &+= 1
         start(record, size, bytes, site, owner)
         return base + Int(record.pointee.address)
     }
 
+    /// Takes a buffer that is a run, or has its own mapping, back.
     @inline(never)
-    mutating func releaseRun(_ slot: UnsafeMutablePointer<SlotRecord>, _ offset: Int) {
+    mutating func releaseRun(_ slot: UnsafeMutablePointer<SlotRecord>, releaseSite: UInt32) {
+        let offset = Int(slot.pointee.address)
         let chunk = offset / SizeClasses.chunkSize
         if slot.pointee.sizeClass == SlotRecord.hugeClass {
-            finish(slot, Int(chunks[chunk].mappedBytes))
+            finish(slot, Int(chunks[chunk].mappedBytes), releaseSite: releaseSite)
+            classCounts[SizeClasses.count].frees &+= 1
             pool.takeUnretainedValue().returnHuge(UInt32(chunk))
         } else {
             let geometry = classes[Int(slot.pointee.sizeClass)]
-            finish(slot, Int(geometry.bytes))
+            finish(slot, Int(geometry.bytes), releaseSite: releaseSite)
+            classCounts[Int(slot.pointee.sizeClass)].frees &+= 1
             let page = offset & (SizeClasses.chunkSize - 1) / SizeClasses.pageSize
             returnRun(Run(chunk: chunk, page: page), Int(geometry.pages))
         }
@@ -126,6 +132,15 @@ extension ArenaState {
             emptyChunks += 1
             if emptyChunks > 1 { giveBack(chunk) }
         }
+    }
+
+    /// Lengthens a used run into the pages behind it. False where they are not free.
+    mutating func extendRun(_ run: Run, from old: Int, to new: Int) -> Bool {
+        let bits = bits(UInt32(run.chunk))
+        guard run.page + new <= SizeClasses.pagesPerChunk, bits.isFree(run.page + old, new - old) else { return false }
+        bits.set(run.page + old, new - old)
+        relist(UInt32(run.chunk), freePages: Int(chunks[run.chunk].freePages) - (new - old))
+        return true
     }
 
     private mutating func adopt(_ chunk: UInt32, _ pages: Int) -> Run? {

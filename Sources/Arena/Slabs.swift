@@ -31,6 +31,7 @@ extension ArenaState {
         record.sizeClass = UInt16(sizeClass)
         record.elements = geometry.elements
         record.freeCount = geometry.elements
+        record.reciprocal = geometry.reciprocal
         record.arena = index
         slabs[Int(slab)] = record
         let start = run.chunk * SizeClasses.chunkSize + run.page * SizeClasses.pageSize
@@ -40,10 +41,18 @@ extension ArenaState {
             slot.pointee.sizeClass = UInt16(sizeClass)
             slot.pointee.arena = index
             slot.pointee.state = SlotRecord.State.free.rawValue
+            // What the slot was before has nothing to do with this place.
+            slot.pointee.serial = 0
         }
         map(run, Int(geometry.pages), PageEntry(.slab, slab))
         list(slab)
         return slab
+    }
+
+    /// A free has given a slab its first free element, or its last.
+    @inline(never)
+    mutating func filledOrEmptied(_ slab: UInt32) {
+        if slabs[Int(slab)].freeCount == 1 { list(slab) } else { retire(slab) }
     }
 
     /// Puts a slab at the head of its bin.
@@ -53,27 +62,32 @@ extension ArenaState {
         record.pointee.state = 1
         record.pointee.previous = .max
         record.pointee.next = bin.pointee
-        if bin.pointee != .max { slabs[Int(bin.pointee)].previous = slab }
+        record.pointee.retireCount = SlabRecord.keep
+        if bin.pointee != .max {
+            record.pointee.retireCount = record.pointee.elements
+            slabs[Int(bin.pointee)].previous = slab
+            slabs[Int(bin.pointee)].retireCount = record.pointee.elements
+        }
         bin.pointee = slab
     }
 
     /// The slab at the head of its bin has become full.
-    @inline(__always)
+    @inline(never)
     mutating func unlistFull(_ slab: UInt32) {
         let record = slabs + Int(slab)
+        record.pointee.state = 2
         bins[Int(record.pointee.sizeClass)] = record.pointee.next
         if record.pointee.next != .max { slabs[Int(record.pointee.next)].previous = .max }
-        record.pointee.state = 2
+        keepIfAlone(Int(record.pointee.sizeClass))
     }
 
-    /// An empty slab goes back to its chunk, unless it is the only one its bin has: the next buffer would want it.
-    @inline(never)
-    mutating func retireIfSpare(_ slab: UInt32) {
-        let record = slabs[Int(slab)]
-        guard record.next != .max || record.previous != .max else { return }
-        retire(slab)
+    /// The only slab of a bin stays when it is empty: the next buffer would want it.
+    private func keepIfAlone(_ sizeClass: Int) {
+        let slab = bins[sizeClass]
+        if slab != .max, slabs[Int(slab)].next == .max { slabs[Int(slab)].retireCount = SlabRecord.keep }
     }
 
+    /// An empty slab goes back to its chunk.
     private mutating func retire(_ slab: UInt32) {
         let record = slabs[Int(slab)]
         if record.previous != .max {
@@ -82,6 +96,12 @@ extension ArenaState {
             bins[Int(record.sizeClass)] = record.next
         }
         if record.next != .max { slabs[Int(record.next)].previous = record.previous }
+        keepIfAlone(Int(record.sizeClass))
+        classCounts[Int(record.sizeClass)].allocations &+= record.allocations
+        classCounts[Int(record.sizeClass)].frees &+= record.allocations
+        if isChecked {
+            for element in 0..<UInt32(record.elements) { expectPoison(slots[Int(record.firstSlot + element)].address) }
+        }
         returnRun(Run(chunk: Int(record.chunk), page: Int(record.firstPage)), Int(record.pages))
         returnSpan(record.firstSlot, classes[Int(record.sizeClass)].spanOrder)
         pool.takeUnretainedValue().returnSlab(slab)

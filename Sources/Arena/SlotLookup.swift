@@ -11,6 +11,6 @@ public struct SlotLookup: @unchecked Sendable {
     public func slot(at pointer: UnsafeRawPointer) -> Int? {
         let offset = Int(bitPattern: pointer) &- Int(bitPattern: state.pointee.base)
         guard UInt(bitPattern: offset) < UInt(bitPattern: state.pointee.rangeBytes) else { return nil }
-        return state.pointee.slot(at: offset)
+        return state.pointee.slot(at: UInt(bitPattern: offset))
     }
 }

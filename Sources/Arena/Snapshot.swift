@@ -71,7 +71,7 @@ extension ArenaPool {
     public func withSharedArenasLocked<Result, Failure: Error>(
         _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        let shared = arenas.filter { arena_load($0.pointee.sharedFlag) != 0 }
+        let shared = arenas.filter { $0.pointee.isShared }
         for state in shared { state.pointee.sharedLock._withUnsafeGuaranteedRef { $0.lock() } }
         defer { for state in shared { state.pointee.sharedLock._withUnsafeGuaranteedRef { $0.unlock() } } }
         return try body()
@@ -80,8 +80,20 @@ extension ArenaPool {
 
 extension Arena {
     /// The arena keeps nothing it does not need: empty slabs and chunks go back to the pool.
+    ///
+    /// For the arena's thread to call about once a second, also when it is idle. (`ArenaPool.trim` does the same for
+    /// arenas whose thread has gone.)
     public func giveBackUnused() {
-        drainRemoteFrees()
+        if state.pointee.isShared {
+            state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in lock.withLock { giveBackUnusedHere() } }
+        } else {
+            giveBackUnusedHere()
+        }
+    }
+
+    /// The same on the arena's thread or under its lock.
+    func giveBackUnusedHere() {
+        _ = state.pointee.drainRemoteFrees()
         state.pointee.giveBackEmptyChunks()
     }
 }

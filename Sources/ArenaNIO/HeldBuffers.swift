@@ -17,7 +17,10 @@ public struct HeldBufferVisitor: ~Copyable {
     /// empty slices, which reach no byte: do not keep them (`ByteBuffer()` keeps nothing).
     public mutating func hold(_ buffer: ByteBuffer, owner: OwnerID, kind: HolderKind) {
         guard let address = buffer.address, let slot = lookup.slot(at: address) else { return }
-        edges.append(LedgerEdge(slot: UInt32(slot), owner: owner.rawValue, kind: kind))
+        edges.append(
+            LedgerEdge(
+                slot: UInt32(slot), owner: owner.rawValue, kind: kind,
+                referredBytes: UInt32(clamping: buffer.readableBytes)))
     }
 
     /// The edges found, which are given away.

@@ -1,5 +1,6 @@
 public import Arena
 import ArenaNIO
+import Ledger
 public import Logging
 import NIOCore
 import NIOPosix
@@ -47,6 +48,7 @@ public final class Broker: Sendable {
         let threads = try configuration.eventLoopCount()
         var arenas = ArenaPool.Configuration(limitBytes: configuration.memoryLimit)
         arenas.nearPercent = configuration.nearPercent
+        arenas.flightRecorder = FlightRecorder(configuration)
         let pool = try ArenaPool(arenas)
         let context = BrokerContext(configuration: configuration, pool: pool, log: log)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: threads)
@@ -56,10 +58,15 @@ public final class Broker: Sendable {
                 let arena = try pool.makeArena(name: "loop-\(index)")
                 shards.append(EventLoopShard(index: index, loop: loop, arena: arena, context: context))
             }
-            for shard in shards { try await shard.loop.submit { [shards] in shard.start(peers: shards) }.get() }
+            for shard in shards {
+                try await shard.loop.submit { [shards] in
+                    ArenaPool.prepareThreadForCrash()
+                    shard.start(peers: shards)
+                }.get()
+            }
             let dumper = Dumper(pool: pool, shards: shards, configuration: configuration, log: log)
             dumper.start()
-            let listener = try await listen(configuration, shards, group)
+            let listener = try await listen(configuration, shards, group, log)
             let broker = Broker(
                 configuration: configuration, context: context, shards: shards, group: group, listener: listener,
                 dumper: dumper)
@@ -67,6 +74,7 @@ public final class Broker: Sendable {
             return broker
         } catch {
             try? await group.shutdownGracefully()
+            pool.noteEnd()
             throw error
         }
     }
@@ -79,6 +87,7 @@ public final class Broker: Sendable {
         try await group.shutdownGracefully()
         for shard in shards { shard.forgetPeers() }
         context.closeOwners()
+        pool.noteEnd()
         context.log.info("shut down")
     }
 
@@ -86,12 +95,18 @@ public final class Broker: Sendable {
     public func requestDump() { dumper.request(.signal) }
 
     private static func listen(
-        _ configuration: Configuration, _ shards: [EventLoopShard], _ group: MultiThreadedEventLoopGroup
+        _ configuration: Configuration, _ shards: [EventLoopShard], _ group: MultiThreadedEventLoopGroup, _ log: Logger
     ) async throws -> any Channel {
         let bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: 1_024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.allocator, value: Arena.byteBufferAllocator)
+            // Before NIO's own handlers, which keep such errors to themselves.
+            .serverChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(AcceptFailures(log: log))
+                }
+            }
             // One read a tick for each socket: `ReadBufferSource` has one buffer, and rounds are fair.
             .childChannelOption(.maxMessagesPerRead, value: 1)
             .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -108,8 +123,13 @@ public final class Broker: Sendable {
         do {
             return try await bootstrap.bind(host: configuration.host, port: configuration.port).get()
         } catch {
-            let reason = (error as? IOError).map { SystemError.text($0.errnoCode) } ?? "\(error)"
-            throw StartError("cannot listen on \(configuration.host):\(configuration.port): \(reason)")
+            let reason =
+                switch error {
+                case let error as IOError: SystemError.text(error.errnoCode)
+                case let error as SocketAddressError.UnknownHost: error.errorDescription
+                default: "\(error)"
+                }
+            throw StartError("cannot listen on \(configuration.address(port: configuration.port)): \(reason)")
         }
     }
 
@@ -124,7 +144,17 @@ public final class Broker: Sendable {
                 """)
         }
         log.warning("anonymous access: every client that reaches this port may publish and subscribe to everything")
-        log.info("listening on \(configuration.host):\(port)")
+        if let path = pool.flightRecorderPath {
+            log.info("the flight recorder writes to \(path); arena-analyze reads it when the broker has gone")
+        }
+        if configuration.memoryLimit > MemoryLimit.physicalBytes {
+            log.warning(
+                """
+                the memory limit of \(configuration.memoryLimit) bytes is more than the \
+                \(MemoryLimit.physicalBytes) bytes this machine has: the system will end the broker before the limit does
+                """)
+        }
+        log.info("listening on \(configuration.address(port: port))")
     }
 }
 

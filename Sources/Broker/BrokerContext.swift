@@ -12,6 +12,8 @@ final class BrokerContext: Sendable {
     let registry = SessionRegistry()
     let retained: RetainedStore
     let counters = Counters()
+    let flightRecording: FlightRecording
+    let losses = Losses()
     let rpcFault: RPCFault
     let listenerOwner: OwnerID
     let rpcOwner: OwnerID
@@ -23,11 +25,12 @@ final class BrokerContext: Sendable {
         self.configuration = configuration
         self.pool = pool
         self.log = log
+        flightRecording = FlightRecording(configuration)
         listenerOwner = pool.openOwner(
-            .listener, name: "\(configuration.host):\(configuration.port)", parent: .process)
+            .listener, name: configuration.address(port: configuration.port), parent: .process)
         retainedOwner = pool.openOwner(.retained, name: "retained messages", parent: .process)
         rpcOwner = pool.openOwner(.rpcBridge, name: "rpc bridge", parent: .process)
-        retained = RetainedStore(owner: retainedOwner)
+        retained = RetainedStore(owner: retainedOwner, limits: configuration.limits)
         rpcFault = RPCFault(leakPercent: configuration.faults.rpcResponseLeakPercent)
     }
 
@@ -50,6 +53,8 @@ public final class Counters: Sendable {
     public let backlogDrops = Atomic<Int>(0)
     /// QoS 1 and 2 messages given up because a session's queue was full.
     public let queueDrops = Atomic<Int>(0)
+    /// Retained messages delivered but not kept, because the store was full.
+    public let retainedRefused = Atomic<Int>(0)
     public let commandsDelivered = Atomic<Int>(0)
     /// Commands to devices that are not there or do not listen, or have too many open already.
     public let commandsUndeliverable = Atomic<Int>(0)

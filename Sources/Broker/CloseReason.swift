@@ -5,14 +5,19 @@ import MQTT
 enum CloseReason {
     /// The client said goodbye (section 3.14).
     case disconnected
-    /// The peer closed, or the network failed.
-    case peerClosed(String)
+    /// The peer closed the socket without DISCONNECT.
+    case peerClosed
+    /// The peer's system dropped the connection: the program ended, or had not read all that was sent to it.
+    case peerReset
+    /// The network failed; in the system's words.
+    case failed(String)
     case malformed(DecodeError)
     /// A well-formed packet at the wrong time; `statement` is the rule, if it has a number.
     case protocolViolation(String, statement: String? = nil)
     case refused(String, statement: String? = nil)
     case keepAliveTimeout(seconds: Double)
     case connectTimeout
+    case packetTimeout(seconds: Int)
     case takenOver
     case outOfMemory(ArenaError)
     case tooManyConnections
@@ -39,12 +44,15 @@ extension CloseReason: CustomStringConvertible {
         func with(_ text: String, _ statement: String?) -> String { statement.map { "\(text) [\($0)]" } ?? text }
         return switch self {
         case .disconnected: "client disconnected"
-        case .peerClosed(let error): error.isEmpty ? "closed by the peer" : "closed by the peer: \(error)"
+        case .peerClosed: "closed by the peer without DISCONNECT"
+        case .peerReset: "reset by the peer"
+        case .failed(let error): "the connection failed: \(error)"
         case .malformed(let error): error.description
         case .protocolViolation(let text, let statement): with(text, statement)
         case .refused(let text, let statement): with("refused: \(text)", statement)
         case .keepAliveTimeout(let seconds): "nothing received for \(seconds) s, 1.5 x keep alive [MQTT-3.1.2-24]"
         case .connectTimeout: "no CONNECT in time"
+        case .packetTimeout(let seconds): "a packet was not complete \(seconds) s after its first byte"
         case .takenOver: "client connected again elsewhere [MQTT-3.1.4-2]"
         case .outOfMemory(let error): error.description
         case .tooManyConnections: "too many connections"

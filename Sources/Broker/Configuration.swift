@@ -11,6 +11,8 @@ public struct Configuration: Sendable, Equatable {
     public var memoryLimit = MemoryLimit.defaultBytes
     /// Where dumps go.
     public var dumpDirectory = "."
+    /// The file that the ledger is kept in, for who asks after the broker has gone; nil: none.
+    public var flightRecorder: String?
     /// Percent of the limit at which a dump is written and load is shed.
     public var nearPercent = 85
     public var logLevel = LogLevel.info
@@ -34,6 +36,9 @@ public struct Configuration: Sendable, Equatable {
         }
         return threads
     }
+
+    /// `host:port`, or `[host]:port` for an IPv6 address.
+    func address(port: Int) -> String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
     /// How many dumps there may be.
     public struct Dumps: Sendable, Equatable {

@@ -34,8 +34,9 @@ extension Configuration {
         try top.take("host") { host = try $0.string() }
         try top.take("port") { port = try $0.integer(0...65_535) }
         try top.take("threads") { threads = try $0.integer(1...1_024) }
-        try top.take("memoryLimit") { memoryLimit = try $0.bytes() }
+        try top.take("memoryLimit") { memoryLimit = try $0.bytes(atLeast: MemoryLimit.minimumBytes) }
         try top.take("dumpDirectory") { dumpDirectory = try $0.string() }
+        try top.take("flightRecorder") { flightRecorder = try $0.string() }
         try top.take("nearPercent") { nearPercent = try $0.integer(1...100) }
         try top.take("logLevel") { logLevel = try $0.choice() }
         try top.section("dumps") { section in
@@ -62,6 +63,11 @@ extension Limits {
         try section.take("maxConnections") { maxConnections = try $0.integer(1...10_000_000) }
         try section.take("maxTopicLevels") { maxTopicLevels = try $0.integer(1...1_000) }
         try section.take("maxSubscriptionsPerSession") { maxSubscriptionsPerSession = try $0.integer(1...10_000_000) }
+        try section.take("maxSubscriptionBytesPerSession") {
+            maxSubscriptionBytesPerSession = try $0.integer(1...1 << 40)
+        }
+        try section.take("maxSessions") { maxSessions = try $0.integer(0...100_000_000) }
+        try section.take("maxRetainedMessages") { maxRetainedMessages = try $0.integer(0...100_000_000) }
         try section.take("maxInflight") { maxInflight = try $0.integer(1...65_535) }
         try section.take("maxIncomingQoS2") { maxIncomingQoS2 = try $0.integer(1...65_535) }
         try section.take("maxQueuedMessages") { maxQueuedMessages = try $0.integer(0...100_000_000) }
@@ -70,6 +76,7 @@ extension Limits {
         try section.take("maxBacklogMessages") { maxBacklogMessages = try $0.integer(0...100_000_000) }
         try section.take("maxBacklogBytes") { maxBacklogBytes = try $0.integer(0...1 << 40) }
         try section.take("connectTimeoutSeconds") { connectTimeoutSeconds = try $0.integer(1...3_600) }
+        try section.take("packetTimeoutSeconds") { packetTimeoutSeconds = try $0.integer(1...3_600) }
         try section.take("maxPendingRPCPerDevice") { maxPendingRPCPerDevice = try $0.integer(1...1_000_000) }
     }
 }
@@ -170,11 +177,10 @@ private struct Value {
         return number
     }
 
-    func bytes() throws -> Int {
-        if let integer = value.int, integer > 0 { return integer }
-        guard let bytes = value.string.flatMap(MemoryLimit.parse) else {
-            throw wrong("bytes, such as 268435456 or \"256MiB\"")
-        }
+    func bytes(atLeast minimum: Int = 1) throws -> Int {
+        let bytes = value.int.map { max($0, 0) } ?? value.string.flatMap(MemoryLimit.parse)
+        guard let bytes else { throw wrong("bytes, such as 268435456 or \"256MiB\"") }
+        guard bytes >= minimum else { throw wrong("at least \(minimum) bytes") }
         return bytes
     }
 

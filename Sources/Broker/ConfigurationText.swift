@@ -10,6 +10,7 @@ extension Configuration {
         table["threads"] = threads
         table["memoryLimit"] = memoryLimit
         table["dumpDirectory"] = dumpDirectory
+        table["flightRecorder"] = flightRecorder
         table["nearPercent"] = nearPercent
         table["logLevel"] = logLevel.rawValue
         table["dumps"] = TOMLTable([
@@ -19,10 +20,13 @@ extension Configuration {
         table["limits"] = TOMLTable([
             "maxPacketBytes": limits.maxPacketBytes, "maxConnections": limits.maxConnections,
             "maxTopicLevels": limits.maxTopicLevels, "maxSubscriptionsPerSession": limits.maxSubscriptionsPerSession,
+            "maxSubscriptionBytesPerSession": limits.maxSubscriptionBytesPerSession,
+            "maxSessions": limits.maxSessions, "maxRetainedMessages": limits.maxRetainedMessages,
             "maxInflight": limits.maxInflight, "maxIncomingQoS2": limits.maxIncomingQoS2,
             "maxQueuedMessages": limits.maxQueuedMessages, "maxQueuedBytes": limits.maxQueuedBytes,
             "queuePolicy": limits.queuePolicy.rawValue, "maxBacklogMessages": limits.maxBacklogMessages,
             "maxBacklogBytes": limits.maxBacklogBytes, "connectTimeoutSeconds": limits.connectTimeoutSeconds,
+            "packetTimeoutSeconds": limits.packetTimeoutSeconds,
             "maxPendingRPCPerDevice": limits.maxPendingRPCPerDevice,
         ])
         table["rpc"] = TOMLTable([

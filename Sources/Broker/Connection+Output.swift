@@ -22,6 +22,7 @@ extension ConnectionHandler {
         while output.backlog.count >= limits.maxBacklogMessages || output.backlogBytes + bytes > limits.maxBacklogBytes
         {
             shard.context.counters.backlogDrops.increment()
+            if let session { shard.losses.add(session.clientID) }
             guard let oldest = output.backlog.popFirst() else { return }
             output.backlogBytes -= oldest.heldBytes
         }
@@ -68,7 +69,7 @@ extension ConnectionHandler {
             packetID: packetID, payloadLength: payloadLength, version: .v3_1_1)
         if isShared {
             handOver()
-            handOver(message.payload)
+            handOver(message.payload, isSegment: false)
         } else {
             output.segment.writeImmutableBuffer(message.payload)
         }
@@ -109,11 +110,11 @@ extension ConnectionHandler {
         guard output.segment.readableBytes > 0 else { return }
         let segment = output.segment
         output.segment = Output.none
-        handOver(segment)
+        handOver(segment, isSegment: true)
     }
 
-    private func handOver(_ buffer: ByteBuffer) {
-        output.handed.append(buffer)
+    private func handOver(_ buffer: ByteBuffer, isSegment: Bool) {
+        output.handed.append(Output.Handed(buffer: buffer, isSegment: isSegment))
         output.bytesThisTick += buffer.readableBytes
         channelContext.write(wrapOutboundOut(buffer), promise: nil)
         // A large tick must not look like a slow socket.
@@ -198,9 +199,12 @@ extension ConnectionHandler {
         channelContext.writeAndFlush(wrapOutboundOut(Output.none), promise: promise)
     }
 
-    /// Gives what is still being written to another owner, since the present one ends.
+    /// Gives the segments that are still being written to another owner, since the present one ends. Payloads are not
+    /// this connection's to give: the retained store, or other sessions, answer for them.
     func retainOutput(as owner: OwnerID) {
-        for buffer in output.handed { shard.arena.transfer(buffer, to: owner, "closing") }
+        for handed in output.handed where handed.isSegment {
+            shard.arena.transfer(handed.buffer, to: owner, "closing")
+        }
         if output.segment.storageCapacity > 0 { shard.arena.transfer(output.segment, to: owner, "closing") }
     }
 }

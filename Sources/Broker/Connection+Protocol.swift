@@ -79,6 +79,9 @@ extension ConnectionHandler {
         if let will = connect.will, will.retain, Topic.levelCount(will.topic) > limits.maxTopicLevels {
             return close(.refused("a retained will whose topic has more than \(limits.maxTopicLevels) levels"))
         }
+        // Nobody asks for it, and an empty payload would keep the packet alive where nobody could name it.
+        connect.password = nil
+        if connect.will?.payload.readableBytes == 0 { connect.will?.payload = ByteBuffer() }
         connectPacket = connect
         claimSession()
     }
@@ -88,18 +91,24 @@ extension ConnectionHandler {
         guard let connect = connectPacket else { return }
         if case .closed = phase { return }
         let broker = shard.context
-        let (session, isNew) = broker.registry.claim(connect.clientID) {
+        let claim = broker.registry.claim(
+            connect.clientID, isPersistent: !connect.cleanStart, limit: limits.maxSessions
+        ) {
             Session(
                 clientID: connect.clientID,
                 owner: broker.pool.openOwner(.session, name: connect.clientID, parent: broker.listenerOwner),
                 isPersistent: !connect.cleanStart, home: shard.index)
         }
-        if isNew {
+        switch claim {
+        case .new(let session):
             shard.sessions[ObjectIdentifier(session)] = session
             begin(session, isPresent: false)
-        } else {
+        case .existing(let session):
             awaitSession()
             shard.takeOver(session, for: reference, discard: connect.cleanStart || !session.isPersistent)
+        case .full:
+            refuse(.serverUnavailable)
+            close(.refused("\(limits.maxSessions) sessions are kept already (limits.maxSessions)"))
         }
     }
 
@@ -117,7 +126,7 @@ extension ConnectionHandler {
         send(.connack(ConnAck(sessionPresent: isPresent, code: .success)), size: 4)
         shard.context.log.debug(
             "client connected",
-            metadata: ["client": "\(session.clientID)", "peer": "\(peer)", "loop": "\(shard.index)"])
+            metadata: ["client": "\(session.logName)", "peer": "\(peer)", "loop": "\(shard.index)"])
         redeliver(session)
         wantsToSend()
         resumeInput()
@@ -189,7 +198,7 @@ extension ConnectionHandler {
         guard end(&session.state, packetID) else {
             shard.context.log.debug(
                 "acknowledgement of an unknown packet",
-                metadata: ["client": "\(session.clientID)", "packet": "\(packetID)"])
+                metadata: ["client": "\(session.logName)", "packet": "\(packetID)"])
             return
         }
         if session.state.queuedCount > 0 { wantsToSend() }
@@ -217,16 +226,19 @@ extension ConnectionHandler {
     }
 
     private func add(_ subscription: Subscription, to session: Session) -> ReasonCode {
-        let isCommands = RPCTopic.isCommandFilter(subscription.filter)
-        let isKnown =
-            session.subscriptions[subscription.filter] != nil || session.commandFilters[subscription.filter] != nil
-        guard Topic.levelCount(subscription.filter) <= limits.maxTopicLevels,
-            isKnown || session.subscriptions.count + session.commandFilters.count < limits.maxSubscriptionsPerSession
-        else { return .unspecifiedError }
-        if isCommands {
-            session.commandFilters[subscription.filter] = subscription.qos
+        let filter = UTF8Key(subscription.filter)
+        guard Topic.levelCount(filter.text) <= limits.maxTopicLevels else { return .unspecifiedError }
+        if session.subscriptions[filter] == nil, session.commandFilters[filter] == nil {
+            let bytes = Limits.subscriptionBytes(filter.text)
+            guard session.subscriptions.count + session.commandFilters.count < limits.maxSubscriptionsPerSession,
+                session.subscriptionBytes + bytes <= limits.maxSubscriptionBytesPerSession
+            else { return .unspecifiedError }
+            session.subscriptionBytes += bytes
+        }
+        if RPCTopic.isCommandFilter(filter.text) {
+            session.commandFilters[filter] = subscription.qos
         } else {
-            session.subscriptions[subscription.filter] = subscription.qos
+            session.subscriptions[filter] = subscription.qos
             shard.context.router.subscribe(session, subscription.filter, subscription.qos)
         }
         return switch subscription.qos {
@@ -238,11 +250,11 @@ extension ConnectionHandler {
 
     private func handle(_ unsubscribe: Unsubscribe) {
         guard let session else { return }
-        for filter in unsubscribe.filters {
-            session.commandFilters[filter] = nil
-            if session.subscriptions.removeValue(forKey: filter) != nil {
-                shard.context.router.unsubscribe(session, filter)
-            }
+        for filter in unsubscribe.filters.map(UTF8Key.init) {
+            let isCommands = session.commandFilters.removeValue(forKey: filter) != nil
+            let isSubscription = session.subscriptions.removeValue(forKey: filter) != nil
+            if isSubscription { shard.context.router.unsubscribe(session, filter.text) }
+            if isCommands || isSubscription { session.subscriptionBytes -= Limits.subscriptionBytes(filter.text) }
         }
         send(.unsuback(UnsubAck(packetID: unsubscribe.packetID)), size: 4)
     }

@@ -1,5 +1,6 @@
 import Arena
 import ArenaNIO
+import Glibc
 import Ledger
 import Logging
 import MQTT
@@ -9,7 +10,7 @@ import NIOCore
 /// What packets mean is in `Connection+Protocol.swift`, what is sent in `Connection+Output.swift`.
 ///
 /// It is the only handler in its pipeline, and only ByteBuffers pass: a larger type would cost an allocation a packet.
-/// An idle connection holds no buffer but the few bytes NIO insists on.
+/// An idle connection holds no buffer of the arena.
 final class ConnectionHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
@@ -48,10 +49,12 @@ final class ConnectionHandler: ChannelInboundHandler {
     private var assemblyHeader: FixedHeader?
     /// The first bytes of a fixed header of which only a part has arrived: at most four.
     private var headerStart: [UInt8] = []
+    /// When the first byte of a packet came whose last has not come yet.
+    private var packetStart: NIODeadline?
+    /// The shard's wheel has an entry for that packet, or for an earlier one.
+    private var isPacketWatched = false
     /// Read while the session was being fetched.
     private var pendingInput: ByteBuffer?
-    /// The tiny buffer that NIO's pool keeps for this channel (see `ShardReadAllocator`).
-    private var firstRead: ByteBuffer?
 
     // Output, see `Connection+Output.swift`.
     var output = Output()
@@ -80,18 +83,18 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
-        close(.peerClosed(""))
+        close(.peerClosed)
         releaseEverything()
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        close(.peerClosed("\(error)"))
+        guard let error = error as? IOError else { return close(.failed("\(error)")) }
+        close(error.errnoCode == ECONNRESET ? .peerReset : .failed(SystemError.text(error.errnoCode)))
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var buffer = unwrapInboundIn(data)
         if let error = shard.reads.takeFailure() { return fail(error, while: "reading") }
-        if firstRead == nil, buffer.storageCapacity <= Limits.firstReadBytes { firstRead = buffer }
         lastRead = .now()
         consume(&buffer, ownsBuffer: false)
     }
@@ -123,6 +126,7 @@ final class ConnectionHandler: ChannelInboundHandler {
                     try handle(header, &body, ownsBuffer: ownsBuffer)
                 } else {
                     headerStart = buffer.readBytes(length: buffer.readableBytes)!
+                    beginPacket()
                 }
             } catch {
                 return reject(error)
@@ -147,6 +151,7 @@ final class ConnectionHandler: ChannelInboundHandler {
             buffer.writeBuffer(&start)
             assembly = buffer
             assemblyHeader = header
+            beginPacket()
         } catch {
             fail(error, while: "receiving a packet of \(header.packetLength) bytes")
         }
@@ -161,6 +166,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         var packet = assembly!
         assembly = nil
         assemblyHeader = nil
+        packetStart = nil
         packet.moveReaderIndex(forwardBy: header.encodedLength)
         var body = packet.readSlice(length: header.remainingLength)!
         try handle(header, &body, ownsBuffer: true)
@@ -180,6 +186,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         headerStart = []
         try checkLimits(header)
         if header.remainingLength == 0 {
+            packetStart = nil
             var body = ByteBuffer()
             try handle(header, &body, ownsBuffer: false)
         } else {
@@ -215,7 +222,6 @@ final class ConnectionHandler: ChannelInboundHandler {
         session.connection = self
         if let connectionOwner { shard.context.pool.closeOwner(connectionOwner) }
         connectionOwner = nil
-        if let firstRead { shard.arena.transfer(firstRead, to: session.owner, "socket read") }
         if keepAlive > 0 {
             // One and a half times the keep alive (MQTT-3.1.2-24).
             silence = .milliseconds(Int64(keepAlive) * 1_500)
@@ -230,7 +236,14 @@ final class ConnectionHandler: ChannelInboundHandler {
         consume(&input, ownsBuffer: false)
     }
 
-    func checkDeadline(_ now: NIODeadline) {
+    func check(_ deadline: EventLoopShard.Deadline, _ now: NIODeadline) {
+        switch deadline {
+        case .silence: checkSilence(now)
+        case .packet: checkPacket(now)
+        }
+    }
+
+    private func checkSilence(_ now: NIODeadline) {
         switch phase {
         case .awaitingConnect, .awaitingSession:
             if now >= connectDeadline { close(.connectTimeout) } else { shard.watch(reference, until: connectDeadline) }
@@ -245,6 +258,30 @@ final class ConnectionHandler: ChannelInboundHandler {
         case .closed: break
         }
     }
+
+    /// For tests that send a packet in parts.
+    var hasPartialPacket: Bool { assembly != nil || !headerStart.isEmpty }
+
+    /// A packet has begun that did not come in one piece. Before CONNECT is handled its own deadline is enough.
+    private func beginPacket() {
+        if packetStart == nil { packetStart = lastRead }
+        guard case .connected = phase, !isPacketWatched else { return }
+        isPacketWatched = true
+        shard.watch(reference, .packet, until: packetStart! + packetTimeout)
+    }
+
+    private func checkPacket(_ now: NIODeadline) {
+        isPacketWatched = false
+        guard case .connected = phase, let start = packetStart else { return }
+        // While it is not read, the rest is not the client's to send.
+        if output.isReadingPaused { packetStart = now }
+        if !output.isReadingPaused, now >= start + packetTimeout {
+            return close(.packetTimeout(seconds: limits.packetTimeoutSeconds))
+        }
+        beginPacket()
+    }
+
+    private var packetTimeout: TimeAmount { .seconds(Int64(limits.packetTimeoutSeconds)) }
 
     func setReading(_ isOn: Bool) {
         guard let channelContext, channelContext.channel.isActive else { return }
@@ -274,6 +311,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         assembly = nil
         assemblyHeader = nil
         headerStart = []
+        packetStart = nil
         pendingInput = nil
         connectPacket = nil
         output.clearBacklog()
@@ -290,7 +328,6 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     private func releaseEverything() {
         output = Output()
-        firstRead = nil
         guard reference != nil else { return }
         shard.connections.remove(reference)
         shard.context.counters.connectionsOpen.increment(by: -1)
@@ -300,7 +337,7 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     private func log(_ reason: CloseReason) {
         var metadata: Logger.Metadata = ["peer": "\(peer)"]
-        if let session { metadata["client"] = "\(session.clientID)" }
+        if let session { metadata["client"] = "\(session.logName)" }
         shard.context.log.log(
             level: reason.isOrderly ? .debug : .info, "connection closed: \(reason)", metadata: metadata)
     }
@@ -313,9 +350,7 @@ final class ConnectionHandler: ChannelInboundHandler {
     func visitHeldBuffers(_ visitor: inout HeldBufferVisitor) {
         if let assembly { visitor.hold(assembly, owner: owner, kind: .readBuffer) }
         if let payload = connectPacket?.will?.payload { visitor.hold(payload, owner: owner, kind: .will) }
-        if let password = connectPacket?.password { visitor.hold(password, owner: owner, kind: .readBuffer) }
         if let pendingInput { visitor.hold(pendingInput, owner: owner, kind: .readBuffer) }
-        if let firstRead { visitor.hold(firstRead, owner: owner, kind: .readBuffer) }
         output.visit(owner: owner, &visitor)
     }
 }

@@ -74,6 +74,7 @@ final class Dumper: @unchecked Sendable {
             switch pressure {
             case .nearLimit: self?.request(.nearLimit)
             case .refused: self?.request(.allocationFailure)
+            case .level: break
             }
         }
     }

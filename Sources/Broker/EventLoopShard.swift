@@ -41,11 +41,14 @@ public final class EventLoopShard: @unchecked Sendable {
     private var isEndTickScheduled = false
     private var endTickTask: @Sendable () -> Void = {}
     private var drainTask: @Sendable () -> Void = {}
-    private var wheel = TimerWheel<ConnectionReference>(slots: 256)
+    private var wheel = TimerWheel<Watch>(slots: 256)
     private var ticks = 0
     private var ticker: RepeatedTask?
     private var refusals = RefusalLog()
     private var counterLog = CounterLog()
+    private var lossLog = LossLog()
+    /// Whom messages were lost for since the last second.
+    var losses = LossTally()
 
     init(index: Int, loop: any EventLoop, arena: Arena, context: BrokerContext) {
         self.index = index
@@ -87,7 +90,9 @@ public final class EventLoopShard: @unchecked Sendable {
 
     /// Routes a message: into the retained store if it asks for it, to local subscribers now, to others by mail.
     func publish(_ message: inout Message, retain: Bool, by publisher: OwnerID) throws(ArenaError) {
-        if retain { try context.retained.store(message, arena: arena) }
+        if retain, try !context.retained.store(message, arena: arena) {
+            context.counters.retainedRefused.increment()
+        }
         let match = matchCache.match(message.topic, router: context.router, shards: peers.count)
         for group in match.groups {
             if group.shard == index {
@@ -139,9 +144,14 @@ public final class EventLoopShard: @unchecked Sendable {
         switch session.state.offer(message, canSend: canSend, limits: context.limits) {
         case .send(let packetID): session.connection?.send(message, packetID: packetID, dup: false)
         case .queued: break
-        case .dropped: context.counters.queueDrops.increment()
-        case .replaced(let count): context.counters.queueDrops.increment(by: count)
+        case .dropped: noteQueueDrops(1, session)
+        case .replaced(let count): noteQueueDrops(count, session)
         }
+    }
+
+    private func noteQueueDrops(_ count: Int, _ session: Session) {
+        context.counters.queueDrops.increment(by: count)
+        losses.add(session.clientID, count: count)
     }
 
     // MARK: - Mail
@@ -210,26 +220,42 @@ public final class EventLoopShard: @unchecked Sendable {
 
     // MARK: - Time
 
-    /// Has ``ConnectionHandler/checkDeadline(_:)`` called at about `deadline`, not before.
-    func watch(_ connection: ConnectionReference, until deadline: NIODeadline) {
+    /// Which of a connection's deadlines an entry of the wheel is for. There is at most one entry for each.
+    enum Deadline {
+        /// CONNECT, then keep alive.
+        case silence
+        /// An unfinished packet.
+        case packet
+    }
+
+    private struct Watch {
+        let connection: ConnectionReference
+        let deadline: Deadline
+    }
+
+    /// Has ``ConnectionHandler/check(_:_:)`` called at about `deadline`; earlier if that is far away.
+    func watch(_ connection: ConnectionReference, _ kind: Deadline = .silence, until deadline: NIODeadline) {
         let wait = max(0, (deadline - .now()).nanoseconds / 1_000_000)
         let period = Int64(Limits.tickMilliseconds)
-        wheel.insert(connection, ticks: Int((wait + period - 1) / period) + 1)
+        wheel.insert(Watch(connection: connection, deadline: kind), ticks: Int((wait + period - 1) / period) + 1)
     }
 
     private func tick() {
         let now = NIODeadline.now()
-        for reference in wheel.advance() { connections[reference]?.checkDeadline(now) }
+        for watch in wheel.advance() { connections[watch.connection]?.check(watch.deadline, now) }
         ticks += 1
         guard ticks % (1_000 / Limits.tickMilliseconds) == 0 else { return }
         expireCommands(now)
         matchCache.trim(version: context.router.version)
         reads.trim()
         refusals.flush(context.log)
+        context.losses.take(&losses)
         arena.giveBackUnused()
         guard index == 0 else { return }
         context.pool.trim()
+        context.flightRecording.tick(context)
         counterLog.tick(context.pool, context.log)
+        lossLog.tick(context.counters, context.losses, context.log)
     }
 
     /// Frees what is kept only to save time.

@@ -33,8 +33,8 @@ extension Session {
 
 extension Message {
     func visit(owner: OwnerID, kind: HolderKind, _ visitor: inout HeldBufferVisitor) {
-        visitor.hold(payload, owner: owner, kind: kind)
-        if !ownsBuffer { visitor.hold(topic, owner: owner, kind: kind) }
+        visitor.hold(topic, owner: owner, kind: kind)
+        if !ownsBuffer { visitor.hold(payload, owner: owner, kind: kind) }
     }
 }
 

@@ -1,3 +1,5 @@
+import MQTT
+
 /// Every bound of the broker, in one place, with its reason. All but the constants at the end are configurable.
 public struct Limits: Sendable, Equatable {
     /// The largest packet accepted, fixed header included. A packet's buffer is reserved whole as soon as its header is
@@ -12,6 +14,16 @@ public struct Limits: Sendable, Equatable {
 
     /// Subscriptions of one session: a client cannot fill the trie alone.
     public var maxSubscriptionsPerSession = 10_000
+
+    /// What the filters of one session may cost, see ``subscriptionBytes(_:)``: they are not in the arena, so its limit
+    /// does not bound them.
+    public var maxSubscriptionBytesPerSession = 1 << 20
+
+    /// Sessions kept beyond their connection, whose clients are there or not.
+    public var maxSessions = 1_000_000
+
+    /// Retained messages. Their payloads are in the arena, the tree they hang in is not.
+    public var maxRetainedMessages = 1_000_000
 
     /// QoS 1 and 2 messages sent to a client and not yet completed. More wait in the session's queue, so this bounds
     /// what one reconnect sends again at once.
@@ -38,6 +50,10 @@ public struct Limits: Sendable, Equatable {
     /// Seconds between accepting a socket and its CONNECT. Half-open connections cost memory.
     public var connectTimeoutSeconds = 10
 
+    /// Seconds from the first byte of a packet to its last. A client without keep alive could else hold the buffer of
+    /// half a packet for ever.
+    public var packetTimeoutSeconds = 60
+
     /// RPC commands of one device that wait for its response.
     public var maxPendingRPCPerDevice = 64
 
@@ -52,8 +68,8 @@ public struct Limits: Sendable, Equatable {
     /// The one read buffer of an event loop: large enough that a busy socket is emptied in few system calls.
     static let readBufferBytes = 64 << 10
 
-    /// What NIO's own buffer pool keeps for each channel as long as it lives (see `ReadBufferSource`).
-    static let firstReadBytes = 64
+    /// What NIO's own buffer pool keeps for each channel as long as it lives (see `ShardReadAllocator`).
+    static let firstReadBytes = 1
 
     /// An output segment grows to this, then a further one is taken: bounds copying and slack.
     static let maxSegmentBytes = 64 << 10
@@ -80,11 +96,37 @@ public struct Limits: Sendable, Equatable {
     /// Topics longer than this are matched each time, so that the match cache stays small.
     static let maxCachedTopicBytes = 256
 
+    /// Levels of a topic or filter that cost nothing extra; enough for topics as people make them.
+    static let freeTopicLevels = 8
+
+    /// What each further level of a filter counts: about the size of its node in the trie.
+    static let topicLevelBytes = 128
+
+    /// What a filter counts towards `maxSubscriptionBytesPerSession`.
+    static func subscriptionBytes(_ filter: String) -> Int {
+        filter.utf8.count + max(0, Topic.levelCount(filter) - freeTopicLevels) * topicLevelBytes
+    }
+
+    /// Nodes of the tree of retained messages, however few messages these are.
+    var maxRetainedNodes: Int { maxRetainedMessages * Self.freeTopicLevels }
+
     /// How often a shard looks at its timers.
     static let tickMilliseconds = 250
 
     /// Seconds between two log lines about the same refusal.
     static let errorLogIntervalSeconds = 1
+
+    /// Seconds between two log lines about messages that were given up.
+    static let lossLogIntervalSeconds = 10
+
+    /// How long the listener rests when a connection could not be accepted: the system would say so again at once.
+    static let acceptPauseMilliseconds = 250
+
+    /// Characters of a client identifier, or of anything else from the wire, in a log line.
+    static let maxLoggedCharacters = 128
+
+    /// Log lines that wait for standard error; more are dropped and counted.
+    static let maxWaitingLogLines = 4_096
 }
 
 /// What a full session queue gives up.

@@ -4,12 +4,17 @@ public import Logging
 /// Log lines on standard error, one each: UTC time, level, message, then metadata as `key=value` in the keys' order.
 ///
 ///     2026-01-31T02:14:07.123Z info listening on 127.0.0.1:1883
-///     2026-01-31T02:14:09.456Z info connection closed: closed by the peer client=sensor-17 peer=10.0.0.4:50312
+///     2026-01-31T02:14:09.456Z info connection closed: reset by the peer client=sensor-17 peer=10.0.0.4:50312
 public struct LogLines: LogHandler {
     public var logLevel: Logger.Level
     public var metadata: Logger.Metadata = [:]
 
-    public init(level: Logger.Level) { logLevel = level }
+    private let writer: LogWriter
+
+    public init(level: Logger.Level, writer: LogWriter = .standardError) {
+        logLevel = level
+        self.writer = writer
+    }
 
     public subscript(metadataKey key: String) -> Logger.Metadata.Value? {
         get { metadata[key] }
@@ -17,15 +22,26 @@ public struct LogLines: LogHandler {
     }
 
     public func log(event: LogEvent) {
-        var line = "\(Self.now()) \(event.level.rawValue) \(Self.printable("\(event.message)"))"
-        for (key, value) in metadata.merging(event.metadata ?? [:], uniquingKeysWith: { $1 }).sorted(by: {
-            $0.key < $1.key
-        }) {
-            line += " \(key)=\(Self.quoted("\(value)"))"
-        }
-        line += "\n"
-        // One call a line, so that lines of several threads do not mix.
-        _ = line.utf8.withContiguousStorageIfAvailable { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+        let metadata = metadata.merging(event.metadata ?? [:], uniquingKeysWith: { $1 })
+        writer.write(Self.line(event.level, "\(event.message)", metadata))
+    }
+
+    static func line(_ level: Logger.Level, _ message: String, _ metadata: Logger.Metadata) -> String {
+        var line = "\(now()) \(level.rawValue) \(printable(message))"
+        for (key, value) in metadata.sorted(by: { $0.key < $1.key }) { line += " \(key)=\(quoted("\(value)"))" }
+        return line + "\n"
+    }
+
+    /// What of a text from the wire goes into a log line: its beginning. Counted in scalars, since what Swift calls one
+    /// character can be as long as a packet.
+    static func cut(_ text: String) -> String {
+        let scalars = text.unicodeScalars
+        guard
+            let end = scalars.index(
+                scalars.startIndex, offsetBy: Limits.maxLoggedCharacters, limitedBy: scalars.endIndex),
+            end < scalars.endIndex
+        else { return text }
+        return String(scalars[..<end]) + "..."
     }
 
     /// Values with spaces or quotes are quoted, so that a line can be taken apart again.

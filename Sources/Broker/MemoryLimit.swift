@@ -1,10 +1,17 @@
-import NIOCore
+import Glibc
+import Ledger
 
 /// How the memory limit is written, and what it is if it is not.
 public enum MemoryLimit {
     /// Without a flag: half of the control group's limit, or 256 MiB where there is none. The other half is left for
     /// what is not in the arena, which for this broker is little: code, stacks, session tables.
     public static var defaultBytes: Int { controlGroupBytes.map { $0 / 2 } ?? 256 << 20 }
+
+    /// The least that an arena can be made with: a chunk, and room for its ledger.
+    public static let minimumBytes = SizeClasses.chunkSize + 1 << 20
+
+    /// What the machine has.
+    static var physicalBytes: Int { sysconf(CInt(_SC_PHYS_PAGES)) * sysconf(CInt(_SC_PAGESIZE)) }
 
     /// Parses "256MiB", "1GB", "2000000000": bytes, or KiB, MiB, GiB (powers of 1024), KB, MB, GB (of 1000).
     ///

@@ -28,10 +28,16 @@ struct Message {
 
     init(topic: ByteBuffer, payload: ByteBuffer, qos: QoS, retain: Bool = false, ownsBuffer: Bool) {
         self.topic = topic
-        self.payload = payload
+        self.payload = Self.kept(payload)
         self.qos = qos
         self.retain = retain
         self.ownsBuffer = ownsBuffer
+    }
+
+    /// An empty slice would keep a buffer alive of which it reaches no byte, so that nobody could name it. The topic is
+    /// never empty: it is by the topic that a message with a buffer of its own is known.
+    private static func kept(_ payload: ByteBuffer) -> ByteBuffer {
+        payload.readableBytes > 0 ? payload : ByteBuffer()
     }
 
     /// Bytes this message keeps alive if it owns its buffer.
@@ -46,11 +52,11 @@ struct Message {
     ) throws(ArenaError) {
         switch (ownsBuffer, keeper) {
         case (true, .settled): return
-        case (true, .nobody): arena.transfer(payload, to: owner, label, file: file, line: line, function: function)
+        case (true, .nobody): arena.transfer(topic, to: owner, label, file: file, line: line, function: function)
         case (true, .one(let first)):
             guard first != owner, let sharedOwner else { return }
             keeper = .settled
-            return arena.transfer(payload, to: sharedOwner, label, file: file, line: line, function: function)
+            return arena.transfer(topic, to: sharedOwner, label, file: file, line: line, function: function)
         case (false, _): try copy(in: arena, owner: owner, label, file: file, line: line, function: function)
         }
         keeper = .one(owner)
@@ -68,7 +74,7 @@ struct Message {
         buffer.writeImmutableBuffer(payload)
         let topicLength = topic.readableBytes
         topic = buffer.getSlice(at: 0, length: topicLength)!
-        payload = buffer.getSlice(at: topicLength, length: buffer.readableBytes - topicLength)!
+        payload = Self.kept(buffer.getSlice(at: topicLength, length: buffer.readableBytes - topicLength)!)
         ownsBuffer = true
     }
 }

@@ -17,7 +17,7 @@ struct Output {
     static let none = ByteBuffer()
 
     var segment = Output.none
-    var handed: [ByteBuffer] = []
+    var handed: [Handed] = []
     var backlog: Deque<Message> = []
     var backlogBytes = 0
     /// How large the first segment of a tick is: what the last ticks needed.
@@ -29,6 +29,12 @@ struct Output {
     var isWatching = false
     var isReadingPaused = false
 
+    struct Handed {
+        var buffer: ByteBuffer
+        /// One of this connection's segments, not a payload that others have too.
+        var isSegment: Bool
+    }
+
     mutating func clearBacklog() {
         backlog = []
         backlogBytes = 0
@@ -36,7 +42,7 @@ struct Output {
 
     func visit(owner: OwnerID, _ visitor: inout HeldBufferVisitor) {
         if segment.storageCapacity > 0 { visitor.hold(segment, owner: owner, kind: .outbound) }
-        for buffer in handed { visitor.hold(buffer, owner: owner, kind: .transportWrite) }
+        for handed in handed { visitor.hold(handed.buffer, owner: owner, kind: .transportWrite) }
         for message in backlog { message.visit(owner: owner, kind: .outbound, &visitor) }
     }
 }

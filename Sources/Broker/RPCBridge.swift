@@ -49,7 +49,9 @@ enum RPCTopic: Equatable {
 
     /// Whether a subscription asks for the session's own commands: these do not go through the router.
     static func isCommandFilter(_ filter: String) -> Bool {
-        filter.hasPrefix(commandPrefix) && (filter.hasSuffix("/+") || filter.hasSuffix("/#"))
+        // By bytes: to Swift, a slash with a combining mark behind it is another character.
+        filter.utf8.starts(with: commandPrefix.utf8)
+            && (filter.utf8.suffix(2).elementsEqual("/+".utf8) || filter.utf8.suffix(2).elementsEqual("/#".utf8))
     }
 }
 
@@ -68,7 +70,7 @@ extension ByteBuffer {
 /// The commands a device has been sent and not answered, oldest first. All have the same time to live, so the first
 /// expires first. Bounded by `Limits.maxPendingRPCPerDevice`; holds identifiers, no buffers.
 struct PendingCommands {
-    private var commands: Deque<(id: String, deadline: NIODeadline)> = []
+    private var commands: Deque<(id: UTF8Key, deadline: NIODeadline)> = []
 
     var isEmpty: Bool { commands.isEmpty }
     var count: Int { commands.count }
@@ -77,25 +79,26 @@ struct PendingCommands {
     mutating func insert(_ id: String, deadline: NIODeadline, limit: Int) -> Bool {
         remove(id)
         guard commands.count < limit else { return false }
-        commands.append((id, deadline))
+        commands.append((UTF8Key(id), deadline))
         return true
     }
 
     /// - Returns: whether the identifier was open.
     @discardableResult
     mutating func remove(_ id: String) -> Bool {
-        guard let index = commands.firstIndex(where: { $0.id == id }) else { return false }
+        guard let index = commands.firstIndex(where: { $0.id == UTF8Key(id) }) else { return false }
         commands.remove(at: index)
         return true
     }
 
-    mutating func removeExpired(at now: NIODeadline) -> [String] {
-        var expired: [String] = []
+    /// - Returns: how many there were.
+    mutating func removeExpired(at now: NIODeadline) -> Int {
+        var count = 0
         while let first = commands.first, first.deadline <= now {
-            expired.append(first.id)
             commands.removeFirst()
+            count += 1
         }
-        return expired
+        return count
     }
 }
 

@@ -80,16 +80,21 @@ final class ReadBufferSource: @unchecked Sendable {
 
 /// What makes NIO read into the shard's buffer.
 ///
-/// NIO's pool stores the first buffer a channel gets, and later ones only for `maxMessagesPerRead` above 1. So the
-/// first is tiny and all others are ours; saying that the next buffer may be larger keeps NIO from using its own again.
+/// NIO's pool stores the first buffer a channel gets, and later ones only for `maxMessagesPerRead` above 1; saying that
+/// the next buffer may be larger keeps NIO from using its own again. What the pool stores lives as long as the channel,
+/// which ends some time after its handlers, and is filled before any handler hears of it: nobody could name it at a
+/// safepoint. So the first buffer has room for one byte, outside the arena. No packet fits it, so no slice of it is
+/// kept; all other bytes go through the arena.
 struct ShardReadAllocator: RecvByteBufferAllocator {
+    private static let outside = ByteBufferAllocator()
+
     let source: ReadBufferSource
     private var isFirst = true
 
     init(source: ReadBufferSource) { self.source = source }
 
     func buffer(allocator: ByteBufferAllocator) -> ByteBuffer {
-        isFirst ? allocator.buffer(capacity: Limits.firstReadBytes) : source.next(fallback: allocator)
+        isFirst ? Self.outside.buffer(capacity: Limits.firstReadBytes) : source.next(fallback: allocator)
     }
 
     func nextBufferSize() -> Int? { nil }

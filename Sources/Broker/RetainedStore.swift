@@ -19,19 +19,29 @@ final class RetainedStore: Sendable {
     private struct Tree: @unchecked Sendable {
         var root = Node()
         var count = 0
-        var bytes = 0
+        /// Without the root: what many levels cost, where messages are few.
+        var nodes = 0
     }
 
     private let tree = NIOLockedValueBox(Tree())
     private let owner: OwnerID
+    private let limits: Limits
 
-    init(owner: OwnerID) { self.owner = owner }
+    init(owner: OwnerID, limits: Limits) {
+        self.owner = owner
+        self.limits = limits
+    }
 
     /// Messages in the store.
     var count: Int { tree.withLockedValue { $0.count } }
 
+    /// Nodes of the tree; for tests that nothing is left behind.
+    var nodeCount: Int { tree.withLockedValue { $0.nodes } }
+
     /// Stores, replaces (MQTT-3.3.1-5) or, for an empty payload, removes (MQTT-3.3.1-10, -11).
-    func store(_ message: Message, arena: Arena) throws(ArenaError) {
+    ///
+    /// - Returns: false if the store is full. What is there already can still be replaced.
+    func store(_ message: Message, arena: Arena) throws(ArenaError) -> Bool {
         var kept: Message?
         if message.payload.readableBytes > 0 {
             // Always a buffer of its own: this one may live for years.
@@ -43,13 +53,26 @@ final class RetainedStore: Sendable {
             kept = copy
         }
         let levels = Self.levels(message.topic)
-        let previous = tree.withLockedValue { tree in
-            let previous = Self.replace(kept, levels[...], at: tree.root, inserting: kept != nil)
+        // What was there is returned too, and freed outside the lock.
+        let (isStored, _) = tree.withLockedValue { tree -> (Bool, Message?) in
+            if kept != nil, !hasRoom(for: levels, in: tree) { return (false, nil) }
+            let previous = Self.replace(kept, levels[...], at: tree.root, nodes: &tree.nodes)
             tree.count += (kept == nil ? 0 : 1) - (previous == nil ? 0 : 1)
-            tree.bytes += (kept?.heldBytes ?? 0) - (previous?.heldBytes ?? 0)
-            return previous
+            return (true, previous)
         }
-        _ = previous  // Freed here, outside the lock.
+        return isStored
+    }
+
+    private func hasRoom(for levels: [[UInt8]], in tree: borrowing Tree) -> Bool {
+        var node = tree.root
+        for (depth, level) in levels.enumerated() {
+            guard let child = node.children[level] else {
+                return tree.count < limits.maxRetainedMessages
+                    && tree.nodes + levels.count - depth <= limits.maxRetainedNodes
+            }
+            node = child
+        }
+        return node.message != nil || tree.count < limits.maxRetainedMessages
     }
 
     /// The retained messages that a new subscription to `filter` gets.
@@ -72,7 +95,7 @@ final class RetainedStore: Sendable {
 
     /// - Returns: what was there. Nodes that are empty afterwards are removed.
     private static func replace(
-        _ message: Message?, _ levels: ArraySlice<[UInt8]>, at node: Node, inserting: Bool
+        _ message: Message?, _ levels: ArraySlice<[UInt8]>, at node: Node, nodes: inout Int
     ) -> Message? {
         guard let level = levels.first else {
             let previous = node.message
@@ -83,12 +106,16 @@ final class RetainedStore: Sendable {
         if let existing = node.children[level] {
             child = existing
         } else {
-            guard inserting else { return nil }
+            guard message != nil else { return nil }
             child = Node()
+            nodes += 1
             node.children[level] = child
         }
-        let previous = replace(message, levels.dropFirst(), at: child, inserting: inserting)
-        if child.message == nil, child.children.isEmpty { node.children[level] = nil }
+        let previous = replace(message, levels.dropFirst(), at: child, nodes: &nodes)
+        if child.message == nil, child.children.isEmpty {
+            node.children[level] = nil
+            nodes -= 1
+        }
         return previous
     }
 

@@ -19,9 +19,11 @@ final class Session: @unchecked Sendable {
     var connection: ConnectionHandler?
     var will: Message?
     /// Filters in the trie with their granted QoS, for the end of the session.
-    var subscriptions: [String: QoS] = [:]
+    var subscriptions: [UTF8Key: QoS] = [:]
     /// The command filters, which concern this session alone and are not in the trie.
-    var commandFilters: [String: QoS] = [:]
+    var commandFilters: [UTF8Key: QoS] = [:]
+    /// What both cost, for `Limits.maxSubscriptionBytesPerSession`.
+    var subscriptionBytes = 0
     var pendingCommands = PendingCommands()
     var isEnded = false
 
@@ -44,6 +46,9 @@ extension Session {
     /// The index of the shard that owns this.
     var home: Int { homeIndex.load(ordering: .acquiring) }
 
+    /// The client identifier as log lines have it.
+    var logName: String { LogLines.cut(clientID) }
+
     /// Hands the session over, by its present home.
     func move(to shard: Int) { homeIndex.store(shard, ordering: .releasing) }
 }
@@ -51,26 +56,52 @@ extension Session {
 /// The sessions of all clients by client identifier. Its lock is taken on connect and disconnect, and to find the
 /// device of an RPC command; never for ordinary messages.
 final class SessionRegistry: Sendable {
-    private let sessions = NIOLockedValueBox<[String: Session]>([:])
+    private struct Table {
+        var sessions: [UTF8Key: Session] = [:]
+        var persistentCount = 0
+    }
 
-    /// The session of a client, or the one that `make` makes, which is in the registry then.
-    func claim(_ clientID: String, make: () -> Session) -> (session: Session, isNew: Bool) {
-        sessions.withLockedValue { sessions in
-            if let session = sessions[clientID] { return (session, false) }
+    enum Claim {
+        /// Made for the claim, and in the registry now.
+        case new(Session)
+        case existing(Session)
+        /// There are as many kept sessions as there may be.
+        case full
+    }
+
+    private let table = NIOLockedValueBox(Table())
+
+    /// The session of a client, or the one that `make` makes.
+    ///
+    /// - Parameters:
+    ///   - isPersistent: whether a new one would be kept beyond its connection.
+    ///   - limit: of such sessions.
+    func claim(_ clientID: String, isPersistent: Bool, limit: Int, make: () -> Session) -> Claim {
+        table.withLockedValue { table in
+            let key = UTF8Key(clientID)
+            if let session = table.sessions[key] { return .existing(session) }
+            if isPersistent {
+                guard table.persistentCount < limit else { return .full }
+                table.persistentCount += 1
+            }
             let session = make()
-            sessions[clientID] = session
-            return (session, true)
+            assert(session.isPersistent == isPersistent)
+            table.sessions[key] = session
+            return .new(session)
         }
     }
 
-    func find(_ clientID: String) -> Session? { sessions.withLockedValue { $0[clientID] } }
+    func find(_ clientID: String) -> Session? { table.withLockedValue { $0.sessions[UTF8Key(clientID)] } }
 
     /// Removes this session; one that has taken its name since stays.
     func remove(_ session: Session) {
-        sessions.withLockedValue { sessions in
-            if sessions[session.clientID] === session { sessions[session.clientID] = nil }
+        table.withLockedValue { table in
+            let key = UTF8Key(session.clientID)
+            guard table.sessions[key] === session else { return }
+            table.sessions[key] = nil
+            if session.isPersistent { table.persistentCount -= 1 }
         }
     }
 
-    var count: Int { sessions.withLockedValue { $0.count } }
+    var count: Int { table.withLockedValue { $0.sessions.count } }
 }

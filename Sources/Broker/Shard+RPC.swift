@@ -26,10 +26,9 @@ extension EventLoopShard {
     private func sendCommand(
         _ publish: Publish, to device: ByteBuffer, id: ByteBuffer, by publisher: OwnerID
     ) throws(ArenaError) {
-        guard let session = context.registry.find(String(buffer: device)) else {
-            context.counters.commandsUndeliverable.increment()
-            context.log.debug("rpc command for a device that is not connected", metadata: ["device": "\(device)"])
-            return
+        let name = String(buffer: device)
+        guard let session = context.registry.find(name) else {
+            return undeliverable("a device that has no session", name)
         }
         var topic = try arena.buffer(
             capacity: RPCTopic.commandPrefix.utf8.count + id.readableBytes, owner: context.rpcOwner, "rpc command topic"
@@ -51,10 +50,7 @@ extension EventLoopShard {
         let home = session.home
         guard home == index else { return post(.command(session, message), to: home) }
         guard let granted = session.commandFilters.values.max(), !session.isEnded else {
-            context.counters.commandsUndeliverable.increment()
-            context.log.debug(
-                "rpc command for a device that does not listen", metadata: ["client": "\(session.clientID)"])
-            return
+            return undeliverable("a device that does not listen", session.clientID)
         }
         var id = message.topic
         id.moveReaderIndex(forwardBy: RPCTopic.commandPrefix.utf8.count)
@@ -63,9 +59,7 @@ extension EventLoopShard {
             session.pendingCommands.insert(
                 String(buffer: id), deadline: deadline, limit: context.limits.maxPendingRPCPerDevice)
         else {
-            context.counters.commandsUndeliverable.increment()
-            context.log.debug("too many rpc commands open", metadata: ["client": "\(session.clientID)"])
-            return
+            return undeliverable("a device with too many open", session.clientID)
         }
         sessionsWithCommands[ObjectIdentifier(session)] = session
         message.qos = min(message.qos, granted)
@@ -73,11 +67,18 @@ extension EventLoopShard {
         try deliver(&message, to: session)
     }
 
+    private func undeliverable(_ why: String, _ client: String) {
+        context.counters.commandsUndeliverable.increment()
+        losses.add(client)
+        context.log.debug("rpc command for \(why)", metadata: ["client": "\(LogLines.cut(client))"])
+    }
+
     private func handleResponse(_ publish: Publish, id: ByteBuffer, from session: Session) throws(ArenaError) {
         let isExpected = session.pendingCommands.remove(String(buffer: id))
         guard isExpected || !context.configuration.rpc.requirePending else {
             context.counters.responsesUnmatched.increment()
-            context.log.debug("rpc response that nobody waits for", metadata: ["client": "\(session.clientID)"])
+            losses.add(session.clientID)
+            context.log.debug("rpc response that nobody waits for", metadata: ["client": "\(session.logName)"])
             return
         }
         let response = try convertToRpcCommandResponse(publish, id: id, from: session)
@@ -88,10 +89,11 @@ extension EventLoopShard {
     func expireCommands(_ now: NIODeadline) {
         for (key, session) in sessionsWithCommands {
             let expired = session.pendingCommands.removeExpired(at: now)
-            if !expired.isEmpty {
-                context.counters.commandsTimedOut.increment(by: expired.count)
+            if expired > 0 {
+                context.counters.commandsTimedOut.increment(by: expired)
+                losses.add(session.clientID, count: expired)
                 context.log.debug(
-                    "rpc commands timed out", metadata: ["client": "\(session.clientID)", "count": "\(expired.count)"])
+                    "rpc commands timed out", metadata: ["client": "\(session.logName)", "count": "\(expired)"])
             }
             if session.pendingCommands.isEmpty { sessionsWithCommands[key] = nil }
         }

@@ -9,9 +9,10 @@ extension EventLoopShard {
         guard !session.isEnded else { return }
         session.isEnded = true
         context.registry.remove(session)
-        for filter in session.subscriptions.keys { context.router.unsubscribe(session, filter) }
+        for filter in session.subscriptions.keys { context.router.unsubscribe(session, filter.text) }
         session.subscriptions = [:]
         session.commandFilters = [:]
+        session.subscriptionBytes = 0
         session.pendingCommands = PendingCommands()
         session.state = SessionState()
         session.will = nil
@@ -27,10 +28,13 @@ extension EventLoopShard {
         if var will = session.will {
             session.will = nil
             if publishWill {
+                // Those who are subscribed already get it without RETAIN (MQTT-3.3.1-9).
+                let isRetained = will.retain
+                will.retain = false
                 do throws(ArenaError) {
-                    try publish(&will, retain: will.retain, by: session.owner)
+                    try publish(&will, retain: isRetained, by: session.owner)
                 } catch {
-                    refused(error, while: "publishing the will of \(session.clientID)")
+                    refused(error, while: "publishing the will of \(session.logName)")
                 }
             }
         }

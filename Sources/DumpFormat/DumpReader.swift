@@ -16,16 +16,29 @@ public struct DumpSelection: Sendable, Equatable {
         slots: Set(Snapshot.SlotColumns.Column.allCases), runs: true, edges: true)
 }
 
-/// Reads dumps, whole or damaged.
+/// Reads dumps and flight recorders' files, whole or damaged.
 public enum DumpReader {
-    /// Reads the small tables and the selected columns of the dump at `path`.
+    /// Reads the small tables and the selected columns of the dump, or of the flight recorder's file, at `path`.
     ///
     /// A torn or damaged file gives what is intact of it, and `completeness` says what is not. Throws where no answer
     /// is possible: the file is not a dump, is of a newer version, or its header or totals cannot be read.
     public static func read(
         path: String, _ selection: DumpSelection = .tables, parallelism: Int = 2
     ) throws(DumpError) -> Snapshot {
-        let input = try DumpInput(path: path)
+        try read(DumpInput(path: path), selection, parallelism)
+    }
+
+    /// The same for a dump in memory; `name` is what errors call it.
+    public static func read(
+        bytes: [UInt8], name: String, _ selection: DumpSelection = .tables, parallelism: Int = 2
+    ) throws(DumpError) -> Snapshot {
+        try read(DumpInput(bytes: bytes, path: name), selection, parallelism)
+    }
+
+    static func read(
+        _ input: DumpInput, _ selection: DumpSelection, _ parallelism: Int
+    ) throws(DumpError) -> Snapshot {
+        if try LedgerReader.recognises(input) { return try LedgerReader.read(input, selection) }
         var decoder = FrameDecoder()
         try FileHeader.check(input, &decoder)
         let index = try FrameIndex(input, &decoder)

@@ -12,11 +12,13 @@ public enum DumpVerifier {
         var report = VerifyReport()
         do throws(DumpError) {
             let input = try DumpInput(path: path)
-            var decoder = FrameDecoder()
-            try FileHeader.check(input, &decoder)
-            report.checks.append(VerifyCheck(name: "file header", passed: true, detail: "\(input.size) bytes"))
-            report.checks += try structure(input, &decoder)
-            let snapshot = try DumpReader.read(path: path, .everything, parallelism: parallelism)
+            if try !LedgerReader.recognises(input) {
+                var decoder = FrameDecoder()
+                try FileHeader.check(input, &decoder)
+                report.checks.append(VerifyCheck(name: "file header", passed: true, detail: "\(input.size) bytes"))
+                report.checks += try structure(input, &decoder)
+            }
+            let snapshot = try DumpReader.read(input, .everything, parallelism)
             let gaps = snapshot.completeness.problems + snapshot.completeness.sectionsMissing.map { "no section \($0)" }
             report.checks.append(
                 VerifyCheck(

@@ -38,14 +38,27 @@ private func retrying(_ call: () -> Int) -> (result: Int, error: Int32) {
 final class DumpInput: Sendable {
     let path: String
     let size: UInt64
-    private let descriptor: Int32
+    private let source: Source
+
+    private enum Source {
+        case file(Int32)
+        case memory([UInt8])
+    }
+
+    /// A dump that is in memory; `path` is the name used in errors.
+    init(bytes: [UInt8], path: String) {
+        self.path = path
+        size = UInt64(bytes.count)
+        source = .memory(bytes)
+    }
 
     init(path: String) throws(DumpError) {
         self.path = path
         // Not blocking, so that a pipe is refused below instead of waited for.
         let (opened, error) = retrying { Int(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) }
         guard opened >= 0 else { throw .system(error, "opening the dump", path: path) }
-        descriptor = Int32(opened)
+        let descriptor = Int32(opened)
+        source = .file(descriptor)
         var status = stat()
         let failed = fstat(descriptor, &status) != 0
         let statError = errno
@@ -61,10 +74,33 @@ final class DumpInput: Sendable {
         }
     }
 
-    deinit { close(descriptor) }
+    deinit {
+        if case .file(let descriptor) = source { close(descriptor) }
+    }
+
+    /// Whether a process has locked the file, as the one that records into it does.
+    var isLocked: Bool {
+        guard case .file(let descriptor) = source else { return false }
+        if flock(descriptor, LOCK_SH | LOCK_NB) == 0 {
+            flock(descriptor, LOCK_UN)
+            return false
+        }
+        return errno == EWOULDBLOCK
+    }
 
     /// Fills `buffer` from `offset` and returns the bytes read: fewer than asked for only at the end of the file.
     func read(at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(DumpError) -> Int {
+        let descriptor: Int32
+        switch source {
+        case .file(let opened): descriptor = opened
+        case .memory(let bytes):
+            guard offset < size else { return 0 }
+            let count = min(buffer.count, bytes.count - Int(offset))
+            bytes.withUnsafeBytes {
+                buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[Int(offset)..<Int(offset) + count]))
+            }
+            return count
+        }
         var done = 0
         while done < buffer.count, let place = off_t(exactly: offset + UInt64(done)) {
             let (result, error) = retrying {

@@ -2,16 +2,21 @@ public import Ledger
 
 /// A ledger in memory (the live one at a safepoint, or a copy of it) as a snapshot: small tables made at once, bulk
 /// columns read from the ledger's records while they are written, so that only a row index is kept in memory.
+///
+/// The descriptors of the image are trusted, its records are not: they may be of a process that was killed in the middle
+/// of an operation, or of a damaged file. An index that leads nowhere is passed over, sums wrap around, nothing traps.
 public struct LedgerSnapshot {
     /// All small tables. Set the header's program, host, reason and process figures before writing.
     public var tables: Snapshot
     public let slots: Slots
     public let runs: Snapshot.RunColumns
     public let edges: Snapshot.EdgeColumns?
+    let image: LedgerImage
 
     /// - Parameter edges: what the holders reach, by slot; nil where nobody asked them, and then nothing is known to
     ///   be unheld.
     public init(_ image: LedgerImage, edges: [LedgerEdge]?) {
+        self.image = image
         slots = Slots(image)
         runs = LedgerSnapshot.runs(image)
         tables = Snapshot(header: LedgerSnapshot.header(image), totals: LedgerSnapshot.totals(image))
@@ -59,7 +64,7 @@ public struct LedgerSnapshot {
     /// Adds the live slots up: by arena, site, owner, chunk and retainer, and in all.
     private mutating func count(_ image: LedgerImage, rows: [UInt32], held: [Bool]?) {
         let records = image.records(.slots, of: SlotRecord.self)
-        let chunkRows = Dictionary(uniqueKeysWithValues: tables.chunks.enumerated().map { ($1.index, $0) })
+        let chunkRows = Dictionary(uniqueKeysWithValues: tables.chunks.enumerated().map { (UInt64($1.index), $0) })
         var retainerRows: [RetainerKey: Int] = [:]
         var last: (key: RetainerKey, row: Int)?
         var unheld = (buffers: UInt64(0), bytes: UInt64(0))
@@ -71,21 +76,21 @@ public struct LedgerSnapshot {
             let touchSite = Int(record.touchSite) < tables.sites.count ? record.touchSite : 0
 
             tables.totals.liveBuffers += 1
-            tables.totals.liveBytes += capacity
-            tables.totals.requestedBytes += record.requested
+            tables.totals.liveBytes &+= capacity
+            tables.totals.requestedBytes &+= record.requested
             tables.owners[owner].liveBuffers += 1
-            tables.owners[owner].liveBytes += capacity
+            tables.owners[owner].liveBytes &+= capacity
             tables.sites[site].liveBuffers += 1
-            tables.sites[site].liveBytes += capacity
-            tables.sites[site].requestedBytes += record.requested
+            tables.sites[site].liveBytes &+= capacity
+            tables.sites[site].requestedBytes &+= record.requested
             if Int(record.arena) < tables.arenas.count {
                 tables.arenas[Int(record.arena)].liveBuffers += 1
-                tables.arenas[Int(record.arena)].liveBytes += capacity
-                tables.arenas[Int(record.arena)].requestedBytes += record.requested
+                tables.arenas[Int(record.arena)].liveBytes &+= capacity
+                tables.arenas[Int(record.arena)].requestedBytes &+= record.requested
             }
-            if let chunk = chunkRows[UInt32(truncatingIfNeeded: record.address / UInt64(SizeClasses.chunkSize))] {
+            if let chunk = chunkRows[record.address / UInt64(SizeClasses.chunkSize)] {
                 tables.chunks[chunk].liveBuffers += 1
-                tables.chunks[chunk].liveBytes += capacity
+                tables.chunks[chunk].liveBytes &+= capacity
             }
 
             let key = RetainerKey(site: UInt32(site), touchSite: touchSite, kind: tables.owners[owner].kind)
@@ -106,20 +111,20 @@ public struct LedgerSnapshot {
             }
             last = (key, index)
             tables.retainers[index].liveBuffers += 1
-            tables.retainers[index].liveBytes += capacity
-            tables.retainers[index].requestedBytes += record.requested
+            tables.retainers[index].liveBytes &+= capacity
+            tables.retainers[index].requestedBytes &+= record.requested
             tables.retainers[index].oldestBirth = min(
                 tables.retainers[index].oldestBirth, Self.coarse(record.birth))
             tables.retainers[index].newestBirth = max(
                 tables.retainers[index].newestBirth, Self.coarse(record.birth))
             if let held, !held[row], record.state == SlotRecord.State.live.rawValue {
                 tables.retainers[index].unheldBuffers += 1
-                tables.retainers[index].unheldBytes += capacity
+                tables.retainers[index].unheldBytes &+= capacity
                 unheld.buffers += 1
-                unheld.bytes += capacity
+                unheld.bytes &+= capacity
             }
         }
-        tables.totals.freeBytes = tables.totals.chunkBytes + tables.totals.hugeBytes &- tables.totals.liveBytes
+        tables.totals.freeBytes = tables.totals.chunkBytes &+ tables.totals.hugeBytes &- tables.totals.liveBytes
         if held != nil {
             tables.totals.unheldBuffers = unheld.buffers
             tables.totals.unheldBytes = unheld.bytes
@@ -141,6 +146,10 @@ public struct LedgerSnapshot {
         let image: LedgerImage
         /// Slot of each row.
         let rows: [UInt32]
+        /// Live slots that no page map leads to.
+        let strays: Int
+        /// Entries of page maps that name a slot or slab there is not.
+        let lostEntries: Int
         public var count: Int { rows.count }
 
         /// In the order of addresses, chunk by chunk, as neighbours are alike; a live slot that no page map leads to
@@ -153,15 +162,14 @@ public struct LedgerSnapshot {
             var isFound = [Bool](repeating: false, count: image.rows(.slots))
             var rows: [UInt32] = []
             func add(_ slot: Int) {
-                guard slot < isFound.count, !isFound[slot], records[slot].state != SlotRecord.State.free.rawValue else {
-                    return
-                }
+                guard slot < isFound.count, !isFound[slot], Self.isLive(records[slot].state) else { return }
                 isFound[slot] = true
                 rows.append(UInt32(slot))
             }
+            var lost = 0
             for chunk in 0..<image.rows(.chunks) {
                 if chunks[chunk].state == ChunkRecord.State.hugeHead.rawValue { add(Int(chunks[chunk].hugeSlot)) }
-                LedgerSnapshot.forEachRun(image, chunk) { _, entry, _ in
+                lost += LedgerSnapshot.forEachRun(image, chunk) { _, entry, _ in
                     switch entry.kind {
                     case .buffer: add(Int(entry.value))
                     case .slab:
@@ -171,16 +179,41 @@ public struct LedgerSnapshot {
                     }
                 }
             }
+            let found = rows.count
             for slot in isFound.indices where !isFound[slot] { add(slot) }
             self.rows = rows
+            strays = rows.count - found
+            lostEntries = lost
+        }
+
+        /// Slots whose state is none there is; they are no rows.
+        var unknownStates: Int {
+            let records = image.records(.slots, of: SlotRecord.self)
+            return (0..<image.rows(.slots)).count { records[$0].state > SlotRecord.State.remoteFreed.rawValue }
+        }
+
+        private static func isLive(_ state: UInt8) -> Bool {
+            state == SlotRecord.State.live.rawValue || state == SlotRecord.State.remoteFreed.rawValue
+        }
+
+        /// The latest birth or touch that is not after `limit`.
+        func latestTime(upTo limit: UInt64) -> UInt64 {
+            let records = image.records(.slots, of: SlotRecord.self)
+            var latest: UInt64 = 0
+            for slot in rows {
+                for time in [records[Int(slot)].birth, records[Int(slot)].touchTime] where time <= limit {
+                    latest = max(latest, time)
+                }
+            }
+            return latest
         }
 
         /// Bytes of the class, or of the mapping.
         func capacity(_ record: SlotRecord) -> UInt64 {
             if record.sizeClass < SizeClasses.count { return UInt64(SizeClasses.bytes(of: Int(record.sizeClass))) }
-            let chunk = Int(record.address) / SizeClasses.chunkSize
-            guard chunk < image.rows(.chunks) else { return record.requested }
-            return image.records(.chunks, of: ChunkRecord.self)[chunk].mappedBytes
+            let chunk = record.address / UInt64(SizeClasses.chunkSize)
+            guard chunk < UInt64(image.rows(.chunks)) else { return record.requested }
+            return image.records(.chunks, of: ChunkRecord.self)[Int(chunk)].mappedBytes
         }
 
         public func fill(
@@ -266,8 +299,15 @@ extension LedgerSnapshot {
         }
     }
 
+    /// At least row 0, which everything that names no site is counted under.
     private static func sites(_ image: LedgerImage) -> [Snapshot.Site] {
-        (0..<image.rows(.sites)).map { index in
+        if image.rows(.sites) == 0 {
+            var unknown = Snapshot.Site()
+            unknown.label = "(unknown)"
+            unknown.lifetimes = [UInt64](repeating: 0, count: SiteCounters.lifetimeBuckets)
+            return [unknown]
+        }
+        return (0..<image.rows(.sites)).map { index in
             let raw = image.record(.sites, index)
             var site = Snapshot.Site()
             site.label = LedgerText.read(raw + SiteRecord.labelOffset, capacity: SiteRecord.labelCapacity)
@@ -289,8 +329,14 @@ extension LedgerSnapshot {
         }
     }
 
+    /// At least row 0, the process.
     private static func owners(_ image: LedgerImage) -> [Snapshot.Owner] {
-        (0..<image.rows(.owners)).map { index in
+        if image.rows(.owners) == 0 {
+            var process = Snapshot.Owner()
+            process.kind = .process
+            return [process]
+        }
+        return (0..<image.rows(.owners)).map { index in
             let raw = image.record(.owners, index)
             let record = raw.assumingMemoryBound(to: OwnerRecord.self).pointee
             var owner = Snapshot.Owner()
@@ -356,11 +402,15 @@ extension LedgerSnapshot {
     }
 
     /// Calls `body` with (first page, entry, pages) of each used run of a chunk. Entries that lead nowhere are passed
-    /// over.
-    private static func forEachRun(_ image: LedgerImage, _ chunk: Int, _ body: (Int, PageEntry, Int) -> Void) {
-        guard image.records(.chunks, of: ChunkRecord.self)[chunk].state == ChunkRecord.State.chunk.rawValue else {
-            return
-        }
+    /// over, and their number is returned.
+    @discardableResult
+    private static func forEachRun(
+        _ image: LedgerImage, _ chunk: Int, _ body: (Int, PageEntry, Int) -> Void
+    ) -> Int {
+        guard image.records(.chunks, of: ChunkRecord.self)[chunk].state == ChunkRecord.State.chunk.rawValue,
+            chunk < image.rows(.pageMap)
+        else { return 0 }
+        var lost = 0
         let map = image.record(.pageMap, chunk).assumingMemoryBound(to: PageEntry.self)
         var page = 0
         while page < SizeClasses.pagesPerChunk {
@@ -377,10 +427,12 @@ extension LedgerSnapshot {
             case .reserve:
                 while page + pages < SizeClasses.pagesPerChunk, map[page + pages] == entry { pages += 1 }
                 body(page, entry, pages)
-            case .free, .slab, .buffer: break
+            case .slab, .buffer: lost += 1
+            case .free: break
             }
             page += max(1, pages)
         }
+        return lost
     }
 }
 
@@ -394,4 +446,30 @@ extension Snapshot {
     }
 
     func ownerIndex(_ rawValue: UInt32, in image: LedgerImage) -> UInt32 { Self.ownerIndex(rawValue, in: image) }
+}
+
+extension LedgerSnapshot.Slots {
+    /// The selected columns in memory.
+    func columns(_ selection: Set<Snapshot.SlotColumns.Column>) -> Snapshot.SlotColumns {
+        var columns = Snapshot.SlotColumns()
+        columns.count = count
+        func read<Value: FixedWidthInteger>(_ column: Snapshot.SlotColumns.Column, _ values: inout [Value]) {
+            guard selection.contains(column) else { return }
+            values = [Value](repeating: 0, count: count)
+            values.withUnsafeMutableBytes { fill(column, rows: 0..<count, into: $0) }
+        }
+        read(.serial, &columns.serial)
+        read(.birth, &columns.birth)
+        read(.address, &columns.address)
+        read(.requested, &columns.requested)
+        read(.capacity, &columns.capacity)
+        read(.sizeClass, &columns.sizeClass)
+        read(.arena, &columns.arena)
+        read(.site, &columns.site)
+        read(.owner, &columns.owner)
+        read(.touchSite, &columns.touchSite)
+        read(.touchTime, &columns.touchTime)
+        read(.state, &columns.state)
+        return columns
+    }
 }

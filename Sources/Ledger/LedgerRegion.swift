@@ -2,9 +2,10 @@ import Glibc
 
 /// The tables of the ledger.
 public enum LedgerTable: Int, CaseIterable, Sendable {
-    case arenas, sites, siteCounters, owners, chunks, pageBits, pageMap, slabs, slots, slotBlocks
+    case arenas, sites, siteCounters, owners, chunks, pageBits, pageMap, slabs, slots, slotBlocks, freed
 
-    var stride: Int {
+    /// Bytes of one record, with the text or buckets behind it.
+    public var stride: Int {
         switch self {
         case .arenas: ArenaRecord.stride
         case .sites: SiteRecord.stride
@@ -16,11 +17,12 @@ public enum LedgerTable: Int, CaseIterable, Sendable {
         case .slabs: MemoryLayout<SlabRecord>.stride
         case .slots: MemoryLayout<SlotRecord>.stride
         case .slotBlocks: MemoryLayout<SlotBlockRecord>.stride
+        case .freed: MemoryLayout<FreedRecord>.stride
         }
     }
 
     /// Whether a snapshot needs it: the rest is the allocator's own working state, or follows from the others.
-    var isCopied: Bool { self != .slotBlocks }
+    public var isCopied: Bool { self != .slotBlocks }
 }
 
 /// The first page of a ledger. All words are read and written atomically while the arena lives.
@@ -50,7 +52,7 @@ public enum LedgerTable: Int, CaseIterable, Sendable {
 
     public static let magic: UInt64 = 0x5245_4744_454c_5241  // "ARLEDGER", little-endian
     public static let version: UInt32 = 1
-    static let tablesOffset = 512
+    public static let tablesOffset = 512
     public static let size = 4096
 }
 
@@ -61,12 +63,24 @@ public enum LedgerTable: Int, CaseIterable, Sendable {
     public var groups: UInt64
     public var rowsPerGroup: UInt64
     public var rows: UInt64
-    public var reserved: UInt64
+    /// In a flight recorder's file, 1 + the first row that could not be recorded because the file system was full;
+    /// 0 where all are there. Rows of all groups are counted through.
+    public var lostFrom: UInt64
+
+    public init(offset: UInt64, stride: UInt64, groups: UInt64, rowsPerGroup: UInt64, rows: UInt64) {
+        self.offset = offset
+        self.stride = stride
+        self.groups = groups
+        self.rowsPerGroup = rowsPerGroup
+        self.rows = rows
+        lostFrom = 0
+    }
 }
 
-/// A view of a ledger in memory: the live one, a copy made at a safepoint, or a mapped file.
+/// A view of a ledger in memory: the live one, a copy made at a safepoint, or one made of a file.
 ///
-/// Unsafe to hold beyond the memory it looks at. `validate` must have passed before a file's tables are read.
+/// Unsafe to hold beyond the memory it looks at. The header and the descriptors are trusted: a file is never looked at
+/// through this where it lies, its reader checks them and copies the rows that are there.
 public struct LedgerImage: @unchecked Sendable {
     public let base: UnsafeMutableRawPointer
     public let byteCount: Int
@@ -112,28 +126,43 @@ public struct LedgerImage: @unchecked Sendable {
 }
 
 /// The mapped region a live ledger is in: all tables at their full capacity as address space, of which the operating
-/// system backs only what is touched.
+/// system backs only what is touched. Memory of the process alone, or a flight recorder's file.
 public struct LedgerRegion: ~Copyable {
     public let image: LedgerImage
+    private let file: LedgerFile?
 
     /// Reserves the address space. `capacity` gives (groups, rows per group) for each table.
     ///
-    /// - Throws: the errno of `mmap`.
-    public init(capacity: (LedgerTable) -> (groups: Int, rows: Int)) throws(LedgerMapError) {
+    /// - Throws: the errno of `mmap`, or what is wrong with the recorder's file.
+    public init(
+        recorder: FlightRecorder? = nil, capacity: (LedgerTable) -> (groups: Int, rows: Int)
+    ) throws(LedgerMapError) {
         checkRecordLayouts()
-        var offset = LedgerHeader.size
+        let textBytes = recorder == nil ? 0 : FlightRecord.textCapacity
+        var offset = LedgerHeader.size + textBytes
         var descriptors: [LedgerTableDescriptor] = []
+        var wholeBytes: [Int] = []
         for table in LedgerTable.allCases {
             let (groups, rows) = capacity(table)
             descriptors.append(
                 LedgerTableDescriptor(
                     offset: UInt64(offset), stride: UInt64(table.stride), groups: UInt64(groups),
-                    rowsPerGroup: UInt64(rows), rows: 0, reserved: 0))
-            offset += (groups * rows * table.stride + 4095) & ~4095
+                    rowsPerGroup: UInt64(rows), rows: 0))
+            wholeBytes.append((groups * rows * table.stride + 4095) & ~4095)
+            offset += wholeBytes.last!
         }
-        let memory = mmap(nil, offset, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
-        guard let memory, memory != MAP_FAILED else { throw LedgerMapError(byteCount: offset, code: errno) }
-        image = LedgerImage(base: memory, byteCount: offset)
+        var file: LedgerFile?
+        let image: LedgerImage
+        if let recorder {
+            let made = try LedgerFile.create(
+                path: recorder.path, byteCount: offset, headBytes: LedgerHeader.size + textBytes)
+            image = LedgerImage(base: try made.map(offset), byteCount: offset)
+            file = made
+        } else {
+            let memory = mmap(nil, offset, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+            guard let memory, memory != MAP_FAILED else { throw LedgerMapError(byteCount: offset, code: errno) }
+            image = LedgerImage(base: memory, byteCount: offset)
+        }
         image.header.pointee.magic = LedgerHeader.magic
         image.header.pointee.version = LedgerHeader.version
         image.header.pointee.tableCount = UInt32(LedgerTable.allCases.count)
@@ -142,6 +171,20 @@ public struct LedgerRegion: ~Copyable {
         for (table, descriptor) in zip(LedgerTable.allCases, descriptors) {
             image.descriptor(table).pointee = descriptor
         }
+        recorder?.describe(image)
+        do throws(LedgerMapError) { try file?.adopt(image, wholeBytes: wholeBytes) } catch {
+            file?.discard()
+            munmap(image.base, image.byteCount)
+            throw error
+        }
+        self.image = image
+        self.file = file
+    }
+
+    /// Makes sure that the first `byteCount` bytes of a group of a table can be stored to: to be called before rows
+    /// come into use. Not from two threads at once.
+    public func back(_ table: LedgerTable, group: Int = 0, byteCount: Int) {
+        file?.back(table, group: group, byteCount: byteCount)
     }
 
     deinit {
@@ -149,14 +192,17 @@ public struct LedgerRegion: ~Copyable {
     }
 }
 
-/// The ledger's address space could not be had.
+/// The ledger's address space, or its file, could not be had.
 public struct LedgerMapError: Error, CustomStringConvertible {
     public let byteCount: Int
     /// The platform's errno.
     public let code: Int32
+    /// What is wrong with the flight recorder's file; nil where there is none.
+    public var problem: String?
 
     public var description: String {
-        "cannot reserve \(byteCount) bytes of address space for the ledger: \(String(cString: strerror(code)))"
+        problem
+            ?? "cannot reserve \(byteCount) bytes of address space for the ledger: \(String(cString: strerror(code)))"
     }
 }
 

@@ -24,7 +24,7 @@
     public var arena: UInt8 = 0
     /// A `State` raw value.
     public var state: UInt8 = 0
-    /// Link of the remote-free list: slot index + 1.
+    /// Link of the remote-free list: slot index + 1, and in its upper half the site under which that slot was freed.
     public var next: UInt64 = 0
 
     public static let hugeClass: UInt16 = .max
@@ -56,9 +56,15 @@
     public var state: UInt8 = 0
     public var next: UInt32 = 0
     public var previous: UInt32 = 0
-    public var reserved0: UInt32 = 0
-    public var reserved1: UInt64 = 0
-    public var reserved2: UInt64 = 0
+    /// At so many free elements the slab goes back to its chunk: all, or never (`keep`) while it is its bin's only one.
+    public var retireCount: UInt16 = 0
+    public var reserved: UInt16 = 0
+    /// The class's `Geometry.reciprocal`, here because a free has this line at hand.
+    public var reciprocal: UInt64 = 0
+    /// Allocations from this slab since it was carved.
+    public var allocations: UInt64 = 0
+
+    public static let keep: UInt16 = .max
 
     public init() {}
 }
@@ -120,6 +126,8 @@
     @inlinable public init(_ kind: Kind, _ value: UInt32) { rawValue = kind.rawValue << 30 | value }
     @inlinable public var kind: Kind { Kind(rawValue: rawValue >> 30).unsafelyUnwrapped }
     @inlinable public var value: UInt32 { rawValue & 0x3fff_ffff }
+    /// `kind == .slab` in one comparison, for the path of a free.
+    @inlinable public var isSlab: Bool { rawValue >> 30 == Kind.slab.rawValue }
     public static let free = PageEntry(rawValue: 0)
     public static let maximumValue: UInt32 = 0x3fff_ffff
 }
@@ -218,6 +226,33 @@
     public init() {}
 }
 
+/// One buffer that was freed a short while ago: an entry of its arena's ring, oldest overwritten first.
+///
+/// A slot as it was, but for its last 12 bytes, so that entering one is a copy of a cache line:
+///
+///      0 serial      8 birth       16 touchTime   24 address
+///     32 requested  40 site 44 owner 48 touchSite 52 releaseSite   56 freed
+@frozen public struct FreedRecord: Sendable {
+    /// 0 in an entry that was never used. Its low byte is the arena.
+    public var serial: UInt64 = 0
+    public var birth: UInt64 = 0
+    public var touchTime: UInt64 = 0
+    public var address: UInt64 = 0
+    public var requested: UInt64 = 0
+    public var site: UInt32 = 0
+    public var owner: UInt32 = 0
+    public var touchSite: UInt32 = 0
+    /// The context's site on the thread that freed it.
+    public var releaseSite: UInt32 = 0
+    /// When its arena took it back, on the ledger clock.
+    public var freed: UInt64 = 0
+
+    /// Entries of each arena's ring: a power of two.
+    public static let perArena = 256
+
+    public init() {}
+}
+
 /// Traps unless the compiler laid the records out as documented.
 public func checkRecordLayouts() {
     precondition(MemoryLayout<SlotRecord>.stride == 64)
@@ -225,10 +260,14 @@ public func checkRecordLayouts() {
     precondition(MemoryLayout<SlabRecord>.stride == 64)
     precondition(MemoryLayout<ChunkRecord>.stride == 64)
     precondition(MemoryLayout<SiteCounters>.stride == SiteCounters.lifetimesOffset)
+    precondition(MemoryLayout<FreedRecord>.stride == MemoryLayout<SlotRecord>.stride)
+    precondition(MemoryLayout<FreedRecord>.offset(of: \.touchSite) == MemoryLayout<SlotRecord>.offset(of: \.touchSite))
     precondition(MemoryLayout<ArenaRecord>.stride == ArenaRecord.nameOffset)
     precondition(MemoryLayout<SiteRecord>.stride == SiteRecord.labelOffset)
     precondition(MemoryLayout<OwnerRecord>.stride == OwnerRecord.nameOffset)
     precondition(MemoryLayout<SlotBlockRecord>.stride == 32)
+    precondition(MemoryLayout<FlightRecord>.offset(of: \.lastSeenWallTime) == 56)
+    precondition(MemoryLayout<FlightRecord>.size <= FlightRecord.programOffset)
 }
 
 /// One reach of a holder: `owner`'s structure of kind `kind` can get at the buffer in `slot`. Not part of the ledger:
@@ -237,10 +276,13 @@ public func checkRecordLayouts() {
     public var slot: UInt32
     public var owner: UInt32
     public var kind: HolderKind
+    /// Bytes of the buffer that the holder refers to; the slot's capacity is what it keeps.
+    public var referredBytes: UInt32
 
-    public init(slot: UInt32, owner: UInt32, kind: HolderKind) {
+    public init(slot: UInt32, owner: UInt32, kind: HolderKind, referredBytes: UInt32 = 0) {
         self.slot = slot
         self.owner = owner
         self.kind = kind
+        self.referredBytes = referredBytes
     }
 }

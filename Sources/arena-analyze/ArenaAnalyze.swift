@@ -22,5 +22,6 @@ struct ArenaAnalyze: ParsableCommand {
             SummaryCommand.self, SitesCommand.self, OwnersCommand.self, DiffCommand.self, VerifyCommand.self,
             HistogramCommand.self, BuffersCommand.self, ShowCommand.self, PathCommand.self, DominatorsCommand.self,
             LeaksCommand.self, ChunksCommand.self, HelpFilterCommand.self,
+            QueryCommand.self, ExportCommand.self, ReportCommand.self, RedactCommand.self,
         ])
 }

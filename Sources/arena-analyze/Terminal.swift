@@ -18,9 +18,11 @@ enum Terminal {
     }
 
     /// Writes all of `text`. A reader that has gone away (`| head`) ends the program quietly.
-    static func print(_ text: String) throws {
+    static func print(_ text: String) throws { try print(bytes: Array(text.utf8)) }
+
+    static func print(bytes: [UInt8]) throws {
         do {
-            try write(text, to: STDOUT_FILENO)
+            try write(bytes, to: STDOUT_FILENO)
         } catch let error where error.code == EPIPE {
             throw ExitCode.success
         } catch {
@@ -35,13 +37,13 @@ enum Terminal {
     static func complain(_ text: String) {
         let lines = text.split(separator: "\n", omittingEmptySubsequences: false).map { Format.printable(String($0)) }
         // Nothing is left to do if even that fails.
-        try? write("arena-analyze: \(lines.joined(separator: "\n"))\n", to: STDERR_FILENO)
+        try? write(Array("arena-analyze: \(lines.joined(separator: "\n"))\n".utf8), to: STDERR_FILENO)
     }
 
     private struct WriteError: Error { var code: Int32 }
 
-    private static func write(_ text: String, to descriptor: Int32) throws(WriteError) {
-        var bytes = Array(text.utf8)[...]
+    private static func write(_ bytes: [UInt8], to descriptor: Int32) throws(WriteError) {
+        var bytes = bytes[...]
         while !bytes.isEmpty {
             let written = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
             if written < 0 {

@@ -38,6 +38,14 @@ struct ArenaBroker: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Where dumps are written. (default: the current directory)", valueName: "directory"))
     var dumpDirectory: String?
 
+    @Option(
+        help: ArgumentHelp(
+            """
+            Keep the record of all buffers in this file, for arena-analyze to read after a crash, kill -9 or the OOM \
+            killer; the file of the run before gets the name FILE.previous. (default: none)
+            """, valueName: "file"))
+    var flightRecorder: String?
+
     @Option(help: ArgumentHelp("Configuration file (TOML).", valueName: "file"))
     var config: String?
 
@@ -61,8 +69,15 @@ struct ArenaBroker: AsyncParsableCommand {
     func validate() throws {
         if let port, !(0...65_535).contains(port) { throw ValidationError("--port must be from 0 to 65535.") }
         if let threads, !(1...1_024).contains(threads) { throw ValidationError("--threads must be from 1 to 1024.") }
-        if let memoryLimit, MemoryLimit.parse(memoryLimit) == nil {
-            throw ValidationError("--memory-limit must be a size such as 268435456 or 256MiB, not '\(memoryLimit)'.")
+        if let memoryLimit {
+            guard let bytes = MemoryLimit.parse(memoryLimit) else {
+                throw ValidationError(
+                    "--memory-limit must be a size such as 268435456 or 256MiB, not '\(memoryLimit)'.")
+            }
+            guard bytes >= MemoryLimit.minimumBytes else {
+                throw ValidationError(
+                    "--memory-limit must be at least \(MemoryLimit.minimumBytes) bytes, not '\(memoryLimit)'.")
+            }
         }
         if let logLevel, Configuration.LogLevel(rawValue: logLevel) == nil {
             throw ValidationError("--log-level does not know '\(logLevel)'.")
@@ -87,10 +102,12 @@ struct ArenaBroker: AsyncParsableCommand {
                 case .end(let name):
                     log.info("\(name): shutting down")
                     try await broker.shutdown()
+                    LogWriter.standardError.flush()
                     return
                 }
             }
         } catch {
+            LogWriter.standardError.flush()
             let line = "arena-broker: \(error)\n"
             write(STDERR_FILENO, line, line.utf8.count)
             throw ExitCode(1)
@@ -105,6 +122,7 @@ struct ArenaBroker: AsyncParsableCommand {
         if let threads { configuration.threads = threads }
         if let memoryLimit { configuration.memoryLimit = MemoryLimit.parse(memoryLimit)! }
         if let dumpDirectory { configuration.dumpDirectory = dumpDirectory }
+        if let flightRecorder { configuration.flightRecorder = flightRecorder }
         if let logLevel { configuration.logLevel = Configuration.LogLevel(rawValue: logLevel)! }
         return configuration
     }

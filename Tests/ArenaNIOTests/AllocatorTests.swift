@@ -153,6 +153,24 @@ struct AllocatorTests {
         #expect(loops.pool.liveBufferCount == 0)
     }
 
+    @Test("an edge says how much of a buffer its holder refers to")
+    func referredBytes() async throws {
+        let loops = try await Loops(1)
+        let arena = loops.arenas[0]
+        try await loops.loops[0].submit {
+            var buffer = try arena.buffer(capacity: 60_000, owner: .process, "packet")
+            buffer.writeRepeatingByte(1, count: 60_000)
+            let slice = buffer.getSlice(at: 10, length: 16)!
+            var visitor = HeldBufferVisitor(pool: loops.pool)
+            visitor.hold(buffer, owner: .process, kind: .readBuffer)
+            visitor.hold(slice, owner: .process, kind: .retained)
+            let edges = visitor.finish()
+            #expect(edges.map(\.referredBytes) == [60_000, 16])
+            #expect(edges[0].slot == edges[1].slot)
+        }.get()
+        try await loops.shutdown()
+    }
+
     @Test("at the limit a buffer asked for is refused with the error, and NIO's own still come")
     func limit() async throws {
         let loops = try await Loops(1, limitBytes: 40 << 20)

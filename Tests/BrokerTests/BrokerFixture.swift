@@ -1,16 +1,20 @@
 import Arena
 import ArenaNIO
+import DumpFormat
 import Foundation
 import Ledger
 import Logging
 import NIOCore
+import NIOPosix
+import Synchronization
 import Testing
 
 @testable import Broker
 
 /// Runs `body` with a broker on a free port, and shuts it down.
 func withBroker(
-    threads: Int = 1, _ configure: (inout Configuration) -> Void = { _ in }, _ body: (Broker) async throws -> Void
+    threads: Int = 1, _ configure: (inout Configuration) -> Void = { _ in },
+    log: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, _ body: (Broker) async throws -> Void
 ) async throws {
     var configuration = Configuration()
     configuration.port = 0
@@ -22,7 +26,7 @@ func withBroker(
     defer { try? FileManager.default.removeItem(at: directory) }
     configuration.dumpDirectory = directory.path
     configure(&configuration)
-    let broker = try await Broker.start(configuration, log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    let broker = try await Broker.start(configuration, log: log)
     do {
         try await body(broker)
     } catch {
@@ -30,6 +34,32 @@ func withBroker(
         throw error
     }
     try await broker.shutdown()
+}
+
+/// A log handler that remembers its lines, without the time.
+final class LogCollector: LogHandler, Sendable {
+    private let collected = Mutex<[String]>([])
+    var logLevel: Logger.Level {
+        get { .debug }
+        set { preconditionFailure("not used") }
+    }
+    var metadata: Logger.Metadata {
+        get { [:] }
+        set { preconditionFailure("not used") }
+    }
+    subscript(metadataKey _: String) -> Logger.Metadata.Value? {
+        get { nil }
+        set { preconditionFailure("not used") }
+    }
+
+    var lines: [String] { collected.withLock { $0 } }
+
+    var logger: Logger { Logger(label: "test") { _ in self } }
+
+    func log(event: LogEvent) {
+        let line = LogLines.line(event.level, "\(event.message)", event.metadata ?? [:])
+        collected.withLock { $0.append(String(line.drop { $0 != " " }.dropFirst().dropLast())) }
+    }
 }
 
 extension Broker {
@@ -62,6 +92,12 @@ extension Broker {
             }
             return accounting
         }
+    }
+
+    /// A dump written now, and read back whole.
+    func snapshot() async throws -> Snapshot {
+        let result = try await NIOThreadPool.singleton.runIfActive { [dumper] in dumper.dump(.request) }
+        return try DumpReader.read(path: try #require(result).path, .everything)
     }
 
     /// Waits until the broker has noticed that every connection is gone.

@@ -19,6 +19,10 @@ struct ConfigurationTests {
                 [limits]
                 maxPacketBytes = 2048
                 queuePolicy = "drop-oldest"
+                maxSubscriptionBytesPerSession = 4096
+                maxSessions = 10
+                maxRetainedMessages = 20
+                packetTimeoutSeconds = 7
                 [rpc]
                 timeoutSeconds = 5
                 requirePending = false
@@ -35,6 +39,10 @@ struct ConfigurationTests {
         expected.logLevel = .debug
         expected.limits.maxPacketBytes = 2_048
         expected.limits.queuePolicy = .dropOldest
+        expected.limits.maxSubscriptionBytesPerSession = 4_096
+        expected.limits.maxSessions = 10
+        expected.limits.maxRetainedMessages = 20
+        expected.limits.packetTimeoutSeconds = 7
         expected.rpc.timeoutSeconds = 5
         expected.rpc.requirePending = false
         expected.faults.rpcResponseLeakPercent = 0.5
@@ -49,6 +57,9 @@ struct ConfigurationTests {
             ("\n[limits]\nmaxInflight = 0", "broker.toml:3: limits.maxInflight must be an integer from 1"),
             ("port = 1\n[limits]\nport = 2", "broker.toml:3: unknown key limits.port;"),
             ("memoryLimit = \"1 GB\"", "broker.toml:1: memoryLimit must be bytes"),
+            ("port = 1\nmemoryLimit = 5", "broker.toml:2: memoryLimit must be at least 17825792 bytes, found 5"),
+            ("memoryLimit = \"16MiB\"", "broker.toml:1: memoryLimit must be at least 17825792 bytes, found"),
+            ("memoryLimit = -1", "broker.toml:1: memoryLimit must be at least 17825792 bytes, found -1"),
             ("[faults]\nrpcResponseLeakPercent = 101", "broker.toml:2: faults.rpcResponseLeakPercent must be a number"),
             ("[limits]\nqueuePolicy = \"keep\"", "one of \"drop-newest\", \"drop-oldest\""),
             ("rpc = 3", "broker.toml:1: rpc must be a table"),
@@ -83,5 +94,43 @@ extension ConfigurationTests {
         #expect(try configuration.eventLoopCount() == 2)
         configuration.threads = 3
         #expect(throws: ConfigurationError.self) { try configuration.eventLoopCount() }
+    }
+
+    @Test("the text of a configuration reads back as that configuration")
+    func text() throws {
+        var configuration = Configuration()
+        configuration.threads = 2
+        configuration.limits.maxSubscriptionBytesPerSession = 4_096
+        configuration.limits.maxSessions = 10
+        configuration.limits.maxRetainedMessages = 20
+        configuration.limits.packetTimeoutSeconds = 7
+        var again = Configuration()
+        try again.read(toml: configuration.toml, name: "dump")
+        #expect(again == configuration)
+    }
+
+    @Test("addresses are written so that they can be used, and an unknown host is a sentence")
+    func addresses() async throws {
+        var configuration = Configuration()
+        #expect(configuration.address(port: 7) == "127.0.0.1:7")
+        configuration.host = "::1"
+        #expect(configuration.address(port: 7) == "[::1]:7")
+        // A label this long is in no name service, so nobody is asked.
+        configuration.host = String(repeating: "x", count: 70)
+        configuration.memoryLimit = 64 << 20
+        do {
+            try await Broker.start(configuration).shutdown()
+            Issue.record("the broker started")
+        } catch let error as StartError {
+            #expect(error.description == "cannot listen on \(configuration.host):1883: Name or service not known")
+        }
+    }
+
+    @Test("a limit above what the machine has is warned of")
+    func absurdLimit() async throws {
+        let log = LogCollector()
+        let limit = MemoryLimit.physicalBytes + 1
+        try await withBroker(threads: 1, { $0.memoryLimit = limit }, log: log.logger) { _ in }
+        #expect(log.lines.contains { $0.hasPrefix("warning the memory limit of \(limit) bytes is more than the") })
     }
 }

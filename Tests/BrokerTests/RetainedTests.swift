@@ -60,4 +60,28 @@ struct RetainedTests {
             }
         }
     }
+
+    @Test("a full store keeps what it has, replaces it, and delivers what it cannot keep")
+    func full() async throws {
+        try await withBroker({ $0.limits.maxRetainedMessages = 2 }) { broker in
+            let client = try TestClient(port: broker.port)
+            try client.connect("client")
+            for topic in ["a", "b", "c"] { try client.publish(topic, topic, qos: .atLeastOnce, retain: true) }
+            #expect(broker.context.retained.count == 2)
+            #expect(broker.counters.retainedRefused.value == 1)
+            try client.publish("b", "new", qos: .atLeastOnce, retain: true)
+            try client.subscribe(("b", .atMostOnce), ("c", .atMostOnce))
+            #expect(try client.receivePublish().text == "new")
+            try client.publish("c", "passed on", retain: true)
+            #expect(try client.receivePublish().text == "passed on")
+            try client.publish("a", "", qos: .atLeastOnce, retain: true)
+            // Two messages may have sixteen nodes: these need seventeen with "b".
+            try client.publish(String(repeating: "/", count: 15), "deep", qos: .atLeastOnce, retain: true)
+            #expect(broker.context.retained.nodeCount == 1)
+            try client.publish(String(repeating: "/", count: 14), "deep", qos: .atLeastOnce, retain: true)
+            #expect(broker.context.retained.nodeCount == 16)
+            try client.publish(String(repeating: "/", count: 14), "", qos: .atLeastOnce, retain: true)
+            #expect(broker.context.retained.nodeCount == 1)
+        }
+    }
 }

@@ -98,7 +98,8 @@ func withBroker<Result>(
 
 /// A directory that is gone when `body` is done.
 func withTemporaryDirectory<Result>(_ body: (URL) async throws -> Result) async throws -> Result {
-    let directory = FileManager.default.temporaryDirectory.appending(path: "arena-\(UUID().uuidString)")
+    let directory = FileManager.default.temporaryDirectory.appending(
+        path: "arena-\(UUID().uuidString)", directoryHint: .isDirectory)
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)
     defer { try? FileManager.default.removeItem(at: directory) }
     return try await body(directory)

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <time.h>
 
+#include "CrashNote.h"
+
 #if defined(__x86_64__)
 #include <x86intrin.h>
 #endif
@@ -48,8 +50,11 @@ static inline uint64_t arena_load_relaxed(const uint64_t *_Nonnull p) { return _
 static inline void arena_store(uint64_t *_Nonnull p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline void arena_store_relaxed(uint64_t *_Nonnull p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 static inline void arena_store32_relaxed(uint32_t *_Nonnull p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+// Sequentially consistent: a thread that frees remotely pushes and then looks whether the arena is shared, a thread that
+// lets its arena go marks it shared and then looks for pushes. One of the two must see the other.
+static inline uint64_t arena_load_ordered(const uint64_t *_Nonnull p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
 static inline uint64_t arena_exchange(uint64_t *_Nonnull p, uint64_t v) {
-    return __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL);
+    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);
 }
 static inline uint8_t arena_exchange8(uint8_t *_Nonnull p, uint8_t v) {
     return __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL);
@@ -57,7 +62,10 @@ static inline uint8_t arena_exchange8(uint8_t *_Nonnull p, uint8_t v) {
 static inline uint64_t arena_add(uint64_t *_Nonnull p, uint64_t v) { return __atomic_add_fetch(p, v, __ATOMIC_ACQ_REL); }
 static inline uint64_t arena_sub(uint64_t *_Nonnull p, uint64_t v) { return __atomic_sub_fetch(p, v, __ATOMIC_ACQ_REL); }
 static inline int arena_compare_exchange(uint64_t *_Nonnull p, uint64_t *_Nonnull expected, uint64_t desired) {
-    return __atomic_compare_exchange_n(p, expected, desired, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    return __atomic_compare_exchange_n(p, expected, desired, 0, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE);
 }
+
+/// Asks for a cache line that will be written soon. Any address is allowed.
+static inline void arena_prefetch(const void *_Nonnull p) { __builtin_prefetch(p, 1, 3); }
 
 #endif

@@ -1,0 +1,17 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Fuzz targets for libFuzzer, in a package of their own: they have no `main` and build only with
+// `--sanitize=fuzzer`. scripts/fuzz.sh builds and runs them.
+let settings: [SwiftSetting] = [.swiftLanguageMode(.v6), .treatAllWarnings(as: .error)]
+
+func target(_ name: String) -> Target {
+    .executableTarget(
+        name: name, dependencies: [.product(name: "DumpFormat", package: "arena-broker")], swiftSettings: settings)
+}
+
+let package = Package(
+    name: "arena-broker-fuzz",
+    dependencies: [.package(name: "arena-broker", path: "..")],
+    targets: [target("fuzz-dump"), target("fuzz-blocks"), target("fuzz-ledger")]
+)

@@ -1,0 +1,59 @@
+import DumpFormat
+
+/// Where the bytes under the limit are: parts that add up, as a bar and as a table.
+struct ByteLedger {
+    struct Part {
+        /// Names the colour.
+        let id: String
+        let name: String
+        let about: String
+        let bytes: UInt64
+    }
+
+    let parts: [Part]
+    /// What the bar stands for: the limit, or the counter where there is no limit or it was passed.
+    let whole: UInt64
+
+    init(_ totals: Snapshot.Totals) {
+        let unheld = totals.unheldBytes
+        let left = totals.limitBytes.less(totals.counterBytes)
+        let all = [
+            unheld.map { Part(id: "unheld", name: "unheld", about: "live, and no holder reaches it", bytes: $0) },
+            Part(
+                id: "held", name: unheld == nil ? "live" : "held",
+                about: unheld == nil ? "held or unheld is unknown" : "live, and a holder reaches it",
+                bytes: totals.liveBytes.less(unheld ?? 0)),
+            Part(id: "free", name: "free", about: "in chunks, not handed out", bytes: totals.freeBytes),
+            Part(id: "ledger", name: "ledger", about: "the arena's own records", bytes: totals.ledgerBytes),
+            Part(
+                id: "staging", name: "dump staging", about: "the copy the dump was written from",
+                bytes: totals.stagingBytes),
+            Part(id: "left", name: "left", about: "below the limit", bytes: left),
+        ]
+        parts = all.compactMap { $0 }.filter { $0.bytes > 0 }
+        whole = max(1, parts.reduce(0) { $0 &+ $1.bytes })
+    }
+
+    var html: String {
+        var html = "<div class=\"ledger-bar\" role=\"img\" aria-label=\"\(HTMLText.escaped(summary))\">"
+        for part in parts {
+            let percent = Double(part.bytes) / Double(whole) * 100
+            html +=
+                "<span class=\"part-\(part.id)\" style=\"flex-grow:\(percent)\" title=\"\(HTMLText.escaped(words(part)))\">"
+            html += percent >= 8 ? "<b>\(part.name)</b> \(Format.bytes(part.bytes))" : ""
+            html += "</span>"
+        }
+        html += "</div>\n<ul class=\"legend\">"
+        for part in parts {
+            html += "<li><i class=\"part-\(part.id)\"></i><b>\(part.name)</b> \(Format.bytes(part.bytes)) "
+            html += "<span>\(part.about)</span></li>"
+        }
+        return html + "</ul>\n"
+    }
+
+    private func words(_ part: Part) -> String {
+        "\(part.name): \(Format.exactBytes(part.bytes)), \(Format.ratio(Double(part.bytes) / Double(whole)))"
+    }
+
+    private var summary: String { parts.map(words).joined(separator: "; ") }
+}

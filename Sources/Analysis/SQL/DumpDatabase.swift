@@ -1,0 +1,132 @@
+import DumpFormat
+import GRDB
+import GRDBSQLite
+
+/// A snapshot as an SQLite database: in memory for a query, in a file for an export.
+///
+/// The schema comes first and the rows later, so that a statement can be compiled, asked what it reads, and given just
+/// that: tables, and columns of tables, that it does not name stay empty.
+struct DumpDatabase {
+    let queue: DatabaseQueue
+
+    /// In memory.
+    init() throws {
+        queue = try DatabaseQueue(configuration: Self.configuration)
+        try createSchema()
+    }
+
+    /// In a new file at `path`. A crash leaves rubbish there: write beside the goal and rename.
+    init(path: String) throws {
+        queue = try DatabaseQueue(path: path, configuration: Self.configuration)
+        try createSchema()
+    }
+
+    private static var configuration: GRDB.Configuration {
+        var configuration = GRDB.Configuration()
+        configuration.prepareDatabase { database in
+            // The file is new or there is none: nothing to roll back to.
+            try database.execute(sql: "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
+            // No second database: ATTACH would create a file.
+            sqlite3_limit(database.sqliteConnection, SQLITE_LIMIT_ATTACHED, 0)
+        }
+        return configuration
+    }
+
+    /// The statements that make the tables and views.
+    static var schema: [String] {
+        DumpTable.createStatements
+            + DumpView.all.map { view in "CREATE VIEW \(view.name) AS\n\(view.sql)" }
+    }
+
+    private func createSchema() throws {
+        try queue.write { database in
+            for statement in Self.schema { try database.execute(sql: statement) }
+        }
+    }
+
+    // MARK: Loading
+
+    /// Fills tables, all in one transaction: those named, with the columns named, or all of both.
+    func load(_ snapshot: Snapshot, _ parts: [Part]? = nil) throws {
+        let facts = DumpFacts(snapshot)
+        try queue.write { database in
+            for part in parts ?? DumpTables.all.map({ Part(table: $0, columns: nil) }) {
+                try insert(part, facts, into: database)
+            }
+        }
+    }
+
+    /// A table, and the columns of it that matter; nil for all of them.
+    struct Part {
+        let table: DumpTable
+        let columns: Set<String>?
+    }
+
+    /// Binds cells straight to the compiled statement: for a million rows, an array of values each would cost more
+    /// than the insertion.
+    private func insert(_ part: Part, _ facts: DumpFacts, into database: Database) throws {
+        let columns = part.table.columns.filter { part.columns?.contains($0.name) ?? true }
+        let places = columns.isEmpty ? "DEFAULT VALUES" : "VALUES (\(columns.map { _ in "?" }.joined(separator: ", ")))"
+        let names = columns.isEmpty ? "" : "(\(columns.map(\.name).joined(separator: ", ")))"
+        let statement = try database.makeStatement(sql: "INSERT INTO \(part.table.name)\(names) \(places)")
+        let handle = statement.sqliteStatement
+        let cells = columns.map { $0.cells(facts) }
+        for row in 0..<part.table.rowCount(facts) {
+            for (index, cell) in cells.enumerated() {
+                let place = Int32(index + 1)
+                switch cell(row) {
+                case .null: sqlite3_bind_null(handle, place)
+                case .integer(let number): sqlite3_bind_int64(handle, place, number)
+                case .text(let text): sqlite3_bind_text(handle, place, text, -1, Self.copied)
+                }
+            }
+            guard sqlite3_step(handle) == SQLITE_DONE else {
+                let message = String(cString: sqlite3_errmsg(database.sqliteConnection))
+                throw DatabaseError(resultCode: .SQLITE_ERROR, message: "filling \(part.table.name): \(message)")
+            }
+            sqlite3_reset(handle)
+        }
+    }
+
+    /// `SQLITE_TRANSIENT`, a macro that Swift does not see: SQLite takes a copy.
+    private static let copied = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
+
+    // MARK: Statements
+
+    /// What a statement reads of a dump. Its compilation tells, through SQLite's authorizer.
+    static func parts(of statement: Statement) -> [Part] {
+        let region = statement.databaseRegion
+        return DumpTables.all.filter { region.isModified(byEventsOfKind: .insert(tableName: $0.name)) }.map { table in
+            Part(
+                table: table,
+                columns: Set(
+                    table.columns.map(\.name).filter {
+                        region.isModified(byEventsOfKind: .update(tableName: table.name, columnNames: [$0]))
+                    }))
+        }
+    }
+}
+
+extension DumpTable {
+    static var createStatements: [String] {
+        DumpTables.all.map { table in
+            let columns = table.columns.map { column in
+                let isKey = column.name == table.key
+                return "  \(column.name) \(column.type.rawValue)\(isKey ? " PRIMARY KEY" : "")"
+            }
+            return "CREATE TABLE \(table.name) (\n\(columns.joined(separator: ",\n"))\n)"
+        }
+    }
+
+    /// The column that other tables refer to.
+    private var key: String? {
+        switch name {
+        case "buffers": "buffer"
+        case "chunks": "chunk"
+        case "sites": "site"
+        case "owners": "owner"
+        case "arenas": "arena"
+        default: nil
+        }
+    }
+}

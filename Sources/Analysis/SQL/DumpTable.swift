@@ -1,0 +1,104 @@
+public import DumpFormat
+import Ledger
+
+/// A dump's tables as rows and columns of plain cells: what SQL, CSV and JSON lines see. One definition serves all.
+///
+/// A column says what it must read of the dump, so that a question about sites does not decode a million buffers.
+struct DumpTable {
+    let name: String
+    /// One line for people.
+    let about: String
+    let columns: [Column]
+    let rowCount: (DumpFacts) -> Int
+    /// What even a question about the number of rows must read.
+    var needs = DumpSelection.tables
+
+    struct Column {
+        let name: String
+        let type: CellType
+        /// What it means, and its unit where the name does not say it.
+        let about: String
+        var needs = DumpSelection.tables
+        /// Looks up what the cells need once, and then gives the cell of any row.
+        let cells: (DumpFacts) -> (Int) -> Cell
+    }
+
+    /// What must be read of a dump for these columns; nil stands for all of them.
+    func selection(for columns: Set<String>?) -> DumpSelection {
+        var selection = needs
+        for column in self.columns where columns?.contains(column.name) ?? true { selection.formUnion(column.needs) }
+        return selection
+    }
+}
+
+enum CellType: String, Sendable { case integer = "INTEGER", text = "TEXT" }
+
+/// One cell. Integers are SQLite's: 64 bits, signed.
+enum Cell: Equatable {
+    case null
+    case integer(Int64)
+    case text(String)
+
+    init(_ number: some FixedWidthInteger) { self = .integer(Int64(clamping: number)) }
+    init(_ flag: Bool) { self = .integer(flag ? 1 : 0) }
+    init(_ number: UInt64?) { self = number.map { .integer(Int64(clamping: $0)) } ?? .null }
+}
+
+extension DumpSelection {
+    /// Reads what either of the two reads.
+    public mutating func formUnion(_ other: DumpSelection) {
+        slots.formUnion(other.slots)
+        runs = runs || other.runs
+        edges = edges || other.edges
+    }
+}
+
+/// A snapshot, and what several columns derive from it, each worked out once and only if asked for.
+final class DumpFacts {
+    let snapshot: Snapshot
+
+    init(_ snapshot: Snapshot) { self.snapshot = snapshot }
+
+    var slots: Snapshot.SlotColumns { snapshot.slots ?? Snapshot.SlotColumns() }
+    var edges: Snapshot.EdgeColumns { snapshot.edges ?? Snapshot.EdgeColumns() }
+    var runs: Snapshot.RunColumns { snapshot.runs ?? Snapshot.RunColumns() }
+
+    /// By slot row; nil where the dump has no edges and cannot tell.
+    lazy var isUnheld: [Bool]? = snapshot.unheldSlots()
+
+    /// By owner: the name of the nearest session above it, itself included, or else of the nearest connection.
+    lazy var clients: [String] = ClientNames(snapshot).names
+}
+
+extension Snapshot {
+    /// Which slots are live and reached by no edge; nil without edges. Needs the slots' `state` column.
+    func unheldSlots() -> [Bool]? {
+        guard totals.unheldBuffers != nil, let edges, let slots else { return nil }
+        var isUnheld = slots.state.map { $0 == 1 }
+        for row in edges.slotRow where Int(row) < isUnheld.count { isUnheld[Int(row)] = false }
+        return isUnheld
+    }
+}
+
+private struct ClientNames {
+    let names: [String]
+
+    init(_ snapshot: Snapshot) {
+        let owners = snapshot.owners
+        names = owners.indices.map { start in
+            var owner = start
+            var connection = ""
+            // A damaged tree may be a circle; a real one is a few levels deep.
+            for _ in 0..<16 where owner < owners.count {
+                switch owners[owner].kind {
+                case .session: return owners[owner].name
+                case .connection where connection.isEmpty: connection = owners[owner].name
+                default: break
+                }
+                if owner == 0 { break }
+                owner = Int(owners[owner].parent)
+            }
+            return connection
+        }
+    }
+}

@@ -1,0 +1,93 @@
+/// Ready-made answers over the tables. Those that need no single buffers are written on the small tables.
+struct DumpView {
+    let name: String
+    let about: String
+    let sql: String
+
+    static let all = [
+        DumpView(
+            name: "live", about: "Live buffers with their names spelled out.",
+            sql: """
+                SELECT b.buffer, b.serial, b.bytes, b.requested_bytes, b.age_ns, s.label AS site, s.file, s.line,
+                  t.label AS last_touch, b.touch_age_ns, o.kind AS owner_kind, o.name AS owner, o.client, b.unheld
+                FROM buffers b
+                LEFT JOIN sites s ON s.site = b.site
+                LEFT JOIN sites t ON t.site = b.touch_site
+                LEFT JOIN owners o ON o.owner = b.owner
+                """),
+        DumpView(
+            name: "leaks", about: "Buffers that no holder reaches, by site, last touch and kind of owner.",
+            sql: """
+                SELECT s.label AS site, s.file, s.line, t.label AS last_touch, r.owner_kind, r.unheld_buffers,
+                  r.unheld_bytes, r.live_buffers, r.oldest_age_ns
+                FROM retainers r
+                LEFT JOIN sites s ON s.site = r.site
+                LEFT JOIN sites t ON t.site = r.touch_site
+                WHERE r.unheld_buffers > 0
+                ORDER BY r.unheld_bytes DESC
+                """),
+        DumpView(
+            name: "by_site", about: "Live memory by allocation site.",
+            sql: """
+                SELECT label AS site, file, line, live_buffers, live_bytes, live_bytes - requested_bytes AS slack_bytes,
+                  allocations, frees
+                FROM sites WHERE live_buffers > 0 ORDER BY live_bytes DESC
+                """),
+        DumpView(
+            name: "by_touch", about: "Live memory by who touched it last.",
+            sql: """
+                SELECT t.label AS last_touch, t.file, t.line, sum(r.live_buffers) AS live_buffers,
+                  sum(r.live_bytes) AS live_bytes, sum(r.unheld_bytes) AS unheld_bytes
+                FROM retainers r LEFT JOIN sites t ON t.site = r.touch_site
+                GROUP BY r.touch_site ORDER BY live_bytes DESC
+                """),
+        DumpView(
+            name: "by_owner_kind", about: "Live memory by what kind of owner answers for it.",
+            sql: """
+                SELECT kind AS owner_kind, sum(live_buffers > 0) AS owners, sum(live_buffers) AS live_buffers,
+                  sum(live_bytes) AS live_bytes
+                FROM owners GROUP BY kind HAVING sum(live_buffers) > 0 ORDER BY live_bytes DESC
+                """),
+        DumpView(
+            name: "by_client", about: "Live memory by client: the session, or the connection of who has none yet.",
+            sql: """
+                SELECT client, sum(live_buffers) AS live_buffers, sum(live_bytes) AS live_bytes
+                FROM owners WHERE client IS NOT NULL AND live_buffers > 0 GROUP BY client ORDER BY live_bytes DESC
+                """),
+        DumpView(
+            name: "by_holder", about: "Held buffers by kind of holder; one that two kinds hold counts for both.",
+            sql: """
+                SELECT kind AS holder, count(*) AS live_buffers, sum(bytes) AS live_bytes
+                FROM (SELECT DISTINCT e.kind, e.buffer, b.bytes FROM edges e JOIN buffers b ON b.buffer = e.buffer)
+                GROUP BY kind ORDER BY live_bytes DESC
+                """),
+        DumpView(
+            name: "by_size", about: "Live buffers by the bytes of their size class.",
+            sql: """
+                SELECT bytes AS class_bytes, count(*) AS live_buffers, sum(bytes) AS live_bytes,
+                  sum(slack_bytes) AS slack_bytes
+                FROM buffers GROUP BY bytes ORDER BY bytes
+                """),
+        DumpView(
+            name: "by_age", about: "Live buffers by age.",
+            sql: """
+                SELECT CASE WHEN age_ns < 1000000000 THEN 'under 1 s' WHEN age_ns < 10000000000 THEN '1 s to 10 s'
+                    WHEN age_ns < 60000000000 THEN '10 s to 1 min' WHEN age_ns < 600000000000 THEN '1 min to 10 min'
+                    WHEN age_ns < 3600000000000 THEN '10 min to 1 h' ELSE 'over 1 h' END AS age,
+                  count(*) AS live_buffers, sum(bytes) AS live_bytes
+                FROM buffers GROUP BY 1 ORDER BY min(age_ns)
+                """),
+        DumpView(
+            name: "closed_owners", about: "Owners that are closed and still have live buffers.",
+            sql: """
+                SELECT owner, kind, name, closed_age_ns, live_buffers, live_bytes
+                FROM owners WHERE closed_age_ns IS NOT NULL AND live_buffers > 0 ORDER BY live_bytes DESC
+                """),
+        DumpView(
+            name: "pinned_chunks", about: "Chunks that few bytes keep from going back, emptiest first.",
+            sql: """
+                SELECT chunk, bytes, live_buffers, live_bytes, free_bytes, age_ns
+                FROM chunks WHERE kind = 'chunk' AND live_buffers > 0 ORDER BY live_bytes
+                """),
+    ]
+}

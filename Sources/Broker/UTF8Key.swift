@@ -1,0 +1,28 @@
+/// A text from the wire as a key: a client identifier, a topic filter, a command's identifier.
+///
+/// Compared byte for byte, as MQTT has it (sections 1.5.3 and 4.7.3). Swift compares canonical equivalents as equal: the
+/// two spellings of "é", which are two topics and two clients, would be one.
+struct UTF8Key: Hashable, Sendable {
+    let text: String
+
+    init(_ text: String) { self.text = text }
+
+    var byteCount: Int { text.utf8.count }
+
+    static func == (a: UTF8Key, b: UTF8Key) -> Bool { TopicBytes.areEqual(a.text.utf8Span.span, b.text.utf8Span.span) }
+
+    func hash(into hasher: inout Hasher) {
+        let bytes = text.utf8Span.span
+        var index = 0
+        while index &+ 8 <= bytes.count {
+            hasher.combine(bytes.bytes.unsafeLoadUnaligned(fromByteOffset: index, as: UInt64.self))
+            index &+= 8
+        }
+        var tail = UInt64(truncatingIfNeeded: bytes.count)
+        while index < bytes.count {
+            tail = tail << 8 | UInt64(bytes[index])
+            index &+= 1
+        }
+        hasher.combine(tail)
+    }
+}

@@ -1,0 +1,87 @@
+public import Analysis
+public import ArgumentParser
+
+struct ExportCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "export",
+        abstract: "A dump for other programs: csv, JSON lines, SQLite, pprof, flame graphs.",
+        discussion: """
+            csv and jsonl write one table (--table; `query --schema` lists their columns); sqlite writes all tables and \
+            views; pprof writes a profile of live, unheld and allocated memory by site, last touch and owner kind; \
+            folded writes the owner tree as stacks.
+
+              arena-analyze export --to pprof -o live.pb arena-1764072003.dump.zst
+              go tool pprof -http : live.pb
+              arena-analyze export --to folded -o - arena-1764072003.dump.zst | flamegraph.pl > owners.svg
+
+            A file that exists is left as it is unless --force is given. `-o -` is standard output.
+            """)
+
+    @Argument(help: "The dump to read.")
+    var dump: String
+
+    @Option(name: .customLong("to"), help: "csv, jsonl, sqlite, pprof or folded.")
+    var format: ExportFormat
+
+    @Option(name: [.customShort("o"), .long], help: ArgumentHelp("The file to write.", valueName: "file"))
+    var output: String
+
+    @Option(help: ArgumentHelp("The table that csv and jsonl write.", valueName: "name"))
+    var table = "buffers"
+
+    @Option(help: "What folded stacks count: bytes or buffers.")
+    var weight: FoldedStacks.Weight = .bytes
+
+    @Flag(help: "Replace the file if it exists.")
+    var force = false
+
+    func validate() throws {
+        if !Exporter.tableNames.contains(table) {
+            throw ValidationError(
+                "there is no table '\(table)'; tables: \(Exporter.tableNames.joined(separator: ", "))")
+        }
+        if output == "-", format == .sqlite { throw ValidationError("an SQLite database needs a file; name one.") }
+    }
+
+    func run() throws {
+        var exporter = Exporter(format: format)
+        exporter.table = table
+        exporter.weight = weight
+        do {
+            let origin = try output == "-" ? print(exporter) : save(exporter)
+            if let notice = origin.partialNotice {
+                Terminal.warn("partial answer from \(dump): \(notice)")
+                throw ExitCode(4)
+            }
+        } catch let problem as OutputFile.Problem {
+            Terminal.complain("\(problem)")
+            throw ExitCode.failure
+        }
+    }
+
+    private func print(_ exporter: Exporter) throws -> Origin {
+        let snapshot = try DumpPath.read(dump, exporter.selection)
+        if format == .pprof {
+            try Terminal.print(bytes: try exporter.profile(snapshot))
+        } else {
+            try exporter.write(snapshot) { try Terminal.print($0) }
+        }
+        return Origin(path: dump, snapshot)
+    }
+
+    private func save(_ exporter: Exporter) throws -> Origin {
+        // The file comes first: without a place to write to, nothing needs to be read.
+        let file = try OutputFile.create(path: output, replacing: force)
+        let snapshot = try DumpPath.read(dump, exporter.selection)
+        switch format {
+        case .sqlite: try exporter.writeDatabase(snapshot, path: file.partialPath)
+        case .pprof: try file.write(try exporter.profile(snapshot))
+        case .csv, .jsonl, .folded: try exporter.write(snapshot) { try file.write($0) }
+        }
+        try file.commit()
+        return Origin(path: dump, snapshot)
+    }
+}
+
+extension ExportFormat: ExpressibleByArgument {}
+extension FoldedStacks.Weight: ExpressibleByArgument {}

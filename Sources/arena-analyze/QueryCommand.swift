@@ -1,0 +1,61 @@
+import Analysis
+import ArgumentParser
+import DumpFormat
+
+struct QueryCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "query",
+        abstract: "SQL over the tables of a dump.",
+        discussion: """
+            SQLite answers, from a copy in memory of just the tables and columns that the statement names; the dump is \
+            never changed. Sizes are in bytes, durations in nanoseconds (columns that end in _ns).
+
+              arena-analyze query arena-1764072003.dump.zst 'SELECT * FROM leaks'
+              arena-analyze query arena-1764072003.dump.zst \\
+                "SELECT client, live_bytes FROM by_client WHERE client LIKE 'sensor-%' LIMIT 20"
+              arena-analyze query --tables
+            """)
+
+    @Argument(help: "The dump to read.")
+    var dump: String?
+
+    @Argument(help: "One statement that reads, such as SELECT.")
+    var sql: String?
+
+    @Flag(help: "List the tables and ready-made views, and end.")
+    var tables = false
+
+    @Flag(help: "List the columns of every table with their meaning, and end.")
+    var schema = false
+
+    @Option(help: ArgumentHelp("Show at most this many rows; 0 shows all.", valueName: "n"))
+    var limit: Int?
+
+    @OptionGroup var output: OutputOptions
+
+    func validate() throws {
+        try ListOptions.check(limit: limit)
+        if tables || schema {
+            if sql != nil { throw ValidationError("--tables and --schema are answered without a statement.") }
+        } else if dump == nil || sql == nil {
+            throw ValidationError("query needs a dump and a statement; --tables lists what can be asked for.")
+        }
+    }
+
+    func run() throws {
+        if tables { return try output.show(.queryTables) }
+        if schema { return try output.show(.querySchema) }
+        guard let dump, let sql else { return }
+        do {
+            let query = try Query(sql: sql)
+            let snapshot = try DumpPath.read(dump, query.selection)
+            var report = try query.report(on: snapshot)
+            report.origins = [Origin(path: dump, snapshot)]
+            report.mainTable?.limit(to: output.rows(limit, people: 1_000), noun: "rows")
+            try output.show(report)
+        } catch let problem as Query.Problem {
+            Terminal.complain("cannot answer the query: \(problem)")
+            throw ExitCode.validationFailure
+        }
+    }
+}

@@ -1,0 +1,65 @@
+import Analysis
+import ArgumentParser
+import DumpFormat
+
+struct RedactCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "redact",
+        abstract: "A copy of a dump without client ids, addresses, topics and host.",
+        discussion: """
+            Names become pseudonyms such as client-1f3a9c0d2b44: the same name is the same pseudonym throughout the \
+            dump, and every number stays, so the copy answers all questions as before. The pseudonyms are keyed hashes \
+            under a random key that is forgotten. With --key the same name has the same pseudonym in other dumps too, \
+            which a comparison of owners by name needs.
+
+              arena-analyze redact -o for-support.dump.zst arena-1764072003.dump.zst
+              arena-analyze redact --key "$(cat key)" -o for-support.dump.zst arena-1764072003.dump.zst
+
+            Text of the program stays: its name, its code locations, keys of its configuration. Payload never is in \
+            the copy.
+            """)
+
+    @Argument(help: "The dump to read.")
+    var dump: String
+
+    @Option(name: [.customShort("o"), .long], help: ArgumentHelp("The dump to write.", valueName: "file"))
+    var output: String
+
+    @Option(help: "A passphrase to derive pseudonyms from; long, because who guesses it can try names out.")
+    var key: String?
+
+    @Flag(help: "Replace the file if it exists.")
+    var force = false
+
+    func validate() throws {
+        if let key, key.utf8.count < 16 { throw ValidationError("--key needs at least 16 bytes.") }
+    }
+
+    func run() throws {
+        let snapshot = try DumpPath.read(dump, .everything)
+        if let notice = Origin(path: dump, snapshot).partialNotice {
+            // The copy would look whole.
+            Terminal.complain("cannot redact \(dump), because it is damaged: \(notice)")
+            throw ExitCode.failure
+        }
+        let redaction = Redaction(key.map { Pseudonyms(passphrase: $0) } ?? Pseudonyms())
+        do {
+            let (directory, name) = Self.split(output)
+            let file = try DumpFile.create(directory: directory, name: name, replacing: force)
+            try DumpWriter(sink: file.sink).write(redaction.apply(to: snapshot))
+            _ = try file.commit()
+        } catch {
+            Terminal.complain(
+                error.kind == .alreadyExists
+                    ? "\(output) exists and is left as it is; --force replaces it"
+                    : "cannot write \(output): \(error.message)")
+            throw ExitCode.failure
+        }
+    }
+
+    private static func split(_ path: String) -> (directory: String, name: String) {
+        guard let slash = path.lastIndex(of: "/") else { return (".", path) }
+        let directory = path[..<slash]
+        return (directory.isEmpty ? "/" : String(directory), String(path[path.index(after: slash)...]))
+    }
+}

@@ -1,0 +1,54 @@
+import Analysis
+import ArgumentParser
+import DumpFormat
+
+struct ReportCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "report",
+        abstract: "One HTML file that answers by itself, to mail or attach to an incident.",
+        discussion: """
+            Verdict and byte ledger, suspects, a map of every page of every chunk, the owner tree as a flame graph, and \
+            the sites; with several dumps of one process, also what grew. The file needs no network and no other file, \
+            and stays small however many buffers the dump has.
+
+              arena-analyze report -o incident.html before.dump.zst after.dump.zst
+
+            Client ids and addresses are in it as they are in the dump; `redact` the dump first where that matters.
+            """)
+
+    @Argument(help: "One dump or more; the report is about the newest.")
+    var dumps: [String]
+
+    @Option(name: [.customShort("o"), .long], help: ArgumentHelp("The file to write.", valueName: "file"))
+    var output: String
+
+    @Flag(help: "Replace the file if it exists.")
+    var force = false
+
+    func run() throws {
+        do {
+            let file = try OutputFile.create(path: output, replacing: force)
+            // The newest is told by the headers, and only of it are all tables needed.
+            let order = try dumps.map { (path: $0, time: try DumpPath.read($0).header.wallTime) }
+                .sorted { $0.time < $1.time }.map(\.path)
+            var selection = dumps.count > 1 ? Difference.selection : .tables
+            var files: [(path: String, snapshot: Snapshot)] = try order.dropLast().map {
+                ($0, try DumpPath.read($0, selection))
+            }
+            selection.formUnion(ReportPage.selection)
+            if let newest = order.last { files.append((newest, try DumpPath.read(newest, selection))) }
+            try file.write(ReportPage(files, toolVersion: ArenaAnalyze.version).html)
+            try file.commit()
+            var isPartial = false
+            for file in files {
+                guard let notice = Origin(path: file.path, file.snapshot).partialNotice else { continue }
+                Terminal.warn("partial answer from \(file.path): \(notice)")
+                isPartial = true
+            }
+            if isPartial { throw ExitCode(4) }
+        } catch let problem as OutputFile.Problem {
+            Terminal.complain("\(problem)")
+            throw ExitCode.failure
+        }
+    }
+}

@@ -1,0 +1,156 @@
+import DumpFormat
+import Foundation
+import GRDB
+import SwiftProtobuf
+import Testing
+
+@testable import Analysis
+
+@Suite("export")
+struct ExportTests {
+    private func text(_ format: ExportFormat, _ snapshot: Snapshot, table: String = "buffers") throws -> String {
+        var exporter = Exporter(format: format)
+        exporter.table = table
+        var text = ""
+        try exporter.write(snapshot) { text += $0 }
+        return text
+    }
+
+    @Test("csv has a heading and a line a row, and quotes what must be quoted")
+    func csv() throws {
+        var snapshot = Fixture.growing(secondsAfterNoon: 100)
+        let buffers = try text(.csv, snapshot).split(separator: "\n")
+        #expect(buffers.count == 10_051)
+        #expect(buffers[0].hasPrefix("buffer,serial,bytes,requested_bytes,"))
+        #expect(buffers[1].hasPrefix("0,0,16384,16384,0,0,2,3,"))
+        snapshot.owners[2].name = "a \"b\", c"
+        #expect(try text(.csv, snapshot, table: "owners").contains(",session,\"a \"\"b\"\", c\","))
+    }
+
+    @Test("jsonl is an object a line")
+    func lines() throws {
+        var snapshot = Fixture.growing(secondsAfterNoon: 1)
+        snapshot.owners[2].name = "quote \" newline \n"
+        let owners = try text(.jsonl, snapshot, table: "owners").split(separator: "\n")
+        #expect(owners.count == 3)
+        let object = try #require(
+            try JSONSerialization.jsonObject(with: Data(owners[2].utf8)) as? [String: Any])
+        #expect(object["name"] as? String == "quote \" newline \n")
+        #expect(object["closed_age_ns"] is NSNull)
+    }
+
+    @Test("folded stacks go from the root to the site, and add up to the live bytes")
+    func folded() throws {
+        var snapshot = Fixture.growing(secondsAfterNoon: 2)
+        snapshot.owners[2].name = "semi;colon"
+        #expect(
+            try text(.folded, snapshot) == """
+                process;listener 0.0.0.0:1883;session semi,colon;channel read (Broker/Listener.swift:61) 102400
+                process;listener 0.0.0.0:1883;session semi,colon;publish packet (Broker/Connection.swift:88) 3276800
+
+                """)
+        var exporter = Exporter(format: .folded)
+        exporter.weight = .buffers
+        var text = ""
+        try exporter.write(snapshot) { text += $0 }
+        #expect(text.contains("(Broker/Connection.swift:88) 200\n"))
+    }
+
+    @Test("a pprof profile has a value for each sample type, and its live bytes are the dump's")
+    func pprof() throws {
+        let snapshot = Fixture.leak()
+        let profile = try Perftools_Profiles_Profile(
+            serializedBytes: try Exporter(format: .pprof).profile(snapshot))
+        func string(_ index: Int64) -> String { profile.stringTable[Int(index)] }
+        #expect(profile.stringTable.first == "")
+        let types = profile.sampleType.map { string($0.type) }
+        #expect(types.prefix(2) == ["live_buffers", "live_bytes"])
+        #expect(string(profile.defaultSampleType) == "live_bytes")
+        #expect(profile.sample.allSatisfy { $0.value.count == types.count })
+        func sum(_ type: String) throws -> Int64 {
+            let index = try #require(types.firstIndex(of: type))
+            return profile.sample.reduce(0) { $0 + $1.value[index] }
+        }
+        #expect(try sum("live_bytes") == Int64(snapshot.totals.liveBytes))
+        #expect(try sum("unheld_bytes") == 1_996_357_632)
+        #expect(try sum("allocations") == 60_000_000)
+        // Leaf first: allocated at, then last touched by, then the owner.
+        let worst = try #require(profile.sample.max { $0.value[4] < $1.value[4] })
+        let names = worst.locationID.map { id in
+            string(profile.function[Int(profile.location[Int(id) - 1].line[0].functionID) - 1].name)
+        }
+        #expect(
+            names == [
+                "decodePublish() [publish packet]", "convertToRpcCommandResponse(_:) [convertToRpcCommandResponse]",
+                "owner: session",
+            ])
+        #expect(profile.location.allSatisfy { $0.mappingID == 1 && $0.line.count == 1 })
+    }
+
+    @Test("an SQLite file has the tables and views, and agrees with the dump")
+    func sqlite() throws {
+        try Program.withFolder { folder in
+            let dump = try Program.write(Fixture.growing(secondsAfterNoon: 5), to: folder, as: "a.dump.zst")
+            let path = folder + "/dump.db"
+            #expect(try Program.run("export", "--to", "sqlite", "-o", path, dump).status == 0)
+            let database = try DatabaseQueue(path: path)
+            let (buffers, bytes) = try database.read { database in
+                (
+                    try Int.fetchOne(database, sql: "SELECT count(*) FROM buffers"),
+                    try Int.fetchOne(database, sql: "SELECT sum(live_bytes) FROM by_site")
+                )
+            }
+            #expect(buffers == 550)
+            #expect(bytes == 500 * 16_384 + 50 * 2_048)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == ["a.dump.zst", "dump.db"])
+        }
+    }
+
+    @Test("a file that exists is replaced only with --force, and a failure leaves nothing behind")
+    func force() throws {
+        try Program.withFolder { folder in
+            let dump = try Program.write(Fixture.leak(), to: folder, as: "a.dump.zst")
+            let path = folder + "/out"
+            try Data("mine".utf8).write(to: URL(fileURLWithPath: path))
+            for format in ExportFormat.allCases {
+                let refused = try Program.run("export", "--to", format.rawValue, "-o", path, dump)
+                #expect(refused.status == 1)
+                #expect(refused.errors.contains("\(path) exists and is left as it is; --force replaces it"))
+            }
+            #expect(try Data(contentsOf: URL(fileURLWithPath: path)) == Data("mine".utf8))
+            for format in ExportFormat.allCases {
+                #expect(try Program.run("export", "--to", format.rawValue, "-o", path, "--force", dump).status == 0)
+                #expect(try Data(contentsOf: URL(fileURLWithPath: path)) != Data("mine".utf8))
+            }
+            #expect(try Program.run("export", "--to", "csv", "-o", folder + "/b", folder + "/none").status == 1)
+            #expect(try Program.run("export", "--to", "csv", "-o", folder + "/no/b", dump).status == 1)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == ["a.dump.zst", "out"])
+        }
+    }
+
+    @Test("a torn dump is exported in part, with exit code 4")
+    func torn() throws {
+        try Program.withFolder { folder in
+            let dump = try Program.write(Fixture.growing(secondsAfterNoon: 60), to: folder, as: "a.dump.zst")
+            let bytes = try Data(contentsOf: URL(fileURLWithPath: dump))
+            try bytes.prefix(bytes.count * 3 / 4).write(to: URL(fileURLWithPath: dump))
+            for format in ["csv", "sqlite", "pprof", "folded"] {
+                let outcome = try Program.run("export", "--to", format, "-o", folder + "/" + format, dump)
+                #expect(outcome.status == 4, "\(format): \(outcome.errors)")
+                #expect(outcome.errors.contains("warning: partial answer"))
+            }
+        }
+    }
+
+    @Test("wrong usage is exit code 64, and names what there is")
+    func usage() throws {
+        let table = try Program.run("export", "--to", "csv", "--table", "bufers", "-o", "x", "y")
+        #expect(table.status == 64)
+        #expect(table.errors.contains("tables: buffers, edges"))
+        #expect(try Program.run("export", "--to", "sqlite", "-o", "-", "y").status == 64)
+        #expect(try Program.run("query", "only-a-file").status == 64)
+        #expect(try Program.run("query", "file", "SELEC 1").status == 64)
+        #expect(try Program.run("query", "--tables").text.contains("by_client"))
+        #expect(try Program.run("query", "--schema", "--format", "csv").text.contains("buffers,slack_bytes,integer,"))
+    }
+}

@@ -1,0 +1,167 @@
+import DumpFormat
+import Foundation
+import Ledger
+import Testing
+
+@testable import Analysis
+
+@Suite("SQL over a dump")
+struct QueryTests {
+    private func rows(_ sql: String, _ snapshot: Snapshot) throws -> [[JSONValue]] {
+        let report = try Query(sql: sql).report(on: snapshot)
+        return try #require(report.mainTable).rows.map { $0.cells.map(\.json) }
+    }
+
+    @Test("tables have the rows of the dump")
+    func counts() throws {
+        let snapshot = Fixture.growing(secondsAfterNoon: 10)
+        #expect(try rows("SELECT count(*) FROM buffers", snapshot) == [[.signed(1_050)]])
+        #expect(
+            try rows("SELECT count(*), count(DISTINCT site) FROM buffers", snapshot) == [[.signed(1_050), .signed(2)]])
+        #expect(try rows("SELECT sum(bytes) FROM buffers", snapshot) == [[.signed(1_000 * 16_384 + 50 * 2_048)]])
+        #expect(
+            try rows("SELECT label FROM sites WHERE site = 3", snapshot) == [[.string("convertToRpcCommandResponse")]])
+        #expect(try rows("SELECT live_buffers FROM totals", snapshot) == [[.unsigned(1_050)]])
+    }
+
+    @Test("sums over buffers agree with the small tables")
+    func agreement() throws {
+        let snapshot = Fixture.growing(secondsAfterNoon: 10)
+        let difference = try rows(
+            """
+            SELECT s.live_buffers - count(*), s.live_bytes - sum(b.bytes) FROM buffers b JOIN sites s ON s.site = b.site
+            GROUP BY b.site
+            """, snapshot)
+        #expect(difference == [[.signed(0), .signed(0)], [.signed(0), .signed(0)]])
+    }
+
+    @Test("only what the statement names is read of the dump")
+    func selection() throws {
+        #expect(try Query(sql: "SELECT label FROM sites").selection == .tables)
+        #expect(try Query(sql: "SELECT 1").selection == .tables)
+        #expect(try Query(sql: "SELECT * FROM leaks").selection == .tables)
+        #expect(try Query(sql: "SELECT sum(bytes) FROM buffers").selection.slots == [.capacity, .state])
+        #expect(try Query(sql: "SELECT count(*) FROM runs").selection == DumpSelection(runs: true))
+        let unheld = try Query(sql: "SELECT sum(slack_bytes) FROM buffers WHERE unheld").selection
+        #expect(unheld == DumpSelection(slots: [.capacity, .requested, .state], edges: true))
+        #expect(
+            try Query(sql: "SELECT * FROM buffers").selection.slots.isSuperset(of: [.serial, .address, .touchTime]))
+    }
+
+    @Test("leaks names site, last touch and amounts; null where the dump cannot tell")
+    func leaks() throws {
+        let sql = "SELECT site, last_touch, unheld_buffers, unheld_bytes FROM leaks"
+        #expect(
+            try rows(sql, Fixture.leak()) == [
+                [
+                    .string("publish packet"), .string("convertToRpcCommandResponse"), .unsigned(15_233),
+                    .unsigned(1_996_357_632),
+                ]
+            ])
+        #expect(try rows(sql, Fixture.leak(hasEdges: false)).isEmpty)
+        #expect(try rows("SELECT unheld_buffers FROM totals", Fixture.leak(hasEdges: false)) == [[.null]])
+    }
+
+    @Test("an edge makes a buffer held, whoever has it")
+    func unheld() throws {
+        var snapshot = Fixture.growing(secondsAfterNoon: 1)
+        var edges = Snapshot.EdgeColumns()
+        edges.holderOwner = [2, 1]
+        edges.holderKind = [4, 1]
+        edges.slotRow = [7, 7]
+        snapshot.edges = edges
+        snapshot.totals.unheldBuffers = 149
+        #expect(try rows("SELECT count(*) FROM buffers WHERE unheld", snapshot) == [[.signed(149)]])
+        #expect(
+            try rows("SELECT holder, live_buffers FROM by_holder ORDER BY 1", snapshot) == [
+                [.string("offline queue"), .unsigned(1)], [.string("read buffer"), .unsigned(1)],
+            ])
+    }
+
+    @Test(
+        "only statements that read are answered",
+        arguments: [
+            "DELETE FROM sites", "INSERT INTO sites (site) VALUES (99)", "DROP TABLE buffers", "CREATE TABLE a (b)",
+            "ATTACH '/tmp/arena-analyze-must-not-exist' AS other", "VACUUM INTO '/tmp/arena-analyze-must-not-exist'",
+            "PRAGMA query_only = 0", "SELECT 1; DROP TABLE buffers", "", "  ", "-- nothing",
+        ])
+    func readOnly(sql: String) {
+        #expect(throws: Query.Problem.self) { try rows(sql, Fixture.leak()) }
+        #expect(!FileManager.default.fileExists(atPath: "/tmp/arena-analyze-must-not-exist"))
+    }
+
+    @Test("what is wrong is said in SQLite's words")
+    func errors() throws {
+        let problem = #expect(throws: Query.Problem.self) { try Query(sql: "SELECT clint FROM by_client") }
+        #expect(problem?.description == "no such column: clint")
+        let other = #expect(throws: Query.Problem.self) { try Query(sql: "SELECT * FROM bufers") }
+        #expect(other?.description == "no such table: bufers")
+    }
+
+    @Test("people see units by the column's name, programs plain integers")
+    func units() throws {
+        let report = try Query(
+            sql: "SELECT 2048 AS live_bytes, 1500000000 AS age_ns, 12000 AS live_buffers, -7 AS n, 0.5 AS r, NULL AS z"
+        ).report(on: Fixture.empty())
+        #expect(
+            TextRenderer(width: 100).render(report) == """
+                live_bytes  age_ns  live_buffers   n    r  z
+                   2.0 KiB   1.5 s        12,000  -7  0.5  unknown
+
+                """)
+        #expect(
+            CSVRenderer().render(report) == """
+                live_bytes,age_ns,live_buffers,n,r,z
+                2048,1500000000,12000,-7,0.5,
+
+                """)
+    }
+
+    @Test("columns of one name are told apart")
+    func sameNames() throws {
+        let report = try Query(sql: "SELECT 1 AS a, 2 AS a, 3 AS a").report(on: Fixture.empty())
+        #expect(report.mainTable?.columns.map(\.name) == ["a", "a_2", "a_3"])
+    }
+
+    @Test("every view answers on every kind of dump")
+    func views() throws {
+        for snapshot in [Fixture.empty(), Fixture.leak(), Fixture.growing(secondsAfterNoon: 2)] {
+            for view in DumpView.all { _ = try rows("SELECT * FROM \(view.name)", snapshot) }
+            for table in DumpTables.all {
+                #expect(try rows("SELECT * FROM \(table.name)", snapshot).count == table.rowCount(DumpFacts(snapshot)))
+            }
+        }
+    }
+
+    @Test("a client is the nearest session above an owner, even in a tree that is a circle")
+    func clients() throws {
+        var snapshot = Fixture.growing(secondsAfterNoon: 1)
+        snapshot.owners.append(Fixture.owner(.offlineQueue, "", parent: 2))
+        snapshot.owners.append(Fixture.owner(.component, "", parent: 5))
+        snapshot.owners.append(Fixture.owner(.component, "", parent: 4))
+        #expect(
+            try rows("SELECT owner, client FROM owners WHERE owner >= 2", snapshot) == [
+                [.signed(2), .string("device-1")], [.signed(3), .string("device-1")], [.signed(4), .null],
+                [.signed(5), .null],
+            ])
+    }
+
+    @Test("the examples of docs/query.md answer on the incident's dump")
+    func documentation() throws {
+        let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
+        let page = try String(contentsOf: root.appendingPathComponent("docs/query.md"), encoding: .utf8)
+        let examples = page.components(separatedBy: "```sql\n").dropFirst().compactMap {
+            $0.components(separatedBy: "```").first
+        }
+        #expect(examples.count >= 8)
+        let path = root.appendingPathComponent("samples/incident/2-near-limit.dump.zst").path
+        for example in examples {
+            let query = try Query(sql: example)
+            let answer = try query.report(on: try DumpReader.read(path: path, query.selection))
+            #expect(answer.mainTable?.rows.isEmpty == false, "\(example)")
+        }
+        for table in DumpTables.all { #expect(page.contains("`\(table.name)`"), "\(table.name)") }
+        for view in DumpView.all { #expect(page.contains("`\(view.name)`"), "\(view.name)") }
+    }
+}

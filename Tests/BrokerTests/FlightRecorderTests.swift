@@ -1,0 +1,341 @@
+import Analysis
+import Arena
+import DumpFormat
+import Foundation
+import Glibc
+import Ledger
+import Testing
+
+@testable import Broker
+
+@Suite("the flight recorder's file")
+struct FlightRecorderTests {
+    static let here = CodeLocation("test", file: #fileID, line: #line, function: #function)
+
+    /// A pool that records to a file in a directory of its own, with buffers of all kinds in it.
+    static func withPool(
+        limit: Int = 128 << 20, _ body: (ArenaPool, String) throws -> Void
+    ) throws {
+        try withFolder { folder in
+            let path = "\(folder)/flight.ledger"
+            var configuration = ArenaPool.Configuration(limitBytes: limit)
+            configuration.flightRecorder = FlightRecorder(
+                path: path, program: "test", programVersion: "1.2", configuration: "port = 1\n")
+            let pool = try ArenaPool(configuration)
+            defer { pool.retire() }
+            let session = pool.openOwner(.session, name: "device-1")
+            var held: [UnsafeMutableRawPointer] = []
+            for index in 0..<500 {
+                held.append(
+                    try pool.sharedArena.allocate(64 + index * 97 % 40_000, owner: session, at: here))
+            }
+            for size in [100_000, 3 << 20, 17 << 20] {
+                held.append(try pool.sharedArena.allocate(size, owner: .process, at: here))
+            }
+            for index in stride(from: 0, to: 250, by: 2) { Arena.free(held[index]) }
+            for index in stride(from: 248, through: 0, by: -2) { held.remove(at: index) }
+            defer { for pointer in held { Arena.free(pointer) } }
+            try body(pool, path)
+        }
+    }
+
+    static func withFolder(_ body: (String) throws -> Void) throws {
+        let folder = FileManager.default.temporaryDirectory.appending(path: "flight-\(UUID().uuidString)").path()
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        try body(folder)
+    }
+
+    @Test("has the totals, tables and slots of a dump taken at the same moment")
+    func sameAsDump() throws {
+        try Self.withPool { pool, path in
+            let staging = try #require(pool.makeStaging())
+            #expect(staging.fill(part: 0, of: 1))
+            var dumped = LedgerSnapshot(staging.image, edges: nil).tables
+            let recorded = try DumpReader.read(path: path, .everything)
+            // The copy itself is charged before it is made, and still is.
+            #expect(recorded.totals == dumped.totals)
+            #expect(recorded.sites == dumped.sites)
+            #expect(recorded.owners == dumped.owners)
+            #expect(recorded.chunks == dumped.chunks)
+            #expect(recorded.arenas == dumped.arenas)
+            #expect(recorded.retainers == dumped.retainers)
+            #expect(recorded.totals.liveBuffers == 378)
+            #expect(recorded.totals.hugeCount == 1)
+            #expect(recorded.totals.unheldBuffers == nil)
+            #expect(recorded.slots?.count == 378)
+            #expect(recorded.header.monotonicTime == dumped.header.monotonicTime)
+            // It is being written to, which is said; otherwise it is whole.
+            #expect(recorded.completeness.problems.count == 1)
+            #expect(recorded.completeness.problems.first?.contains("still records here") == true)
+            for check in SnapshotInvariants.check(recorded) { #expect(check.passed, "\(check.name): \(check.detail)") }
+            dumped.header = recorded.header
+            dumped.events = recorded.events
+            let answers = [dumped, recorded].map { snapshot in
+                [
+                    Report.summary(of: snapshot), .sites(of: snapshot), .owners(of: snapshot),
+                ].map { TextRenderer().render($0) }
+            }
+            #expect(answers[0] == answers[1])
+        }
+    }
+
+    @Test("says who wrote it, and is for its owner only")
+    func header() throws {
+        try Self.withPool { pool, path in
+            let read = try DumpReader.read(path: path)
+            #expect(read.header.program == "test")
+            #expect(read.header.programVersion == "1.2")
+            #expect(read.header.configuration == "port = 1\n")
+            #expect(read.header.pid == UInt64(getpid()))
+            #expect(!read.header.host.isEmpty)
+            #expect(read.header.reason == "flight-recorder")
+            #expect(read.ending == "the process still runs")
+            var status = stat()
+            stat(path, &status)
+            #expect(status.st_mode & 0o777 == 0o600)
+            // Sparse: it takes what is in use, not its length.
+            #expect(Int(status.st_blocks) * 512 < 16 << 20)
+            #expect(Int(status.st_blocks) * 512 < Int(status.st_size) / 4)
+        }
+    }
+
+    /// A copy of the file as another process would find it, without the lock.
+    static func copy(_ path: String, to other: String) throws -> FileHandle {
+        let source = open(path, O_RDONLY)
+        defer { close(source) }
+        let target = open(other, O_RDWR | O_CREAT | O_TRUNC, 0o600)
+        var status = stat()
+        fstat(source, &status)
+        ftruncate(target, status.st_size)
+        var place: off_t = 0
+        var block = [UInt8](repeating: 0, count: 1 << 16)
+        while true {
+            place = lseek(source, place, 3 /* SEEK_DATA, which Glibc does not show */)
+            if place < 0 { break }
+            let count = pread(source, &block, block.count, place)
+            if count <= 0 { break }
+            pwrite(target, block, count, place)
+            place += off_t(count)
+        }
+        return FileHandle(fileDescriptor: target, closeOnDealloc: true)
+    }
+
+    @Test("cut at any page it answers, and says what is missing")
+    func cut() throws {
+        try Self.withPool { pool, path in
+            let other = path + ".copy"
+            let file = try Self.copy(path, to: other)
+            let whole = try DumpReader.read(path: other, .everything)
+            #expect(whole.completeness.isComplete, "\(whole.completeness.problems)")
+            #expect(whole.ending?.hasPrefix("the process did not end in order") == true)
+            var status = stat()
+            fstat(file.fileDescriptor, &status)
+            var lengths: [Int] = Array(stride(from: 4096, to: 200_000, by: 4096))
+            var length = 200_000
+            while length < Int(status.st_size) {
+                lengths.append(length)
+                length += length / 3
+            }
+            for length in lengths.reversed() {
+                ftruncate(file.fileDescriptor, off_t(length))
+                let read = try DumpReader.read(path: other, .everything)
+                #expect(!read.completeness.isComplete, "cut at \(length)")
+                #expect(read.totals.counterBytes == whole.totals.counterBytes)
+                _ = SnapshotInvariants.check(read)
+                _ = TextRenderer().render(.summary(of: read))
+            }
+            for length in [4095, 100, 8] {
+                ftruncate(file.fileDescriptor, off_t(length))
+                #expect(throws: DumpError.self) { try DumpReader.read(path: other) }
+            }
+        }
+    }
+
+    @Test("an operation cut short is said, and never traps", arguments: 0..<6 as Range<UInt64>)
+    func unsettled(seed: UInt64) throws {
+        try Self.withPool { pool, path in
+            let other = path + ".copy"
+            let file = try Self.copy(path, to: other)
+            var random = SeededGenerator(state: seed)
+            let header = 0..<2800
+            for round in 0..<60 {
+                var places: [(off_t, UInt8)] = []
+                var byte: UInt8 = 0
+                for _ in 0..<Int.random(in: 1...8, using: &random) {
+                    let place: Int
+                    if round % 3 == 0 {
+                        place = Int.random(in: header, using: &random)
+                    } else {
+                        // Inside a table, where its descriptor says.
+                        let table = LedgerTable.allCases.randomElement(using: &random)!
+                        let descriptor = pool.withLedger { $0.descriptor(table).pointee }
+                        let bytes = Int(descriptor.rows * descriptor.stride)
+                        place = Int(descriptor.offset) + Int.random(in: 0...max(0, bytes - 1), using: &random)
+                    }
+                    pread(file.fileDescriptor, &byte, 1, off_t(place))
+                    places.append((off_t(place), byte))
+                    byte = [0, 1, 0x7F, 0x80, 0xFF, UInt8.random(in: 0...255, using: &random)]
+                        .randomElement(using: &random)!
+                    if place >= 8 { pwrite(file.fileDescriptor, &byte, 1, off_t(place)) }
+                }
+                if let read = try? DumpReader.read(path: other, .everything) {
+                    _ = SnapshotInvariants.check(read)
+                    for report in [Report.summary(of: read), .sites(of: read), .owners(of: read)] {
+                        _ = TextRenderer().render(report)
+                    }
+                }
+                for (place, old) in places.reversed() {
+                    byte = old
+                    pwrite(file.fileDescriptor, &byte, 1, place)
+                }
+            }
+            #expect(try DumpReader.read(path: other, .everything).completeness.isComplete)
+            // One slot given out, its slab not yet told.
+            try pool.withLedger { image in
+                let descriptor = image.descriptor(.slots).pointee
+                let records = image.records(.slots, of: SlotRecord.self)
+                let free = try #require(
+                    (0..<Int(descriptor.rows)).first { records[$0].state == SlotRecord.State.free.rawValue })
+                let state = MemoryLayout<SlotRecord>.offset(of: \.state)!
+                var live = SlotRecord.State.live.rawValue
+                pwrite(file.fileDescriptor, &live, 1, off_t(Int(descriptor.offset) + free * 64 + state))
+            }
+            let read = try DumpReader.read(path: other, .everything)
+            #expect(!read.completeness.isComplete)
+            #expect(read.totals.liveBuffers == 379)
+        }
+    }
+
+    @Test("a run that has ended in order says so")
+    func ended() throws {
+        try Self.withPool { pool, path in
+            pool.noteEnd()
+            let other = path + ".copy"
+            _ = try Self.copy(path, to: other)
+            let read = try DumpReader.read(path: other)
+            #expect(read.ending?.hasPrefix("the process ended in order at 20") == true)
+            #expect(read.completeness.isComplete)
+        }
+    }
+
+    @Test("a file of another version, or another file, is refused with a reason")
+    func refusals() throws {
+        try Self.withPool { pool, path in
+            let other = path + ".copy"
+            let file = try Self.copy(path, to: other)
+            var version: UInt32 = 77
+            pwrite(file.fileDescriptor, &version, 4, 8)
+            #expect {
+                try DumpReader.read(path: other)
+            } throws: {
+                ($0 as? DumpError)?.kind == .unsupportedVersion
+            }
+        }
+    }
+
+    private static func message(of body: () throws -> Void) -> String {
+        do { try body() } catch { return "\(error)" }
+        return "(no error)"
+    }
+
+    private static func makePool(_ path: String) throws -> ArenaPool {
+        var configuration = ArenaPool.Configuration(limitBytes: 64 << 20)
+        configuration.flightRecorder = FlightRecorder(
+            path: path, program: "test", programVersion: "1", configuration: "")
+        return try ArenaPool(configuration)
+    }
+
+    @Test("what cannot be recorded to is refused at the start, with the reason")
+    func refusedPaths() throws {
+        try Self.withFolder { folder in
+            let foreign = "\(folder)/letter.txt"
+            try Data("dear all".utf8).write(to: URL(filePath: foreign))
+            #expect(Self.message { _ = try Self.makePool(foreign) }.contains("no flight recorder's file"))
+            #expect(try String(contentsOfFile: foreign, encoding: .utf8) == "dear all")
+            #expect(Self.message { _ = try Self.makePool(folder) }.contains("not a regular file"))
+            #expect(Self.message { _ = try Self.makePool("\(foreign)/x") }.contains("Not a directory"))
+            #expect(Self.message { _ = try Self.makePool("\(folder)/none/x") }.contains("No such file"))
+
+            let pool = try Self.makePool("\(folder)/a")
+            let message = Self.message { _ = try Self.makePool("\(folder)/a") }
+            #expect(message.contains("another process records into it"), "\(message)")
+            pool.retire()
+        }
+    }
+
+    @Test("the file of a run before is kept, and one that ended badly longer than one that did not")
+    func previous() throws {
+        try Self.withFolder { folder in
+            let path = "\(folder)/flight"
+            func run(_ end: Bool) throws -> UInt64 {
+                let pool = try Self.makePool(path)
+                if end { pool.noteEnd() }
+                let start = pool.withLedger { $0.header.pointee.startWallTime }
+                pool.retire()
+                return start
+            }
+            func start(_ path: String) throws -> UInt64 {
+                let bytes = try #require(try FileHandle(forReadingFrom: URL(filePath: path)).read(upToCount: 4096))
+                return bytes.withUnsafeBytes { $0.loadUnaligned(as: LedgerHeader.self).startWallTime }
+            }
+            let crashed = try run(false)
+            let ended = try run(true)
+            #expect(try start(path + ".previous") == crashed)
+            #expect(try start(path) == ended)
+            _ = try run(true)
+            #expect(try start(path + ".previous") == crashed, "a run that ended in order took its place")
+            let again = try run(false)
+            _ = try run(true)
+            #expect(try start(path + ".previous") == again)
+        }
+    }
+
+    @Test("a file system that is full costs rows of the file, never the program", .enabled(if: canMountSmall))
+    func fullDisk() throws {
+        try Self.withFolder { folder in
+            try #require(mount("tmpfs", folder, "tmpfs", 0, "size=4m") == 0)
+            defer { umount2(folder, Int32(MNT_DETACH)) }
+            let pool = try Self.makePool("\(folder)/flight")
+            var held: [UnsafeMutableRawPointer] = []
+            for _ in 0..<60_000 { held.append(try pool.sharedArena.allocate(64, owner: .process, at: Self.here)) }
+            #expect(pool.isFlightRecorderIncomplete)
+            #expect(pool.liveBufferCount == 60_000)
+            let read = try DumpReader.read(path: "\(folder)/flight", .everything)
+            #expect(read.totals.liveBuffers < 60_000)
+            #expect(read.totals.liveBuffers > 1_000)
+            #expect(read.sites.reduce(0) { $0 + $1.allocations } == 60_000)
+            #expect(read.completeness.problems.contains { $0.contains("file system was full") && $0.contains("slots") })
+            for pointer in held { Arena.free(pointer) }
+            pool.retire()
+        }
+        try Self.withFolder { folder in
+            try #require(mount("tmpfs", folder, "tmpfs", 0, "size=1m") == 0)
+            defer { umount2(folder, Int32(MNT_DETACH)) }
+            #expect(Self.message { _ = try Self.makePool("\(folder)/flight") }.contains("no room"))
+            #expect(try FileManager.default.contentsOfDirectory(atPath: folder).isEmpty)
+        }
+    }
+
+    /// Whether this process may mount a small file system to fill up: root, outside most containers.
+    static let canMountSmall: Bool = {
+        var template = Array("/tmp/flight-mount-XXXXXX".utf8CString)
+        guard mkdtemp(&template) != nil else { return false }
+        defer { rmdir(template) }
+        guard mount("tmpfs", template, "tmpfs", 0, "size=64k") == 0 else { return false }
+        umount2(template, Int32(MNT_DETACH))
+        return true
+    }()
+}
+
+private struct SeededGenerator: RandomNumberGenerator {
+    var state: UInt64
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var z = state
+        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
+        return z ^ (z >> 31)
+    }
+}
