@@ -157,7 +157,7 @@ extension Report {
                     \(.text(SlotDetails.address(slots.address[row])), as: "address"), \
                     \(.bytes(slots.capacity[row]), as: "capacity_bytes")
                     """),
-                Line("owner", "\(.text(snapshot.ownerPath(slots.owner[row])), as: "owner_path")"),
+                Line("owner", "\(.text(snapshot.ownerPathText(slots.owner[row])), as: "owner_path")"),
             ]))
         let holders = holderTable(row, snapshot)
         let owners = holders.rows.compactMap { row -> UInt32? in

@@ -96,7 +96,7 @@ extension Report {
                 last at \(.site(snapshot.siteName(slots.touchSite[row])), as: "last_touch"), \
                 \(.duration(snapshot.age(slots.touchTime[row])), as: "idle_ns") before the dump
                 """),
-            Line("owner", "\(.text(snapshot.ownerPath(owner)), as: "owner_path")"),
+            Line("owner", "\(.text(snapshot.ownerPathText(owner)), as: "owner_path")"),
         ]
         if owner < snapshot.owners.count, snapshot.owners[Int(owner)].closedTime != 0 {
             let closed = snapshot.age(snapshot.owners[Int(owner)].closedTime)
@@ -122,7 +122,7 @@ extension Report {
             let owner = edges.holderOwner[edge]
             table.rows.append(
                 Table.Row([
-                    .text(snapshot.ownerPath(owner)), .text(HolderMasks.names(HolderMasks.bit(edges.holderKind[edge]))),
+                    .text(snapshot.ownerPathText(owner)), .text(HolderMasks.names(HolderMasks.bit(edges.holderKind[edge]))),
                     .text(snapshot.ownerTitle(owner)), .number(UInt64(owner)),
                 ]))
         }
@@ -177,14 +177,7 @@ extension Report {
 
 extension Snapshot {
     /// `process > listener 0.0.0.0:1883 > session device-7`. A damaged tree may be a circle: it ends where it closes.
-    func ownerPath(_ id: UInt32) -> String {
-        var names = [ownerTitle(id)]
-        var seen: Set<UInt32> = [id]
-        var current = id
-        while current != 0, current < owners.count, seen.insert(owners[Int(current)].parent).inserted {
-            current = owners[Int(current)].parent
-            names.append(ownerTitle(current))
-        }
-        return names.reversed().joined(separator: " > ")
+    func ownerPathText(_ id: UInt32) -> String {
+        ownerPath(id).map(ownerTitle).joined(separator: " > ")
     }
 }

@@ -66,7 +66,7 @@ struct ReportPageTests {
     @Test("the ledger bar's parts add up to the limit")
     func ledger() {
         let totals = Fixture.leak().totals
-        let ledger = ByteLedger(totals)
+        let ledger = ByteBar(totals)
         #expect(ledger.whole == totals.limitBytes)
         #expect(ledger.parts.map(\.id) == ["unheld", "held", "free", "ledger", "left"])
     }

@@ -60,12 +60,4 @@ extension Snapshot {
         }
         return path.reversed()
     }
-
-    /// `session sensor-42`; the kind alone where a name says no more.
-    func ownerTitle(_ id: UInt32) -> String {
-        guard Int(id) < owners.count else { return "unknown owner" }
-        let owner = owners[Int(id)]
-        return owner.name.isEmpty || owner.name == owner.kind.name
-            ? owner.kind.name : "\(owner.kind.name) \(owner.name)"
-    }
 }

@@ -135,7 +135,7 @@ public struct ReportPage {
             html += "<div class=\"tile\"><b>\(HTMLText.escaped(value))</b><span>\(name)</span>"
             html += "<small>\(HTMLText.escaped(detail))</small></div>\n"
         }
-        html += "</div>\n" + ByteLedger(totals).html
+        html += "</div>\n" + ByteBar(totals).html
         let slack = totals.liveBytes.less(totals.requestedBytes)
         let refused = totals.failedAllocations
         html += """

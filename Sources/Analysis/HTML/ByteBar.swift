@@ -1,7 +1,7 @@
 import DumpFormat
 
 /// Where the bytes under the limit are: parts that add up, as a bar and as a table.
-struct ByteLedger {
+struct ByteBar {
     struct Part {
         /// Names the colour.
         let id: String
