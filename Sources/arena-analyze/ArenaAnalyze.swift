@@ -20,6 +20,7 @@ struct ArenaAnalyze: ParsableCommand {
         version: version,
         subcommands: [
             SummaryCommand.self, SitesCommand.self, OwnersCommand.self, DiffCommand.self, VerifyCommand.self,
-            QueryCommand.self, ExportCommand.self, ReportCommand.self, RedactCommand.self,
+            QueryCommand.self, ExportCommand.self, ReportCommand.self, RedactCommand.self, CaptureCommand.self,
+            TopCommand.self,
         ])
 }
