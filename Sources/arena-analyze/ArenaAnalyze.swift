@@ -12,7 +12,7 @@ struct ArenaAnalyze: ParsableCommand {
             Start with the summary of one dump; two dumps, some minutes apart, prove growth:
 
               kill -USR1 $(pidof arena-broker)
-              arena-analyze summary arena-1764072003.dump.zst
+              arena-analyze summary arena-20261123T120003.125Z-4711-1-signal.dump.zst
               arena-analyze diff before.dump.zst after.dump.zst
 
             Exit codes: 0 answered; 1 no answer possible; 3 a --fail-on condition holds; 4 answered from part of a damaged dump; 64 usage.
@@ -22,6 +22,7 @@ struct ArenaAnalyze: ParsableCommand {
             SummaryCommand.self, SitesCommand.self, OwnersCommand.self, DiffCommand.self, VerifyCommand.self,
             HistogramCommand.self, BuffersCommand.self, ShowCommand.self, PathCommand.self, DominatorsCommand.self,
             LeaksCommand.self, ChunksCommand.self, HelpFilterCommand.self,
-            QueryCommand.self, ExportCommand.self, ReportCommand.self, RedactCommand.self,
+            QueryCommand.self, ExportCommand.self, ReportCommand.self, RedactCommand.self, CaptureCommand.self,
+            TopCommand.self,
         ])
 }

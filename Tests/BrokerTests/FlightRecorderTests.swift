@@ -71,6 +71,7 @@ struct FlightRecorderTests {
             for check in SnapshotInvariants.check(recorded) { #expect(check.passed, "\(check.name): \(check.detail)") }
             dumped.header = recorded.header
             dumped.events = recorded.events
+            dumped.runs = recorded.runs
             let answers = [dumped, recorded].map { snapshot in
                 [
                     Report.summary(of: snapshot), .sites(of: snapshot), .owners(of: snapshot),

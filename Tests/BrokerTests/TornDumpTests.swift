@@ -47,7 +47,10 @@ struct TornDumpTests {
     @Test("with every byte inverted, one after the other", arguments: 0..<2)
     func flips(part: Int) async throws {
         try await withDump { bytes, whole in
-            let expected = TextRenderer().render(.summary(of: whole))
+            // As it is read below: small tables only.
+            var tables = whole
+            (tables.runs, tables.slots, tables.edges) = (nil, nil, nil)
+            let expected = TextRenderer().render(.summary(of: tables))
             for offset in stride(from: part, to: bytes.count, by: 2) {
                 var damaged = bytes
                 damaged[offset] ^= 0xFF

@@ -1,0 +1,39 @@
+public import DumpFormat
+
+extension Report {
+    /// What two snapshots' small tables tell apart: for a screen that is drawn every few seconds.
+    public static func changes(from before: Snapshot, to after: Snapshot) -> [Line] {
+        let old = before.totals
+        let new = after.totals
+        let seconds = Double(max(1, after.header.wallTime.less(before.header.wallTime))) / 1e9
+        let live = new.liveBytes.change(from: old.liveBytes)
+        var lines = [
+            Line(
+                "live",
+                """
+                \(.bytesChange(live)) in \(.countChange(new.liveBuffers.change(from: old.liveBuffers))) buffers, \
+                \(.bytesPerSecond(Double(live) / seconds))
+                """),
+            Line("counter", "\(.bytesChange(new.counterBytes.change(from: old.counterBytes)))"),
+        ]
+        if let unheld = new.unheldBuffers, let known = old.unheldBuffers {
+            lines.append(
+                Line(
+                    "unheld",
+                    """
+                    \(.countChange(unheld.change(from: known))) buffers, \
+                    \(.bytesChange((new.unheldBytes ?? 0).change(from: old.unheldBytes ?? 0)))
+                    """))
+        }
+        let grown = after.sites.indices.compactMap { id -> (site: UInt32, change: Int64)? in
+            let known = id < before.sites.count ? before.sites[id].liveBytes : 0
+            let change = after.sites[id].liveBytes.change(from: known)
+            return change == 0 ? nil : (UInt32(id), change)
+        }.sorted { $0.change.magnitude > $1.change.magnitude }
+        for (index, site) in grown.prefix(3).enumerated() {
+            lines.append(
+                Line(index == 0 ? "sites" : "", "\(.bytesChange(site.change)) \(.site(after.siteName(site.site)))"))
+        }
+        return lines
+    }
+}

@@ -1,0 +1,158 @@
+import DumpFormat
+import Foundation
+import Testing
+
+@testable import Analysis
+
+/// capture and top against a broker that runs.
+@Suite("A live broker", .serialized)
+struct LiveTests {
+    private struct Broker {
+        let process: Process
+        var pid: String { String(process.processIdentifier) }
+    }
+
+    /// Runs a broker on a free port, and ends it with the test.
+    private func withBroker(_ arguments: [String], in folder: String, _ body: (Broker) throws -> Void) throws {
+        let process = Process()
+        process.executableURL = Program.products.appendingPathComponent("arena-broker")
+        process.arguments = ["--port", "0", "--memory-limit", "64MiB"] + arguments
+        process.currentDirectoryURL = URL(fileURLWithPath: folder)
+        let log = Pipe()
+        process.standardError = log
+        process.standardOutput = FileHandle.nullDevice
+        try process.run()
+        defer {
+            process.terminate()
+            process.waitUntilExit()
+        }
+        var text = ""
+        while !text.contains("listening on") {
+            let more = log.fileHandleForReading.availableData
+            try #require(!more.isEmpty, "the broker ended: \(text)")
+            text += String(decoding: more, as: UTF8.self)
+        }
+        try body(Broker(process: process))
+    }
+
+    private func dumps(_ folder: String) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasSuffix(".dump.zst") }
+    }
+
+    @Test("capture finds the dump by flag, by configuration and by working directory, and summarises it")
+    func capture() throws {
+        try Program.withFolder { folder in
+            let target = folder + "/dumps"
+            try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: false)
+            try Data("# where\ndumpDirectory = \"dumps\"\n\n[limits]\nmaxInflight = 5\n".utf8)
+                .write(to: URL(fileURLWithPath: folder + "/broker.toml"))
+            for (arguments, place) in [
+                (["--dump-directory", target], target), (["--dump-directory=dumps"], target),
+                (["--config", "broker.toml"], target), ([], folder),
+            ] {
+                try withBroker(arguments, in: folder) { broker in
+                    let before = try Set(dumps(place))
+                    let outcome = try Program.run("capture", broker.pid)
+                    #expect(outcome.status == 0, "\(arguments): \(outcome.errors)")
+                    #expect(outcome.text.contains("pid \(broker.pid) on "))
+                    let written = try Set(dumps(place)).subtracting(before)
+                    #expect(written.count == 1)
+                    #expect(outcome.errors.contains(written.first ?? "none"))
+                }
+            }
+        }
+    }
+
+    @Test("a process that the signal would end is left alone")
+    func refusesOthers() throws {
+        let other = Process()
+        other.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+        other.arguments = ["sleep", "600"]
+        try other.run()
+        defer { kill(other.processIdentifier, SIGKILL) }
+        for command in ["capture", "top"] {
+            let outcome = try Program.run(command, String(other.processIdentifier))
+            #expect(outcome.status == 1)
+            #expect(outcome.errors.contains("does not answer SIGUSR1"))
+        }
+        #expect(other.isRunning)
+        #expect(try Program.run("capture", "0").status == 64)
+        #expect(try Program.run("capture", "999999999").errors.contains("there is no process 999999999"))
+    }
+
+    @Test("capture says so when no dump comes")
+    func timeout() throws {
+        try Program.withFolder { folder in
+            try withBroker([], in: folder) { broker in
+                let elsewhere = folder + "/elsewhere"
+                try FileManager.default.createDirectory(atPath: elsewhere, withIntermediateDirectories: false)
+                let outcome = try Program.run("capture", "--timeout", "1", "--directory", elsewhere, broker.pid)
+                #expect(outcome.status == 1)
+                #expect(outcome.errors.contains("no new dump in \(elsewhere) within 1 s"))
+            }
+        }
+    }
+
+    @Test("top shows screen after screen with what changed, and removes its own dumps only")
+    func top() throws {
+        try Program.withFolder { folder in
+            try withBroker([], in: folder) { broker in
+                #expect(try Program.run("capture", broker.pid).status == 0)
+                let outcome = try Program.run("top", "--interval", "1", "--count", "2", broker.pid)
+                #expect(outcome.status == 0, "\(outcome.errors)")
+                #expect(outcome.text.components(separatedBy: "on a signal").count == 3)
+                #expect(outcome.text.components(separatedBy: "\nChange\n").count == 2)
+                #expect(!outcome.text.contains("\u{1B}"))
+                #expect(try dumps(folder).count == 1)
+                #expect(try Program.run("top", "--keep", "--count", "1", broker.pid).status == 0)
+                #expect(try dumps(folder).count == 2)
+            }
+        }
+    }
+
+    private static let hasTmux = FileManager.default.isExecutableFile(atPath: "/usr/bin/tmux")
+
+    @Test("on a terminal, q and signals end top, and the terminal is as it was", .enabled(if: hasTmux))
+    func terminal() throws {
+        try Program.withFolder { folder in
+            try withBroker([], in: folder) { broker in
+                let server = "arena-\(UUID().uuidString)"
+                // The server that tmux leaves behind must not inherit what Foundation waits for the end of.
+                let closing =
+                    #"for f in /proc/$$/fd/*; do n=${f##*/}; ((n > 2)) && eval "exec $n>&-"; done; exec tmux "$@""#
+                func tmux(_ arguments: String...) throws -> String {
+                    let all = ["-c", closing, "tmux", "-L", server, "-f", "/dev/null"] + arguments
+                    return try Program.run("/bin/bash", all).text
+                }
+                let analyzer = Program.products.appendingPathComponent("arena-analyze").path
+                // The shell writes what ends it, so that the test need not read the shell's own words.
+                let script = """
+                    stty -g > \(folder)/before; echo untouched
+                    \(analyzer) top --interval 3600 \(broker.pid); echo $? > \(folder)/status; stty -g > \(folder)/after
+                    tmux -L \(server) wait-for -S ended; exec cat
+                    """
+                for end in ["q", "C-c", "SIGTERM"] {
+                    _ = try tmux("new-session", "-d", "-x", "100", "-y", "40", "sh", "-c", script)
+                    defer { _ = try? tmux("kill-server") }
+                    while try !tmux("capture-pane", "-p").contains("q ends, space refreshes") {
+                        try #require(broker.process.isRunning)
+                    }
+                    #expect(try tmux("capture-pane", "-p").contains("pid \(broker.pid) on "))
+                    #expect(try tmux("display", "-p", "#{alternate_on} #{cursor_flag}") == "1 0\n")
+                    if end == "SIGTERM" {
+                        let pane = try tmux("display", "-p", "#{pane_pid}").filter(\.isNumber)
+                        _ = try Program.run("/usr/bin/env", ["pkill", "-TERM", "-P", pane])
+                    } else {
+                        _ = try tmux("send-keys", end)
+                    }
+                    _ = try tmux("wait-for", "ended")
+                    #expect(try tmux("display", "-p", "#{alternate_on} #{cursor_flag}") == "0 1\n")
+                    #expect(try tmux("capture-pane", "-p").hasPrefix("untouched\n"))
+                    let before = try String(contentsOfFile: folder + "/before", encoding: .utf8)
+                    #expect(try String(contentsOfFile: folder + "/after", encoding: .utf8) == before)
+                    #expect(try String(contentsOfFile: folder + "/status", encoding: .utf8) == "0\n")
+                }
+            }
+        }
+    }
+}
