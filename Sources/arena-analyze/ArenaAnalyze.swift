@@ -12,7 +12,7 @@ struct ArenaAnalyze: ParsableCommand {
             Start with the summary of one dump; two dumps, some minutes apart, prove growth:
 
               kill -USR1 $(pidof arena-broker)
-              arena-analyze summary arena-20261123T120003.125Z-4711-1-signal.dump.zst
+              arena-analyze summary near-limit.dump.zst
               arena-analyze diff before.dump.zst after.dump.zst
 
             Exit codes: 0 answered; 1 no answer possible; 3 a --fail-on condition holds; 4 answered from part of a damaged dump; 64 usage.

@@ -9,8 +9,8 @@ struct BuffersCommand: ParsableCommand {
         discussion: """
             The oldest first, or largest with --sort size. `show` tells everything about one of them.
 
-              arena-analyze buffers --filter 'unheld and age > 10m' --sort size arena-20261123T120003.125Z-4711-1-signal.dump.zst
-              arena-analyze buffers --filter 'owner = session/device-7' --format csv arena-20261123T120003.125Z-4711-1-signal.dump.zst
+              arena-analyze buffers --filter 'unheld and age > 10m' --sort size near-limit.dump.zst
+              arena-analyze buffers --filter 'owner = session/device-7' --format csv near-limit.dump.zst
             """)
 
     @Argument(help: "The dump to read.")

@@ -11,9 +11,9 @@ struct ChunksCommand: ParsableCommand {
             (bytes that would go back over bytes that pin them; the cheapest first), who pins chunks alone and with \
             others, whose release returns most, and where long-lived buffers sit among short-lived ones.
 
-              arena-analyze chunks arena-20261123T120003.125Z-4711-1-signal.dump.zst
-              arena-analyze chunks --if-freed 'under = session/device-7' arena-20261123T120003.125Z-4711-1-signal.dump.zst
-              arena-analyze chunks --request 1MiB arena-20261123T120003.125Z-4711-1-signal.dump.zst
+              arena-analyze chunks near-limit.dump.zst
+              arena-analyze chunks --if-freed 'under = session/device-7' near-limit.dump.zst
+              arena-analyze chunks --request 1MiB near-limit.dump.zst
             """)
 
     @Argument(help: "The dump to read.")

@@ -11,7 +11,7 @@ struct DominatorsCommand: ParsableCommand {
             and those that several below it share. A buffer with several holders counts for their lowest common owner. \
             "Answers for" is what the owner is charged with, held or not.
 
-              arena-analyze dominators --limit 5 arena-20261123T120003.125Z-4711-1-signal.dump.zst
+              arena-analyze dominators --limit 5 near-limit.dump.zst
             """)
 
     @Argument(help: "The dump to read.")

@@ -10,9 +10,9 @@ struct ExportCommand: ParsableCommand {
             views; pprof writes a profile of live, unheld and allocated memory by site, last touch and owner kind; \
             folded writes the owner tree as stacks.
 
-              arena-analyze export --to pprof -o live.pb arena-20261123T120003.125Z-4711-1-signal.dump.zst
+              arena-analyze export --to pprof -o live.pb near-limit.dump.zst
               go tool pprof -http : live.pb
-              arena-analyze export --to folded -o - arena-20261123T120003.125Z-4711-1-signal.dump.zst | flamegraph.pl > owners.svg
+              arena-analyze export --to folded -o - near-limit.dump.zst | flamegraph.pl > owners.svg
 
             A file that exists is left as it is unless --force is given. `-o -` is standard output.
             """)

@@ -9,8 +9,8 @@ struct HistogramCommand: ParsableCommand {
         discussion: """
             One line a value, largest first (ages in order): how many buffers, their bytes, and the oldest.
 
-              arena-analyze histogram --by client --limit 10 arena-20261123T120003.125Z-4711-1-signal.dump.zst
-              arena-analyze histogram --by age --filter 'unheld' arena-20261123T120003.125Z-4711-1-signal.dump.zst
+              arena-analyze histogram --by client --limit 10 near-limit.dump.zst
+              arena-analyze histogram --by age --filter 'unheld' near-limit.dump.zst
             """)
 
     @Argument(help: "The dump to read.")

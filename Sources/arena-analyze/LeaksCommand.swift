@@ -11,7 +11,7 @@ struct LeaksCommand: ParsableCommand {
             (proof); far more and far older than the site's own lifetimes explain; growth in every dump, where several \
             are given; nearly all memory. What a queue or a retained message holds is never a suspect.
 
-              arena-analyze leaks arena-20261123T120003.125Z-4711-1-signal.dump.zst
+              arena-analyze leaks near-limit.dump.zst
               arena-analyze leaks before.dump.zst after.dump.zst
               arena-analyze leaks --baseline main.dump.zst --suppress leaks.supp --fail-on 'suspects > 0' ci.dump.zst
 

@@ -9,7 +9,7 @@ struct OwnersCommand: ParsableCommand {
             Each owner with what hangs below it and what is its own. Owners without live memory are left out; small \
             siblings are summed up in one line. An owner that is closed and still holds memory is marked.
 
-              arena-analyze owners --limit 3 arena-20261123T120003.125Z-4711-1-signal.dump.zst
+              arena-analyze owners --limit 3 near-limit.dump.zst
             """)
 
     @Argument(help: "The dump to read.")

@@ -10,7 +10,7 @@ struct PathCommand: ParsableCommand {
             Every holder that reaches the buffer, each with its path from the root of the owner tree. A buffer lives \
             until the last of them lets go.
 
-              arena-analyze path arena-20261123T120003.125Z-4711-1-signal.dump.zst 15439
+              arena-analyze path near-limit.dump.zst 15439
             """)
 
     @Argument(help: "The dump to read.")

@@ -10,8 +10,8 @@ struct QueryCommand: ParsableCommand {
             SQLite answers, from a copy in memory of just the tables and columns that the statement names; the dump is \
             never changed. Sizes are in bytes, durations in nanoseconds (columns that end in _ns).
 
-              arena-analyze query arena-20261123T120003.125Z-4711-1-signal.dump.zst 'SELECT * FROM leaks'
-              arena-analyze query arena-20261123T120003.125Z-4711-1-signal.dump.zst \\
+              arena-analyze query near-limit.dump.zst 'SELECT * FROM leaks'
+              arena-analyze query near-limit.dump.zst \\
                 "SELECT client, live_bytes FROM by_client WHERE client LIKE 'sensor-%' LIMIT 20"
               arena-analyze query --tables
             """)

@@ -12,8 +12,8 @@ struct RedactCommand: ParsableCommand {
             under a random key that is forgotten. With --key the same name has the same pseudonym in other dumps too, \
             which a comparison of owners by name needs.
 
-              arena-analyze redact -o for-support.dump.zst arena-20261123T120003.125Z-4711-1-signal.dump.zst
-              arena-analyze redact --key "$(cat key)" -o for-support.dump.zst arena-20261123T120003.125Z-4711-1-signal.dump.zst
+              arena-analyze redact -o for-support.dump.zst near-limit.dump.zst
+              arena-analyze redact --key "$(cat key)" -o for-support.dump.zst near-limit.dump.zst
 
             Text of the program stays: its name, its code locations, keys of its configuration. Payload never is in \
             the copy.

@@ -9,8 +9,8 @@ struct ShowCommand: ParsableCommand {
         discussion: """
             Named by its serial number, or by an address anywhere in it, as `buffers` prints them.
 
-              arena-analyze show arena-20261123T120003.125Z-4711-1-signal.dump.zst 15439
-              arena-analyze show arena-20261123T120003.125Z-4711-1-signal.dump.zst 0x7000040
+              arena-analyze show near-limit.dump.zst 15439
+              arena-analyze show near-limit.dump.zst 0x7000040
             """)
 
     @Argument(help: "The dump to read.")

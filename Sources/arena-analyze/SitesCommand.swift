@@ -9,8 +9,8 @@ struct SitesCommand: ParsableCommand {
             One line a site, largest first: what it has alive, how fast it allocates, and how long the buffers lived \
             that it freed (as upper bounds). Beneath it, who touched its live buffers last.
 
-              arena-analyze sites --sort allocations_per_second arena-20261123T120003.125Z-4711-1-signal.dump.zst
-              arena-analyze sites --filter 'age > 10m' arena-20261123T120003.125Z-4711-1-signal.dump.zst
+              arena-analyze sites --sort allocations_per_second near-limit.dump.zst
+              arena-analyze sites --filter 'age > 10m' near-limit.dump.zst
             """)
 
     @Argument(help: "The dump to read.")

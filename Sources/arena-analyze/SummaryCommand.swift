@@ -10,9 +10,9 @@ struct SummaryCommand: ParsableCommand {
             Shows the counter against its limit, what the chunks are full of, the sites that hold most, and a verdict. \
             Reads only small tables of a dump, so it answers at once however large the dump is.
 
-              arena-analyze summary arena-20261123T120003.125Z-4711-1-signal.dump.zst
-              arena-analyze summary --format json arena-20261123T120003.125Z-4711-1-signal.dump.zst | jq .verdict
-              arena-analyze summary --fail-on 'unheld > 0 or use > 90%' arena-20261123T120003.125Z-4711-1-signal.dump.zst
+              arena-analyze summary near-limit.dump.zst
+              arena-analyze summary --format json near-limit.dump.zst | jq .verdict
+              arena-analyze summary --fail-on 'unheld > 0 or use > 90%' near-limit.dump.zst
 
             As csv it prints its table of sites.
             """)

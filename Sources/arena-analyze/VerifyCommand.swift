@@ -10,7 +10,7 @@ struct VerifyCommand: ParsableCommand {
             Checks the checksums, then the sums: live and free make a chunk, the counter is the sum of its parts, \
             edges point to live buffers. Exits 1 if a check fails, 4 if the file is torn and what is there agrees.
 
-              arena-analyze verify arena-20261123T120003.125Z-4711-1-signal.dump.zst && scp arena-20261123T120003.125Z-4711-1-signal.dump.zst support:
+              arena-analyze verify near-limit.dump.zst && scp near-limit.dump.zst support:
             """)
 
     @Argument(help: "The dump to check.")
