@@ -213,20 +213,53 @@ public final class Heap {
         return HeapObject(heap: self, id: record.id, kind: kind, count: record.count, body: record.body)
     }
 
-    /// Calls `visit` for every instance of the classes with these indices, in the order of the file.
-    public func forEachInstance(of wanted: Set<Int>, _ visit: (HeapObject) -> Void) {
-        guard !wanted.isEmpty else { return }
-        let ids = Set(wanted.map { classes[$0].id })
-        // Most objects are of classes nobody asked for: a small table without false negatives spares the set.
-        var filter = [Bool](repeating: false, count: 1 << 14)
-        func slot(_ id: UInt64) -> Int { Int(truncatingIfNeeded: (id &* 0x9E37_79B9_7F4A_7C15) >> 50) }
-        for id in ids { filter[slot(id)] = true }
-        forEachObject { record in
-            guard record.kind == .instance, filter[slot(record.classID)], ids.contains(record.classID),
-                let object = object(record)
-            else { return }
-            visit(object)
+    /// The instances of several groups of classes, each group in the order of the file: one pass for all of them.
+    public func instances(of groups: [Set<Int>]) -> [Instances] {
+        var groupOf: [UInt64: Int] = [:]
+        for (group, places) in groups.enumerated() {
+            for place in places { groupOf[classes[place].id] = group }
         }
+        var found = groups.map { _ in Instances(heap: self) }
+        let filter = IdentifierFilter(groupOf.keys)
+        forEachObject { record in
+            guard record.kind == .instance, filter.mayContain(record.classID), let group = groupOf[record.classID]
+            else { return }
+            found[group].offsets.append(UInt64(record.start))
+        }
+        return found
+    }
+
+    /// Calls `visit` for each reference from one object to one of `targets`: the object, and what it refers to.
+    public func forEachReferrer(of targets: Set<UInt64>, _ visit: (HeapObject, UInt64) -> Void) {
+        let filter = IdentifierFilter(targets)
+        var lastClass: UInt64 = 0
+        var offsets: [Int] = []
+        forEachObject { record in
+            let count: Int
+            switch record.kind {
+            case .instance:
+                if record.classID != lastClass {
+                    lastClass = record.classID
+                    offsets = classByID[lastClass].map { layout(of: $0).references } ?? []
+                }
+                count = offsets.count
+            case .objectArray: count = record.count
+            case .primitiveArray, .root, .classDump, .other: return
+            }
+            for index in 0..<count {
+                let offset = record.kind == .instance ? offsets[index] : index * idSize
+                guard record.kind == .objectArray || offset + idSize <= record.count else { break }
+                let id = view.id(record.body + offset, idSize)
+                if filter.mayContain(id), targets.contains(id), let object = object(record) { visit(object, id) }
+            }
+        }
+    }
+
+    /// The object whose record is at `offset`.
+    func object(at offset: Int) -> HeapObject? {
+        var scanner = SubRecordScanner(view, idSize: idSize, from: offset, to: view.count)
+        var record = SubRecord()
+        return scanner.next(&record) ? object(record) : nil
     }
 
     func layout(of place: Int) -> Layout {
@@ -234,31 +267,5 @@ public final class Heap {
         let layout = Layout(of: place, in: classes, idSize: idSize)
         layouts[place] = layout
         return layout
-    }
-}
-
-/// Where the names are: identifiers and offsets, the text stays in the file.
-private struct StringTable {
-    private var entries: [(id: UInt64, offset: UInt64)] = []
-
-    mutating func add(_ id: UInt64, at offset: Int) { entries.append((id, UInt64(offset))) }
-
-    mutating func finish() { entries.sort { $0.id < $1.id } }
-
-    func find(_ id: UInt64) -> Int? {
-        var low = 0
-        var high = entries.count
-        while low < high {
-            let middle = (low + high) >> 1
-            if entries[middle].id < id { low = middle + 1 } else { high = middle }
-        }
-        return low < entries.count && entries[low].id == id ? Int(entries[low].offset) : nil
-    }
-}
-
-extension String {
-    /// Some writers put `java.lang.String` where others put `java/lang/String`.
-    fileprivate func replacingDots() -> String {
-        utf8.contains(UInt8(ascii: ".")) ? String(map { $0 == "." ? "/" : $0 }) : self
     }
 }

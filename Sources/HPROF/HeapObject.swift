@@ -48,21 +48,10 @@ public struct HeapObject {
     /// The object that a field refers to.
     public func object(_ name: String) -> HeapObject? { reference(name).flatMap(heap.object) }
 
-    /// Everything this object refers to, nulls left out.
-    public func forEachReference(_ visit: (UInt64) -> Void) {
-        switch kind {
-        case .instance(let place):
-            for offset in heap.layout(of: place).references where offset + heap.idSize <= count {
-                let id = heap.view.id(body + offset, heap.idSize)
-                if id != 0 { visit(id) }
-            }
-        case .objectArray:
-            for element in 0..<count {
-                let id = heap.view.id(body + element * heap.idSize, heap.idSize)
-                if id != 0 { visit(id) }
-            }
-        case .primitiveArray, .classObject: break
-        }
+    /// The field that refers to `id`; nil for an array.
+    public func fieldName(referringTo id: UInt64) -> String? {
+        guard case .instance(let place) = kind else { return nil }
+        return heap.layout(of: place).places.keys.sorted().first { reference($0) == id }
     }
 
     /// Another object of the same dump.

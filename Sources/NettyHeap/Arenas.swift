@@ -5,6 +5,7 @@ struct Arenas {
     struct Arena {
         var id: UInt64
         var name: String
+        /// Those of chunks; huge ones are counted apart, and what a thread cache serves is not counted again.
         var allocations: UInt64 = 0
         var deallocations: UInt64 = 0
         /// Bytes of huge allocations by the arena's own count; nil where this version has none.
@@ -53,9 +54,8 @@ struct Arenas {
     private static let lists = ["q100", "q075", "q050", "q025", "q000", "qInit"]
 
     init(_ classes: NettyClasses, _ table: BufferTable) {
-        let heap = classes.heap
         var found: [HeapObject] = []
-        heap.forEachInstance(of: classes.family("netty/buffer/PooledByteBufAllocator")) { found.append($0) }
+        classes.forEachInstance(of: "netty/buffer/PooledByteBufAllocator") { found.append($0) }
         allocators = found.count
         var arenaOf: [UInt64: Int] = [:]
         for (number, allocator) in found.enumerated() {
@@ -72,7 +72,7 @@ struct Arenas {
                 }
             }
         }
-        heap.forEachInstance(of: classes.family("netty/buffer/PoolChunk")) { chunk in
+        classes.forEachInstance(of: "netty/buffer/PoolChunk") { chunk in
             // A freed one that some recycled ByteBuf still refers to has no buffer any more.
             guard chunk.integer("unpooled") == 1, let arena = chunk.reference("arena").flatMap({ arenaOf[$0] }),
                 let bytes = chunk.integer("chunkSize"), bytes > 0, table.bufferOfChunk[chunk.id] != nil
@@ -93,8 +93,8 @@ struct Arenas {
         let hugeMade = count(["allocationsHuge"])
         return Arena(
             id: arena.id, name: name,
-            allocations: count(["allocationsTiny", "allocationsSmall", "allocationsNormal", "allocationsHuge"]),
-            deallocations: count(["deallocationsTiny", "deallocationsSmall", "deallocationsNormal"]) &+ hugeFreed,
+            allocations: count(["allocationsTiny", "allocationsSmall", "allocationsNormal"]),
+            deallocations: count(["deallocationsTiny", "deallocationsSmall", "deallocationsNormal"]),
             activeHugeBytes: active.map { UInt64(max(0, $0)) },
             hugeAllocations: hugeMade > hugeFreed ? hugeMade - hugeFreed : 0)
     }

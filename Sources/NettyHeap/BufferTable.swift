@@ -37,11 +37,12 @@ struct BufferTable {
     /// Capacities of live unpooled direct buffers.
     private(set) var unpooledBuffers = 0
     private(set) var unpooledBytes: UInt64 = 0
+    /// What the unpooled allocators count as direct memory in use.
+    private(set) var unpooledCounted: UInt64 = 0
 
     init(_ classes: NettyClasses) {
-        let heap = classes.heap
-        heap.forEachInstance(of: classes.family("netty/buffer/PooledByteBuf")) { object in add(buffer: object) }
-        heap.forEachInstance(of: classes.family("netty/buffer/UnpooledDirectByteBuf")) { object in
+        classes.forEachInstance(of: "netty/buffer/PooledByteBuf") { object in add(buffer: object) }
+        classes.forEachInstance(of: "netty/buffer/UnpooledDirectByteBuf") { object in
             // A freed one has no memory any more.
             guard object.reference("buffer") != nil, let capacity = object.integer("capacity"), capacity > 0 else {
                 return
@@ -49,8 +50,12 @@ struct BufferTable {
             unpooledBuffers += 1
             unpooledBytes += UInt64(capacity)
         }
+        classes.forEachInstance(of: "netty/buffer/UnpooledByteBufAllocator") { allocator in
+            let counted = allocator.object("metric")?.object("directCounter")?.counterValue ?? 0
+            unpooledCounted += UInt64(max(0, counted))
+        }
         let threads = ThreadLocals(classes)
-        heap.forEachInstance(of: classes.family("netty/buffer/PoolThreadCache")) { object in
+        classes.forEachInstance(of: "netty/buffer/PoolThreadCache") { object in
             add(cache: object, thread: threads.name(of: object.id))
         }
     }
@@ -83,6 +88,13 @@ struct BufferTable {
         caches.append(ThreadCache(id: cache.id, thread: thread))
     }
 
+    /// Unpooled memory that was lost leaves no object, only a difference.
+    var unpooledNote: String? {
+        guard unpooledCounted > unpooledBytes else { return nil }
+        return "Unpooled allocators count \(unpooledCounted) bytes of direct memory; \(unpooledBuffers) live unpooled "
+            + "ByteBufs have \(unpooledBytes). No ByteBuf refers to the other \(unpooledCounted - unpooledBytes) bytes."
+    }
+
     private static func entries(of region: HeapObject) -> [HeapObject] {
         guard let buffer = region.object("queue")?.object("buffer") else { return [] }
         // Without Unsafe the queue keeps an AtomicReferenceArray.
@@ -95,7 +107,7 @@ private struct ThreadLocals {
     private var names: [UInt64: String] = [:]
 
     init(_ classes: NettyClasses) {
-        classes.heap.forEachInstance(of: classes.family("java/lang/Thread")) { thread in
+        classes.forEachInstance(of: "java/lang/Thread") { thread in
             let name = Self.name(of: thread)
             if let map = thread.object("threadLocalMap") { add(map, name) }
             for entry in thread.object("threadLocals")?.object("table")?.elements ?? [] {

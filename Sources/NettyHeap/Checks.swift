@@ -4,7 +4,7 @@ internal import DumpFormat
 struct Checks {
     private(set) var all: [VerifyCheck] = []
 
-    init(_ arenas: Arenas, _ snapshot: Snapshot) {
+    init(_ arenas: Arenas) {
         var free: [String] = []
         var pinned: [String] = []
         var slabs: [String] = []
@@ -28,15 +28,17 @@ struct Checks {
         let count = "\(arenas.chunks.count) chunks"
         add("runs + freeBytes = chunk", free, count)
         add("bits of subpages = maxNumElems - numAvail", slabs, count)
-        addAllocations(arenas, snapshot)
+        addAllocations(arenas)
         if withPins > 0 { add("in use by buffers = pinnedBytes", pinned, "\(withPins) chunks") }
     }
 
     /// Only where every allocation is recorded is their number known.
-    private mutating func addAllocations(_ arenas: Arenas, _ snapshot: Snapshot) {
+    private mutating func addAllocations(_ arenas: Arenas) {
         guard arenas.era == .buddyTrees else { return }
-        let problems = snapshot.arenas.filter { $0.liveBuffers != $0.allocations &- $0.frees }.map {
-            "\($0.name): \($0.liveBuffers) allocations found, \($0.allocations) made and \($0.frees) undone"
+        var found = [UInt64](repeating: 0, count: arenas.arenas.count)
+        for chunk in arenas.chunks { found[chunk.arena] += UInt64(chunk.contents.allocations.count) }
+        let problems = zip(arenas.arenas, found).filter { $1 != $0.allocations &- $0.deallocations }.map {
+            "\($0.name): \($1) allocations found, \($0.allocations) made and \($0.deallocations) undone"
         }
         add("allocations - deallocations = allocations found", problems, "\(arenas.arenas.count) arenas")
     }

@@ -6,6 +6,8 @@ struct DirectMemory {
     var counter: UInt64?
     var limit: UInt64?
     var notes: [String] = []
+    /// Netty frees through cleaners: memory of a huge buffer goes back with its object, released or not.
+    private(set) var usesCleaners = false
 
     init(_ classes: NettyClasses) {
         let platforms = classes.named("netty/util/internal/PlatformDependent")
@@ -25,6 +27,7 @@ struct DirectMemory {
     /// With cleaners (`-Dio.netty.maxDirectMemory=0`, or no Unsafe) Netty leaves the counting to `java.nio.Bits`, which
     /// counts everybody's direct buffers.
     private mutating func useJava(_ classes: NettyClasses) {
+        usesCleaners = true
         notes.append(
             "DIRECT_MEMORY_COUNTER is null or -1 in this dump: Netty used cleaners and did not count its direct memory."
         )

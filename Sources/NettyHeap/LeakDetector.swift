@@ -26,14 +26,13 @@ struct LeakDetector {
     private(set) var askerOfBuffer: [UInt64: String] = [:]
 
     init(_ classes: NettyClasses) {
-        classes.heap.forEachInstance(of: classes.family("netty/util/ResourceLeakDetector")) { detector in
+        classes.forEachInstance(of: "netty/util/ResourceLeakDetector") { detector in
             // A set that a map is behind, in some versions the map itself.
             guard let leaks = detector.object("reportedLeaks") else { return }
             let map = leaks.object("m") ?? leaks.object("map") ?? leaks
             reports += JavaMap(map).keys.map(Self.report).filter { !$0.createdAt.isEmpty || $0.lastHint != nil }
         }
-        let leaks = classes.family("netty/util/ResourceLeakDetector$DefaultResourceLeak")
-        classes.heap.forEachInstance(of: leaks) { leak in
+        classes.forEachInstance(of: "netty/util/ResourceLeakDetector$DefaultResourceLeak") { leak in
             // Releasing a buffer takes its records away.
             guard let head = leak.object("head") else { return }
             let asker = Self.creation(head).flatMap(Self.askingClass)

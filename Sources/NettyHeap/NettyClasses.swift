@@ -8,6 +8,15 @@ internal import HPROF
 struct NettyClasses {
     let heap: Heap
     private let children: [[Int]]
+    private var found: [String: Instances] = [:]
+
+    /// The families whose objects are looked at; they are collected together, in one pass over the file.
+    private static let families = [
+        "netty/buffer/PooledByteBufAllocator", "netty/buffer/PoolChunk", "netty/buffer/PoolThreadCache",
+        "netty/buffer/PooledByteBuf", "netty/buffer/UnpooledDirectByteBuf", "netty/buffer/UnpooledByteBufAllocator",
+        "netty/util/ResourceLeakDetector",
+        "netty/util/ResourceLeakDetector$DefaultResourceLeak", "java/lang/Thread",
+    ]
 
     init(_ heap: Heap) {
         self.heap = heap
@@ -16,6 +25,14 @@ struct NettyClasses {
             if let above = entry.superclass, above != index { children[above].append(index) }
         }
         self.children = children
+        let lists = heap.instances(of: Self.families.map { family($0) })
+        found = Dictionary(uniqueKeysWithValues: zip(Self.families, lists))
+    }
+
+    /// Calls `visit` for each object of a class of that name or of a subclass.
+    func forEachInstance(of family: String, _ visit: (HeapObject) -> Void) {
+        assert(Self.families.contains(family), "\(family) was not collected")
+        found[family]?.forEach(visit)
     }
 
     /// The classes whose name is `name`, or ends with `/name`.

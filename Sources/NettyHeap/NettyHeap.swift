@@ -48,6 +48,7 @@ public enum NettyHeap {
         let table = BufferTable(classes)
         let arenas = Arenas(classes, table)
         let detector = LeakDetector(classes)
+        let holders = Holders(classes, of: table.buffers.map(\.id))
         var header = Snapshot.Header()
         header.format = .nettyHeapDump
         let process = JavaProcess(classes)
@@ -57,19 +58,22 @@ public enum NettyHeap {
         header.wallTime = heap.timestampMilliseconds.multipliedReportingOverflow(by: 1_000_000).partialValue
         header.reason = "request"
         header.threadCount = UInt64(heap.threads.count)
-        var builder = SnapshotBuilder(heap, table, arenas, askers: detector.askerOfBuffer, holders: [:], header: header)
-        var snapshot = builder.build(DirectMemory(classes))
+        var builder = SnapshotBuilder(
+            heap, table, arenas, askers: detector.askerOfBuffer, holders: holders.names, header: header)
+        let memory = DirectMemory(classes)
+        var snapshot = builder.build(memory)
         snapshot.completeness.sectionsRead = ["classes", "objects"]
         snapshot.completeness.problems = heap.problems.map(\.description) + arenas.problems
         snapshot.events = detector.events
-        snapshot.notes += detector.notes
+        snapshot.notes += detector.notes + holders.notes
+        if !memory.usesCleaners, let note = table.unpooledNote { snapshot.notes.append(note) }
         addActiveAllocations(arenas, &snapshot)
         if arenas.heapArenaChunks > 0 {
             snapshot.notes.append(
                 "Arenas on the Java heap have \(arenas.heapArenaChunks) chunks of \(arenas.heapArenaBytes) bytes; "
                     + "they are not direct memory and not in these figures.")
         }
-        let checks = Checks(arenas, snapshot).all + SnapshotInvariants.check(snapshot)
+        let checks = Checks(arenas).all + SnapshotInvariants.check(snapshot)
         return Result(snapshot: snapshot, checks: checks)
     }
 
@@ -80,7 +84,7 @@ public enum NettyHeap {
         let active = arenas.arenas.reduce(UInt64(0)) { sum, arena in
             arena.allocations > arena.deallocations ? sum + arena.allocations - arena.deallocations : sum
         }
-        let others = snapshot.totals.liveBuffers - found
+        let others = snapshot.totals.liveBuffers - found - snapshot.totals.hugeCount
         guard active > others + found else { return }
         snapshot.notes.append(
             "Neighbouring runs without a ByteBuf look like one: their bytes are exact, \(found) is the least number of "

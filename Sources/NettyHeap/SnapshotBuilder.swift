@@ -72,7 +72,7 @@ struct SnapshotBuilder {
             add(huge: huge, index)
             index += UInt32(clamping: (huge.bytes + stride - 1) / stride)
         }
-        addLostHuge(&index, stride)
+        if !memory.usesCleaners { addLostHuge(&index, stride) }
         finishTotals(memory)
         snapshot.sites = sites.sites
         snapshot.sizeClasses = sizes.sizes

@@ -33,8 +33,12 @@ import Testing
         #expect(derived.integer("x") == -2)
         #expect(derived.object("next") == nil)
         var seen: [UInt64] = []
-        heap.forEachInstance(of: [1]) { seen.append($0.id) }
+        heap.instances(of: [[1]])[0].forEach { seen.append($0.id) }
         #expect(seen == [0x1010])
+        var referrers: [UInt64] = []
+        heap.forEachReferrer(of: [0x1010]) { referrer, _ in referrers.append(referrer.id) }
+        #expect(referrers == [0x1000, 0x1020])
+        #expect(heap.object(0x1000)?.fieldName(referringTo: 0x1010) == "next")
     }
 
     @Test("every kind of root and of Android's records is passed over")
@@ -154,11 +158,10 @@ import Testing
                 var damaged = bytes
                 damaged[bit / 8] ^= 1 << UInt8(bit % 8)
                 guard let heap = try? TemporaryFile.open(damaged) else { continue }
-                for place in heap.classes.indices {
-                    heap.forEachInstance(of: [place]) { object in
-                        for field in ["x", "y", "next"] { _ = object.object(field)?.integers }
-                    }
+                heap.instances(of: [Set(heap.classes.indices)])[0].forEach { object in
+                    for field in ["x", "y", "next"] { _ = object.object(field)?.integers }
                 }
+                heap.forEachReferrer(of: [0x1010]) { _, _ in }
             }
         }
     }

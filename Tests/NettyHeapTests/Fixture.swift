@@ -9,6 +9,7 @@ enum Fixture: String, CaseIterable {
     case leak41 = "netty-4.1.48-leak"
     case kept41 = "netty-4.1.48-kept"
     case clean41 = "netty-4.1.48-clean"
+    case huge41 = "netty-4.1.48-huge"
     case leak42 = "netty-4.2.13-pooled-leak"
 
     var path: String {

@@ -66,6 +66,23 @@ import Testing
         #expect(snapshot.notes.contains { $0.contains("look like one") })
     }
 
+    @Test("huge and unpooled buffers, kept and lost")
+    func huge() throws {
+        let snapshot = try Fixture.huge41.read().snapshot
+        let totals = snapshot.totals
+        #expect(totals.hugeBytes == (33 + 3 * 20) << 20)
+        #expect(totals.unpooledBytes == 10 * 1_000 + 5 * 3_000)
+        #expect(totals.counterBytes == totals.chunkBytes + totals.hugeBytes + totals.unpooledBytes)
+        #expect(totals.unheldBuffers == 501)
+        #expect(totals.unheldBytes == 500 * 65_536 + (60 << 20))
+        #expect(snapshot.notes.contains { $0.contains("62914560 bytes of 3 huge allocations") })
+        #expect(snapshot.notes.contains { $0.contains("No ByteBuf refers to the other 15000 bytes") })
+        let owners = Dictionary(uniqueKeysWithValues: snapshot.owners.map { ($0.name, $0.liveBuffers) })
+        #expect(owners["static Big.huge"] == 1)
+        #expect(owners["Big$Session.pending"] == 200)
+        #expect(owners["Big$Session.queue"] == 2)
+    }
+
     @Test("every sum agrees, with Netty's own books too", arguments: Fixture.allCases)
     func checks(fixture: Fixture) throws {
         let result = try fixture.read()
@@ -84,6 +101,15 @@ import Testing
         let owners = try Fixture.leak41.read().snapshot.owners
         #expect(owners.contains { $0.kind == .thread && $0.name == "nioEventLoopGroup-3-1" && $0.liveBuffers > 0 })
         #expect(owners.contains { $0.kind == .arena && $0.name == "direct arena 0" && $0.liveBuffers > 0 })
+    }
+
+    @Test("a live buffer belongs to the nearest object of the program that holds it")
+    func holders() throws {
+        let owners = try Fixture.kept41.read().snapshot.owners
+        let holder = try #require(owners.max { $0.liveBuffers < $1.liveBuffers })
+        #expect(holder.kind == .component)
+        #expect(holder.liveBuffers == 6_250)
+        #expect(holder.name == "static IncidentBroker.kept")
     }
 
     @Test("a dump compared with itself: all buffers survive")
