@@ -43,6 +43,7 @@ let package = Package(
         // C: the zstd system library, and the few lines Swift cannot say (thread-locals, the cycle counter).
         .systemLibrary(
             name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
+        .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
         .target(name: "CArena"),
 
         // The arena and what it records.
@@ -62,7 +63,12 @@ let package = Package(
             exclude: ["Export/pprof.proto"],
             resources: [.embedInCode("HTML/report.css"), .embedInCode("HTML/report.js")], swiftSettings: common),
         .executableTarget(
-            name: "arena-analyze", dependencies: ["Analysis", "DumpFormat", argumentParser], swiftSettings: common),
+            name: "arena-analyze", dependencies: ["Analysis", "DumpFormat", "HPROF", "NettyHeap", argumentParser],
+            swiftSettings: common),
+
+        // Heap dumps of other people's programs: bytes and objects, then what Netty means by them.
+        .target(name: "HPROF", dependencies: ["CZlib", "CZstd"], swiftSettings: common),
+        .target(name: "NettyHeap", dependencies: ["DumpFormat", "HPROF", "Ledger"], swiftSettings: common),
 
         // The broker.
         .target(name: "MQTT", dependencies: [.product(name: "NIOCore", package: "swift-nio")], swiftSettings: common),
@@ -93,6 +99,10 @@ let package = Package(
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
             swiftSettings: common),
+        .testTarget(name: "HPROFTests", dependencies: ["HPROF", "CZlib", "CZstd"], swiftSettings: common),
+        .testTarget(
+            name: "NettyHeapTests", dependencies: ["NettyHeap", "HPROF", "Analysis", "DumpFormat", "Ledger"],
+            resources: [.copy("Fixtures")], swiftSettings: common),
         .testTarget(
             name: "MQTTTests", dependencies: ["MQTT", .product(name: "NIOCore", package: "swift-nio")],
             swiftSettings: common),

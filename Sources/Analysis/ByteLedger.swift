@@ -21,6 +21,8 @@ struct ByteLedger: Equatable {
     var metadata: UInt64 = 0
     /// What dumps are put together in.
     var staging: UInt64 = 0
+    /// Direct memory of a foreign program that is in no chunk.
+    var unpooled: UInt64 = 0
     var counter: UInt64 = 0
     /// By chunk row: its bytes less all its parts.
     private(set) var chunkResidues: [Int64] = []
@@ -33,6 +35,7 @@ struct ByteLedger: Equatable {
         slack = totals.liveBytes.less(totals.requestedBytes)
         metadata = totals.ledgerBytes
         staging = totals.stagingBytes
+        unpooled = totals.unpooledBytes
         counter = totals.counterBytes
         for chunk in ChunkLedger.all(snapshot) {
             freeElements &+= chunk.freeElements
@@ -45,7 +48,7 @@ struct ByteLedger: Equatable {
     }
 
     var sum: UInt64 {
-        [requested, slack, freeElements, slabTails, reserve, freeRuns, cached, metadata, staging].reduce(0, &+)
+        [requested, slack, freeElements, slabTails, reserve, freeRuns, cached, metadata, staging].reduce(unpooled, &+)
     }
     var residue: Int64 { counter.change(from: sum) }
 
@@ -56,7 +59,7 @@ struct ByteLedger: Equatable {
             ("reserve", reserve, "reserve_bytes"), ("free runs", freeRuns, "free_run_bytes"),
             ("cached chunks", cached, "cached_bytes"), ("ledger", metadata, "metadata_bytes"),
             ("staging", staging, "ledger_staging_bytes"),
-        ]
+        ] + (unpooled > 0 ? [("unpooled", unpooled, "ledger_unpooled_bytes")] : [])
     }
 
     /// All parts, also those that are nothing, for programs.

@@ -218,6 +218,8 @@ extension Diagnosis {
             return "Too small to judge: \(live), \(Format.bytes(totals.liveBytes))."
         case .noSuspect:
             return "No suspect: \(reassurance)."
+        case .suspect(let group, _) where snapshot.header.format == .nettyHeapDump:
+            return heapDumpSentence(group)
         case .suspect(let group, let rule):
             return "\(accusation(group)); \(conclusion(group, rule))."
         }

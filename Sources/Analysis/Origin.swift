@@ -30,7 +30,7 @@ public struct Origin: Sendable {
     var json: JSONValue {
         .object([
             .init("path", .string(path)),
-            .init("format", .string("arena-dump")),
+            .init("format", .string(header.format.rawValue)),
             .init("program", .string(header.program)),
             .init("program_version", .string(header.programVersion)),
             .init("pid", .unsigned(header.pid)),

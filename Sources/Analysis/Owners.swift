@@ -77,7 +77,7 @@ extension Report {
                 .number(UInt64(owner.parent)), .number(UInt64(depth)), .text(owner.kind.name), .text(owner.name),
                 .count(tree.buffers[Int(id)]), .bytes(bytes), .ratio(bytes.share(of: snapshot.totals.liveBytes)),
                 .count(owner.liveBuffers), .bytes(owner.liveBytes), .flag(isClosed), closedAge,
-                .duration(snapshot.age(owner.createdTime)), .text(state),
+                snapshot.ageValue(owner.createdTime), .text(state),
             ], depth: depth, tone: isClosed && owner.liveBuffers > 0 ? .warning : .plain)
     }
 

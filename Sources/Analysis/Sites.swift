@@ -38,7 +38,7 @@ extension Report {
             let cells =
                 cells(snapshot, id, site.liveBuffers, site.liveBytes, of: snapshot.totals.liveBytes)
                 + [
-                    touches.map(\.oldestBirth).min().map { .duration(snapshot.age($0)) } ?? .unknown,
+                    touches.map(\.oldestBirth).min().map { snapshot.ageValue($0) } ?? .unknown,
                     life(lifetimes.bound(share: 0.99)), rate, life(lifetimes.bound(share: 0.5)),
                     life(lifetimes.longest), .count(site.frees), .count(site.allocations),
                     .bytes(site.requestedBytes), .bytes(site.allocatedBytes),
@@ -47,7 +47,7 @@ extension Report {
             let isOwnStory = touches.map(\.touch) == [id]
             let children = touches.map { touch -> Table.Row in
                 var row = self.cells(snapshot, touch.touch, touch.liveBuffers, touch.liveBytes, of: site.liveBytes)
-                row.append(.duration(snapshot.age(touch.oldestBirth)))
+                row.append(snapshot.ageValue(touch.oldestBirth))
                 return Table.Row(
                     row + blanks(table.columns.count - row.count), for: isOwnStory ? .programs : .everyone)
             }
@@ -71,7 +71,7 @@ extension Report {
             let site = snapshot.site(id)
             let touches = bySite.touches(id)
             var cells = cells(snapshot, id, site.liveBuffers, site.liveBytes, of: snapshot.totals.liveBytes)
-            cells.append(touches.map(\.oldestBirth).min().map { .duration(snapshot.age($0)) } ?? .unknown)
+            cells.append(touches.map(\.oldestBirth).min().map { snapshot.ageValue($0) } ?? .unknown)
             guard let first = touches.first else {
                 return Table.Row(cells + [Value](repeating: .unknown, count: 6) + [.bytes(site.requestedBytes)])
             }
@@ -85,7 +85,7 @@ extension Report {
             guard first.touch != id, first.touch != 0 else { return Table.Row(cells) }
             var child = self.cells(
                 snapshot, first.touch, first.liveBuffers, first.liveBytes, of: site.liveBytes, prefix: "last: ")
-            child.append(.duration(snapshot.age(first.oldestBirth)))
+            child.append(snapshot.ageValue(first.oldestBirth))
             return Table.Row(cells, children: [Table.Row(child + blanks(table.columns.count - child.count))])
         }
         return table

@@ -15,7 +15,9 @@ extension Report {
         report.add("Top sites", .table(topSites(snapshot)))
         let diagnosis = Diagnosis(snapshot)
         report.add("Verdict", .paragraph("\(.text(diagnosis.sentence), as: "verdict")", diagnosis.tone))
+        for note in snapshot.notes { report.add(nil, .paragraph("\(.text(note))")) }
         report.data = data(snapshot, diagnosis)
+        if snapshot.header.format == .nettyHeapDump { report.data += heapDumpData(snapshot) }
         return report
     }
 
@@ -65,6 +67,7 @@ extension Report {
     }
 
     private static func headline(_ snapshot: Snapshot) -> [Line] {
+        if snapshot.header.format == .nettyHeapDump { return heapDumpHeadline(snapshot) }
         let header = snapshot.header
         let program = [header.program, header.programVersion].filter { !$0.isEmpty }.joined(separator: " ")
         let name = program.isEmpty ? "unknown program" : program
@@ -118,10 +121,13 @@ extension Report {
                 slack \(.bytes(slack), as: "slack_bytes") (\(.ratio(slack.share(of: mapped)))), \
                 free \(.bytes(totals.freeBytes), as: "free_bytes") (\(.ratio(totals.freeBytes.share(of: mapped))))
                 """),
-            Line("live", live(totals)),
-            Line("process", process(snapshot.header)),
         ]
         if let ledger = ByteLedger(snapshot) { lines.insert(ledger.line, at: 2) }
+        if snapshot.header.format == .nettyHeapDump {
+            lines += heapDumpMemory(snapshot)
+        } else {
+            lines += [Line("live", live(totals)), Line("process", process(snapshot.header))]
+        }
         if totals.overdraftBytes > 0 {
             let overdraft: Phrase = "\(.bytes(totals.overdraftBytes)) above the limit, for who cannot be refused"
             lines.insert(Line("", overdraft), at: 2)
@@ -150,6 +156,7 @@ extension Report {
             """
         if totals.hugeBytes > 0 { sum = "\(sum) + \(.count(totals.hugeCount)) huge \(.bytes(totals.hugeBytes))" }
         if totals.ledgerBytes > 0 { sum = "\(sum) + ledger \(.bytes(totals.ledgerBytes))" }
+        if totals.unpooledBytes > 0 { sum = "\(sum) + unpooled \(.bytes(totals.unpooledBytes))" }
         if totals.stagingBytes > 0 { sum = "\(sum) + dump staging \(.bytes(totals.stagingBytes))" }
         return sum
     }

@@ -25,6 +25,8 @@ public struct Snapshot: Sendable {
     public var slots: SlotColumns?
     public var edges: EdgeColumns?
     public var events: [Event]
+    /// What a reader of the answers must know, in whole sentences; not written to dumps.
+    public var notes: [String] = []
     /// What could be read of the file this came from.
     public var completeness: Completeness
 
@@ -42,9 +44,18 @@ public struct Snapshot: Sendable {
     }
 }
 
+/// The kinds of files a snapshot can come from; raw values are what programs see as `dump.format`.
+public enum SnapshotFormat: String, Sendable {
+    case arenaDump = "arena-dump"
+    /// A Java heap dump of a program with Netty: it has no clock that births could be on.
+    case nettyHeapDump = "netty-heap-dump"
+}
+
 extension Snapshot {
     /// Who wrote the snapshot, when, why, and what the process looked like to the operating system.
     public struct Header: Sendable, Equatable {
+        /// What kind of file it came from; not written to dumps.
+        public var format = SnapshotFormat.arenaDump
         public var program = ""
         public var programVersion = ""
         public var pid: UInt64 = 0
@@ -71,7 +82,8 @@ extension Snapshot {
         public init() {}
     }
 
-    /// The exact counters. `counterBytes = chunkBytes + hugeBytes + ledgerBytes + stagingBytes`, always.
+    /// The exact counters. `counterBytes` is the sum of `chunkBytes`, `hugeBytes`, `ledgerBytes`, `stagingBytes` and
+    /// `unpooledBytes`, always.
     public struct Totals: Sendable, Equatable {
         public var limitBytes: UInt64 = 0
         public var counterBytes: UInt64 = 0
@@ -98,6 +110,12 @@ extension Snapshot {
         /// Live buffers no holder reaches; nil where the snapshot has no edges and cannot tell.
         public var unheldBuffers: UInt64?
         public var unheldBytes: UInt64?
+        // Of foreign allocators; not written to dumps.
+        /// Counted, and in no chunk: the program's other direct memory.
+        public var unpooledBytes: UInt64 = 0
+        /// Of `liveBuffers`, what the program has freed and its threads keep for themselves.
+        public var cachedBuffers: UInt64 = 0
+        public var cachedBytes: UInt64 = 0
 
         public init() {}
     }
@@ -255,7 +273,8 @@ extension Snapshot {
         public var owner: [UInt32] = []
         public var touchSite: [UInt32] = []
         public var touchTime: [UInt64] = []
-        /// 1 live; 2 freed by another thread and not yet taken back by its arena (counted as live in all totals).
+        /// 1 live; 2 freed by another thread and not yet taken back by its arena; 3 freed and kept by a thread for
+        /// itself. All count as live in all totals.
         public var state: [UInt8] = []
 
         public init() {}

@@ -199,7 +199,7 @@ extension SnapshotInvariants {
             let row = Int(edges.slotRow[edge])
             if row >= slots.count {
                 findings.add("edge row \(edge) points to slot row \(row) of \(slots.count)")
-            } else if slots.state[row] != 1 {
+            } else if slots.state[row] == 2 {
                 findings.add("edge row \(edge) points to slot row \(row), which is freed (state \(slots.state[row]))")
             }
             if Int(edges.holderOwner[edge]) >= snapshot.owners.count {

@@ -5,8 +5,10 @@ internal import Ledger
 extension SnapshotInvariants {
     static func counter(_ snapshot: Snapshot) -> VerifyCheck {
         let totals = snapshot.totals
-        let sum = totals.chunkBytes &+ totals.hugeBytes &+ totals.ledgerBytes &+ totals.stagingBytes
-        var findings = Findings("counter = chunks + huge + ledger + staging")
+        let sum =
+            totals.chunkBytes &+ totals.hugeBytes &+ totals.ledgerBytes &+ totals.stagingBytes &+ totals.unpooledBytes
+        let unpooled = totals.unpooledBytes > 0 ? " + unpooled" : ""
+        var findings = Findings("counter = chunks + huge + ledger + staging\(unpooled)")
         findings.expect("the counter", totals.counterBytes, sum)
         if totals.peakCounterBytes < totals.counterBytes {
             findings.add("the peak \(totals.peakCounterBytes) is below the counter \(totals.counterBytes)")

@@ -4,6 +4,12 @@ public struct VerifyCheck: Sendable, Equatable {
     public let passed: Bool
     /// What was counted, or the first few offenders with expected and actual numbers.
     public let detail: String
+
+    public init(name: String, passed: Bool, detail: String) {
+        self.name = name
+        self.passed = passed
+        self.detail = detail
+    }
 }
 
 /// What must hold in every snapshot: tables that describe the same memory must agree about it.

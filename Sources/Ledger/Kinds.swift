@@ -19,6 +19,10 @@
     case dumper = 12
     /// A component of a program other than the broker.
     case component = 13
+    /// A thread of another program, with what it caches.
+    case thread = 14
+    /// An arena of another allocator, for what nobody answers for.
+    case arena = 15
 
     /// The word users see.
     public var name: String {
@@ -37,6 +41,8 @@
         case .transport: "transport"
         case .dumper: "dumper"
         case .component: "component"
+        case .thread: "thread"
+        case .arena: "arena"
         }
     }
 }
@@ -52,6 +58,10 @@
     case pendingRPC = 7
     /// Handed to the transport and not yet written.
     case transportWrite = 8
+    /// An object of a Java heap that can release it.
+    case heapObject = 9
+    /// Freed, and kept for its thread to use again.
+    case threadCache = 10
 
     /// The word users see.
     public var name: String {
@@ -64,6 +74,8 @@
         case .will: "will"
         case .pendingRPC: "pending RPC"
         case .transportWrite: "transport write"
+        case .heapObject: "heap object"
+        case .threadCache: "thread cache"
         }
     }
 }

@@ -2,11 +2,14 @@ import Analysis
 import ArgumentParser
 import DumpFormat
 import Glibc
+import HPROF
+import NettyHeap
 
 /// Opening a dump for a command: what cannot be a dump is said in plain words, and the command ends with exit code 1.
 enum DumpPath {
     static func read(_ path: String, _ selection: DumpSelection = .tables) throws -> Snapshot {
         try checkIsReadableFile(path)
+        if Heap.recognizes(path: path) { return try heapDump(path).snapshot }
         do {
             return try DumpReader.read(path: path, selection)
         } catch {
@@ -18,11 +21,25 @@ enum DumpPath {
     static func verify(
         _ path: String
     ) throws -> (checks: [(name: String, passed: Bool, detail: String)], origin: Origin) {
+        try checkIsReadableFile(path)
+        if Heap.recognizes(path: path) {
+            let result = try heapDump(path)
+            return (result.checks.map { ($0.name, $0.passed, $0.detail) }, Origin(path: path, result.snapshot))
+        }
         let snapshot = try read(path, .everything)
         let checks = DumpVerifier.verify(path: path).checks.map { ($0.name, $0.passed, $0.detail) }
         // A file that is not whole cannot add up.
         let ledger = snapshot.completeness.isComplete ? Report.ledgerChecks(snapshot) : []
         return (checks + ledger, Origin(path: path, snapshot))
+    }
+
+    /// A Java heap dump of a Netty program. It is one piece: selections of columns save nothing.
+    private static func heapDump(_ path: String) throws -> NettyHeap.Result {
+        do {
+            return try NettyHeap.read(path: path)
+        } catch {
+            throw failure(path, error.description)
+        }
     }
 
     /// Before anything is opened: opening a pipe would wait for its writer.

@@ -1,0 +1,2 @@
+// zlib, for gzip-compressed heap dumps.
+#include <zlib.h>

@@ -1,0 +1,140 @@
+internal import HPROF
+
+/// Every allocator's arenas and the chunks in their lists, and the huge allocations beside them.
+struct Arenas {
+    struct Arena {
+        var id: UInt64
+        var name: String
+        /// Those of chunks; huge ones are counted apart, and what a thread cache serves is not counted again.
+        var allocations: UInt64 = 0
+        var deallocations: UInt64 = 0
+        /// Bytes of huge allocations by the arena's own count; nil where this version has none.
+        var activeHugeBytes: UInt64?
+        var hugeAllocations: UInt64 = 0
+    }
+
+    struct Chunk {
+        var id: UInt64
+        /// Index into `arenas`.
+        var arena: Int
+        var bytes: UInt64
+        /// What the chunk itself says is free; nil where this version does not.
+        var freeBytes: UInt64?
+        /// What the chunk itself says is in use by buffers (4.1.60 and later, where it is tracked).
+        var pinnedBytes: UInt64?
+        /// Address of its memory, the same in every dump of a process; 0 where the dump does not tell.
+        var address: UInt64
+        var contents: ChunkContents
+    }
+
+    struct Huge {
+        var id: UInt64
+        var arena: Int
+        var bytes: UInt64
+        var address: UInt64
+    }
+
+    /// How chunks keep their books, which changed twice.
+    enum Era: String {
+        case buddyTrees = "4.1, buddy trees (up to 4.1.51)"
+        case runs = "4.1.52 or later, runs"
+    }
+
+    /// Of direct memory only; those of the Java heap are counted in `heapArenaChunks`.
+    private(set) var arenas: [Arena] = []
+    private(set) var chunks: [Chunk] = []
+    private(set) var huge: [Huge] = []
+    private(set) var era: Era?
+    private(set) var heapArenaChunks = 0
+    private(set) var heapArenaBytes: UInt64 = 0
+    private(set) var allocators = 0
+    private(set) var problems: [String] = []
+
+    /// From the fullest to the emptiest; names as in `PoolArena`.
+    private static let lists = ["q100", "q075", "q050", "q025", "q000", "qInit"]
+
+    init(_ classes: NettyClasses, _ table: BufferTable) {
+        var found: [HeapObject] = []
+        classes.forEachInstance(of: "netty/buffer/PooledByteBufAllocator") { found.append($0) }
+        allocators = found.count
+        var arenaOf: [UInt64: Int] = [:]
+        for (number, allocator) in found.enumerated() {
+            let prefix = found.count > 1 ? "allocator \(number) " : ""
+            for (index, arena) in (allocator.object("directArenas")?.elements ?? []).enumerated() {
+                arenaOf[arena.id] = arenas.count
+                arenas.append(Self.arena(arena, "\(prefix)direct arena \(index)"))
+                readChunks(arena, arenas.count - 1, table)
+            }
+            for arena in allocator.object("heapArenas")?.elements ?? [] {
+                forEachChunk(arena) { chunk in
+                    heapArenaChunks += 1
+                    heapArenaBytes += UInt64(max(0, chunk.integer("chunkSize") ?? 0))
+                }
+            }
+        }
+        classes.forEachInstance(of: "netty/buffer/PoolChunk") { chunk in
+            // A freed one that some recycled ByteBuf still refers to has no buffer any more.
+            guard chunk.integer("unpooled") == 1, let arena = chunk.reference("arena").flatMap({ arenaOf[$0] }),
+                let bytes = chunk.integer("chunkSize"), bytes > 0, table.bufferOfChunk[chunk.id] != nil
+            else { return }
+            huge.append(Huge(id: chunk.id, arena: arena, bytes: UInt64(bytes), address: Self.address(chunk)))
+        }
+    }
+
+    private static func arena(_ arena: HeapObject, _ name: String) -> Arena {
+        func count(_ names: [String]) -> UInt64 {
+            names.reduce(0) { sum, name in
+                let value = arena.integer(name) ?? arena.object(name)?.counterValue ?? 0
+                return sum &+ UInt64(max(0, value))
+            }
+        }
+        let active = arena.object("activeBytesHuge")?.counterValue
+        let hugeFreed = count(["deallocationsHuge"])
+        let hugeMade = count(["allocationsHuge"])
+        return Arena(
+            id: arena.id, name: name,
+            allocations: count(["allocationsTiny", "allocationsSmall", "allocationsNormal"]),
+            deallocations: count(["deallocationsTiny", "deallocationsSmall", "deallocationsNormal"]),
+            activeHugeBytes: active.map { UInt64(max(0, $0)) },
+            hugeAllocations: hugeMade > hugeFreed ? hugeMade - hugeFreed : 0)
+    }
+
+    /// The chunks in the lists of an arena. A list that a damaged dump bends to a circle is walked once.
+    private func forEachChunk(_ arena: HeapObject, _ visit: (HeapObject) -> Void) {
+        var seen: Set<UInt64> = []
+        for list in Self.lists {
+            var next = arena.object(list)?.object("head")
+            while let chunk = next, seen.insert(chunk.id).inserted {
+                visit(chunk)
+                next = chunk.object("next")
+            }
+        }
+    }
+
+    private mutating func readChunks(_ arena: HeapObject, _ index: Int, _ table: BufferTable) {
+        var found: [HeapObject] = []
+        forEachChunk(arena) { found.append($0) }
+        for chunk in found {
+            let claims = table.claims[chunk.id] ?? []
+            let isTree = chunk.has("memoryMap")
+            era = isTree ? .buddyTrees : .runs
+            let contents = isTree ? BuddyChunk.read(chunk, claims) : RunChunk.read(chunk, claims)
+            let bytes = UInt64(max(0, chunk.integer("chunkSize") ?? 0))
+            guard let contents, bytes > 0 else {
+                problems.append("the chunk at object 0x\(String(chunk.id, radix: 16)) cannot be read")
+                continue
+            }
+            let free = chunk.integer("freeBytes").map { UInt64(max(0, $0)) }
+            let pinned = chunk.integer("pinnedBytes") ?? chunk.object("pinnedBytes")?.counterValue
+            chunks.append(
+                Chunk(
+                    id: chunk.id, arena: index, bytes: bytes, freeBytes: free,
+                    pinnedBytes: pinned.map { UInt64(max(0, $0)) }, address: Self.address(chunk), contents: contents))
+        }
+    }
+
+    /// Of the chunk's `java.nio.DirectByteBuffer`.
+    private static func address(_ chunk: HeapObject) -> UInt64 {
+        UInt64(bitPattern: chunk.object("memory")?.integer("address") ?? 0)
+    }
+}

@@ -1,0 +1,51 @@
+internal import DumpFormat
+
+/// Netty's own books against what was read: what Netty counts twice must agree.
+struct Checks {
+    private(set) var all: [VerifyCheck] = []
+
+    init(_ arenas: Arenas) {
+        var free: [String] = []
+        var pinned: [String] = []
+        var slabs: [String] = []
+        var withPins = 0
+        for chunk in arenas.chunks {
+            let name = "chunk 0x\(String(chunk.id, radix: 16))"
+            let contents = chunk.contents
+            let used = contents.runs.reduce(0) { $0 + $1.pages } * contents.pageSize
+            if let freeBytes = chunk.freeBytes, UInt64(used) + freeBytes != chunk.bytes {
+                free.append("\(name): runs of \(used) bytes and \(freeBytes) free of \(chunk.bytes)")
+            }
+            if let bytes = chunk.pinnedBytes {
+                withPins += 1
+                let inUse = contents.allocations.reduce(0) { sum, allocation in
+                    if case .cache = allocation.claimant { sum } else { sum + allocation.bytes }
+                }
+                if bytes != UInt64(inUse) { pinned.append("\(name): \(inUse) bytes in use, \(bytes) pinned") }
+            }
+            slabs += contents.problems.map { "\(name): \($0)" }
+        }
+        let count = "\(arenas.chunks.count) chunks"
+        add("runs + freeBytes = chunk", free, count)
+        add("bits of subpages = maxNumElems - numAvail", slabs, count)
+        addAllocations(arenas)
+        if withPins > 0 { add("in use by buffers = pinnedBytes", pinned, "\(withPins) chunks") }
+    }
+
+    /// Only where every allocation is recorded is their number known.
+    private mutating func addAllocations(_ arenas: Arenas) {
+        guard arenas.era == .buddyTrees else { return }
+        var found = [UInt64](repeating: 0, count: arenas.arenas.count)
+        for chunk in arenas.chunks { found[chunk.arena] += UInt64(chunk.contents.allocations.count) }
+        let problems = zip(arenas.arenas, found).filter { $1 != $0.allocations &- $0.deallocations }.map {
+            "\($0.name): \($1) allocations found, \($0.allocations) made and \($0.deallocations) undone"
+        }
+        add("allocations - deallocations = allocations found", problems, "\(arenas.arenas.count) arenas")
+    }
+
+    private mutating func add(_ name: String, _ problems: [String], _ checked: String) {
+        let shown = problems.prefix(5).joined(separator: "; ")
+        let more = problems.count > 5 ? "; and \(problems.count - 5) more" : ""
+        all.append(VerifyCheck(name: name, passed: problems.isEmpty, detail: problems.isEmpty ? checked : shown + more))
+    }
+}

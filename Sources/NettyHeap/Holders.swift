@@ -1,0 +1,93 @@
+internal import HPROF
+
+/// Who holds each live buffer: the nearest object of the program on the way back towards a root.
+///
+/// From the buffers backwards, one pass over the file for each step. Collections, arrays and Netty's own wrappers are
+/// passed through; the first object of another class is the *holder*, named with its field: `com.example.Session.queue`.
+/// What only remembers a buffer (weak references, the recycler, the leak detector) holds nothing. A dump of live
+/// objects has no unreachable holders; in a dump of all objects a holder may be garbage itself.
+struct Holders {
+    /// By the buffer's index.
+    private(set) var names: [Int: String] = [:]
+    private(set) var notes: [String] = []
+
+    private static let maximumSteps = 6
+    /// Objects looked back from at once: above, memory would grow with the heap.
+    private static let maximumFrontier = 1 << 20
+
+    init(_ classes: NettyClasses, of buffers: [UInt64]) {
+        // For each object that was reached, the buffers it leads to.
+        var frontier: [UInt64: [Int]] = [:]
+        for (index, id) in buffers.enumerated().prefix(Self.maximumFrontier) { frontier[id, default: []].append(index) }
+        if buffers.count > Self.maximumFrontier {
+            notes.append("Holders were looked for only of the first \(Self.maximumFrontier) live buffers.")
+        }
+        // Of each object that was passed through, the first buffer it led to: who comes there later shares its holder.
+        var firstThrough: [UInt64: Int] = frontier.compactMapValues(\.first)
+        var sharing: [Int: Int] = [:]
+        for _ in 0..<Self.maximumSteps where !frontier.isEmpty {
+            nameByStatics(classes, frontier)
+            var next: [UInt64: [Int]] = [:]
+            classes.heap.forEachReferrer(of: Set(frontier.keys)) { referrer, target in
+                let open = (frontier[target] ?? []).filter { names[$0] == nil }
+                if open.isEmpty { return }
+                switch Self.role(of: referrer) {
+                case .holder(let name):
+                    let field = referrer.fieldName(referringTo: target).map { ".\($0)" } ?? ""
+                    for index in open { names[index] = name + field }
+                case .passage:
+                    if let first = firstThrough[referrer.id] {
+                        for index in open where index != first { sharing[index] = first }
+                    } else if next.count < Self.maximumFrontier || next[referrer.id] != nil {
+                        next[referrer.id, default: []] += open
+                    }
+                case .none: break
+                }
+            }
+            for (id, indices) in next { firstThrough[id] = indices.first }
+            frontier = next.filter { entry in entry.value.contains { names[$0] == nil } }
+        }
+        for index in sharing.keys where names[index] == nil { names[index] = shared(index, sharing) }
+    }
+
+    /// Who holds the buffer that `index` shares its holder with; such rows are short, and end.
+    private func shared(_ index: Int, _ sharing: [Int: Int]) -> String? {
+        var next = index
+        for _ in 0..<Self.maximumSteps {
+            guard let first = sharing[next] else { return nil }
+            if let name = names[first] { return name }
+            next = first
+        }
+        return nil
+    }
+
+    private mutating func nameByStatics(_ classes: NettyClasses, _ frontier: [UInt64: [Int]]) {
+        for entry in classes.heap.classes where !Self.isPassage(entry.name) {
+            for (field, value) in entry.statics {
+                guard let id = value.reference, let open = frontier[id] else { continue }
+                for index in open where names[index] == nil {
+                    names[index] = "static \(NettyClasses.javaName(entry.name)).\(field)"
+                }
+            }
+        }
+    }
+
+    private enum Role {
+        case holder(String)
+        case passage
+        case none
+    }
+
+    private static func role(of object: HeapObject) -> Role {
+        guard let name = object.className else { return .passage }
+        let remembers = ["java/lang/ref/", "netty/util/Recycler", "netty/util/ResourceLeakDetector"]
+        if remembers.contains(where: name.contains) { return .none }
+        return isPassage(name) ? .passage : .holder(NettyClasses.javaName(name))
+    }
+
+    /// Classes that say nothing about whose the buffer is.
+    private static func isPassage(_ name: String) -> Bool {
+        ["java/", "jdk/", "sun/"].contains(where: name.hasPrefix) || name.contains("netty/buffer/")
+            || name.contains("netty/util/")
+    }
+}

@@ -1,0 +1,93 @@
+public import DumpFormat
+public import HPROF
+internal import Ledger
+
+/// Reads Netty's allocator out of a Java heap dump. `read(path:)` is the way in.
+public enum NettyHeap {
+    /// A heap dump as the analyzer's model, with the checks it was put to.
+    public struct Result: Sendable {
+        public var snapshot: Snapshot
+        public var checks: [VerifyCheck]
+    }
+
+    /// Why there is no answer.
+    public enum Failure: Error, Sendable, CustomStringConvertible {
+        case file(HPROFError)
+        /// A heap dump of a program without Netty's pooled allocator; `problems` says what of it could not be read.
+        case noNetty(classes: Int, problems: [HPROFProblem])
+
+        public var description: String {
+            switch self {
+            case .file(let error):
+                return error.offset.map { "\(error.message) (at byte \($0))" } ?? error.message
+            case .noNetty(let classes, let problems):
+                let torn = problems.map { "\n  \($0)" }.joined()
+                return "a Java heap dump of \(classes) classes without Netty's pooled allocator: no class is named "
+                    + "...netty.buffer.PooledByteBufAllocator" + (torn.isEmpty ? "" : "; the dump is damaged:\(torn)")
+            }
+        }
+    }
+
+    public static func read(path: String) throws(Failure) -> Result {
+        do {
+            return try read(try Heap(path: path))
+        } catch let error as HPROFError {
+            throw .file(error)
+        } catch let error as Failure {
+            throw error
+        } catch {
+            fatalError("no other error is thrown: \(error)")
+        }
+    }
+
+    static func read(_ heap: Heap) throws(Failure) -> Result {
+        let classes = NettyClasses(heap)
+        guard !classes.named("netty/buffer/PooledByteBufAllocator").isEmpty else {
+            throw .noNetty(classes: heap.classes.count, problems: heap.problems)
+        }
+        let table = BufferTable(classes)
+        let arenas = Arenas(classes, table)
+        let detector = LeakDetector(classes)
+        let holders = Holders(classes, of: table.buffers.map(\.id))
+        var header = Snapshot.Header()
+        header.format = .nettyHeapDump
+        let process = JavaProcess(classes)
+        header.program = process.program
+        header.pid = process.pid
+        header.programVersion = arenas.era.map { "on Netty \($0.rawValue)" } ?? "on Netty"
+        header.wallTime = heap.timestampMilliseconds.multipliedReportingOverflow(by: 1_000_000).partialValue
+        header.reason = "request"
+        header.threadCount = UInt64(heap.threads.count)
+        var builder = SnapshotBuilder(
+            heap, table, arenas, askers: detector.askerOfBuffer, holders: holders.names, header: header)
+        let memory = DirectMemory(classes)
+        var snapshot = builder.build(memory)
+        snapshot.completeness.sectionsRead = ["classes", "objects"]
+        snapshot.completeness.problems = heap.problems.map(\.description) + arenas.problems
+        snapshot.events = detector.events
+        snapshot.notes += detector.notes + holders.notes
+        if !memory.usesCleaners, let note = table.unpooledNote { snapshot.notes.append(note) }
+        addActiveAllocations(arenas, &snapshot)
+        if arenas.heapArenaChunks > 0 {
+            snapshot.notes.append(
+                "Arenas on the Java heap have \(arenas.heapArenaChunks) chunks of \(arenas.heapArenaBytes) bytes; "
+                    + "they are not direct memory and not in these figures.")
+        }
+        let checks = Checks(arenas).all + SnapshotInvariants.check(snapshot)
+        return Result(snapshot: snapshot, checks: checks)
+    }
+
+    /// Runs that nobody refers to and that are neighbours look like one; the arenas' own counts know how many they are.
+    private static func addActiveAllocations(_ arenas: Arenas, _ snapshot: inout Snapshot) {
+        let found = snapshot.totals.unheldBuffers ?? 0
+        guard found > 0, arenas.era == .runs else { return }
+        let active = arenas.arenas.reduce(UInt64(0)) { sum, arena in
+            arena.allocations > arena.deallocations ? sum + arena.allocations - arena.deallocations : sum
+        }
+        let others = snapshot.totals.liveBuffers - found - snapshot.totals.hugeCount
+        guard active > others + found else { return }
+        snapshot.notes.append(
+            "Neighbouring runs without a ByteBuf look like one: their bytes are exact, \(found) is the least number of "
+                + "them. By the arenas' own counts of allocations they are \(active - others).")
+    }
+}

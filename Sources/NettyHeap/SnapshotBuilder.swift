@@ -1,0 +1,308 @@
+internal import DumpFormat
+internal import HPROF
+internal import Ledger
+
+/// Turns what was found of Netty into the analyzer's one model.
+///
+/// - Every allocation that a chunk's bookkeeping holds is a slot. Its *serial* is the address of its memory, which does
+///   not move while it is in use, so that two dumps of a process can be compared; a later buffer may get the same one.
+/// - A live `ByteBuf` and an entry of a thread's cache are edges to their slots. What has none is *unheld*.
+/// - Owners are the threads, for what they cache, the objects that hold buffers, and the arenas, for what nobody does.
+/// - There is no clock: all times are 0.
+struct SnapshotBuilder {
+    private let heap: Heap
+    private let table: BufferTable
+    private let arenas: Arenas
+    private let askers: [UInt64: String]
+    private let holders: [Int: String]
+    private(set) var snapshot: Snapshot
+    private var sites = SiteTable()
+    private var sizes = SizeTable()
+    private var slots = Snapshot.SlotColumns()
+    private var runs = Snapshot.RunColumns()
+    private var edges = Snapshot.EdgeColumns()
+    private var ownerIDs: [String: UInt32] = [:]
+    private var retainers: [RetainerKey: Snapshot.Retainer] = [:]
+
+    private struct RetainerKey: Hashable {
+        var site: UInt32
+        var ownerKind: OwnerKind
+    }
+
+    /// `askers` names, by object, the classes that asked for those buffers that the leak detector follows; `holders`
+    /// names who holds the buffers of those indices in `table.buffers`.
+    init(
+        _ heap: Heap, _ table: BufferTable, _ arenas: Arenas, askers: [UInt64: String], holders: [Int: String],
+        header: Snapshot.Header
+    ) {
+        self.askers = askers
+        self.heap = heap
+        self.table = table
+        self.arenas = arenas
+        self.holders = holders
+        snapshot = Snapshot(header: header, totals: .init())
+        var root = Snapshot.Owner()
+        root.kind = .process
+        root.name = header.program
+        snapshot.owners = [root]
+        snapshot.totals.unheldBuffers = 0
+        snapshot.totals.unheldBytes = 0
+        snapshot.arenas = arenas.arenas.map { arena in
+            var totals = Snapshot.ArenaTotals()
+            totals.name = arena.name
+            totals.allocations = arena.allocations
+            totals.frees = arena.deallocations
+            return totals
+        }
+    }
+
+    /// Chunks of one size are the rule: allocators of another size are there only where a program made its own. The
+    /// addresses of slots leave room for the largest.
+    mutating func build(_ memory: DirectMemory) -> Snapshot {
+        let chunkSize = arenas.chunks.map(\.bytes).max() ?? 0
+        snapshot.totals.chunkSize = chunkSize
+        snapshot.totals.pageSize = UInt64(arenas.chunks.first?.contents.pageSize ?? 8192)
+        let stride = max(1, chunkSize)
+        var index: UInt32 = 0
+        for chunk in arenas.chunks.sorted(by: { ($0.arena, $0.address, $0.id) < ($1.arena, $1.address, $1.id) }) {
+            add(chunk, index)
+            index += 1
+        }
+        for huge in arenas.huge {
+            add(huge: huge, index)
+            index += UInt32(clamping: (huge.bytes + stride - 1) / stride)
+        }
+        if !memory.usesCleaners { addLostHuge(&index, stride) }
+        finishTotals(memory)
+        snapshot.sites = sites.sites
+        snapshot.sizeClasses = sizes.sizes
+        snapshot.retainers = retainers.values.sorted {
+            ($1.liveBytes, $0.site, $0.ownerKind.rawValue) < ($0.liveBytes, $1.site, $1.ownerKind.rawValue)
+        }
+        snapshot.runs = runs
+        snapshot.slots = slots
+        snapshot.edges = edges
+        return snapshot
+    }
+
+    // MARK: Chunks
+
+    private mutating func add(_ chunk: Arenas.Chunk, _ index: UInt32) {
+        let contents = chunk.contents
+        var row = Snapshot.Chunk()
+        row.index = index
+        row.arena = UInt16(clamping: chunk.arena)
+        row.bytes = chunk.bytes
+        let free = contents.free
+        row.freePages = UInt32(free.pages)
+        row.largestFreeRunPages = UInt32(free.longest)
+        var runClasses: [UInt16] = []
+        for run in contents.runs {
+            let bytes = UInt64(run.elementBytes ?? run.pages * contents.pageSize)
+            let sizeClass = sizes.sizeClass(bytes: bytes, pages: run.pages, elements: run.elements)
+            runClasses.append(sizeClass)
+            runs.chunk.append(index)
+            runs.firstPage.append(UInt16(clamping: run.firstPage))
+            runs.pages.append(UInt16(clamping: run.pages))
+            let kind: Snapshot.RunColumns.Kind = run.elementBytes == nil ? .buffer : .slab
+            runs.kind.append(kind.rawValue)
+            runs.sizeClass.append(sizeClass)
+            runs.elements.append(UInt16(clamping: run.elements))
+            runs.liveElements.append(UInt16(clamping: run.liveElements))
+        }
+        let shift = UInt64(max(1, snapshot.totals.chunkSize))
+        for allocation in contents.allocations {
+            let run = contents.runs[allocation.run]
+            addSlot(
+                Slot(
+                    serial: (chunk.address > 0 ? chunk.address : chunk.id << 20) &+ UInt64(allocation.offset),
+                    address: UInt64(index) * shift + UInt64(allocation.offset), bytes: UInt64(allocation.bytes),
+                    sizeClass: runClasses[allocation.run], arena: chunk.arena, claimant: allocation.claimant,
+                    lostAs: run.mayBeSeveral
+                        ? "runs" : "\(run.elementBytes == nil ? "runs" : "elements") of \(allocation.bytes) B"))
+            row.liveBuffers += 1
+            row.liveBytes += UInt64(allocation.bytes)
+        }
+        snapshot.arenas[chunk.arena].chunkCount += 1
+        snapshot.chunks.append(row)
+    }
+
+    private mutating func add(huge: Arenas.Huge, _ index: UInt32) {
+        let claimant = table.bufferOfChunk[huge.id].map { Claimant.buffer($0) } ?? .nobody
+        addHuge(
+            index, huge.bytes, arena: huge.arena, serial: huge.address > 0 ? huge.address : huge.id << 20, claimant)
+    }
+
+    /// Huge allocations whose chunk object is gone as well: the arena's count is all that is left of them.
+    private mutating func addLostHuge(_ index: inout UInt32, _ stride: UInt64) {
+        for (number, arena) in arenas.arenas.enumerated() {
+            let found = arenas.huge.filter { $0.arena == number }
+            let bytes = found.reduce(0) { $0 + $1.bytes }
+            guard let active = arena.activeHugeBytes, active > bytes else { continue }
+            let count = arena.hugeAllocations > UInt64(found.count) ? arena.hugeAllocations - UInt64(found.count) : 1
+            addHuge(index, active - bytes, arena: number, serial: arena.id << 20, .nobody)
+            index += UInt32(clamping: (active - bytes + stride - 1) / stride)
+            snapshot.notes.append(
+                "\(arena.name) counts \(active - bytes) bytes of \(count) huge allocations whose objects are gone; "
+                    + "they are shown as one.")
+        }
+    }
+
+    private mutating func addHuge(
+        _ index: UInt32, _ bytes: UInt64, arena: Int, serial: UInt64, _ claimant: Claimant
+    ) {
+        var row = Snapshot.Chunk()
+        row.index = index
+        row.kind = .huge
+        row.arena = UInt16(clamping: arena)
+        row.bytes = bytes
+        row.liveBuffers = 1
+        row.liveBytes = bytes
+        snapshot.chunks.append(row)
+        addSlot(
+            Slot(
+                serial: serial, address: UInt64(index) * max(1, snapshot.totals.chunkSize), bytes: bytes,
+                sizeClass: Snapshot.SlotColumns.hugeClass, arena: arena, claimant: claimant, lostAs: "huge"))
+        snapshot.totals.hugeCount += 1
+        snapshot.totals.hugeBytes += bytes
+    }
+
+    // MARK: Slots
+
+    private struct Slot {
+        var serial: UInt64
+        var address: UInt64
+        var bytes: UInt64
+        var sizeClass: UInt16
+        var arena: Int
+        var claimant: Claimant
+        /// What to call it where nobody claims it.
+        var lostAs: String
+    }
+
+    private mutating func addSlot(_ slot: Slot) {
+        let site: UInt32
+        let owner: UInt32
+        var requested = slot.bytes
+        var state: UInt8 = 1
+        switch slot.claimant {
+        case .buffer(let index):
+            let buffer = table.buffers[index]
+            let name = heap.classes[buffer.classIndex].name
+            requested = min(buffer.length, slot.bytes)
+            let label = askers[buffer.id].map { "asked for by \($0)" } ?? NettyClasses.shortName(name)
+            site = sites.site(label, detail: NettyClasses.javaName(name))
+            owner = ownerOfBuffer(index, buffer, slot.arena)
+            addEdge(owner, .heapObject)
+        case .cache(let index):
+            state = 3
+            site = sites.site("freed, kept by a thread cache")
+            owner = ownerOfCache(index, slot.arena)
+            addEdge(owner, .threadCache)
+            snapshot.totals.cachedBuffers += 1
+            snapshot.totals.cachedBytes += slot.bytes
+        case .nobody:
+            site = sites.site("no ByteBuf refers to it: \(slot.lostAs)")
+            owner = self.owner(.arena, snapshot.arenas[slot.arena].name)
+            snapshot.totals.unheldBuffers! += 1
+            snapshot.totals.unheldBytes! += slot.bytes
+        }
+        slots.count += 1
+        slots.serial.append(slot.serial)
+        slots.birth.append(0)
+        slots.address.append(slot.address)
+        slots.requested.append(requested)
+        slots.capacity.append(slot.bytes)
+        slots.sizeClass.append(slot.sizeClass)
+        slots.arena.append(UInt16(clamping: slot.arena))
+        slots.site.append(site)
+        slots.owner.append(owner)
+        slots.touchSite.append(0)
+        slots.touchTime.append(0)
+        slots.state.append(state)
+        count(slot, site, owner, requested)
+    }
+
+    private mutating func count(_ slot: Slot, _ site: UInt32, _ owner: UInt32, _ requested: UInt64) {
+        sites.add(site, bytes: slot.bytes, requested: requested)
+        snapshot.owners[Int(owner)].liveBuffers += 1
+        snapshot.owners[Int(owner)].liveBytes += slot.bytes
+        snapshot.arenas[slot.arena].liveBuffers += 1
+        snapshot.arenas[slot.arena].liveBytes += slot.bytes
+        snapshot.arenas[slot.arena].requestedBytes += requested
+        snapshot.totals.liveBuffers += 1
+        snapshot.totals.liveBytes += slot.bytes
+        snapshot.totals.requestedBytes += requested
+        let kind = snapshot.owners[Int(owner)].kind
+        let key = RetainerKey(site: site, ownerKind: kind)
+        var retainer = retainers[key] ?? Snapshot.Retainer()
+        retainer.site = site
+        retainer.ownerKind = kind
+        retainer.liveBuffers += 1
+        retainer.liveBytes += slot.bytes
+        retainer.requestedBytes += requested
+        if slot.claimant == .nobody {
+            retainer.unheldBuffers += 1
+            retainer.unheldBytes += slot.bytes
+        }
+        retainers[key] = retainer
+    }
+
+    private mutating func addEdge(_ owner: UInt32, _ kind: HolderKind) {
+        edges.holderOwner.append(owner)
+        edges.holderKind.append(kind.rawValue)
+        edges.slotRow.append(UInt32(clamping: slots.count))
+    }
+
+    // MARK: Owners
+
+    private mutating func owner(_ kind: OwnerKind, _ name: String) -> UInt32 {
+        let key = "\(kind.rawValue) \(name)"
+        if let id = ownerIDs[key] { return id }
+        var owner = Snapshot.Owner()
+        owner.kind = kind
+        owner.name = name
+        snapshot.owners.append(owner)
+        let id = UInt32(snapshot.owners.count - 1)
+        ownerIDs[key] = id
+        return id
+    }
+
+    /// Who holds it, or else the thread that allocated it.
+    private mutating func ownerOfBuffer(_ index: Int, _ buffer: BufferTable.Buffer, _ arena: Int) -> UInt32 {
+        if let holder = holders[index] { return owner(.component, holder) }
+        guard let cache = table.caches.firstIndex(where: { $0.id == buffer.cache }) else {
+            return owner(.arena, snapshot.arenas[arena].name)
+        }
+        return ownerOfCache(cache, arena)
+    }
+
+    private mutating func ownerOfCache(_ cache: Int, _ arena: Int) -> UInt32 {
+        owner(.thread, table.caches[cache].thread ?? "that ended, its cache is still there")
+    }
+
+    // MARK: Totals
+
+    private mutating func finishTotals(_ memory: DirectMemory) {
+        let chunkBytes = arenas.chunks.reduce(0) { $0 + $1.bytes }
+        snapshot.totals.chunkCount = UInt64(arenas.chunks.count)
+        snapshot.totals.chunkBytes = chunkBytes
+        let pooled = chunkBytes + snapshot.totals.hugeBytes
+        snapshot.totals.freeBytes = pooled - min(pooled, snapshot.totals.liveBytes)
+        snapshot.totals.limitBytes = memory.limit ?? 0
+        snapshot.notes += memory.notes
+        if let counter = memory.counter, counter >= pooled {
+            snapshot.totals.counterBytes = counter
+            snapshot.totals.unpooledBytes = counter - pooled
+        } else {
+            if let counter = memory.counter {
+                snapshot.notes.append(
+                    "The counter says \(counter) bytes, less than the chunks found: they changed meanwhile.")
+            } else {
+                snapshot.notes.append("The counter shown is the sum of the chunks found; unpooled memory is not in it.")
+            }
+            snapshot.totals.counterBytes = pooled
+        }
+        snapshot.totals.peakCounterBytes = snapshot.totals.counterBytes
+    }
+}
