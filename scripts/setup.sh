@@ -19,10 +19,12 @@ command -v zstd >/dev/null || missing+=(zstd)
 if command -v clang >/dev/null; then
     compiles c '#include <zstd.h>' || missing+=(libzstd-dev)
     compiles c '#include <sqlite3.h>' || missing+=(libsqlite3-dev)
+    compiles c '#include <zlib.h>' || missing+=(zlib1g-dev)
     compiles c++ '#include <string>' || missing+=(g++)
 else
     [[ -e /usr/include/zstd.h ]] || missing+=(libzstd-dev)
     [[ -e /usr/include/sqlite3.h ]] || missing+=(libsqlite3-dev)
+    [[ -e /usr/include/zlib.h ]] || missing+=(zlib1g-dev)
     compgen -G '/usr/include/c++/*/string' >/dev/null || missing+=(g++)
 fi
 ((${#missing[@]})) || exit 0

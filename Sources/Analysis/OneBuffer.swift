@@ -122,7 +122,8 @@ extension Report {
             let owner = edges.holderOwner[edge]
             table.rows.append(
                 Table.Row([
-                    .text(snapshot.ownerPathText(owner)), .text(HolderMasks.names(HolderMasks.bit(edges.holderKind[edge]))),
+                    .text(snapshot.ownerPathText(owner)),
+                    .text(HolderMasks.names(HolderMasks.bit(edges.holderKind[edge]))),
                     .text(snapshot.ownerTitle(owner)), .number(UInt64(owner)),
                 ]))
         }
