@@ -7,59 +7,23 @@ import Testing
 /// The program itself, as a child process.
 @Suite("arena-analyze")
 struct CommandLineTests {
-    struct Outcome {
-        var status: Int32
-        var output: String
-        var errors: String
-    }
-
-    /// The product stands beside the test bundle.
-    private func run(_ arguments: String..., environment: [String: String] = [:]) throws -> Outcome {
+    private func run(
+        _ arguments: String..., environment: [String: String] = [:]
+    ) throws -> (status: Int32, output: String, errors: String) {
         try run(arguments, environment: environment)
     }
 
-    private func run(_ arguments: [String], environment: [String: String] = [:]) throws -> Outcome {
-        let process = Process()
-        process.executableURL = Self.products.appendingPathComponent("arena-analyze")
-        process.arguments = arguments
-        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
-        let output = Pipe()
-        let errors = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
-        _ = FileManager.default.createFile(atPath: errors.path, contents: nil)
-        defer { try? FileManager.default.removeItem(at: errors) }
-        process.standardOutput = output
-        process.standardError = try FileHandle(forWritingTo: errors)
-        try process.run()
-        let text = output.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        return Outcome(
-            status: process.terminationStatus, output: String(decoding: text, as: UTF8.self),
-            errors: String(decoding: try Data(contentsOf: errors), as: UTF8.self))
+    private func run(
+        _ arguments: [String], environment: [String: String] = [:]
+    ) throws -> (status: Int32, output: String, errors: String) {
+        let outcome = try Program.run(arguments, environment: environment)
+        return (outcome.status, outcome.text, outcome.errors)
     }
 
-    private static let products: URL = {
-        // Under `swift test` the bundle is the running executable, or its first argument.
-        let candidates = CommandLine.arguments.prefix(1) + CommandLine.arguments.filter { $0.hasSuffix(".xctest") }
-        let folders = (candidates + [Bundle.main.bundlePath]).map { URL(fileURLWithPath: $0) }.flatMap {
-            [$0, $0.deletingLastPathComponent()]
-        }
-        return folders.first {
-            FileManager.default.isExecutableFile(atPath: $0.appendingPathComponent("arena-analyze").path)
-        } ?? folders[0]
-    }()
-
-    /// A folder that goes away with the test.
-    private func withFolder(_ body: (String) throws -> Void) throws {
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: folder) }
-        try body(folder.path)
-    }
+    private func withFolder(_ body: (String) throws -> Void) throws { try Program.withFolder(body) }
 
     private func write(_ snapshot: Snapshot, to folder: String, as name: String) throws -> String {
-        let file = try DumpFile.create(directory: folder, name: name)
-        try DumpWriter(sink: file.sink).write(snapshot)
-        return try file.commit()
+        try Program.write(snapshot, to: folder, as: name)
     }
 
     @Test("summary of a dump on disk answers, with exit code 0 and nothing on stderr")

@@ -13,15 +13,20 @@ enum Program {
     static let samples = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent().appendingPathComponent("samples/incident").path
 
-    static func run(_ arguments: String...) throws -> Outcome {
-        try run(products.appendingPathComponent("arena-analyze").path, arguments)
+    static func run(_ arguments: String...) throws -> Outcome { try run(arguments) }
+
+    static func run(_ arguments: [String], environment: [String: String] = [:]) throws -> Outcome {
+        try run(products.appendingPathComponent("arena-analyze").path, arguments, environment: environment)
     }
 
-    /// Any program.
-    static func run(_ path: String, _ arguments: [String]) throws -> Outcome {
+    /// Any program, with the environment of the tests and what is added to it.
+    static func run(
+        _ path: String, _ arguments: [String], environment: [String: String] = [:]
+    ) throws -> Outcome {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: path)
         process.arguments = arguments
+        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         process.standardInput = FileHandle.nullDevice
         // Files and not pipes: a server that the program leaves behind would keep a pipe open.
         let folder = FileManager.default.temporaryDirectory
