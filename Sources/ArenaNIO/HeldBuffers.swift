@@ -5,24 +5,52 @@ public import NIOCore
 /// Collects, at a safepoint, which holder reaches which live buffer: one edge per reach.
 public struct HeldBufferVisitor: ~Copyable {
     private let lookup: SlotLookup
-    public private(set) var edges: [LedgerEdge] = []
+    public private(set) var edges: [LedgerEdge]
 
-    /// - Parameter expected: edges to make room for beforehand.
-    public init(pool: ArenaPool, expected: Int = 0) {
+    /// - Parameter room: an empty array; what it has room for costs no allocation.
+    public init(pool: ArenaPool, room: consuming [LedgerEdge] = []) {
         lookup = SlotLookup(pool)
-        edges.reserveCapacity(expected)
+        edges = room
     }
 
     /// `owner`'s structure of the given kind reaches `buffer`. Buffers outside the arena have no edge, nor have
     /// empty slices, which reach no byte: do not keep them (`ByteBuffer()` keeps nothing).
-    public mutating func hold(_ buffer: ByteBuffer, owner: OwnerID, kind: HolderKind) {
-        guard let address = buffer.address, let slot = lookup.slot(at: address) else { return }
-        edges.append(
-            LedgerEdge(
-                slot: UInt32(slot), owner: owner.rawValue, kind: kind,
-                referredBytes: UInt32(clamping: buffer.readableBytes)))
+    public mutating func hold(_ buffer: borrowing ByteBuffer, owner: OwnerID, kind: HolderKind) {
+        guard let slot = lookup.slot(of: buffer) else { return }
+        hold(slot, bytes: buffer.readableBytes, owner: owner, kind: kind)
     }
+
+    /// The same for who noted the buffer's slot (`Arena.slot(of:)`) and keeps it beside the buffer: nothing is looked at
+    /// then but what is given here, and a million buffers are named in a few milliseconds.
+    ///
+    /// - Parameter bytes: of the buffer that the holder refers to.
+    @inlinable
+    public mutating func hold(_ slot: SlotIndex, bytes: Int, owner: OwnerID, kind: HolderKind) {
+        guard slot != .none else { return }
+        append(
+            LedgerEdge(slot: slot.rawValue, owner: owner.rawValue, kind: kind, referredBytes: UInt32(clamping: bytes)))
+    }
+
+    @usableFromInline
+    mutating func append(_ edge: LedgerEdge) { edges.append(edge) }
 
     /// The edges found, which are given away.
     public consuming func finish() -> [LedgerEdge] { edges }
+}
+
+extension Arena {
+    /// The slot that records the buffer's memory; `none` outside the arena and for empty slices.
+    ///
+    /// It is the buffer's as long as nothing is written past its capacity, which would move it.
+    public func slot(of buffer: ByteBuffer) -> SlotIndex {
+        SlotLookup(pool).slot(of: buffer) ?? .none
+    }
+}
+
+extension SlotLookup {
+    @inline(__always)
+    fileprivate func slot(of buffer: borrowing ByteBuffer) -> SlotIndex? {
+        guard let address = buffer.address, let slot = slot(at: address) else { return nil }
+        return SlotIndex(rawValue: UInt32(slot))
+    }
 }

@@ -26,13 +26,12 @@ extension ArenaPool {
         loops: [any EventLoop], visit: @escaping @Sendable (Int, inout HeldBufferVisitor) -> Void,
         _ body: (LedgerImage, [LedgerEdge], UInt64) throws -> Void
     ) throws -> SnapshotCost {
-        let found = FoundEdges(loops: loops.count)
         let staging = makeStaging()
-        let expectedEdges = liveBufferCount / max(loops.count, 1) + 1024
+        let found = FoundEdges(loops: loops.count, expected: liveBufferCount)
         let (isStaged, pause) = try Safepoint.hold(loops) { [self] stopped in
             stopped.onEachLoop { index in
                 Arena.current?.drainRemoteFrees()
-                var visitor = HeldBufferVisitor(pool: self, expected: expectedEdges)
+                var visitor = HeldBufferVisitor(pool: self, room: found.takeRoom(for: index))
                 visit(index, &visitor)
                 found.set(visitor.finish(), for: index)
             }
@@ -59,7 +58,24 @@ private final class FoundEdges: Sendable {
     private let edges: Mutex<[[LedgerEdge]]>
     let filledParts = Atomic<Int>(0)
 
-    init(loops: Int) { edges = Mutex(Array(repeating: [], count: loops)) }
+    /// Room for an edge to each live buffer is made here, pages and all, not while the loops stand still.
+    init(loops: Int, expected: Int) {
+        let share = expected / max(loops, 1) + 1024
+        edges = Mutex(
+            (0..<loops).map { _ in
+                var room = [LedgerEdge](repeating: LedgerEdge(slot: 0, owner: 0, kind: .readBuffer), count: share)
+                room.removeAll(keepingCapacity: true)
+                return room
+            })
+    }
+
+    func takeRoom(for index: Int) -> [LedgerEdge] {
+        edges.withLock { all in
+            var room: [LedgerEdge] = []
+            swap(&room, &all[index])
+            return room
+        }
+    }
 
     func set(_ found: [LedgerEdge], for index: Int) { edges.withLock { $0[index] = found } }
 

@@ -25,14 +25,23 @@ extension EventLoopShard {
 extension Session {
     fileprivate func visitHeldBuffers(_ visitor: inout HeldBufferVisitor) {
         will?.visit(owner: owner, kind: .will, &visitor)
-        state.forEachInflight { $0.visit(owner: owner, kind: .inflight, &visitor) }
+        state.forEachInflight { visitor.hold($0, $1, owner: owner, kind: .inflight) }
         for message in arrivals { message.visit(owner: owner, kind: .offlineQueue, &visitor) }
-        state.forEachQueued { $0.visit(owner: owner, kind: .offlineQueue, &visitor) }
+        state.forEachQueued { visitor.hold($0, $1, owner: owner, kind: .offlineQueue) }
+    }
+}
+
+extension HeldBufferVisitor {
+    /// By the message's slot, or by its buffers where it has none.
+    fileprivate mutating func hold(_ reach: Message.Reach, _ message: Message?, owner: OwnerID, kind: HolderKind) {
+        if let message { return message.visit(owner: owner, kind: kind, &self) }
+        hold(reach.slot, bytes: Int(reach.bytes), owner: owner, kind: kind)
     }
 }
 
 extension Message {
     func visit(owner: OwnerID, kind: HolderKind, _ visitor: inout HeldBufferVisitor) {
+        if reach.isKnown { return visitor.hold(reach, nil, owner: owner, kind: kind) }
         visitor.hold(topic, owner: owner, kind: kind)
         if !ownsBuffer { visitor.hold(payload, owner: owner, kind: kind) }
     }

@@ -16,8 +16,17 @@ struct Message {
     var retain = false
     /// Whether topic and payload fill a buffer that holds nothing else.
     var ownsBuffer: Bool
+    private(set) var reach = Reach()
     /// For whom it was kept, and whether for others too.
     private var keeper = Keeper.nobody
+
+    /// The slot of the buffer that a kept message owns, and the bytes it refers to: by this a safepoint names a million
+    /// messages in a few milliseconds, without a look at their buffers.
+    struct Reach {
+        var slot = SlotIndex.none
+        var bytes: UInt32 = 0
+        var isKnown: Bool { slot != .none }
+    }
 
     private enum Keeper {
         case nobody
@@ -52,7 +61,9 @@ struct Message {
     ) throws(ArenaError) {
         switch (ownsBuffer, keeper) {
         case (true, .settled): return
-        case (true, .nobody): arena.transfer(topic, to: owner, label, file: file, line: line, function: function)
+        case (true, .nobody):
+            arena.transfer(topic, to: owner, label, file: file, line: line, function: function)
+            reach = Reach(slot: arena.slot(of: topic), bytes: UInt32(clamping: heldBytes))
         case (true, .one(let first)):
             guard first != owner, let sharedOwner else { return }
             keeper = .settled
@@ -76,5 +87,6 @@ struct Message {
         topic = buffer.getSlice(at: 0, length: topicLength)!
         payload = Self.kept(buffer.getSlice(at: topicLength, length: buffer.readableBytes - topicLength)!)
         ownsBuffer = true
+        reach = Reach(slot: arena.slot(of: buffer), bytes: UInt32(clamping: heldBytes))
     }
 }

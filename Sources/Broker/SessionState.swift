@@ -41,12 +41,16 @@ struct SessionState: ~Copyable {
         var serial: UInt64
         var stage: Stage
         var message: Message?
+        /// The message's.
+        var reach: Message.Reach
 
         var packetID: UInt16 { SessionState.packetID(serial) }
     }
 
-    private var inflight: Deque<Entry> = []
-    private var queue: Deque<Message> = []
+    // Deques that lend their elements: whoever looks at a million messages in a safepoint must not copy them, which would
+    // write to the reference counts of their buffers.
+    private var inflight = UniqueDeque<Entry>()
+    private var queue = UniqueDeque<Message>()
     private var nextSerial: UInt64 = 0
     private var incoming: Set<UInt16> = []
     private(set) var queuedBytes = 0
@@ -92,6 +96,7 @@ struct SessionState: ~Copyable {
         guard let index = index(of: packetID), inflight[index].stage != .sent else { return false }
         inflight[index].stage = .released
         inflight[index].message = nil
+        inflight[index].reach = Message.Reach()
         return true
     }
 
@@ -133,30 +138,43 @@ struct SessionState: ~Copyable {
 
     // MARK: - For the dump
 
-    func forEachInflight(_ body: (Message) -> Void) {
-        for entry in inflight { if let message = entry.message { body(message) } }
+    /// Every message in the window, by what is known of its buffer, or the message itself where that is nothing.
+    func forEachInflight(_ body: (Message.Reach, Message?) -> Void) {
+        for index in inflight.indices {
+            if inflight[index].reach.isKnown {
+                body(inflight[index].reach, nil)
+            } else if let message = inflight[index].message {
+                body(message.reach, message)
+            }
+        }
     }
 
-    func forEachQueued(_ body: (Message) -> Void) {
-        for message in queue { body(message) }
+    /// The same for the queue.
+    func forEachQueued(_ body: (Message.Reach, Message?) -> Void) {
+        for index in queue.indices {
+            let reach = queue[index].reach
+            body(reach, reach.isKnown ? nil : queue[index])
+        }
     }
 
     // MARK: -
 
     private mutating func send(_ message: Message) -> UInt16 {
         // Entries are in the order of their serials, so a clash needs one that is 65,535 messages old.
-        if let first = inflight.first, nextSerial - first.serial >= 65_535 {
+        if !inflight.isEmpty, nextSerial - inflight[0].serial >= 65_535 {
             while index(of: Self.packetID(nextSerial)) != nil { nextSerial += 1 }
         }
         let serial = nextSerial
         nextSerial += 1
         inflight.append(
-            Entry(serial: serial, stage: message.qos == .exactlyOnce ? .sentExactlyOnce : .sent, message: message))
+            Entry(
+                serial: serial, stage: message.qos == .exactlyOnce ? .sentExactlyOnce : .sent, message: message,
+                reach: message.reach))
         return Self.packetID(serial)
     }
 
     /// Acknowledgements come in order (MQTT-4.6.0-2), so this is found at the front; the window bounds the rest.
-    private func index(of packetID: UInt16) -> Int? { inflight.firstIndex { $0.packetID == packetID } }
+    private func index(of packetID: UInt16) -> Int? { inflight.indices.first { inflight[$0].packetID == packetID } }
 
     private mutating func enqueue(_ message: Message, limits: Limits) -> Offer {
         let bytes = message.heldBytes

@@ -270,6 +270,14 @@ public func checkRecordLayouts() {
     precondition(MemoryLayout<FlightRecord>.size <= FlightRecord.programOffset)
 }
 
+/// The place of a slot in its table. It stays the same as long as its buffer lives and is not reallocated.
+@frozen public struct SlotIndex: RawRepresentable, Sendable, Hashable {
+    public var rawValue: UInt32
+    @inlinable public init(rawValue: UInt32) { self.rawValue = rawValue }
+    /// Of what is no buffer of the arena.
+    @inlinable public static var none: SlotIndex { SlotIndex(rawValue: .max) }
+}
+
 /// One reach of a holder: `owner`'s structure of kind `kind` can get at the buffer in `slot`. Not part of the ledger:
 /// holders enumerate their edges at a safepoint.
 @frozen public struct LedgerEdge: Sendable, Equatable {

@@ -13,10 +13,23 @@ import NIOPosix
 let count = CommandLine.arguments.dropFirst().first.flatMap { Int($0) } ?? 1_000_000
 let rounds = CommandLine.arguments.dropFirst(2).first.flatMap { Int($0) } ?? 5
 
-/// The buffers of one loop, as a session's queue would hold them.
+/// The buffers of one loop, as a session's queue would hold them: with their slots beside them.
 final class Holdings: @unchecked Sendable {
     var buffers: [ByteBuffer] = []
+    var slots: [SlotIndex] = []
     var owners: [OwnerID] = []
+
+    func append(_ buffer: ByteBuffer, _ owner: OwnerID, _ arena: Arena) {
+        buffers.append(buffer)
+        owners.append(owner)
+        slots.append(arena.slot(of: buffer))
+    }
+
+    func replace(at index: Int, _ buffer: ByteBuffer, _ owner: OwnerID, _ arena: Arena) {
+        buffers[index] = buffer
+        owners[index] = owner
+        slots[index] = arena.slot(of: buffer)
+    }
 }
 
 var pool: ArenaPool! = nil
@@ -36,18 +49,18 @@ for (index, loop) in loops.enumerated() {
         for number in 0..<count / 2 {
             let size = Int.random(in: 64...600, using: &random)
             let owner = owners[Int.random(in: 0..<40, using: &random)]
-            let buffer =
+            var buffer =
                 switch number % 3 {
                 case 0: try arena.buffer(capacity: size, owner: owner, "queued message")
                 case 1: try arena.buffer(capacity: size, owner: owner, "retained message")
                 default: try arena.buffer(capacity: size, owner: owner, "inflight message")
                 }
-            kept.buffers.append(buffer)
-            kept.owners.append(owner)
+            buffer.moveWriterIndex(to: size)
+            kept.append(buffer, owner, arena)
             if number % 4 == 0 {
-                let index = Int.random(in: 0..<kept.buffers.count, using: &random)
-                kept.buffers[index] = try arena.buffer(capacity: size, owner: owner, "replacement")
-                kept.owners[index] = owner
+                buffer = try arena.buffer(capacity: size, owner: owner, "replacement")
+                buffer.moveWriterIndex(to: size)
+                kept.replace(at: Int.random(in: 0..<kept.buffers.count, using: &random), buffer, owner, arena)
             }
         }
     }.wait()
@@ -69,8 +82,11 @@ for withEdges in [false, true] {
         let start = now()
         let cost = try pool.takeSnapshot(loops: loops) { index, visitor in
             guard withEdges else { return }
-            for (buffer, owner) in zip(holdings[index].buffers, holdings[index].owners) {
-                visitor.hold(buffer, owner: owner, kind: .offlineQueue)
+            let kept = holdings[index]
+            for row in kept.slots.indices {
+                visitor.hold(
+                    kept.slots[row], bytes: kept.buffers[row].readableBytes, owner: kept.owners[row],
+                    kind: .offlineQueue)
             }
         } _: { image, edges, pause in
             let snapshot = LedgerSnapshot(image, edges: withEdges ? edges : nil)
