@@ -36,7 +36,8 @@ struct SessionState: ~Copyable {
         case pubrel(packetID: UInt16)
     }
 
-    private struct Entry {
+    // Not private: in a debug build Swift 6.3.1 fails on a deque of a private type.
+    struct Entry {
         /// Counts all messages; the packet identifier follows from it.
         var serial: UInt64
         var stage: Stage
