@@ -51,6 +51,7 @@ extension Report {
         for row in 0..<slots.count where mask?[row] ?? true {
             total.add(capacity: slots.capacity[row], requested: slots.requested[row], birth: slots.birth[row])
         }
+        let order = snapshot.hasClock || ![.age, .idle].contains(order) ? order : .capacity
         let first = smallest(order.keys(slots), limit, where: mask)
         let details = SlotDetails(snapshot, slots)
         var report = Report(command: "buffers")
@@ -69,6 +70,7 @@ extension Report {
         table.rows = first.map { details.row($0) }
         table.leaveOut(Int(total.buffers) - first.count, noun: "buffers")
         report.add(nil, .table(table))
+        addClockNote(to: &report, snapshot, filter)
         report.data = [Field("sort", .text(order.rawValue))] + filterFields(filter)
         return report
     }
@@ -125,16 +127,17 @@ struct SlotDetails {
         return Table.Row([
             .text("#\(slots.serial[row])"), .number(slots.serial[row]), .text(Self.address(slots.address[row])),
             .bytes(slots.requested[row]),
-            .bytes(slots.capacity[row]), .duration(snapshot.age(slots.birth[row])),
-            .duration(snapshot.age(slots.touchTime[row])), .text(snapshot.siteName(slots.site[row]).label),
+            .bytes(slots.capacity[row]), snapshot.ageValue(slots.birth[row]),
+            snapshot.ageValue(slots.touchTime[row]), .text(snapshot.siteName(slots.site[row]).label),
             .text(snapshot.siteName(slots.touchSite[row]).label), .text(snapshot.ownerTitle(slots.owner[row])),
             held(row), .text(snapshot.arenaName(Int(slots.arena[row]))), sizeClass(row), .flag(freed),
-            .number(UInt64(slots.owner[row])), .time(snapshot.wallTime(slots.birth[row])),
+            .number(UInt64(slots.owner[row])), snapshot.momentValue(slots.birth[row]),
         ])
     }
 
     /// By which kinds of holder, or that nobody has it.
     func held(_ row: Int) -> Value {
+        if slots.state[row] == Snapshot.SlotColumns.cached { return .text("freed, in a thread's cache") }
         if slots.state[row] != Snapshot.SlotColumns.live { return .text("freed by another thread") }
         guard let holders else { return .unknown }
         return .text(holders.kinds[row] == 0 ? "nobody" : HolderMasks.names(holders.kinds[row]))

@@ -126,6 +126,11 @@ struct ChunkLedger: Equatable {
                 ledgers[chunk].reserve &+= bytes
                 continue
             }
+            if runs.kind[run] == Snapshot.RunColumns.Kind.bump.rawValue {
+                // The only run of its chunk: what it has beside its buffers is idle until the last of them is gone.
+                ledgers[chunk].freeElements &+= bytes.less(snapshot.chunks[chunk].liveBytes)
+                continue
+            }
             let sizeClass = Int(runs.sizeClass[run])
             guard sizeClass < snapshot.sizeClasses.count else { continue }
             let element = snapshot.sizeClasses[sizeClass].bytes

@@ -88,8 +88,8 @@ struct Diagnosis {
             let owners = Self.liveOwners(snapshot)
             suspicious = Self.groups(snapshot) { Self.isSuspicious($0, owners) }
         }
-        var suspects: [(group: Group, rule: Rule)] = []
-        for rule in Self.rules {
+        var suspects = snapshot.header.format == .nettyHeapDump ? Self.heapDumpSuspects(groups, totals) : []
+        for rule in snapshot.header.format == .nettyHeapDump ? [] : Self.rules {
             let matches = suspicious.filter { Self.matches($0, rule, snapshot) }
             suspicious.removeAll { group in matches.contains { $0.site == group.site && $0.touch == group.touch } }
             suspects += matches.sorted { Self.weight($0, rule) > Self.weight($1, rule) }.map { ($0, rule) }

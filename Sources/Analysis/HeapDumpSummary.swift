@@ -7,8 +7,20 @@ extension Snapshot {
     /// Foreign heap dumps have no clock that births and ages could be on.
     var hasClock: Bool { header.format == .arenaDump }
 
+    /// `x 16 MiB`, or where chunks differ in size, `of 128 KiB to 1 MiB`.
+    var chunkSizes: String {
+        let sizes = chunks.lazy.filter { $0.kind != .huge }.map(\.bytes)
+        guard header.format == .nettyHeapDump, let least = sizes.min(), let most = sizes.max(), least < most else {
+            return "x \(Format.bytes(totals.chunkSize))"
+        }
+        return "of \(Format.bytes(least)) to \(Format.bytes(most))"
+    }
+
     /// The time since `time`, where the dump can tell.
     func ageValue(_ time: UInt64) -> Value { hasClock ? .duration(age(time)) : .unknown }
+
+    /// The moment `time` by the wall clock, where the dump can tell.
+    func momentValue(_ time: UInt64) -> Value { hasClock ? .time(wallTime(time)) : .unknown }
 }
 
 extension Report {
@@ -59,7 +71,82 @@ extension Report {
     }
 }
 
+extension Report {
+    /// Answers about ages are unknown in a dump without a clock, and conditions on them match nothing: both are said.
+    static func addClockNote(to report: inout Report, _ snapshot: Snapshot, _ filter: Filter?) {
+        guard !snapshot.hasClock else { return }
+        let asked = filter?.selection.slots.isDisjoint(with: [.birth, .touchTime]) == false
+        report.add(
+            nil,
+            .paragraph(
+                asked
+                    ? "A heap dump has no clock: the filter asks for an age or a time, which no buffer in it has."
+                    : "A heap dump has no clock: when a buffer was allocated is not in it, so all ages are unknown.",
+                asked ? .warning : .plain))
+    }
+
+    static func heapDumpKind(_ site: SiteName, _ snapshot: Snapshot) -> Phrase {
+        "\(.text(site.label), as: "site"); where and when it was allocated is not in a heap dump"
+    }
+}
+
+extension FindingStory {
+    var heapDumpHeadline: String {
+        let evidence = finding.kind == .unheld ? "Leak, proved" : "Leak, \(finding.confidence.rawValue)"
+        return "\(evidence): \(site.label)"
+    }
+
+    /// No place and no time, because the dump has neither; instead what Netty's leak detector knows, and how to make it
+    /// know more.
+    var heapDumpParagraph: String {
+        let share = Format.ratio(finding.amount.bytes.share(of: snapshot.totals.liveBytes))
+        var parts = [
+            "\(Format.count(finding.amount.buffers)) allocations, \(Format.bytes(finding.amount.bytes)), \(share) of "
+                + "allocated bytes."
+        ]
+        if let growth = finding.growth {
+            parts.append(
+                "They grew in every one of \(growth.dumps) dumps, by \(Format.countChange(growth.buffersChange)) "
+                    + "(\(Format.bytesChange(growth.bytesChange)), \(Format.rate(bytesPerSecond: growth.bytesPerSecond)))."
+            )
+        }
+        parts.append(owners)
+        if finding.kind == .unheld {
+            parts.append(
+                "Evidence (proved): the chunks' own books have them allocated, they are in no thread's cache, and no "
+                    + "ByteBuf object in the heap refers to them, so nobody can release them any more.")
+        } else {
+            parts.append(
+                "Evidence (\(finding.confidence.rawValue)): they only grow, and objects of the program hold them.")
+        }
+        parts.append("A heap dump does not say where or when they were allocated.")
+        let detector = snapshot.notes.filter { $0.hasPrefix("Netty's leak detector") }.prefix(2)
+        parts += detector
+        parts.append(
+            detector.isEmpty
+                ? "Next: let Netty's leak detector find the place: run with -Dio.netty.leakDetection.level=paranoid in a "
+                    + "test, or advanced in production, and read its LEAK lines in the log, or those of the next dump "
+                    + "(summary); a second dump shows whether it still grows (diff)."
+                : "Next: read the code that the leak detector names: some way out of it neither passes the buffer on nor "
+                    + "releases it; -Dio.netty.leakDetection.level=advanced also records who had it last.")
+        parts.append("Fingerprint \(finding.fingerprint).")
+        return parts.filter { !$0.isEmpty }.joined(separator: " ")
+    }
+}
+
 extension Diagnosis {
+    /// Lost memory of all sizes is one accusation, and a single huge buffer is enough for it. Less than that may be what
+    /// a thread was allocating at the moment of the dump.
+    static func heapDumpSuspects(_ groups: [Group], _ totals: Snapshot.Totals) -> [(group: Group, rule: Rule)] {
+        let rule = rules[0]
+        let bytes = totals.unheldBytes ?? 0
+        guard bytes >= rule.bytesFloor, bytes.share(of: totals.liveBytes) >= rule.shareFloor,
+            totals.unheldBuffers ?? 0 >= rule.buffersFloor || bytes >= judgedBytes
+        else { return [] }
+        return groups.filter { $0.unheldBytes > 0 && $0.unheldBytes.share(of: bytes) >= rule.shareFloor }
+            .sorted { $0.unheldBytes > $1.unheldBytes }.map { ($0, rule) }
+    }
+
     /// The proof in Netty's words. The groups of one dump differ by size only, so all of them are one accusation.
     func heapDumpSentence(_ group: Group) -> String {
         let totals = snapshot.totals

@@ -44,11 +44,12 @@ extension Report {
             return Table.Row([
                 groups.name(group, snapshot), .number(UInt64(group)), .count(count.buffers), .bytes(count.bytes),
                 .ratio(count.bytes.share(of: total.bytes)), .bytes(count.bytes / max(1, count.buffers)),
-                .bytes(count.bytes.less(count.requested)), .duration(snapshot.age(count.oldest)),
-                .duration(snapshot.age(count.newest)),
+                .bytes(count.bytes.less(count.requested)), snapshot.ageValue(count.oldest),
+                snapshot.ageValue(count.newest),
             ])
         }
-        report.add(nil, .table(table))
+        if grouping != .age || snapshot.hasClock { report.add(nil, .table(table)) }
+        addClockNote(to: &report, snapshot, filter)
         report.data = [Field("by", .text(grouping.rawValue))] + filterFields(filter)
         return report
     }

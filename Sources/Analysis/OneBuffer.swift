@@ -83,6 +83,9 @@ extension Report {
                 \(.bytes(slots.capacity[row]), as: "capacity_bytes"), class \(details.sizeClass(row), as: "size_class"), \
                 slack \(.bytes(slots.capacity[row].less(slots.requested[row])), as: "slack_bytes")
                 """),
+            Line("owner", "\(.text(snapshot.ownerPathText(owner)), as: "owner_path")"),
+        ]
+        let times = [
             Line(
                 "allocated",
                 """
@@ -96,8 +99,12 @@ extension Report {
                 last at \(.site(snapshot.siteName(slots.touchSite[row])), as: "last_touch"), \
                 \(.duration(snapshot.age(slots.touchTime[row])), as: "idle_ns") before the dump
                 """),
-            Line("owner", "\(.text(snapshot.ownerPathText(owner)), as: "owner_path")"),
         ]
+        if snapshot.hasClock {
+            lines.insert(contentsOf: times, at: 2)
+        } else {
+            lines.insert(Line("kind", heapDumpKind(snapshot.siteName(slots.site[row]), snapshot)), at: 2)
+        }
         if owner < snapshot.owners.count, snapshot.owners[Int(owner)].closedTime != 0 {
             let closed = snapshot.age(snapshot.owners[Int(owner)].closedTime)
             lines.append(Line("", "that owner was closed \(.duration(closed), as: "owner_closed_age_ns") ago"))
@@ -136,6 +143,9 @@ extension Report {
             return .paragraph("Who holds it is unknown: this dump has no edges.")
         }
         guard !edges.slotRow.contains(UInt32(row)) else { return nil }
+        if !snapshot.hasClock {
+            return .paragraph("No ByteBuf refers to it, and no thread's cache has it: nobody can release it.", .alarm)
+        }
         return .paragraph("No holder reaches it: it is lost, and its owner only had it last.", .alarm)
     }
 
@@ -167,7 +177,7 @@ extension Report {
                         .text(SlotDetails.address(slots.address[other]) + (other == row ? " *" : "")),
                         .text(SlotDetails.address(slots.address[other])),
                         .number(slots.serial[other]), .bytes(slots.capacity[other]),
-                        .bytes(slots.address[other].less(end)), .duration(snapshot.age(slots.birth[other])),
+                        .bytes(slots.address[other].less(end)), snapshot.ageValue(slots.birth[other]),
                         .text(snapshot.siteName(slots.site[other]).label),
                         .text(snapshot.ownerTitle(slots.owner[other])), details.held(other),
                     ], tone: other == row ? .good : .plain))

@@ -112,7 +112,7 @@ extension Report {
         let slack = totals.liveBytes.less(totals.requestedBytes)
         var lines = [
             Line("counter", counter(totals)),
-            Line("", parts(totals)),
+            Line("", parts(snapshot)),
             Line(
                 "of that",
                 """
@@ -149,9 +149,10 @@ extension Report {
     }
 
     /// What adds up to the counter; parts of nothing are not mentioned.
-    private static func parts(_ totals: Snapshot.Totals) -> Phrase {
+    private static func parts(_ snapshot: Snapshot) -> Phrase {
+        let totals = snapshot.totals
         var sum: Phrase = """
-            \(.count(totals.chunkCount), as: "chunk_count") chunks x \(.bytes(totals.chunkSize)) = \
+            \(.count(totals.chunkCount), as: "chunk_count") chunks \(.text(snapshot.chunkSizes)) = \
             \(.bytes(totals.chunkBytes))
             """
         if totals.hugeBytes > 0 { sum = "\(sum) + \(.count(totals.hugeCount)) huge \(.bytes(totals.hugeBytes))" }

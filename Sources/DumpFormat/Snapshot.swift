@@ -54,7 +54,7 @@ public enum SnapshotFormat: String, Sendable {
 extension Snapshot {
     /// Who wrote the snapshot, when, why, and what the process looked like to the operating system.
     public struct Header: Sendable, Equatable {
-        /// What kind of file it came from; not written to dumps.
+        /// What kind of file it came from.
         public var format = SnapshotFormat.arenaDump
         public var program = ""
         public var programVersion = ""
@@ -88,7 +88,8 @@ extension Snapshot {
         public var limitBytes: UInt64 = 0
         public var counterBytes: UInt64 = 0
         public var peakCounterBytes: UInt64 = 0
-        /// Size of one chunk (16 MiB for the broker's arena).
+        /// Size of one chunk (16 MiB for the broker's arena); where chunks of foreign allocators differ in size, a power
+        /// of two that none exceeds.
         public var chunkSize: UInt64 = 0
         public var pageSize: UInt64 = 0
         public var chunkCount: UInt64 = 0
@@ -110,7 +111,7 @@ extension Snapshot {
         /// Live buffers no holder reaches; nil where the snapshot has no edges and cannot tell.
         public var unheldBuffers: UInt64?
         public var unheldBytes: UInt64?
-        // Of foreign allocators; not written to dumps.
+        // Of foreign allocators; 0 in dumps of ours.
         /// Counted, and in no chunk: the program's other direct memory.
         public var unpooledBytes: UInt64 = 0
         /// Of `liveBuffers`, what the program has freed and its threads keep for themselves.
@@ -236,6 +237,8 @@ extension Snapshot {
             case slab = 2
             /// Kept back for allocations that cannot be refused; has no elements and counts as free.
             case reserve = 3
+            /// Buffers of any size one behind the other, as foreign allocators have them; what lies between them is idle.
+            case bump = 4
         }
         public var chunk: [UInt32] = []
         public var firstPage: [UInt16] = []

@@ -139,6 +139,8 @@ extension SnapshotInvariants {
                 findings.add("slot row \(row) at \(hex(address)) lies in no run")
                 continue
             }
+            // Its buffers are of any size.
+            if runs.kind[run] == Snapshot.RunColumns.Kind.bump.rawValue { continue }
             findings.expect(
                 "size class of slot row \(row) in run row \(run)", slots.sizeClass[row], runs.sizeClass[run])
             let offset = address & (1 << layout.shift - 1)
@@ -173,9 +175,10 @@ extension SnapshotInvariants {
             var free = 0
             var current = 0
             var largest = 0
-            let pages = layout.pages[row]
-            if pages.count < layout.pagesPerChunk {
-                (free, largest) = (layout.pagesPerChunk, layout.pagesPerChunk)
+            let count = min(layout.pagesPerChunk, Int(clamping: chunk.bytes / layout.pageSize))
+            let pages = layout.pages[row].prefix(count)
+            if pages.count < count {
+                (free, largest) = (count, count)
             } else {
                 for page in pages {
                     current = page == 0 ? current + 1 : 0

@@ -21,7 +21,17 @@ extension Snapshot.Header: TableRow {
             .number(12, "cgroupLimitBytes", \.cgroupLimitBytes),
             .number(13, "cgroupCurrentBytes", \.cgroupCurrentBytes),
             .number(14, "threadCount", \.threadCount),
+            // Of copies of foreign heap dumps; dumps of ours leave them empty.
+            .string(15, "foreignFormat", \.foreignFormat),
         ]
+    }
+}
+
+extension Snapshot.Header {
+    /// Empty for our own.
+    fileprivate var foreignFormat: String {
+        get { format == .arenaDump ? "" : format.rawValue }
+        set { format = SnapshotFormat(rawValue: newValue) ?? .arenaDump }
     }
 }
 
@@ -52,6 +62,9 @@ extension Snapshot.Totals: TableRow {
             .number(19, "unheldBuffers", \.storedUnheldBuffers),
             .number(20, "unheldBytesKnown", \.unheldBytesKnown),
             .number(21, "unheldBytes", \.storedUnheldBytes),
+            .number(22, "unpooledBytes", \.unpooledBytes),
+            .number(23, "cachedBuffers", \.cachedBuffers),
+            .number(24, "cachedBytes", \.cachedBytes),
         ]
     }
 

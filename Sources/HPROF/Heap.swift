@@ -188,16 +188,32 @@ public final class Heap {
     /// The object of that identifier, nil for null and for what is not in the dump.
     public func object(_ id: UInt64) -> HeapObject? {
         guard id != 0 else { return nil }
-        if let (offset, objects) = index.candidate(id) {
-            var scanner = SubRecordScanner(view, idSize: idSize, from: offset, to: view.count)
-            var record = SubRecord()
-            for _ in 0..<objects {
-                guard scanner.next(&record), record.id <= id else { break }
-                if record.id == id { return object(record) }
-            }
-        }
+        if let place = locate(id), let record = record(at: place.offset) { return object(record) }
         guard let place = classByID[id] else { return nil }
         return HeapObject(heap: self, id: id, kind: .classObject(place), count: 0, body: 0)
+    }
+
+    /// Where the record of an object is, and a number that no other object has.
+    func locate(_ id: UInt64) -> (offset: Int, ordinal: Int)? {
+        guard id != 0, let (offset, objects, ordinal) = index.candidate(id) else { return nil }
+        var scanner = SubRecordScanner(view, idSize: idSize, from: offset, to: view.count)
+        var record = SubRecord()
+        for number in 0..<objects {
+            guard scanner.next(&record), record.id <= id else { return nil }
+            if record.id == id, record.isObject { return (record.start, ordinal + number) }
+        }
+        return nil
+    }
+
+    var ordinalCount: Int { index.ordinalCount }
+
+    func isClass(_ id: UInt64) -> Bool { classByID[id] != nil }
+    func classPlace(_ id: UInt64) -> Int? { classByID[id] }
+
+    func record(at offset: Int) -> SubRecord? {
+        var scanner = SubRecordScanner(view, idSize: idSize, from: offset, to: view.count)
+        var record = SubRecord()
+        return scanner.next(&record) ? record : nil
     }
 
     func object(_ record: SubRecord) -> HeapObject? {
@@ -256,11 +272,7 @@ public final class Heap {
     }
 
     /// The object whose record is at `offset`.
-    func object(at offset: Int) -> HeapObject? {
-        var scanner = SubRecordScanner(view, idSize: idSize, from: offset, to: view.count)
-        var record = SubRecord()
-        return scanner.next(&record) ? object(record) : nil
-    }
+    func object(at offset: Int) -> HeapObject? { record(at: offset).flatMap(object) }
 
     func layout(of place: Int) -> Layout {
         if let known = layouts[place] { return known }

@@ -11,6 +11,8 @@ public struct HeapClass: Sendable {
     public internal(set) var fields: [(name: String, type: BasicType)] = []
 
     var superclassID: UInt64 = 0
+    /// Its loader, signers and protection domain.
+    var keeps: [UInt64] = []
 }
 
 /// The value of a field: a number, or a reference (0 is null).
@@ -75,6 +77,7 @@ struct ClassRecordReader {
     func read(_ place: Int, name: String, names: (UInt64) -> String) -> HeapClass {
         var result = HeapClass(id: view.id(place, idSize), name: name)
         result.superclassID = view.id(place + idSize + 4, idSize)
+        result.keeps = (2...4).map { view.id(place + $0 * idSize + 4, idSize) }.filter { $0 != 0 }
         var at = place + 7 * idSize + 8
         let constants = Int(view.u16(at))
         at += 2

@@ -61,14 +61,17 @@ struct ObjectIndex {
         return fits || limit == 1
     }
 
-    /// Where the block that may hold `id` begins, and how many objects to look at.
-    func candidate(_ id: UInt64) -> (offset: Int, objects: Int)? {
+    /// Objects that the blocks have room for, and more than there are: each has a number below it.
+    var ordinalCount: Int { blocks.count * limit }
+
+    /// Where the block that may hold `id` begins, how many objects to look at, and the number of its first.
+    func candidate(_ id: UInt64) -> (offset: Int, objects: Int, ordinal: Int)? {
         var low = 0
         var high = blocks.count
         while low < high {
             let middle = (low + high) >> 1
             if blocks[middle].firstID <= id { low = middle + 1 } else { high = middle }
         }
-        return low > 0 ? (Int(blocks[low - 1].offset), limit) : nil
+        return low > 0 ? (Int(blocks[low - 1].offset), limit, (low - 1) * limit) : nil
     }
 }

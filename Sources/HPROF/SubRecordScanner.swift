@@ -2,6 +2,7 @@
 struct SubRecord {
     enum Kind { case root, classDump, instance, objectArray, primitiveArray, other }
     var kind: Kind = .other
+    var isObject: Bool { kind == .instance || kind == .objectArray || kind == .primitiveArray }
     /// Offset of its tag.
     var start = 0
     var tag: UInt8 = 0

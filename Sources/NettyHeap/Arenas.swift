@@ -11,6 +11,9 @@ struct Arenas {
         /// Bytes of huge allocations by the arena's own count; nil where this version has none.
         var activeHugeBytes: UInt64?
         var hugeAllocations: UInt64 = 0
+        /// Of an adaptive allocator: bytes of all its chunks by its own count; nil where this version has none.
+        var registeredBytes: UInt64?
+        var isAdaptive = false
     }
 
     struct Chunk {
@@ -25,6 +28,8 @@ struct Arenas {
         /// Address of its memory, the same in every dump of a process; 0 where the dump does not tell.
         var address: UInt64
         var contents: ChunkContents
+        /// Of an adaptive allocator's chunk: references nobody has, that is, buffers that are lost in it.
+        var lostReferences: UInt64 = 0
     }
 
     struct Huge {
@@ -38,6 +43,7 @@ struct Arenas {
     enum Era: String {
         case buddyTrees = "4.1, buddy trees (up to 4.1.51)"
         case runs = "4.1.52 or later, runs"
+        case adaptive = "4.2, adaptive"
     }
 
     /// Of direct memory only; those of the Java heap are counted in `heapArenaChunks`.
@@ -79,7 +85,58 @@ struct Arenas {
             else { return }
             huge.append(Huge(id: chunk.id, arena: arena, bytes: UInt64(bytes), address: Self.address(chunk)))
         }
+        readAdaptive(classes, table)
     }
+
+    // MARK: Adaptive
+
+    private mutating func readAdaptive(_ classes: NettyClasses, _ table: BufferTable) {
+        var arenaOf: [UInt64: Int] = [:]
+        var found: [HeapObject] = []
+        classes.forEachInstance(of: "netty/buffer/AdaptiveByteBufAllocator") { found.append($0) }
+        let first = arenas.count
+        for (number, owner) in found.enumerated() {
+            guard let allocator = owner.object("direct") else { continue }
+            arenaOf[allocator.id] = arenas.count
+            var arena = Arena(id: allocator.id, name: "adaptive allocator" + (found.count > 1 ? " \(number)" : ""))
+            arena.isAdaptive = true
+            let registered = allocator.object("chunkRegistry")?.object("totalCapacity")?.counterValue
+            arena.registeredBytes = registered.map { UInt64(max(0, $0)) }
+            arenas.append(arena)
+        }
+        guard first < arenas.count else { return }
+        let keepers = ChunkKeepers(classes)
+        classes.forEachInstance(of: "netty/buffer/AdaptivePoolingAllocator$Chunk") { object in
+            guard let memory = AdaptiveChunk.memory(of: object) else { return }
+            if memory == .javaHeap {
+                heapArenaChunks += 1
+                heapArenaBytes += UInt64(max(0, object.integer("capacity") ?? 0))
+                return
+            }
+            let buffers = table.adaptive[object.id] ?? []
+            guard
+                let chunk = AdaptiveChunk(
+                    object, buffers, keepers: keepers.count(of: object.id), pageSize: Self.adaptivePageSize)
+            else {
+                problems.append("the chunk at object 0x\(String(object.id, radix: 16)) cannot be read")
+                return
+            }
+            era = .adaptive
+            let arena = chunk.allocator.flatMap { arenaOf[$0] } ?? first
+            // Pages would not fit one that is no multiple of them, and it has one buffer anyhow.
+            if chunk.isOneOff {
+                huge.append(Huge(id: object.id, arena: arena, bytes: UInt64(chunk.capacity), address: chunk.address))
+                return
+            }
+            chunks.append(
+                Chunk(
+                    id: object.id, arena: arena, bytes: UInt64(chunk.capacity), freeBytes: nil, pinnedBytes: nil,
+                    address: chunk.address, contents: chunk.contents, lostReferences: chunk.lostReferences))
+        }
+    }
+
+    /// Chunks are multiples of 128 KiB, or 32 segments of a size class; both are multiples of this.
+    private static let adaptivePageSize = 4096
 
     private static func arena(_ arena: HeapObject, _ name: String) -> Arena {
         func count(_ names: [String]) -> UInt64 {
@@ -110,6 +167,8 @@ struct Arenas {
             }
         }
     }
+
+    // MARK: Pooled
 
     private mutating func readChunks(_ arena: HeapObject, _ index: Int, _ table: BufferTable) {
         var found: [HeapObject] = []

@@ -34,19 +34,35 @@ struct BufferTable {
     private(set) var claims: [UInt64: [(handle: Int64, by: Claimant)]] = [:]
     /// `ByteBuf`s of huge chunks, by chunk.
     private(set) var bufferOfChunk: [UInt64: Int] = [:]
+    /// Live buffers of chunks of the adaptive allocator, by chunk.
+    private(set) var adaptive: [UInt64: [(start: Int, bytes: Int, index: Int)]] = [:]
     /// Capacities of live unpooled direct buffers.
     private(set) var unpooledBuffers = 0
     private(set) var unpooledBytes: UInt64 = 0
     /// What the unpooled allocators count as direct memory in use.
     private(set) var unpooledCounted: UInt64 = 0
 
-    init(_ classes: NettyClasses) {
+    /// Buffers that no root leads to: they count for nobody.
+    private(set) var garbage = 0
+    private let reachable: Reachability?
+
+    /// With `reachable`, a buffer outside it holds nothing: it is garbage, and nobody can release it.
+    init(_ classes: NettyClasses, reachable: Reachability? = nil) {
+        self.reachable = reachable
         classes.forEachInstance(of: "netty/buffer/PooledByteBuf") { object in add(buffer: object) }
+        classes.forEachInstance(of: "netty/buffer/AdaptivePoolingAllocator$AdaptiveByteBuf") { object in
+            add(adaptive: object)
+        }
+        // The memory of an adaptive allocator's chunk is in such a buffer, which nobody else has.
+        var delegates: Set<UInt64> = []
+        classes.forEachInstance(of: "netty/buffer/AdaptivePoolingAllocator$Chunk") { chunk in
+            if let delegate = chunk.reference("delegate") { delegates.insert(delegate) }
+        }
         classes.forEachInstance(of: "netty/buffer/UnpooledDirectByteBuf") { object in
             // A freed one has no memory any more.
-            guard object.reference("buffer") != nil, let capacity = object.integer("capacity"), capacity > 0 else {
-                return
-            }
+            guard object.reference("buffer") != nil, let capacity = object.integer("capacity"), capacity > 0,
+                !delegates.contains(object.id), isReachable(object)
+            else { return }
             unpooledBuffers += 1
             unpooledBytes += UInt64(capacity)
         }
@@ -60,9 +76,15 @@ struct BufferTable {
         }
     }
 
+    private mutating func isReachable(_ buffer: HeapObject) -> Bool {
+        guard let reachable, !reachable.contains(buffer.id) else { return true }
+        garbage += 1
+        return false
+    }
+
     private mutating func add(buffer: HeapObject) {
         guard let handle = buffer.integer("handle"), handle >= 0, buffer.reference("memory") != nil,
-            let chunk = buffer.reference("chunk"), let classIndex = buffer.classIndex
+            let chunk = buffer.reference("chunk"), let classIndex = buffer.classIndex, isReachable(buffer)
         else { return }
         claims[chunk, default: []].append((handle, .buffer(buffers.count)))
         bufferOfChunk[chunk] = buffers.count
@@ -70,6 +92,21 @@ struct BufferTable {
             Buffer(
                 id: buffer.id, chunk: chunk, classIndex: classIndex,
                 length: UInt64(max(0, buffer.integer("length") ?? 0)), cache: buffer.reference("cache") ?? 0))
+    }
+
+    /// One that was released has no chunk any more.
+    private mutating func add(adaptive buffer: HeapObject) {
+        guard let chunk = buffer.reference("chunk"), let classIndex = buffer.classIndex,
+            // Its place was an adjustment before it was a start.
+            let start = buffer.integer("startIndex") ?? buffer.integer("adjustment"), start >= 0, isReachable(buffer)
+        else { return }
+        bufferOfChunk[chunk] = buffers.count
+        let length = max(0, buffer.integer("length") ?? 0)
+        let place = (start: Int(start), bytes: Int(max(length, buffer.integer("maxFastCapacity") ?? 0)))
+        adaptive[chunk, default: []].append((place.start, place.bytes, buffers.count))
+        buffers.append(
+            Buffer(
+                id: buffer.id, chunk: chunk, classIndex: classIndex, length: UInt64(length), cache: 0))
     }
 
     /// `smallSubPageDirectCaches[i].queue.buffer[j]` is an `Entry`. Which arrays there are depends on the version.
@@ -86,6 +123,13 @@ struct BufferTable {
             }
         }
         caches.append(ThreadCache(id: cache.id, thread: thread))
+    }
+
+    var garbageNote: String? {
+        garbage == 0
+            ? nil
+            : "The dump holds garbage too: no GC root leads to \(garbage) of its ByteBufs that have memory. Nobody can "
+                + "release them, and what they have counts as without a ByteBuf."
     }
 
     /// Unpooled memory that was lost leaves no object, only a difference.

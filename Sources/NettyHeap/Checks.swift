@@ -6,6 +6,7 @@ struct Checks {
 
     init(_ arenas: Arenas) {
         var free: [String] = []
+        var references: [String] = []
         var pinned: [String] = []
         var slabs: [String] = []
         var withPins = 0
@@ -23,11 +24,22 @@ struct Checks {
                 }
                 if bytes != UInt64(inUse) { pinned.append("\(name): \(inUse) bytes in use, \(bytes) pinned") }
             }
-            slabs += contents.problems.map { "\(name): \($0)" }
+            if arenas.arenas[chunk.arena].isAdaptive {
+                references += contents.problems.map { "\(name): \($0)" }
+            } else {
+                slabs += contents.problems.map { "\(name): \($0)" }
+            }
         }
-        let count = "\(arenas.chunks.count) chunks"
-        add("runs + freeBytes = chunk", free, count)
-        add("bits of subpages = maxNumElems - numAvail", slabs, count)
+        let pooled = arenas.chunks.count { !arenas.arenas[$0.arena].isAdaptive }
+        if pooled > 0 || arenas.chunks.isEmpty {
+            add("runs + freeBytes = chunk", free, "\(pooled) chunks")
+            add("bits of subpages = maxNumElems - numAvail", slabs, "\(pooled) chunks")
+        }
+        if pooled < arenas.chunks.count {
+            add(
+                "buffers and keepers of a chunk are among its references", references,
+                "\(arenas.chunks.count - pooled) chunks")
+        }
         addAllocations(arenas)
         if withPins > 0 { add("in use by buffers = pinnedBytes", pinned, "\(withPins) chunks") }
     }

@@ -11,6 +11,8 @@ struct ChunkContents {
         var liveElements = 0
         /// Whether adjacent runs that nobody claims may have merged into this one.
         var mayBeSeveral = false
+        /// Whether it holds allocations of any size, one behind the other.
+        var isBump = false
     }
 
     struct Allocation {

@@ -14,6 +14,10 @@ struct NettyClasses {
     private static let families = [
         "netty/buffer/PooledByteBufAllocator", "netty/buffer/PoolChunk", "netty/buffer/PoolThreadCache",
         "netty/buffer/PooledByteBuf", "netty/buffer/UnpooledDirectByteBuf", "netty/buffer/UnpooledByteBufAllocator",
+        "netty/buffer/AdaptiveByteBufAllocator", "netty/buffer/AdaptivePoolingAllocator",
+        "netty/buffer/AdaptivePoolingAllocator$Chunk", "netty/buffer/AdaptivePoolingAllocator$AdaptiveByteBuf",
+        "netty/buffer/AdaptivePoolingAllocator$Magazine", "netty/buffer/AdaptivePoolingAllocator$AbstractMagazine",
+        "netty/buffer/AdaptivePoolingAllocator$MagazineGroup",
         "netty/util/ResourceLeakDetector",
         "netty/util/ResourceLeakDetector$DefaultResourceLeak", "java/lang/Thread",
     ]

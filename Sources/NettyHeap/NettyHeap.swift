@@ -22,8 +22,9 @@ public enum NettyHeap {
                 return error.offset.map { "\(error.message) (at byte \($0))" } ?? error.message
             case .noNetty(let classes, let problems):
                 let torn = problems.map { "\n  \($0)" }.joined()
-                return "a Java heap dump of \(classes) classes without Netty's pooled allocator: no class is named "
-                    + "...netty.buffer.PooledByteBufAllocator" + (torn.isEmpty ? "" : "; the dump is damaged:\(torn)")
+                return "a Java heap dump of \(classes) classes without Netty's allocators: no class is named "
+                    + "...netty.buffer.PooledByteBufAllocator or ...netty.buffer.AdaptiveByteBufAllocator"
+                    + (torn.isEmpty ? "" : "; the dump is damaged:\(torn)")
             }
         }
     }
@@ -42,10 +43,14 @@ public enum NettyHeap {
 
     static func read(_ heap: Heap) throws(Failure) -> Result {
         let classes = NettyClasses(heap)
-        guard !classes.named("netty/buffer/PooledByteBufAllocator").isEmpty else {
+        guard
+            !classes.named("netty/buffer/PooledByteBufAllocator").isEmpty
+                || !classes.named("netty/buffer/AdaptiveByteBufAllocator").isEmpty
+        else {
             throw .noNetty(classes: heap.classes.count, problems: heap.problems)
         }
-        let table = BufferTable(classes)
+        let reachable = heap.seemsToHoldGarbage() ? Reachability(heap) : nil
+        let table = BufferTable(classes, reachable: reachable)
         let arenas = Arenas(classes, table)
         let detector = LeakDetector(classes)
         let holders = Holders(classes, of: table.buffers.map(\.id))
@@ -65,9 +70,10 @@ public enum NettyHeap {
         snapshot.completeness.sectionsRead = ["classes", "objects"]
         snapshot.completeness.problems = heap.problems.map(\.description) + arenas.problems
         snapshot.events = detector.events
-        snapshot.notes += detector.notes + holders.notes
+        snapshot.notes += [table.garbageNote].compactMap { $0 } + detector.notes + holders.notes
         if !memory.usesCleaners, let note = table.unpooledNote { snapshot.notes.append(note) }
         addActiveAllocations(arenas, &snapshot)
+        addLostReferences(arenas, &snapshot)
         if arenas.heapArenaChunks > 0 {
             snapshot.notes.append(
                 "Arenas on the Java heap have \(arenas.heapArenaChunks) chunks of \(arenas.heapArenaBytes) bytes; "
@@ -75,6 +81,17 @@ public enum NettyHeap {
         }
         let checks = Checks(arenas).all + SnapshotInvariants.check(snapshot)
         return Result(snapshot: snapshot, checks: checks)
+    }
+
+    /// A bump chunk's reference count tells how many buffers are lost in it, not where.
+    private static func addLostReferences(_ arenas: Arenas, _ snapshot: inout Snapshot) {
+        let chunks = arenas.chunks.filter { $0.lostReferences > 0 }
+        guard !chunks.isEmpty else { return }
+        let lost = chunks.reduce(0) { $0 + $1.lostReferences }
+        snapshot.notes.append(
+            "By their reference counts \(chunks.count) bump chunks have \(lost) buffers that no ByteBuf refers to. What "
+                + "lies between the live buffers there is shown as theirs: part of it may have been released, but none "
+                + "of it can be used again.")
     }
 
     /// Runs that nobody refers to and that are neighbours look like one; the arenas' own counts know how many they are.

@@ -56,13 +56,13 @@ struct SnapshotBuilder {
         }
     }
 
-    /// Chunks of one size are the rule: allocators of another size are there only where a program made its own. The
-    /// addresses of slots leave room for the largest.
+    /// Chunks of one size are the rule with pooled allocators; those of adaptive ones differ. The addresses of slots leave
+    /// room for the largest.
     mutating func build(_ memory: DirectMemory) -> Snapshot {
-        let chunkSize = arenas.chunks.map(\.bytes).max() ?? 0
-        snapshot.totals.chunkSize = chunkSize
-        snapshot.totals.pageSize = UInt64(arenas.chunks.first?.contents.pageSize ?? 8192)
-        let stride = max(1, chunkSize)
+        let largest = arenas.chunks.map(\.bytes).max() ?? 0
+        snapshot.totals.chunkSize = largest > 1 << 62 ? largest : Self.powerOfTwo(atLeast: largest)
+        snapshot.totals.pageSize = UInt64(arenas.chunks.map(\.contents.pageSize).min() ?? 8192)
+        let stride = max(1, snapshot.totals.chunkSize)
         var index: UInt32 = 0
         for chunk in arenas.chunks.sorted(by: { ($0.arena, $0.address, $0.id) < ($1.arena, $1.address, $1.id) }) {
             add(chunk, index)
@@ -72,7 +72,10 @@ struct SnapshotBuilder {
             add(huge: huge, index)
             index += UInt32(clamping: (huge.bytes + stride - 1) / stride)
         }
-        if !memory.usesCleaners { addLostHuge(&index, stride) }
+        if !memory.usesCleaners {
+            addLostHuge(&index, stride)
+            addLostChunks(&index, stride)
+        }
         finishTotals(memory)
         snapshot.sites = sites.sites
         snapshot.sizeClasses = sizes.sizes
@@ -89,22 +92,24 @@ struct SnapshotBuilder {
 
     private mutating func add(_ chunk: Arenas.Chunk, _ index: UInt32) {
         let contents = chunk.contents
+        // Where allocators differ in it, the smallest page is that of the snapshot.
+        let scale = contents.pageSize / max(1, Int(snapshot.totals.pageSize))
         var row = Snapshot.Chunk()
         row.index = index
         row.arena = UInt16(clamping: chunk.arena)
         row.bytes = chunk.bytes
         let free = contents.free
-        row.freePages = UInt32(free.pages)
-        row.largestFreeRunPages = UInt32(free.longest)
+        row.freePages = UInt32(free.pages * scale)
+        row.largestFreeRunPages = UInt32(free.longest * scale)
         var runClasses: [UInt16] = []
         for run in contents.runs {
             let bytes = UInt64(run.elementBytes ?? run.pages * contents.pageSize)
-            let sizeClass = sizes.sizeClass(bytes: bytes, pages: run.pages, elements: run.elements)
+            let sizeClass = sizes.sizeClass(bytes: bytes, pages: run.pages * scale, elements: run.elements)
             runClasses.append(sizeClass)
             runs.chunk.append(index)
-            runs.firstPage.append(UInt16(clamping: run.firstPage))
-            runs.pages.append(UInt16(clamping: run.pages))
-            let kind: Snapshot.RunColumns.Kind = run.elementBytes == nil ? .buffer : .slab
+            runs.firstPage.append(UInt16(clamping: run.firstPage * scale))
+            runs.pages.append(UInt16(clamping: run.pages * scale))
+            let kind: Snapshot.RunColumns.Kind = run.isBump ? .bump : run.elementBytes == nil ? .buffer : .slab
             runs.kind.append(kind.rawValue)
             runs.sizeClass.append(sizeClass)
             runs.elements.append(UInt16(clamping: run.elements))
@@ -113,13 +118,18 @@ struct SnapshotBuilder {
         let shift = UInt64(max(1, snapshot.totals.chunkSize))
         for allocation in contents.allocations {
             let run = contents.runs[allocation.run]
+            let sizeClass =
+                run.isBump
+                ? sizes.sizeClass(bytes: UInt64(allocation.bytes), pages: 0, elements: 1) : runClasses[allocation.run]
             addSlot(
                 Slot(
                     serial: (chunk.address > 0 ? chunk.address : chunk.id << 20) &+ UInt64(allocation.offset),
                     address: UInt64(index) * shift + UInt64(allocation.offset), bytes: UInt64(allocation.bytes),
-                    sizeClass: runClasses[allocation.run], arena: chunk.arena, claimant: allocation.claimant,
-                    lostAs: run.mayBeSeveral
-                        ? "runs" : "\(run.elementBytes == nil ? "runs" : "elements") of \(allocation.bytes) B"))
+                    sizeClass: sizeClass, arena: chunk.arena, claimant: allocation.claimant,
+                    lostAs: run.isBump
+                        ? "in bump chunks"
+                        : run.mayBeSeveral
+                            ? "runs" : "\(run.elementBytes == nil ? "runs" : "elements") of \(allocation.bytes) B"))
             row.liveBuffers += 1
             row.liveBytes += UInt64(allocation.bytes)
         }
@@ -146,6 +156,26 @@ struct SnapshotBuilder {
                 "\(arena.name) counts \(active - bytes) bytes of \(count) huge allocations whose objects are gone; "
                     + "they are shown as one.")
         }
+    }
+
+    /// Chunks of an adaptive allocator that no object refers to are gone with all their buffers; its own count of bytes
+    /// still has them.
+    private mutating func addLostChunks(_ index: inout UInt32, _ stride: UInt64) {
+        for (number, arena) in arenas.arenas.enumerated() {
+            let found =
+                arenas.chunks.filter { $0.arena == number }.reduce(0) { $0 + $1.bytes }
+                + arenas.huge.filter { $0.arena == number }.reduce(0) { $0 + $1.bytes }
+            guard let registered = arena.registeredBytes, registered > found else { continue }
+            addHuge(index, registered - found, arena: number, serial: arena.id << 20, .nobody)
+            index += UInt32(clamping: (registered - found + stride - 1) / stride)
+            snapshot.notes.append(
+                "The \(arena.name) counts \(registered - found) bytes of chunks that no object refers to any more: all "
+                    + "buffers in them were lost. They are shown as one.")
+        }
+    }
+
+    private static func powerOfTwo(atLeast bytes: UInt64) -> UInt64 {
+        bytes < 2 ? bytes : 1 << UInt64(64 - (bytes - 1).leadingZeroBitCount)
     }
 
     private mutating func addHuge(

@@ -11,6 +11,13 @@ enum Fixture: String, CaseIterable {
     case clean41 = "netty-4.1.48-clean"
     case huge41 = "netty-4.1.48-huge"
     case leak42 = "netty-4.2.13-pooled-leak"
+    case pooled4168 = "netty-4.1.68-pooled"
+    case pooled4196 = "netty-4.1.96-pooled"
+    case pooled4196Early = "netty-4.1.96-pooled-early"
+    case pooled4196All = "netty-4.1.96-pooled-all"
+    case adaptive = "netty-4.2.7-adaptive"
+    case adaptiveEarly = "netty-4.2.7-adaptive-early"
+    case adaptiveAll = "netty-4.2.7-adaptive-all"
 
     var path: String {
         get throws {

@@ -81,7 +81,7 @@ extension Report {
             Line(
                 "mapped",
                 """
-                \(.count(totals.chunkCount), as: "chunk_count") chunks x \(.bytes(totals.chunkSize)) = \
+                \(.count(totals.chunkCount), as: "chunk_count") chunks \(.text(snapshot.chunkSizes)) = \
                 \(.bytes(totals.chunkBytes), as: "chunk_bytes"), \(.count(totals.hugeCount), as: "huge_count") huge \
                 \(.bytes(totals.hugeBytes), as: "huge_bytes")
                 """),
@@ -90,7 +90,7 @@ extension Report {
                 """
                 \(.count(bound.chunks), as: "compaction_chunks") chunks for \(.bytes(bound.live)) live: packed \
                 perfectly, \(.count(spare), as: "compaction_spare_chunks") chunks \
-                (\(.bytes(spare &* totals.chunkSize))) would go back
+                (\(.bytes(min(spare &* totals.chunkSize, totals.chunkBytes))) would go back
                 """),
         ]
         let cached = snapshot.chunks.count { $0.kind == .cached }

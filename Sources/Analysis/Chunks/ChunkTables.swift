@@ -48,7 +48,7 @@ extension Report {
                     .text(chunk.kind == .cached ? "none" : snapshot.arenaName(Int(chunk.arena))),
                     .count(UInt64(sitePins.groups(of: index).count)),
                     sitePins.largest[index].map { .text(snapshot.siteName($0).label) } ?? .unknown,
-                    .bytes(chunk.bytes), .duration(snapshot.age(chunk.birth)), .text(why),
+                    .bytes(chunk.bytes), snapshot.ageValue(chunk.birth), .text(why),
                 ] + ledgers[index].cells)
         }
         return table

@@ -35,7 +35,8 @@ struct FreeRuns {
                 count(next, run.first, index)
                 next = max(next, run.end)
             }
-            count(next, pagesPerChunk, index)
+            let pages = Int(clamping: chunk.bytes / max(1, snapshot.totals.pageSize))
+            count(next, min(pages, pagesPerChunk), index)
         }
     }
 

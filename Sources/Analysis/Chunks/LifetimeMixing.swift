@@ -12,6 +12,7 @@ struct LifetimeMixing {
     }
 
     let oldAge: UInt64
+    private let hasClock: Bool
     /// Most chunks first.
     private(set) var sites: [SiteMix] = []
     private(set) var mixedChunks: UInt64 = 0
@@ -19,6 +20,7 @@ struct LifetimeMixing {
 
     init(_ snapshot: Snapshot, _ slots: Snapshot.SlotColumns, _ rows: ChunkRows, oldAge: UInt64) {
         self.oldAge = oldAge
+        hasClock = snapshot.hasClock
         chunkSize = max(1, snapshot.totals.chunkSize)
         let now = snapshot.header.monotonicTime
         let count = max(1, snapshot.sites.count)
@@ -52,6 +54,7 @@ struct LifetimeMixing {
     }
 
     var words: Phrase {
+        if !hasClock { return "A heap dump has no clock: whether lifetimes are mixed in chunks cannot be told." }
         guard mixedChunks > 0 else {
             return """
                 Lifetimes are not mixed: no chunk of mostly young buffers has one older than \

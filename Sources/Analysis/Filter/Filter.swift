@@ -74,6 +74,7 @@ struct HolderMasks {
 extension Snapshot.SlotColumns {
     /// A buffer that its arena has not been told is free.
     static let live: UInt8 = 1
+    static let cached: UInt8 = 3
 
     /// Whether each of these columns has all rows.
     func hasWhole(_ columns: Set<Column>) -> Bool {

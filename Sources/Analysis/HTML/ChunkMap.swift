@@ -74,7 +74,9 @@ struct ChunkMap {
         var siteLetters = [UInt8](repeating: 0x7A, count: snapshot.sites.count)
         for (rank, site) in siteIDs.enumerated() { siteLetters[Int(site)] = 0x41 + UInt8(rank) }
         for (index, chunk) in shown.enumerated() {
-            let range = index * pagesPerChunk..<(index + 1) * pagesPerChunk
+            // Chunks of foreign allocators may be shorter than the largest.
+            let length = min(pagesPerChunk, max(1, Int(clamping: chunk.bytes / UInt64(pageSize))))
+            let range = index * pagesPerChunk..<index * pagesPerChunk + length
             var row = Row(chunk: chunk, unheldBytes: unheld[index])
             row.uses = Self.encoded(range.map { Self.use(pages[$0], runs[$0], UInt64(pageSize)) })
             row.sites = Self.encoded(
@@ -127,7 +129,7 @@ struct ChunkMap {
         let isLost = page.unheld * 2 > page.live
         switch Snapshot.RunColumns.Kind(rawValue: run) {
         case .reserve: return Use.reserve.rawValue
-        case .slab:
+        case .slab, .bump:
             if isLost { return Use.slabUnheld.rawValue }
             return Use.slabFirstQuarter.rawValue + UInt8(min(3, page.live * 4 / pageSize))
         case .buffer: return isLost ? Use.unheld.rawValue : Use.buffer.rawValue
@@ -179,7 +181,9 @@ struct ChunkMap {
                             .init("unheld", .unsigned(row.unheldBytes)),
                             .init("freePages", .unsigned(UInt64(row.chunk.freePages))),
                             .init("largestFree", .unsigned(UInt64(row.chunk.largestFreeRunPages))),
-                            .init("age", .string(Format.duration(snapshot.age(row.chunk.birth)))),
+                            .init(
+                                "age",
+                                .string(snapshot.hasClock ? Format.duration(snapshot.age(row.chunk.birth)) : "unknown")),
                             .init("use", .string(row.uses)), .init("site", .string(row.sites)),
                         ])
                     })),

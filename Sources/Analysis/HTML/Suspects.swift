@@ -19,7 +19,7 @@ extension Report {
                     .site(snapshot.siteName(group.site)), .site(snapshot.siteName(group.touchSite)),
                     .text(group.ownerKind.plural), .count(group.unheldBuffers), .bytes(group.unheldBytes),
                     .ratio(group.unheldBytes.share(of: snapshot.totals.liveBytes)),
-                    .duration(snapshot.age(group.oldestBirth)), .duration(snapshot.age(group.newestBirth)),
+                    snapshot.ageValue(group.oldestBirth), snapshot.ageValue(group.newestBirth),
                 ])
             }
         if snapshot.totals.unheldBuffers == nil {
@@ -32,10 +32,15 @@ extension Report {
             report.add(
                 nil,
                 .paragraph(
-                    """
-                    Buffers that were live while no event loop was inside a handler, and that no connection, queue, \
-                    retained message or pending call can reach: they are lost. Look at who touched them last.
-                    """))
+                    snapshot.hasClock
+                        ? """
+                        Buffers that were live while no event loop was inside a handler, and that no connection, queue, \
+                        retained message or pending call can reach: they are lost. Look at who touched them last.
+                        """
+                        : """
+                        Allocations that Netty's chunks hold, that are in no thread's cache, and that no ByteBuf in the \
+                        heap refers to: nobody can release them.
+                        """))
             report.add(nil, .table(table))
         }
         return report

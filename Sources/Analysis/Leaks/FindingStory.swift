@@ -12,10 +12,11 @@ struct FindingStory {
     }
 
     private var touch: SiteName { snapshot.siteName(finding.touch) }
-    private var site: SiteName { snapshot.siteName(finding.site) }
+    var site: SiteName { snapshot.siteName(finding.site) }
     private var wasPassedOn: Bool { finding.touch != finding.site && finding.touch != 0 }
 
     var headline: String {
+        if !snapshot.hasClock { return heapDumpHeadline }
         let label = wasPassedOn ? touch.label : site.label
         return switch finding.kind {
         case .unheld: "Leak, proved: \(label) loses buffers"
@@ -26,7 +27,8 @@ struct FindingStory {
     }
 
     var paragraph: String {
-        [amount, since, place, owners, evidence, next, "Fingerprint \(finding.fingerprint)."]
+        if !snapshot.hasClock { return heapDumpParagraph }
+        return [amount, since, place, owners, evidence, next, "Fingerprint \(finding.fingerprint)."]
             .filter { !$0.isEmpty }.joined(separator: " ")
     }
 
@@ -51,7 +53,7 @@ struct FindingStory {
         return allocated + ", last touched at \(quoted(touch))."
     }
 
-    private var owners: String {
+    var owners: String {
         guard let details = finding.details, details.ownerCount > 0 else {
             return "Owners: mostly \(finding.ownerKind.plural)."
         }

@@ -132,11 +132,11 @@ public struct LeakSearch {
             let owners = details?.topOwners.map { newest.ownerTitle($0.owner) }.joined(separator: ", ")
             return Table.Row(
                 [
-                    .site(touch), .text(finding.fingerprint), .text(finding.kind.rawValue),
+                    .site(finding.touch == 0 ? site : touch), .text(finding.fingerprint), .text(finding.kind.rawValue),
                     .text(finding.confidence.rawValue), .count(finding.amount.buffers), .bytes(finding.amount.bytes),
                     .ratio(finding.amount.bytes.share(of: newest.totals.liveBytes)),
-                    .time(newest.wallTime(finding.oldestBirth)), .time(newest.wallTime(finding.newestBirth)),
-                    .duration(newest.age(finding.oldestBirth)), .duration(newest.age(finding.newestBirth)),
+                    newest.momentValue(finding.oldestBirth), newest.momentValue(finding.newestBirth),
+                    newest.ageValue(finding.oldestBirth), newest.ageValue(finding.newestBirth),
                     .text(site.label), .text(site.file), .number(UInt64(site.line)),
                     .text(newest.site(finding.site).function), .text(touch.label), .text(touch.file),
                     .number(UInt64(touch.line)), .text(newest.site(finding.touch).function),
@@ -167,7 +167,7 @@ public struct LeakSearch {
             return Table.Row([
                 .site(newest.siteName(group.touch)), .text(kind?.plural ?? "unknown"),
                 .bytesChange(growth.bytesChange), .countChange(growth.buffersChange),
-                .bytesPerSecond(growth.bytesPerSecond), .duration(newest.age(group.oldestBirth)),
+                .bytesPerSecond(growth.bytesPerSecond), newest.ageValue(group.oldestBirth),
             ])
         }
         report.add(nil, .table(table))
