@@ -101,7 +101,7 @@ let package = Package(
             swiftSettings: common),
         .testTarget(name: "HPROFTests", dependencies: ["HPROF", "CZlib", "CZstd"], swiftSettings: common),
         .testTarget(
-            name: "NettyHeapTests", dependencies: ["NettyHeap", "HPROF", "Analysis", "DumpFormat", "Ledger"],
+            name: "NettyHeapTests", dependencies: ["NettyHeap", "HPROF", "Analysis", "DumpFormat", "Ledger", "CZstd"],
             resources: [.copy("Fixtures")], swiftSettings: common),
         .testTarget(
             name: "MQTTTests", dependencies: ["MQTT", .product(name: "NIOCore", package: "swift-nio")],

@@ -121,7 +121,10 @@ extension ColumnReader {
         try check(bytes: UInt64(count) * UInt64(MemoryLayout<Row>.stride), Row.section)
         var rows = [Row](repeating: Row.blank, count: count)
         var missing: [Range<Int>] = []
-        for column in Row.columns { missing += try column.decode(&rows, self, Row.section) }
+        for column in Row.columns {
+            if column.isBlank != nil, index.entries(Row.section, column.id).isEmpty { continue }
+            missing += try column.decode(&rows, self, Row.section)
+        }
         return (rows, missing)
     }
 

@@ -97,7 +97,11 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
     }
 
     private func encode<Row: TableRow>(_ rows: [Row], _ strings: inout StringTable) -> EncodedTable {
-        EncodedTable(section: Row.section, columns: Row.columns.map { ($0.id, $0.encode(rows, &strings)) })
+        let columns = Row.columns.filter { column in
+            guard let isBlank = column.isBlank else { return true }
+            return !rows.allSatisfy(isBlank)
+        }
+        return EncodedTable(section: Row.section, columns: columns.map { ($0.id, $0.encode(rows, &strings)) })
     }
 
     private mutating func writeTable(_ table: EncodedTable) throws(DumpError) {

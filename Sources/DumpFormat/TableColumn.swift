@@ -13,6 +13,15 @@ struct TableColumn<Row> {
     let encode: ([Row], inout StringTable) -> EncodedColumn
     /// Fills the field in all rows and returns the ranges of rows it could not be read for.
     let decode: (inout [Row], ColumnReader, _ section: Section) throws(DumpError) -> [Range<Int>]
+    /// Whether a row has nothing in the field. With it, the column is only written where some row has something.
+    var isBlank: ((Row) -> Bool)?
+
+    /// A column that dumps of ours do without.
+    func leftOut(where isBlank: @escaping (Row) -> Bool) -> TableColumn {
+        var column = self
+        column.isBlank = isBlank
+        return column
+    }
 
     static func number<T: FixedWidthInteger & UnsignedInteger>(
         _ id: UInt16, _ name: String, _ field: WritableKeyPath<Row, T>, _ encoding: ColumnEncoding = .planes

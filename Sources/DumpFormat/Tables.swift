@@ -22,7 +22,7 @@ extension Snapshot.Header: TableRow {
             .number(13, "cgroupCurrentBytes", \.cgroupCurrentBytes),
             .number(14, "threadCount", \.threadCount),
             // Of copies of foreign heap dumps; dumps of ours leave them empty.
-            .string(15, "foreignFormat", \.foreignFormat),
+            .string(15, "foreignFormat", \.foreignFormat).leftOut { $0.foreignFormat.isEmpty },
         ]
     }
 }
@@ -62,9 +62,9 @@ extension Snapshot.Totals: TableRow {
             .number(19, "unheldBuffers", \.storedUnheldBuffers),
             .number(20, "unheldBytesKnown", \.unheldBytesKnown),
             .number(21, "unheldBytes", \.storedUnheldBytes),
-            .number(22, "unpooledBytes", \.unpooledBytes),
-            .number(23, "cachedBuffers", \.cachedBuffers),
-            .number(24, "cachedBytes", \.cachedBytes),
+            .number(22, "unpooledBytes", \.unpooledBytes).leftOut { $0.unpooledBytes == 0 },
+            .number(23, "cachedBuffers", \.cachedBuffers).leftOut { $0.cachedBuffers == 0 },
+            .number(24, "cachedBytes", \.cachedBytes).leftOut { $0.cachedBytes == 0 },
         ]
     }
 

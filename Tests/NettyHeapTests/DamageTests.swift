@@ -1,3 +1,4 @@
+import CZstd
 import DumpFormat
 import Foundation
 import HPROF
@@ -7,15 +8,7 @@ import Testing
 
 @Suite("Damaged heap dumps") struct DamageTests {
     private func plain(_ fixture: Fixture) throws -> Data {
-        let unpacked = Process()
-        unpacked.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-        unpacked.arguments = ["zstd", "-dcq", try fixture.path]
-        let pipe = Pipe()
-        unpacked.standardOutput = pipe
-        try unpacked.run()
-        let bytes = pipe.fileHandleForReading.readDataToEndOfFile()
-        unpacked.waitUntilExit()
-        return bytes
+        try Unpacked.bytes(of: try Data(contentsOf: URL(fileURLWithPath: try fixture.path)))
     }
 
     private func read(_ bytes: Data) throws -> NettyHeap.Result {
@@ -39,9 +32,23 @@ import Testing
         }
     }
 
-    @Test("flipped bits never trap")
-    func bitFlips() throws {
-        let bytes = try plain(.leak42)
+    @Test("small dumps of every era, cut off anywhere", arguments: [Fixture.pooled4196, .adaptiveAll])
+    func smallTruncation(fixture: Fixture) throws {
+        let bytes = try plain(fixture)
+        for step in 0..<40 {
+            let length = bytes.count * step / 40
+            do {
+                let result = try read(bytes.prefix(length))
+                #expect(!result.snapshot.completeness.isComplete, "cut at \(length)")
+            } catch let error as NettyHeap.Failure {
+                #expect(!"\(error)".isEmpty)
+            }
+        }
+    }
+
+    @Test("flipped bits never trap", arguments: [Fixture.leak42, .pooled4196, .adaptiveAll])
+    func bitFlips(fixture: Fixture) throws {
+        let bytes = try plain(fixture)
         var random = SeededGenerator(seed: 42)
         for _ in 0..<20 {
             var damaged = bytes
@@ -67,6 +74,31 @@ import Testing
         #expect(try read(bytes).snapshot.totals.counterBytes == 33_554_719)
         #expect(NettyClasses.matches("com/example/shaded/io/netty/buffer/PoolChunk", "netty/buffer/PoolChunk"))
         #expect(!NettyClasses.matches("com/example/notnetty/buffer/PoolChunk", "netty/buffer/PoolChunk"))
+    }
+}
+
+/// Unpacks a fixture without a program that does it.
+enum Unpacked {
+    static func bytes(of packed: Data) throws -> Data {
+        let stream = ZSTD_createDStream()
+        defer { ZSTD_freeDStream(stream) }
+        var result = Data()
+        var output = [UInt8](repeating: 0, count: 1 << 20)
+        try packed.withUnsafeBytes { (source: UnsafeRawBufferPointer) in
+            var piece = ZSTD_inBuffer(src: source.baseAddress, size: source.count, pos: 0)
+            var isFull = false
+            while piece.pos < piece.size || isFull {
+                let size = output.count
+                let count = try output.withUnsafeMutableBytes { target in
+                    var room = ZSTD_outBuffer(dst: target.baseAddress, size: size, pos: 0)
+                    try #require(ZSTD_isError(ZSTD_decompressStream(stream, &room, &piece)) == 0)
+                    return room.pos
+                }
+                result.append(contentsOf: output[..<count])
+                isFull = count == size
+            }
+        }
+        return result
     }
 }
 

@@ -16,15 +16,18 @@ public struct Redaction {
         var result = snapshot
         result.header.host = pseudonyms.name(snapshot.header.host, kind: "host")
         result.header.configuration = ConfigurationRedaction(pseudonyms).apply(to: snapshot.header.configuration)
-        for index in result.owners.indices { redact(&result.owners[index]) }
+        let isForeign = snapshot.header.format == .nettyHeapDump
+        for index in result.owners.indices { redact(&result.owners[index], isForeign: isForeign) }
         for index in result.events.indices {
             result.events[index].detail = pseudonyms.name(result.events[index].detail, kind: "detail")
         }
         return result
     }
 
-    private func redact(_ owner: inout Snapshot.Owner) {
+    private func redact(_ owner: inout Snapshot.Owner, isForeign: Bool) {
         switch owner.kind {
+        // Classes and fields of the program, and Netty's arenas; threads may be named for anything.
+        case .process where isForeign, .component where isForeign, .arena where isForeign: return
         // Loops are numbered by the program.
         case .process where owner.name == "process", .eventLoop where Self.isLoopName(owner.name): return
         case .connection, .session, .inflight, .offlineQueue, .will:
