@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo incident check format asan asan-release tsan fuzz bench bench-arena expected clean
+.PHONY: help setup build test demo incident check format asan asan-release tsan fuzz bench bench-arena bench-heapdump expected clean
 
 BIN := .build/release
 
@@ -46,6 +46,9 @@ fuzz: setup  ## fuzz the readers of dumps and of flight recorders' files (FUZZ_R
 
 bench-arena: setup  ## the allocator beside malloc, jemalloc, mimalloc and Netty
 	@Benchmarks/run.sh
+
+bench-heapdump: setup  ## how fast a large Java heap dump is read, and in how much memory
+	@Benchmarks/heapdump.sh
 
 bench: build  ## what the broker carries on this machine
 	@scripts/bench.sh $(BIN)

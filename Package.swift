@@ -29,6 +29,8 @@ let package = Package(
         .library(name: "Arena", targets: ["Arena"]),
         .library(name: "ArenaNIO", targets: ["ArenaNIO"]),
         .library(name: "DumpFormat", targets: ["DumpFormat"]),
+        .library(name: "HPROF", targets: ["HPROF"]),
+        .library(name: "NettyHeap", targets: ["NettyHeap"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),

@@ -26,5 +26,11 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
             ]),
+        .executableTarget(
+            name: "heapdump-benchmark",
+            dependencies: [
+                .product(name: "HPROF", package: "arena-broker"),
+                .product(name: "NettyHeap", package: "arena-broker"),
+            ]),
     ]
 )

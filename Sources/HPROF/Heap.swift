@@ -28,6 +28,10 @@ public final class Heap {
     /// The objects that garbage collection starts from, beside the classes.
     public private(set) var roots: [UInt64] = []
 
+    /// A pass keeps so much of the file mapped behind it and no more, so that what the process has does not grow with it.
+    private static let window = 64 << 20
+
+    private var windowStart = 0
     private let file: MappedFile
     let view: ByteView
     private var index = ObjectIndex()
@@ -138,6 +142,10 @@ public final class Heap {
         var index = ObjectIndex()
         swap(&index, &self.index)
         while scanner.next(&record) {
+            if record.start - windowStart > Self.window {
+                file.letGo(windowStart..<record.start)
+                windowStart = record.start
+            }
             switch record.kind {
             case .instance, .objectArray, .primitiveArray: index.add(record)
             case .classDump: classPlaces.append(record.body)
@@ -167,9 +175,15 @@ public final class Heap {
     /// Calls `visit` for each object of the dump in the order of the file.
     @inline(__always) func forEachObject(_ visit: (SubRecord) -> Void) {
         var record = SubRecord()
+        // A JVM's segments are of 1 MiB, or one is of gigabytes.
+        var windowStart = 0
         for segment in segments {
             var scanner = SubRecordScanner(view, idSize: idSize, from: segment.lowerBound, to: segment.upperBound)
             while scanner.next(&record) {
+                if record.start - windowStart > Self.window {
+                    file.letGo(windowStart..<record.start)
+                    windowStart = record.start
+                }
                 switch record.kind {
                 case .instance, .objectArray, .primitiveArray: visit(record)
                 case .root, .classDump, .other: break
@@ -231,15 +245,25 @@ public final class Heap {
 
     /// The instances of several groups of classes, each group in the order of the file: one pass for all of them.
     public func instances(of groups: [Set<Int>]) -> [Instances] {
+        var sample = ProgramSample()
+        return instances(of: groups, sample: &sample)
+    }
+
+    /// The same, with a sample of the objects of classes that are not the JDK's.
+    public func instances(of groups: [Set<Int>], sample: inout ProgramSample) -> [Instances] {
+        let library = ["java/", "javax/", "jdk/", "sun/", "com/sun/"]
+        let program = Set(
+            classes.lazy.filter { entry in !library.contains(where: entry.name.hasPrefix) }.map(\.id))
         var groupOf: [UInt64: Int] = [:]
         for (group, places) in groups.enumerated() {
             for place in places { groupOf[classes[place].id] = group }
         }
         var found = groups.map { _ in Instances(heap: self) }
-        let filter = IdentifierFilter(groupOf.keys)
+        let filter = IdentifierFilter(program.union(groupOf.keys))
         forEachObject { record in
-            guard record.kind == .instance, filter.mayContain(record.classID), let group = groupOf[record.classID]
-            else { return }
+            guard record.kind == .instance, filter.mayContain(record.classID) else { return }
+            if program.contains(record.classID) { sample.add(record.id) }
+            guard let group = groupOf[record.classID] else { return }
             found[group].offsets.append(UInt64(record.start))
         }
         return found

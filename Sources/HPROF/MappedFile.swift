@@ -28,6 +28,16 @@ final class MappedFile {
         problem = unpacked
     }
 
+    /// Lets go of the pages of these bytes: they come back from the page cache when they are looked at again.
+    func letGo(_ bytes: Range<Int>) {
+        let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+        let (start, end) = (
+            (bytes.lowerBound + page - 1) / page * page, min(bytes.upperBound, view.count) / page * page
+        )
+        guard start < end else { return }
+        madvise(UnsafeMutableRawPointer(mutating: view.base) + start, end - start, MADV_DONTNEED)
+    }
+
     deinit { if view.count > 0 { munmap(UnsafeMutableRawPointer(mutating: view.base), view.count) } }
 
     /// The first bytes of a file, unpacked if need be; empty where there are none.

@@ -104,32 +104,34 @@ public struct Reachability {
     }
 }
 
+/// Some of a dump's objects of the program's own classes, evenly chosen: by them it is judged whether it holds garbage.
+public struct ProgramSample {
+    /// At most twice this many are chosen.
+    static let size = 1 << 15
+
+    fileprivate private(set) var ids: [UInt64] = []
+
+    public init() {}
+
+    private var seen = 0
+    private var step = 1
+
+    @inline(__always) mutating func add(_ id: UInt64) {
+        seen += 1
+        guard seen % step == 0 else { return }
+        ids.append(id)
+        guard ids.count >= 2 * Self.size else { return }
+        // Every other one is given up, and half as many are taken from here on.
+        ids = ids.indices.filter { $0 % 2 == 1 }.map { ids[$0] }
+        step *= 2
+    }
+}
+
 extension Heap {
-    /// Whether the dump holds garbage, judged by objects of classes of the program: in a dump of live objects something
-    /// refers to each of them. (To objects of the JDK it may be the JVM itself, which no dump shows.) At most
-    /// `sample` objects are looked at; one pass over the file.
-    public func seemsToHoldGarbage(sample: Int = 1 << 16) -> Bool {
-        var program: Set<UInt64> = []
-        for entry in classes where !["java/", "jdk/", "sun/", "com/sun/"].contains(where: entry.name.hasPrefix) {
-            program.insert(entry.id)
-        }
-        var count = 0
-        let filter = IdentifierFilter(program)
-        forEachObject { record in
-            if record.kind == .instance, filter.mayContain(record.classID), program.contains(record.classID) {
-                count += 1
-            }
-        }
-        let step = max(1, count / sample)
-        var missing: Set<UInt64> = []
-        var seen = 0
-        forEachObject { record in
-            guard record.kind == .instance, filter.mayContain(record.classID), program.contains(record.classID) else {
-                return
-            }
-            seen += 1
-            if seen % step == 0 { missing.insert(record.id) }
-        }
+    /// Whether the dump holds garbage: in a dump of live objects something refers to each object of the program. (To
+    /// objects of the JDK it may be the JVM itself, which no dump shows.) One pass over the file.
+    public func seemsToHoldGarbage(_ sample: ProgramSample) -> Bool {
+        var missing = Set(sample.ids)
         missing.subtract(roots)
         for entry in classes {
             for value in entry.statics.values { if let id = value.reference { missing.remove(id) } }

@@ -9,6 +9,8 @@ struct NettyClasses {
     let heap: Heap
     private let children: [[Int]]
     private var found: [String: Instances] = [:]
+    /// Objects of the program, for `Heap.seemsToHoldGarbage`.
+    private(set) var sample = ProgramSample()
 
     /// The families whose objects are looked at; they are collected together, in one pass over the file.
     private static let families = [
@@ -29,7 +31,9 @@ struct NettyClasses {
             if let above = entry.superclass, above != index { children[above].append(index) }
         }
         self.children = children
-        let lists = heap.instances(of: Self.families.map { family($0) })
+        var sample = ProgramSample()
+        let lists = heap.instances(of: Self.families.map { family($0) }, sample: &sample)
+        self.sample = sample
         found = Dictionary(uniqueKeysWithValues: zip(Self.families, lists))
     }
 

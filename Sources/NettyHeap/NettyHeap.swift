@@ -29,9 +29,11 @@ public enum NettyHeap {
         }
     }
 
-    public static func read(path: String) throws(Failure) -> Result {
+    /// Looking for who holds the buffers takes more passes over the file than all the rest. Without `holders`, buffers belong
+    /// to "objects of the program".
+    public static func read(path: String, holders: Bool = true) throws(Failure) -> Result {
         do {
-            return try read(try Heap(path: path))
+            return try read(try Heap(path: path), lookingForHolders: holders)
         } catch let error as HPROFError {
             throw .file(error)
         } catch let error as Failure {
@@ -41,7 +43,7 @@ public enum NettyHeap {
         }
     }
 
-    static func read(_ heap: Heap) throws(Failure) -> Result {
+    static func read(_ heap: Heap, lookingForHolders: Bool) throws(Failure) -> Result {
         let classes = NettyClasses(heap)
         guard
             !classes.named("netty/buffer/PooledByteBufAllocator").isEmpty
@@ -49,11 +51,11 @@ public enum NettyHeap {
         else {
             throw .noNetty(classes: heap.classes.count, problems: heap.problems)
         }
-        let reachable = heap.seemsToHoldGarbage() ? Reachability(heap) : nil
+        let reachable = heap.seemsToHoldGarbage(classes.sample) ? Reachability(heap) : nil
         let table = BufferTable(classes, reachable: reachable)
         let arenas = Arenas(classes, table)
         let detector = LeakDetector(classes)
-        let holders = Holders(classes, of: table.buffers.map(\.id))
+        let holders = lookingForHolders ? Holders(classes, of: table.buffers.map(\.id)) : nil
         var header = Snapshot.Header()
         header.format = .nettyHeapDump
         let process = JavaProcess(classes)
@@ -64,13 +66,13 @@ public enum NettyHeap {
         header.reason = "request"
         header.threadCount = UInt64(heap.threads.count)
         var builder = SnapshotBuilder(
-            heap, table, arenas, askers: detector.askerOfBuffer, holders: holders.names, header: header)
+            heap, table, arenas, askers: detector.askerOfBuffer, holders: holders?.names, header: header)
         let memory = DirectMemory(classes)
         var snapshot = builder.build(memory)
         snapshot.completeness.sectionsRead = ["classes", "objects"]
         snapshot.completeness.problems = heap.problems.map(\.description) + arenas.problems
         snapshot.events = detector.events
-        snapshot.notes += [table.garbageNote].compactMap { $0 } + detector.notes + holders.notes
+        snapshot.notes += [table.garbageNote].compactMap { $0 } + detector.notes + (holders?.notes ?? [])
         if !memory.usesCleaners, let note = table.unpooledNote { snapshot.notes.append(note) }
         addActiveAllocations(arenas, &snapshot)
         addLostReferences(arenas, &snapshot)

@@ -14,7 +14,7 @@ struct SnapshotBuilder {
     private let table: BufferTable
     private let arenas: Arenas
     private let askers: [UInt64: String]
-    private let holders: [Int: String]
+    private let holders: [Int: String]?
     private(set) var snapshot: Snapshot
     private var sites = SiteTable()
     private var sizes = SizeTable()
@@ -30,9 +30,9 @@ struct SnapshotBuilder {
     }
 
     /// `askers` names, by object, the classes that asked for those buffers that the leak detector follows; `holders`
-    /// names who holds the buffers of those indices in `table.buffers`.
+    /// names who holds the buffers of those indices in `table.buffers`; nil where nobody looked.
     init(
-        _ heap: Heap, _ table: BufferTable, _ arenas: Arenas, askers: [UInt64: String], holders: [Int: String],
+        _ heap: Heap, _ table: BufferTable, _ arenas: Arenas, askers: [UInt64: String], holders: [Int: String]?,
         header: Snapshot.Header
     ) {
         self.askers = askers
@@ -300,6 +300,7 @@ struct SnapshotBuilder {
 
     /// Who holds it, or else the thread that allocated it.
     private mutating func ownerOfBuffer(_ index: Int, _ buffer: BufferTable.Buffer, _ arena: Int) -> UInt32 {
+        guard let holders else { return owner(.component, "objects of the program") }
         if let holder = holders[index] { return owner(.component, holder) }
         guard let cache = table.caches.firstIndex(where: { $0.id == buffer.cache }) else {
             return owner(.arena, snapshot.arenas[arena].name)

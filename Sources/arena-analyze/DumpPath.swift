@@ -4,12 +4,14 @@ import DumpFormat
 import Glibc
 import HPROF
 import NettyHeap
+import Synchronization
 
 /// Opening a dump for a command: what cannot be a dump is said in plain words, and the command ends with exit code 1.
 enum DumpPath {
-    static func read(_ path: String, _ selection: DumpSelection = .tables) throws -> Snapshot {
+    /// `holders`: whether the answer tells who holds the buffers of a Java heap dump, which takes long to find.
+    static func read(_ path: String, _ selection: DumpSelection = .tables, holders: Bool = true) throws -> Snapshot {
         try checkIsReadableFile(path)
-        if Heap.recognizes(path: path) { return try heapDump(path).snapshot }
+        if Heap.recognizes(path: path) { return try heapDump(path, holders: holders).snapshot }
         do {
             return try DumpReader.read(path: path, selection)
         } catch {
@@ -23,7 +25,7 @@ enum DumpPath {
     ) throws -> (checks: [(name: String, passed: Bool, detail: String)], origin: Origin) {
         try checkIsReadableFile(path)
         if Heap.recognizes(path: path) {
-            let result = try heapDump(path)
+            let result = try heapDump(path, holders: false)
             return (result.checks.map { ($0.name, $0.passed, $0.detail) }, Origin(path: path, result.snapshot))
         }
         let snapshot = try read(path, .everything)
@@ -33,10 +35,16 @@ enum DumpPath {
         return (checks + ledger, Origin(path: path, snapshot))
     }
 
+    private static let lastHeapDump = Mutex<(path: String, result: NettyHeap.Result)?>(nil)
+
     /// A Java heap dump of a Netty program. It is one piece: selections of columns save nothing.
-    private static func heapDump(_ path: String) throws -> NettyHeap.Result {
+    private static func heapDump(_ path: String, holders: Bool) throws -> NettyHeap.Result {
+        if let known = lastHeapDump.withLock({ $0 }), known.path == path { return known.result }
         do {
-            return try NettyHeap.read(path: path)
+            let result = try NettyHeap.read(path: path, holders: holders)
+            // Some commands read their dump a second time, for details; without holders none does.
+            if holders { lastHeapDump.withLock { $0 = (path, result) } }
+            return result
         } catch {
             throw failure(path, error.description)
         }

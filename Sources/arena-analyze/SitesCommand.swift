@@ -22,7 +22,8 @@ struct SitesCommand: ParsableCommand {
 
     func run() throws {
         let filter = try filter.parsed()
-        let snapshot = try DumpPath.readNarrowed(dump, filter)
+        let snapshot =
+            filter == nil ? try DumpPath.read(dump, holders: false) : try DumpPath.readNarrowed(dump, filter)
         var report = Report.sites(of: snapshot)
         report.note(filter, snapshot)
         report.origins = [Origin(path: dump, snapshot)]

@@ -30,8 +30,9 @@ struct SummaryCommand: ParsableCommand {
 
     func run() throws {
         // A torn dump answers all but the byte ledger from its small tables.
-        let whole = try DumpPath.read(dump, Report.summarySelection)
-        let snapshot = whole.completeness.isComplete ? whole : try DumpPath.read(dump)
+        let whole = try DumpPath.read(dump, Report.summarySelection, holders: false)
+        let snapshot =
+            whole.completeness.isComplete || whole.header.format == .nettyHeapDump ? whole : try DumpPath.read(dump)
         var report = Report.summary(of: snapshot)
         report.origins = [Origin(path: dump, snapshot)]
         report.mainTable?.limit(to: output.rows(limit, people: 5), noun: "sites")

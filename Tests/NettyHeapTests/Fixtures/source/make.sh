@@ -13,7 +13,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 javac -nowarn -XDstringConcat=inline -cp "$path" -d . "$here/Ledger.java"
 options=(
-    -Xmx48m -Xshare:off -XX:+UseSerialGC -XX:TieredStopAtLevel=1 --limit-modules java.base,jdk.unsupported,java.logging
+    -Xmx48m -Xshare:off -XX:+UseSerialGC -XX:TieredStopAtLevel=1 --limit-modules 'java.base,jdk.unsupported,java.logging'
     # Netty counts direct memory only where it may make buffers without cleaners.
     --add-opens java.base/java.nio=ALL-UNNAMED -Dio.netty.tryReflectionSetAccessible=true
     -XX:MaxDirectMemorySize=200m -Dio.netty.leakDetection.level=disabled
