@@ -93,7 +93,9 @@ let package = Package(
                 "ArenaNIO", "Arena", "Ledger", .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ] + nio,
             swiftSettings: common),
-        .testTarget(name: "DumpFormatTests", dependencies: ["DumpFormat", "Ledger", "CZstd"], swiftSettings: common),
+        .testTarget(
+            name: "DumpFormatTests", dependencies: ["DumpFormat", "Ledger", "CZstd"], resources: [.copy("Fixtures")],
+            swiftSettings: common),
         .testTarget(
             name: "AnalysisTests",
             dependencies: [

@@ -36,10 +36,14 @@ public enum BufferName: Sendable, Equatable {
 /// One buffer, with everything the dump knows: whose it is, who reaches it, and what lies beside it.
 extension Report {
     public static let showSelection = DumpSelection(
-        slots: Set(Snapshot.SlotColumns.Column.allCases), runs: true, edges: true)
+        slots: Set(Snapshot.SlotColumns.Column.allCases), runs: true, edges: true, payloads: true)
 
     /// Nil where no live buffer has that name.
-    public static func show(_ name: BufferName, in snapshot: Snapshot) -> Report? {
+    ///
+    /// - Parameter payload: reads the bytes of a row that the dump has; nil where they cannot be read.
+    public static func show(
+        _ name: BufferName, in snapshot: Snapshot, payload: (_ row: Int) -> [UInt8]? = { _ in [] }
+    ) -> Report? {
         guard let slots = snapshot.slots, slots.hasWhole(showSelection.slots), let row = name.row(in: slots) else {
             return nil
         }
@@ -49,6 +53,10 @@ extension Report {
         if !holders.rows.isEmpty { report.add("Held by", .table(holders)) }
         if slots.state[row] == Snapshot.SlotColumns.live, let verdict = holderVerdict(row, snapshot) {
             report.add(nil, verdict)
+        }
+        if let lengths = snapshot.payloads?.length, row < lengths.count {
+            report.add(
+                "Payload", PayloadView.body(payload(row), requested: slots.requested[row]))
         }
         report.add("Neighbours in the chunk", .table(neighbours(row, snapshot, slots)))
         report.mainTableName = "neighbours"
@@ -123,6 +131,8 @@ extension Report {
             name: "holders",
             columns: [
                 .init("path", "Path from the root"), .init("holder", "holder"), .init("owner"), .init("owner_id"),
+                snapshot.edges?.referredBytes.isEmpty == false
+                    ? .init("referred_bytes", "refers to") : .init("referred_bytes"),
             ])
         guard let edges = snapshot.edges else { return table }
         for edge in edges.slotRow.indices where Int(edges.slotRow[edge]) == row {
@@ -132,6 +142,7 @@ extension Report {
                     .text(snapshot.ownerPathText(owner)),
                     .text(HolderMasks.names(HolderMasks.bit(edges.holderKind[edge]))),
                     .text(snapshot.ownerTitle(owner)), .number(UInt64(owner)),
+                    edges.referredBytes.isEmpty ? .unknown : .bytes(UInt64(edges.referredBytes[edge])),
                 ]))
         }
         return table

@@ -13,6 +13,7 @@ extension Report {
         report.add(nil, .lines(memory(snapshot)))
         report.add("Chunks by use", .table(chunkUse(snapshot)))
         report.add("Top sites", .table(topSites(snapshot)))
+        if let events = recentEvents(snapshot) { report.add("Before the dump", .table(events)) }
         let diagnosis = Diagnosis(snapshot)
         report.add("Verdict", .paragraph("\(.text(diagnosis.sentence), as: "verdict")", diagnosis.tone))
         for note in snapshot.notes { report.add(nil, .paragraph("\(.text(note))")) }

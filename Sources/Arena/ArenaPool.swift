@@ -66,6 +66,9 @@ public final class ArenaPool: @unchecked Sendable {
     let states: UnsafeMutablePointer<ArenaState.Pointer>
     var siteIDs: [SiteKey: SiteID] = [:]
     var owners: OwnerTable
+    /// The ring of events; a leaf: what holds another lock may take it.
+    let eventLock = Lock()
+    var eventCount: UInt64 = 0
     private var pressureHandler: (@Sendable (Pressure) -> Void)?
 
     /// - Throws: where the limit is too small for one chunk and its ledger, or address space is refused.
@@ -100,6 +103,7 @@ public final class ArenaPool: @unchecked Sendable {
                 case .slots: (1, slotBlocks * SlotBlockRecord.slots)
                 case .slotBlocks: (1, slotBlocks)
                 case .freed: (configuration.maximumArenas, FreedRecord.perArena)
+                case .events: (1, EventRecord.capacity)
                 }
             }
         } catch {
@@ -138,6 +142,7 @@ public final class ArenaPool: @unchecked Sendable {
     /// Row 0 of sites and owners: "unknown" and the process.
     private func defineFirstRows() {
         _ = growLocked(.sites, rows: 1)
+        _ = growLocked(.events, rows: EventRecord.capacity)
         LedgerText.write(
             "(unknown)", to: ledger.record(.sites, 0) + SiteRecord.labelOffset, capacity: SiteRecord.labelCapacity)
         _ = owners.open(.process, name: "process", parent: .process, in: self)
@@ -472,8 +477,14 @@ public final class ArenaPool: @unchecked Sendable {
     // MARK: Pressure
 
     private func reportPressure() {
-        if let (old, new) = budget.moveLevel() { pressureHandler?(.level(old: old, new: new)) }
-        if budget.entersNear() { pressureHandler?(.nearLimit) }
+        if let (old, new) = budget.moveLevel() {
+            recordEvent(.level, "\(old) to \(new)", value: UInt64(counterBytes))
+            pressureHandler?(.level(old: old, new: new))
+        }
+        if budget.entersNear() {
+            recordEvent(.nearLimit, "the counter came near the limit", value: UInt64(counterBytes))
+            pressureHandler?(.nearLimit)
+        }
     }
 
     func limitError(needed: Int) -> ArenaError {
@@ -484,7 +495,10 @@ public final class ArenaPool: @unchecked Sendable {
     func refuse(_ size: Int) -> ArenaError {
         _ = arena_add(budget.failedAllocations, 1)
         let error = limitError(needed: max(size, SizeClasses.chunkSize))
-        if budget.entersRefusal() { pressureHandler?(.refused(error)) }
+        if budget.entersRefusal() {
+            recordEvent(.refused, "\(size) bytes were asked for", value: UInt64(counterBytes))
+            pressureHandler?(.refused(error))
+        }
         return error
     }
 }

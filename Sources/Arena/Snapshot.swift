@@ -11,47 +11,129 @@ extension ArenaPool {
         private let copy: LedgerCopy
         private let mappedBytes: Int
         private let chargedBytes: Int
+        /// For the first bytes of each buffer, where they are asked for: `rows` slots of `prefixBytes` each.
+        private let prefixes: (memory: UnsafeMutableRawPointer, rows: Int, prefixBytes: Int)?
         private let pool: ArenaPool
 
-        init(copy: LedgerCopy, mappedBytes: Int, chargedBytes: Int, pool: ArenaPool) {
+        init(
+            copy: LedgerCopy, mappedBytes: Int, chargedBytes: Int,
+            prefixes: (memory: UnsafeMutableRawPointer, rows: Int, prefixBytes: Int)?, pool: ArenaPool
+        ) {
             self.copy = copy
             self.mappedBytes = mappedBytes
             self.chargedBytes = chargedBytes
+            self.prefixes = prefixes
             self.pool = pool
         }
 
         /// The copy, once all parts have run.
         public var image: LedgerImage { copy.target }
 
+        /// The copied first bytes of the buffers; nil where none were asked for.
+        public var payloads: PayloadImage? {
+            prefixes.map { PayloadImage(copy: $0.memory, prefixBytes: $0.prefixBytes) }
+        }
+
         /// Copies part `part` of `parts`, at a safepoint. False where the ledger has outgrown this staging.
         public func fill(part: Int, of parts: Int) -> Bool {
             if part == 0 { pool.stampTimes() }
-            return copy.run(part: part, of: parts)
+            return fillPrefixes(part: part, of: parts) && copy.run(part: part, of: parts)
+        }
+
+        private func fillPrefixes(part: Int, of parts: Int) -> Bool {
+            guard let prefixes else { return true }
+            let rows = pool.ledger.rows(.slots)
+            guard rows <= prefixes.rows else { return false }
+            let live = PayloadImage(range: pool.base, prefixBytes: prefixes.prefixBytes)
+            for slot in rows * part / parts..<rows * (part + 1) / parts {
+                let count = live.count(pool.slots[slot])
+                if count > 0 {
+                    (prefixes.memory + slot * prefixes.prefixBytes)
+                        .copyMemory(from: live.start(slot, pool.slots[slot]), byteCount: count)
+                }
+            }
+            return true
         }
 
         deinit {
             OS.release(copy.target.base, mappedBytes)
+            if let prefixes {
+                OS.release(prefixes.memory, ArenaPool.prefixMapping(prefixes.rows, prefixes.prefixBytes))
+            }
             pool.budget.refund(chargedBytes, from: pool.budget.stagingBytes)
         }
     }
 
-    /// What a dump in the making keeps beside the copy, per slot: its row, its edges and their columns.
-    static let stagingBytesPerSlot = 32
+    /// What a dump in the making keeps on the heap beside the copy of the ledger, as a charge that lasts as long as this.
+    ///
+    /// It must be possible at the limit too: what does not fit is charged all the same and recorded as overdraft.
+    public final class DumpWork: @unchecked Sendable {
+        private let pool: ArenaPool
+        private var chargedBytes = 0
+        private let slots: Int
+
+        /// A row index in both directions, and a mark.
+        private static let bytesPerSlot = 4 + 4 + 4 + 1
+        /// As the holder named it, and as columns in order.
+        private static let bytesPerEdge = 16 + 13
+
+        init(_ pool: ArenaPool) {
+            self.pool = pool
+            slots = pool.lock.withLock { pool.ledger.rows(.slots) }
+            charge(slots * (Self.bytesPerSlot + Self.bytesPerEdge))
+        }
+
+        /// At the safepoint, once it is known: there can be more edges than slots, where many hold the same buffers.
+        public func add(edges: Int) { if edges > slots { charge((edges - slots) * Self.bytesPerEdge) } }
+
+        private func charge(_ bytes: Int) {
+            _ = pool.budget.charge(bytes, to: pool.budget.stagingBytes, forced: true)
+            chargedBytes += bytes
+        }
+
+        deinit { pool.budget.refund(chargedBytes, from: pool.budget.stagingBytes) }
+    }
+
+    public func chargeDumpWork() -> DumpWork { DumpWork(self) }
 
     /// Staging for a snapshot that is about to be taken, with some room for growth until then. Nil where the limit, or
     /// the system, has none to give: then `withLedger` can still read the original for as long as the safepoint lasts.
-    public func makeStaging() -> Staging? {
-        let size = lock.withLock { ledger.copySize }
+    ///
+    /// - Parameter prefixBytes: of each buffer, to be copied too.
+    public func makeStaging(prefixBytes: Int = 0) -> Staging? {
+        let (size, rows) = lock.withLock { (ledger.copySize, ledger.rows(.slots)) }
         let mapped = (size + size / 8 + 65536 + 4095) & ~4095
-        let charged = mapped + ledger.rows(.slots) * Self.stagingBytesPerSlot
+        let prefixRows = prefixBytes > 0 ? rows + rows / 8 + 1024 : 0
+        let (prefixMapped, isTooMuch) = prefixRows.multipliedReportingOverflow(by: prefixBytes)
+        guard !isTooMuch, prefixMapped < limitBytes else { return nil }
+        let prefixMapping = Self.prefixMapping(prefixRows, prefixBytes)
+        let charged = mapped + prefixMapping
         guard budget.charge(charged, to: budget.stagingBytes) else { return nil }
         guard let memory = OS.map(mapped) else {
             budget.refund(charged, from: budget.stagingBytes)
             return nil
         }
+        var prefixes: (memory: UnsafeMutableRawPointer, rows: Int, prefixBytes: Int)?
+        if prefixBytes > 0 {
+            guard let prefixMemory = OS.map(prefixMapping) else {
+                OS.release(memory, mapped)
+                budget.refund(charged, from: budget.stagingBytes)
+                return nil
+            }
+            prefixes = (prefixMemory, prefixRows, prefixBytes)
+        }
         return Staging(
             copy: LedgerCopy(of: ledger, to: memory, byteCount: mapped), mappedBytes: mapped, chargedBytes: charged,
-            pool: self)
+            prefixes: prefixes, pool: self)
+    }
+
+    fileprivate static func prefixMapping(_ rows: Int, _ prefixBytes: Int) -> Int {
+        (rows * prefixBytes + 4095) & ~4095
+    }
+
+    /// The first bytes of the buffers where they lie, at a safepoint.
+    public func payloads(prefixBytes: Int) -> PayloadImage? {
+        prefixBytes > 0 ? PayloadImage(range: base, prefixBytes: prefixBytes) : nil
     }
 
     /// Reads the live ledger, at a safepoint.

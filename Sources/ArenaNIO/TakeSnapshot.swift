@@ -12,6 +12,17 @@ public struct SnapshotCost: Sendable, Equatable {
     public var wasStaged: Bool
 }
 
+/// What a safepoint found. Valid while the body that gets it runs.
+public struct SnapshotContents {
+    public let ledger: LedgerImage
+    /// What the holders named, as each loop found it.
+    public let edges: [[LedgerEdge]]
+    /// The first bytes of the buffers, where they were asked for.
+    public let payloads: PayloadImage?
+    /// How long the loops stood still; 0 while they still do.
+    public let pauseNanoseconds: UInt64
+}
+
 extension ArenaPool {
     /// Takes a snapshot of the arenas of `loops` at one safepoint and gives it to `body`: the ledger, and the edges that
     /// the program's holders name.
@@ -20,13 +31,16 @@ extension ArenaPool {
     /// runs, on the ledger itself, while they wait. To be called from a thread that is none of the loops.
     ///
     /// - Parameters:
+    ///   - prefixBytes: of each live buffer, to be had too; `.max` for all of them, which are not copied: then `body`
+    ///     runs while the loops wait.
     ///   - visit: runs on each loop, with its index: names the buffers that the loop's structures reach.
-    ///   - body: gets ledger, edges, and the pause in nanoseconds (0 while it still lasts).
     public func takeSnapshot(
-        loops: [any EventLoop], visit: @escaping @Sendable (Int, inout HeldBufferVisitor) -> Void,
-        _ body: (LedgerImage, [LedgerEdge], UInt64) throws -> Void
+        loops: [any EventLoop], prefixBytes: Int = 0,
+        visit: @escaping @Sendable (Int, inout HeldBufferVisitor) -> Void,
+        _ body: (SnapshotContents) throws -> Void
     ) throws -> SnapshotCost {
-        let staging = makeStaging()
+        let work = chargeDumpWork()
+        let staging = makeStaging(prefixBytes: prefixBytes)
         let found = FoundEdges(loops: loops.count, expected: liveBufferCount)
         let (isStaged, pause) = try Safepoint.hold(loops) { [self] stopped in
             stopped.onEachLoop { index in
@@ -35,6 +49,7 @@ extension ArenaPool {
                 visit(index, &visitor)
                 found.set(visitor.finish(), for: index)
             }
+            work.add(edges: found.count)
             return try withSharedArenasLocked {
                 if let staging {
                     stopped.onEachLoop { index in
@@ -44,11 +59,21 @@ extension ArenaPool {
                     }
                     if found.filledParts.load(ordering: .acquiring) == loops.count { return true }
                 }
-                try withLedger { image in try body(image, found.all, 0) }
+                try withLedger { image in
+                    try body(
+                        SnapshotContents(
+                            ledger: image, edges: found.take(), payloads: payloads(prefixBytes: prefixBytes),
+                            pauseNanoseconds: 0))
+                }
                 return false
             }
         }
-        if isStaged, let staging { try body(staging.image, found.all, pause) }
+        if isStaged, let staging {
+            try body(
+                SnapshotContents(
+                    ledger: staging.image, edges: found.take(), payloads: staging.payloads, pauseNanoseconds: pause))
+        }
+        withExtendedLifetime(work) {}
         return SnapshotCost(pauseNanoseconds: pause, wasStaged: isStaged)
     }
 }
@@ -79,5 +104,14 @@ private final class FoundEdges: Sendable {
 
     func set(_ found: [LedgerEdge], for index: Int) { edges.withLock { $0[index] = found } }
 
-    var all: [LedgerEdge] { edges.withLock { Array($0.joined()) } }
+    var count: Int { edges.withLock { $0.reduce(0) { $0 + $1.count } } }
+
+    /// All edges, which are given away.
+    func take() -> [[LedgerEdge]] {
+        edges.withLock { all in
+            var taken: [[LedgerEdge]] = []
+            swap(&taken, &all)
+            return taken
+        }
+    }
 }

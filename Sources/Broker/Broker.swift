@@ -71,6 +71,7 @@ public final class Broker: Sendable {
                 configuration: configuration, context: context, shards: shards, group: group, listener: listener,
                 dumper: dumper)
             broker.logStart()
+            pool.recordEvent(.program, "arena-broker \(version) started", value: UInt64(threads))
             return broker
         } catch {
             try? await group.shutdownGracefully()

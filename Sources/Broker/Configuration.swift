@@ -48,6 +48,46 @@ public struct Configuration: Sendable, Equatable {
         public var keepBytes = 1 << 30
         /// Between two automatic dumps for the same reason. A dump that is asked for is always written.
         public var minimumIntervalSeconds = 60
+        /// What of the buffers' bytes, which are users' data, a dump has.
+        public var payload = Payload.none
+    }
+
+    /// How much of each live buffer is written to dumps.
+    public enum Payload: Sendable, Equatable, CustomStringConvertible {
+        case none
+        /// So many bytes from its start; room for them counts against the memory limit while a dump is taken.
+        case prefix(Int)
+        /// All of them: the loops stand still until the whole dump is written.
+        case all
+
+        /// `none`, `all`, or a size from 1 byte to 1 MiB.
+        public init?(_ text: String) {
+            switch text {
+            case "none": self = .none
+            case "all": self = .all
+            default:
+                guard let bytes = MemoryLimit.parse(text), Self.prefixes.contains(bytes) else { return nil }
+                self = .prefix(bytes)
+            }
+        }
+
+        public static let prefixes = 1...1 << 20
+
+        public var description: String {
+            switch self {
+            case .none: "none"
+            case .prefix(let bytes): "\(bytes)"
+            case .all: "all"
+            }
+        }
+
+        var prefixBytes: Int {
+            switch self {
+            case .none: 0
+            case .prefix(let bytes): bytes
+            case .all: .max
+            }
+        }
     }
 
     public struct RPC: Sendable, Equatable {

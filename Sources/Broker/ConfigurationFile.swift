@@ -43,6 +43,7 @@ extension Configuration {
             try section.take("keepCount") { dumps.keepCount = try $0.integer(1...1_000_000) }
             try section.take("keepBytes") { dumps.keepBytes = try $0.bytes() }
             try section.take("minimumIntervalSeconds") { dumps.minimumIntervalSeconds = try $0.integer(0...86_400) }
+            try section.take("payload") { dumps.payload = try $0.payload() }
         }
         try top.section("limits") { try limits.read(&$0) }
         try top.section("rpc") { section in
@@ -189,6 +190,13 @@ private struct Value {
             throw wrong("one of " + Choice.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", "))
         }
         return choice
+    }
+
+    func payload() throws -> Configuration.Payload {
+        guard let payload = (value.string ?? value.int.map(String.init)).flatMap(Configuration.Payload.init) else {
+            throw wrong("\"none\", \"all\" or bytes from 1 to 1048576")
+        }
+        return payload
     }
 
     private func wrong(_ expected: String) -> ConfigurationError {

@@ -15,7 +15,7 @@ extension Configuration {
         table["logLevel"] = logLevel.rawValue
         table["dumps"] = TOMLTable([
             "keepCount": dumps.keepCount, "keepBytes": dumps.keepBytes,
-            "minimumIntervalSeconds": dumps.minimumIntervalSeconds,
+            "minimumIntervalSeconds": dumps.minimumIntervalSeconds, "payload": "\(dumps.payload)",
         ])
         table["limits"] = TOMLTable([
             "maxPacketBytes": limits.maxPacketBytes, "maxConnections": limits.maxConnections,

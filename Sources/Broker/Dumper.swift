@@ -31,6 +31,7 @@ final class Dumper: @unchecked Sendable {
     struct Result: Sendable {
         var path: String
         var cost: SnapshotCost
+        var name: Substring { path[path.index(after: path.lastIndex(of: "/") ?? path.startIndex)...] }
     }
 
     private let pool: ArenaPool
@@ -70,6 +71,11 @@ final class Dumper: @unchecked Sendable {
 
     /// Hears of pressure from now on.
     func start() {
+        if configuration.dumps.payload != .none {
+            log.warning(
+                "dumps will contain what users sent: keep them as you keep the data itself",
+                metadata: ["payload": "\(configuration.dumps.payload)"])
+        }
         pool.onPressure { [weak self] pressure in
             switch pressure {
             case .nearLimit: self?.request(.nearLimit)
@@ -123,23 +129,24 @@ final class Dumper: @unchecked Sendable {
         do {
             let result = try write(reason)
             written.add(1, ordering: .relaxed)
+            pool.recordEvent(.dump, "\(reason.rawValue): \(result.name)", value: result.cost.pauseNanoseconds)
             log.notice(
                 "dump written",
                 metadata: [
                     "path": "\(result.path)", "reason": "\(reason.rawValue)",
                     "pause_ms": "\(milliseconds(result.cost.pauseNanoseconds))", "staged": "\(result.cost.wasStaged)",
                 ])
-            removeOld(newest: result.path)
+            removeOld(newest: String(result.name))
             return result
         } catch {
             failed.add(1, ordering: .relaxed)
+            pool.recordEvent(.dumpFailed, "\(reason.rawValue): \(error)")
             log.error("dump failed: \(error)", metadata: ["reason": "\(reason.rawValue)"])
             return nil
         }
     }
 
-    private func removeOld(newest path: String) {
-        let name = String(path[path.index(after: path.lastIndex(of: "/") ?? path.startIndex)...])
+    private func removeOld(newest name: String) {
         let removed = DumpRotation.apply(
             directory: directory, newest: name, keepCount: configuration.dumps.keepCount,
             keepBytes: configuration.dumps.keepBytes)
@@ -151,31 +158,34 @@ final class Dumper: @unchecked Sendable {
         // The file comes first: without a place to write to, nobody needs to stop.
         let file = try DumpFile.create(directory: directory, name: name(reason))
         let sink = file.sink
-        let cost = try pool.takeSnapshot(loops: shards.map(\.loop)) { [shards] index, visitor in
+        let prefixBytes = configuration.dumps.payload.prefixBytes
+        let cost = try pool.takeSnapshot(loops: shards.map(\.loop), prefixBytes: prefixBytes) {
+            [shards] index, visitor in
             shards[index].visitHeldBuffers(&visitor)
-        } _: { image, edges, pause in
-            try write(image, edges, reason, figures, pause: pause, to: sink)
+        } _: { contents in
+            try write(contents, reason, figures, to: sink)
         }
         return Result(path: try file.commit(), cost: cost)
     }
 
     private func write(
-        _ image: LedgerImage, _ edges: [LedgerEdge], _ reason: Reason, _ figures: ProcessFigures, pause: UInt64,
-        to sink: DescriptorSink
+        _ contents: SnapshotContents, _ reason: Reason, _ figures: ProcessFigures, to sink: DescriptorSink
     ) throws(DumpError) {
-        var snapshot = LedgerSnapshot(image, edges: edges)
+        var snapshot = LedgerSnapshot(contents.ledger, edges: contents.edges, payloads: contents.payloads)
         snapshot.tables.header.program = "arena-broker"
         snapshot.tables.header.programVersion = Broker.version
         snapshot.tables.header.host = Self.hostName
         snapshot.tables.header.reason = reason.rawValue
         snapshot.tables.header.configuration = configuration.toml
-        snapshot.tables.header.pauseNanoseconds = pause
+        snapshot.tables.header.pauseNanoseconds = contents.pauseNanoseconds
         snapshot.tables.header.residentBytes = figures.residentBytes
         snapshot.tables.header.cgroupLimitBytes = figures.cgroupLimitBytes
         snapshot.tables.header.cgroupCurrentBytes = figures.cgroupCurrentBytes
         snapshot.tables.header.threadCount = figures.threadCount
         let writer = DumpWriter(sink: sink)
-        try writer.write(snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, edges: snapshot.edges)
+        try writer.write(
+            snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, edges: snapshot.edges,
+            payloads: snapshot.payloads)
     }
 
     /// `arena-20261123T120003.123Z-4711-1-near-limit.dump.zst`: sorts by time, tells process and reason.

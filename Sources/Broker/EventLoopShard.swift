@@ -255,7 +255,7 @@ public final class EventLoopShard: @unchecked Sendable {
         context.pool.trim()
         context.flightRecording.tick(context)
         counterLog.tick(context.pool, context.log)
-        lossLog.tick(context.counters, context.losses, context.log)
+        lossLog.tick(context.counters, context.losses, context.pool, context.log)
     }
 
     /// Frees what is kept only to save time.

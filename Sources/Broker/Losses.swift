@@ -1,3 +1,5 @@
+import Arena
+import Ledger
 import Logging
 import NIOConcurrencyHelpers
 
@@ -49,7 +51,7 @@ struct LossLog {
     private var secondsLeft = 0
     private var lastTotals: [Int] = []
 
-    mutating func tick(_ counters: Counters, _ losses: Losses, _ log: Logger) {
+    mutating func tick(_ counters: Counters, _ losses: Losses, _ pool: ArenaPool, _ log: Logger) {
         if secondsLeft > 0 { secondsLeft -= 1 }
         let totals = Self.totals(counters)
         guard secondsLeft == 0, totals.map(\.count) != lastTotals else { return }
@@ -57,10 +59,13 @@ struct LossLog {
         guard totals.contains(where: { $0.count > 0 }) else { return }
         secondsLeft = Limits.lossLogIntervalSeconds
         var metadata = Logger.Metadata(uniqueKeysWithValues: totals.map { ($0.name, "\($0.count)") })
+        var event = totals.filter { $0.count > 0 }.map { "\($0.name) \($0.count)" }.joined(separator: ", ")
         if let worst = losses.takeWorst() {
+            event = "\(LogLines.cut(worst.client)): \(worst.count); " + event
             metadata["client"] = "\(LogLines.cut(worst.client))"
             metadata["client_lost"] = "\(worst.count)"
         }
+        pool.recordEvent(.loss, event, value: UInt64(totals.reduce(0) { $0 + $1.count }))
         log.warning(
             "messages lost; totals since the start, and the client that lost most since the last such line",
             metadata: metadata)

@@ -16,9 +16,14 @@ enum Section: UInt16, CaseIterable {
     case retainers = 10
     case chunks = 11
     case events = 12
+    /// Since 2.0.
+    case freed = 13
     case runs = 32
     case slots = 33
     case edges = 34
+    /// Only where payloads were asked for, since 2.0.
+    case payloads = 35
+    case payloadBytes = 36
     /// The row counts of all sections: the file was written to its end.
     case end = 0xFFFE
     /// Where each frame is.
@@ -27,10 +32,13 @@ enum Section: UInt16, CaseIterable {
     var name: String { "\(self)" }
 
     /// The sections every dump has, whatever it leaves out.
-    static let mandatory: [Section] = [
-        .header, .totals, .stringBytes, .strings, .sizeClasses, .arenas, .sites, .lifetimes, .owners, .retainers,
-        .chunks, .events,
-    ]
+    static func mandatory(_ version: FileHeader.Version = FileHeader.current) -> [Section] {
+        let first: [Section] = [
+            .header, .totals, .stringBytes, .strings, .sizeClasses, .arenas, .sites, .lifetimes, .owners, .retainers,
+            .chunks, .events,
+        ]
+        return version.major == 1 ? first : first + [.freed]
+    }
 }
 
 /// The fixed start of a decompressed block. All numbers are little-endian.
@@ -116,6 +124,12 @@ extension UInt64 {
 enum FileHeader {
     static let magic = Array("ARENADMP".utf8)
     static let bytes = 16
-    static let major: UInt16 = 1
-    static let minor: UInt16 = 0
+    static let current = Version(major: 2, minor: 0)
+    /// The oldest major version that is still read.
+    static let oldestMajor: UInt16 = 1
+
+    struct Version: Equatable {
+        var major: UInt16
+        var minor: UInt16
+    }
 }

@@ -16,8 +16,11 @@ public protocol ColumnSource<Column> {
 }
 
 public protocol RunSource: ColumnSource where Column == Snapshot.RunColumns.Column {}
-public protocol SlotSource: ColumnSource where Column == Snapshot.SlotColumns.Column {}
-public protocol EdgeSource: ColumnSource where Column == Snapshot.EdgeColumns.Column {}
+public protocol SlotSource: ColumnSource where Column == Snapshot.SlotColumns.Column {
+    /// What edges are stored relative to: the slot's owner, and the bytes that were asked for.
+    func owner(ofRow row: Int) -> UInt32
+    func requested(ofRow row: Int) -> UInt64
+}
 
 /// How a bulk column is written; any encoding is read.
 protocol EncodedBulkColumn: BulkColumn {
@@ -74,12 +77,32 @@ extension Snapshot.SlotColumns.Column: BulkColumn, EncodedBulkColumn {
 }
 
 extension Snapshot.EdgeColumns {
+    /// As they are in a file. Mostly the holder is the buffer's owner and refers to all of it, so both are stored as
+    /// their difference from that, and cost nothing.
+    enum Column: UInt16, BulkColumn, EncodedBulkColumn {
+        /// In version 1 only: the owner itself.
+        case holderOwner = 1
+        case holderKind, slotRow
+        /// Holder's owner minus slot's owner.
+        case ownerStep
+        /// Bytes asked for minus bytes referred to.
+        case unreferredBytes
+
+        static var allCases: [Column] { [.holderKind, .slotRow, .ownerStep, .unreferredBytes] }
+
+        var width: Int { self == .holderKind ? 1 : 4 }
+
+        var encoding: ColumnEncoding { self == .slotRow || self == .holderOwner ? .deltaPlanes : .planes }
+    }
+}
+
+extension Snapshot.PayloadColumns {
     public enum Column: UInt16, BulkColumn, EncodedBulkColumn {
-        case holderOwner = 1, holderKind, slotRow
+        case start = 1, length
 
-        public var width: Int { self == .holderKind ? 1 : 4 }
+        public var width: Int { self == .start ? 8 : 4 }
 
-        var encoding: ColumnEncoding { self == .holderKind ? .planes : .deltaPlanes }
+        var encoding: ColumnEncoding { self == .start ? .deltaPlanes : .planes }
     }
 }
 
@@ -126,12 +149,50 @@ extension Snapshot.SlotColumns: SlotSource {
     }
 }
 
-extension Snapshot.EdgeColumns: EdgeSource {
-    public func fill(_ column: Column, rows: Range<Int>, into values: UnsafeMutableRawBufferPointer) {
+extension Snapshot.SlotColumns {
+    public func owner(ofRow row: Int) -> UInt32 { owner[row] }
+    public func requested(ofRow row: Int) -> UInt64 { requested[row] }
+}
+
+/// Edges as they are stored: relative to the slots they point to.
+struct StoredEdges: ColumnSource {
+    private let edges: Snapshot.EdgeColumns
+    private let slots: any SlotSource
+
+    init(_ edges: Snapshot.EdgeColumns, _ slots: any SlotSource) {
+        self.edges = edges
+        self.slots = slots
+    }
+
+    var count: Int { edges.count }
+
+    func fill(_ column: Snapshot.EdgeColumns.Column, rows: Range<Int>, into values: UnsafeMutableRawBufferPointer) {
         switch column {
-        case .holderOwner: copy(holderOwner, rows, to: values)
-        case .holderKind: copy(holderKind, rows, to: values)
-        case .slotRow: copy(slotRow, rows, to: values)
+        case .holderKind: copy(edges.holderKind, rows, to: values)
+        case .slotRow: copy(edges.slotRow, rows, to: values)
+        case .holderOwner: copy(edges.holderOwner, rows, to: values)
+        case .ownerStep: fillDifferences(slots, column, rows, values)
+        case .unreferredBytes: fillDifferences(slots, column, rows, values)
+        }
+    }
+
+    private func fillDifferences(
+        _ slots: some SlotSource, _ column: Snapshot.EdgeColumns.Column, _ rows: Range<Int>,
+        _ values: UnsafeMutableRawBufferPointer
+    ) {
+        let target = values.bindMemory(to: UInt32.self)
+        for (index, row) in rows.enumerated() {
+            let slot = Int(edges.slotRow[row])
+            // An edge that leads nowhere is stored as it is, for `verify` to find.
+            let isThere = slot < slots.count
+            if column == .ownerStep {
+                target[index] = (edges.holderOwner[row] &- (isThere ? slots.owner(ofRow: slot) : 0)).littleEndian
+            } else {
+                let requested = isThere ? UInt32(truncatingIfNeeded: slots.requested(ofRow: slot)) : 0
+                // What is unknown is taken to be all.
+                let referred = edges.referredBytes.isEmpty ? requested : edges.referredBytes[row]
+                target[index] = (requested &- referred).littleEndian
+            }
         }
     }
 }

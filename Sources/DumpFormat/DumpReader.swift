@@ -3,17 +3,22 @@ public struct DumpSelection: Sendable, Equatable {
     public var slots: Set<Snapshot.SlotColumns.Column>
     public var runs: Bool
     public var edges: Bool
+    /// Which bytes of the slots' buffers there are; needs a column of the slots too.
+    public var payloads: Bool
 
-    public init(slots: Set<Snapshot.SlotColumns.Column> = [], runs: Bool = false, edges: Bool = false) {
+    public init(
+        slots: Set<Snapshot.SlotColumns.Column> = [], runs: Bool = false, edges: Bool = false, payloads: Bool = false
+    ) {
         self.slots = slots
         self.runs = runs
         self.edges = edges
+        self.payloads = payloads
     }
 
     /// The small tables only: milliseconds, however many buffers there are.
     public static let tables = DumpSelection()
     public static let everything = DumpSelection(
-        slots: Set(Snapshot.SlotColumns.Column.allCases), runs: true, edges: true)
+        slots: Set(Snapshot.SlotColumns.Column.allCases), runs: true, edges: true, payloads: true)
 }
 
 /// Reads dumps and flight recorders' files, whole or damaged.
@@ -40,20 +45,21 @@ public enum DumpReader {
     ) throws(DumpError) -> Snapshot {
         if try LedgerReader.recognises(input) { return try LedgerReader.read(input, selection) }
         var decoder = FrameDecoder()
-        try FileHeader.check(input, &decoder)
+        let version = try FileHeader.check(input, &decoder)
         let index = try FrameIndex(input, &decoder)
         let reader = ColumnReader(input, index, decoder, parallelism: max(1, parallelism))
-        var snapshot = try readTables(reader)
+        var snapshot = try readTables(reader, version)
         try readBulk(&snapshot, selection, reader)
 
-        var wanted = Section.mandatory
+        let mandatory = Section.mandatory(version)
+        var wanted = mandatory
         if selection.runs { wanted.append(.runs) }
         if !selection.slots.isEmpty { wanted.append(.slots) }
         if selection.edges { wanted.append(.edges) }
         for section in wanted {
             if index.contains(section) {
                 snapshot.completeness.sectionsRead.append(section.name)
-            } else if Section.mandatory.contains(section) || index.wasWritten(section) != false {
+            } else if mandatory.contains(section) || index.wasWritten(section) != false {
                 snapshot.completeness.sectionsMissing.append(section.name)
             }
         }
@@ -61,7 +67,9 @@ public enum DumpReader {
         return snapshot
     }
 
-    private static func readTables(_ reader: ColumnReader) throws(DumpError) -> Snapshot {
+    private static func readTables(
+        _ reader: ColumnReader, _ version: FileHeader.Version
+    ) throws(DumpError) -> Snapshot {
         try reader.loadStrings()
         var snapshot = Snapshot(
             header: try onlyRow(of: Snapshot.Header.self, reader), totals: try onlyRow(of: Snapshot.Totals.self, reader)
@@ -76,6 +84,7 @@ public enum DumpReader {
         snapshot.retainers = try wholeRows(of: Snapshot.Retainer.self, reader)
         snapshot.chunks = try wholeRows(of: Snapshot.Chunk.self, reader)
         snapshot.events = try wholeRows(of: Snapshot.Event.self, reader)
+        if version.major > 1 { snapshot.freed = try wholeRows(of: Snapshot.Freed.self, reader) }
         return snapshot
     }
 
@@ -174,20 +183,100 @@ public enum DumpReader {
             }
             snapshot.slots = slots
         }
-        if selection.edges, reader.index.contains(.edges) {
-            var bulk = BulkReader<Snapshot.EdgeColumns.Column>(reader, .edges)
-            var edges = Snapshot.EdgeColumns()
-            try bulk.read(.holderOwner, &edges.holderOwner)
-            try bulk.read(.holderKind, &edges.holderKind)
-            try bulk.read(.slotRow, &edges.slotRow)
-            if let kept = bulk.filter() {
-                kept.apply(to: &edges.holderOwner)
-                kept.apply(to: &edges.slotRow)
-                kept.apply(to: &edges.holderKind)
+        if selection.payloads, !selection.slots.isEmpty, reader.index.contains(.payloads) {
+            var bulk = BulkReader<Snapshot.PayloadColumns.Column>(reader, .payloads)
+            var payloads = Snapshot.PayloadColumns()
+            try bulk.read(.start, &payloads.start)
+            try bulk.read(.length, &payloads.length)
+            // Rows that cannot be read are 0 bytes long: they must stay the rows of the slots.
+            if let keptSlots {
+                keptSlots.apply(to: &payloads.start)
+                keptSlots.apply(to: &payloads.length)
             }
-            if let keptSlots { edges.renumber(keptSlots, reader) }
-            snapshot.edges = edges
+            snapshot.payloads = payloads
         }
+        if selection.edges, reader.index.contains(.edges) {
+            snapshot.edges = try readEdges(snapshot.slots, keptSlots, reader)
+        }
+    }
+
+    private static func readEdges(
+        _ slots: Snapshot.SlotColumns?, _ keptSlots: RowFilter?, _ reader: ColumnReader
+    ) throws(DumpError) -> Snapshot.EdgeColumns {
+        let isRelative = !reader.index.entries(.edges, Snapshot.EdgeColumns.Column.ownerStep.rawValue).isEmpty
+        var bulk = BulkReader<Snapshot.EdgeColumns.Column>(
+            reader, .edges,
+            isRelative ? [.holderKind, .slotRow, .ownerStep, .unreferredBytes] : [.holderOwner, .holderKind, .slotRow])
+        var edges = Snapshot.EdgeColumns()
+        try bulk.read(.holderOwner, &edges.holderOwner)
+        try bulk.read(.holderKind, &edges.holderKind)
+        try bulk.read(.slotRow, &edges.slotRow)
+        if isRelative {
+            try bulk.read(.ownerStep, &edges.holderOwner)
+            try bulk.read(.unreferredBytes, &edges.referredBytes)
+            // What the slots' filter left out is needed by row: read again where it was not read whole.
+            let isWhole = keptSlots == nil
+            var owners = isWhole ? slots?.owner ?? [] : []
+            var requested = isWhole ? slots?.requested ?? [] : []
+            if owners.isEmpty { owners = try reader.slotColumn(.owner) }
+            if requested.isEmpty { requested = try reader.slotColumn(.requested) }
+            for edge in edges.slotRow.indices {
+                let row = Int(edges.slotRow[edge])
+                // One that leads nowhere is stored as it is.
+                let isThere = row < owners.count && row < requested.count
+                if isThere { edges.holderOwner[edge] &+= owners[row] }
+                edges.referredBytes[edge] =
+                    (isThere ? UInt32(truncatingIfNeeded: requested[row]) : 0) &- edges.referredBytes[edge]
+            }
+        }
+        if let kept = bulk.filter() {
+            kept.apply(to: &edges.holderOwner)
+            kept.apply(to: &edges.slotRow)
+            kept.apply(to: &edges.holderKind)
+            kept.apply(to: &edges.referredBytes)
+        }
+        if let keptSlots { edges.renumber(keptSlots, reader) }
+        return edges
+    }
+}
+
+extension ColumnReader {
+    /// A column of the slots, all rows; those that cannot be read are 0.
+    fileprivate func slotColumn<T: FixedWidthInteger & UnsignedInteger>(
+        _ column: Snapshot.SlotColumns.Column
+    ) throws(DumpError) -> [T] {
+        guard index.contains(.slots) else { return [] }
+        return try self.column(.slots, column.rawValue, rows: index.rowCount(.slots), as: T.self).values
+    }
+}
+
+extension DumpReader {
+    /// The bytes of one buffer that a dump has; empty where it has none, nil where they cannot be read.
+    ///
+    /// - Parameter row: of the snapshot that was read from the same file, with its payloads.
+    public static func payload(
+        path: String, _ snapshot: Snapshot, row: Int
+    ) throws(DumpError) -> [UInt8]? {
+        guard let payloads = snapshot.payloads, row < payloads.count, payloads.length[row] > 0 else { return [] }
+        let input = try DumpInput(path: path)
+        var decoder = FrameDecoder()
+        try FileHeader.check(input, &decoder)
+        let index = try FrameIndex(input, &decoder)
+        let start = payloads.start[row]
+        let end = start.addingClamped(UInt64(payloads.length[row]))
+        var bytes: [UInt8] = []
+        for entry in index.entries(.payloadBytes, 1) where entry.firstRow < end && entry.endRow > start {
+            let block = UnsafeMutableRawBufferPointer.allocate(byteCount: Int(entry.rows), alignment: 64)
+            defer { block.deallocate() }
+            do throws(FrameProblem) {
+                try decoder.load(input, entry, width: 1, to: block.baseAddress!)
+            } catch {
+                return nil
+            }
+            let from = max(start, entry.firstRow) - entry.firstRow
+            bytes += block[Int(from)..<Int(min(end, entry.endRow) - entry.firstRow)]
+        }
+        return bytes.count == Int(payloads.length[row]) ? bytes : nil
     }
 }
 
@@ -250,6 +339,7 @@ extension Snapshot.EdgeColumns {
             kept.holderOwner.append(holderOwner[edge])
             kept.holderKind.append(holderKind[edge])
             kept.slotRow.append(row)
+            if !referredBytes.isEmpty { kept.referredBytes.append(referredBytes[edge]) }
         }
         if kept.count < count {
             reader.problems.append("edges: \(count - kept.count) of \(count) left out with the slots they point to")

@@ -35,16 +35,21 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
         try write(snapshot, runs: snapshot.runs, slots: snapshot.slots, edges: snapshot.edges)
     }
 
-    /// Writes the small tables of `tables` and the bulk tables of the sources, each left out where it is nil.
-    /// `tables.runs`, `.slots` and `.edges` are ignored.
+    /// Writes the small tables of `tables` and the bulk tables of the sources, each left out where it is nil;
+    /// payloads need the slots they are about. `tables.runs`, `.slots`, `.edges` and `.payloads` are ignored.
     public consuming func write(
-        _ tables: Snapshot, runs: (any RunSource)?, slots: (any SlotSource)?, edges: (any EdgeSource)?
+        _ tables: Snapshot, runs: (any RunSource)?, slots: (any SlotSource)?, edges: Snapshot.EdgeColumns?,
+        payloads: LedgerSnapshot.Payloads? = nil
     ) throws(DumpError) {
         try writeFileHeader()
         try writeTables(tables)
         if let runs { try writeBulk(.runs, runs) }
         if let slots { try writeBulk(.slots, slots) }
-        if let edges { try writeBulk(.edges, edges) }
+        if let edges { try writeBulk(.edges, StoredEdges(edges, slots ?? Snapshot.SlotColumns())) }
+        if let payloads {
+            try writeBulk(.payloads, payloads)
+            try writeBulk(.payloadBytes, LedgerSnapshot.PayloadBytes(payloads))
+        }
         try writeRecords(.end, EndMarker.encode(sections), width: EndMarker.recordBytes, count: sections.count)
         let entries = directory
         try writeRecords(
@@ -59,7 +64,7 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
 
     private mutating func writeFileHeader() throws(DumpError) {
         var bytes = FileHeader.magic
-        for word in [FileHeader.major, FileHeader.minor, 0, 0] {
+        for word in [FileHeader.current.major, FileHeader.current.minor, 0, 0] {
             bytes.append(UInt8(word & 0xFF))
             bytes.append(UInt8(word >> 8))
         }
@@ -82,7 +87,7 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
                     )
                 ]),
             encode(tables.owners, &strings), encode(tables.retainers, &strings), encode(tables.chunks, &strings),
-            encode(tables.events, &strings),
+            encode(tables.events, &strings), encode(tables.freed, &strings),
         ]
         try writeTable(header)
         try writeTable(totals)

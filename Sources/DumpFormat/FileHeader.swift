@@ -1,6 +1,7 @@
 extension FileHeader {
     /// Makes sure that a file is a dump of a version that is known; says what it is where it is not.
-    static func check(_ input: DumpInput, _ decoder: inout FrameDecoder) throws(DumpError) {
+    @discardableResult
+    static func check(_ input: DumpInput, _ decoder: inout FrameDecoder) throws(DumpError) -> Version {
         let start = try input.bytes(at: 0, count: 64 << 10)
         if start.isEmpty { throw notADump(input, "the file is empty") }
         guard start.starts(with: [0x28, 0xB5, 0x2F, 0xFD]) else { throw notADump(input, describe(start)) }
@@ -28,15 +29,16 @@ extension FileHeader {
                 input, content.isEmpty ? "a damaged zstd file" : "a zstd file that holds \(describe(content))")
         }
         let version = decoder.payload.loadUnaligned(fromByteOffset: magic.count, as: SIMD2<UInt16>.self)
-        let found = (major: UInt16(littleEndian: version[0]), minor: UInt16(littleEndian: version[1]))
-        guard found.major == major else {
+        let found = Version(major: UInt16(littleEndian: version[0]), minor: UInt16(littleEndian: version[1]))
+        guard (oldestMajor...current.major).contains(found.major) else {
             throw DumpError(
                 .unsupportedVersion, path: input.path,
                 """
-                the dump has format version \(found.major).\(found.minor), and this program reads version \(major).x; \
-                use the arena-analyze that came with the program that wrote it
+                the dump has format version \(found.major).\(found.minor), and this program reads versions \
+                \(oldestMajor).x to \(current.major).x; use the arena-analyze that came with the program that wrote it
                 """)
         }
+        return found
     }
 
     private static func notADump(_ input: DumpInput, _ found: String) -> DumpError {

@@ -20,7 +20,7 @@ enum LedgerReader {
         snapshot.header.reason = "flight-recorder"
         fillHeader(&snapshot.header, copy)
         settleTime(&snapshot.header, copy.image, ledger.slots)
-        snapshot.events = [LedgerEnding(copy.image, isRunning: isLocked).event]
+        snapshot.events.append(LedgerEnding(copy.image, isRunning: isLocked).event)
 
         snapshot.completeness.problems = copy.problems + ledger.contradictions()
         if isLocked {
@@ -36,7 +36,7 @@ enum LedgerReader {
             snapshot.completeness.problems.append(
                 "the file system was full from \(since) on, and not recorded are: \(lost.joined(separator: ", "))")
         }
-        snapshot.completeness.sectionsRead = Section.mandatory.map(\.name)
+        snapshot.completeness.sectionsRead = Section.mandatory().map(\.name)
         if selection.runs {
             snapshot.runs = ledger.runs
             snapshot.completeness.sectionsRead.append(Section.runs.name)

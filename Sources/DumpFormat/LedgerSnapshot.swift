@@ -11,11 +11,14 @@ public struct LedgerSnapshot {
     public let slots: Slots
     public let runs: Snapshot.RunColumns
     public let edges: Snapshot.EdgeColumns?
+    /// The first bytes of the buffers, where the dump is to have them.
+    public let payloads: Payloads?
     let image: LedgerImage
 
     /// - Parameter edges: what the holders reach, by slot; nil where nobody asked them, and then nothing is known to
     ///   be unheld.
-    public init(_ image: LedgerImage, edges: [LedgerEdge]?) {
+    /// - Parameter payloads: where the buffers' first bytes are; nil: not wanted.
+    public init(_ image: LedgerImage, edges: consuming [[LedgerEdge]]?, payloads: PayloadImage? = nil) {
         self.image = image
         slots = Slots(image)
         runs = LedgerSnapshot.runs(image)
@@ -30,35 +33,72 @@ public struct LedgerSnapshot {
         tables.owners = LedgerSnapshot.owners(image)
         tables.chunks = LedgerSnapshot.chunks(image)
 
+        tables.events = LedgerSnapshot.events(image)
+        tables.freed = LedgerSnapshot.freed(image)
+        let slots = slots
+        self.payloads = payloads.map { Payloads(slots, $0) }
+
         let rows = slots.rows
         var held: [Bool]?
         if let edges {
-            var rowOfSlot = [UInt32](repeating: .max, count: image.rows(.slots))
-            for (row, slot) in rows.enumerated() { rowOfSlot[Int(slot)] = UInt32(row) }
-            var columns = Snapshot.EdgeColumns()
+            let sorted = LedgerSnapshot.sort(edges, rows, image)
             var reached = [Bool](repeating: false, count: rows.count)
-            // By slot, as neighbours are alike: row and place in `edges`, sorted as one number.
-            var order: [UInt64] = []
-            order.reserveCapacity(edges.count)
-            for (index, edge) in edges.enumerated() {
-                guard Int(edge.slot) < rowOfSlot.count, rowOfSlot[Int(edge.slot)] != .max else { continue }
-                order.append(UInt64(rowOfSlot[Int(edge.slot)]) << 32 | UInt64(index))
-            }
-            order.sort()
-            columns.reserveCapacity(order.count)
-            for key in order {
-                let edge = edges[Int(key & 0xffff_ffff)]
-                columns.holderOwner.append(tables.ownerIndex(edge.owner, in: image))
-                columns.holderKind.append(edge.kind.rawValue)
-                columns.slotRow.append(UInt32(key >> 32))
-                reached[Int(key >> 32)] = true
-            }
-            self.edges = columns
+            for row in sorted.slotRow { reached[Int(row)] = true }
+            self.edges = sorted
             held = reached
         } else {
             self.edges = nil
         }
         count(image, rows: rows, held: held)
+        dropForgottenOwners()
+    }
+
+    /// Edges in the order of their slots' rows, as neighbours are alike: by counting, since there may be millions.
+    private static func sort(_ edges: [[LedgerEdge]], _ rows: [UInt32], _ image: LedgerImage) -> Snapshot.EdgeColumns {
+        var rowOfSlot = [UInt32](repeating: .max, count: image.rows(.slots))
+        for (row, slot) in rows.enumerated() { rowOfSlot[Int(slot)] = UInt32(row) }
+        func row(_ edge: LedgerEdge) -> Int? {
+            guard Int(edge.slot) < rowOfSlot.count else { return nil }
+            let row = rowOfSlot[Int(edge.slot)]
+            return row == .max ? nil : Int(row)
+        }
+        // Where the edges of each row begin; then, as they are placed, where its next one goes.
+        var places = [UInt32](repeating: 0, count: rows.count + 1)
+        for part in edges { for edge in part { if let row = row(edge) { places[row + 1] += 1 } } }
+        for row in 0..<rows.count { places[row + 1] += places[row] }
+        let count = Int(places[rows.count])
+        var sorted = Snapshot.EdgeColumns()
+        sorted.holderOwner = [UInt32](repeating: 0, count: count)
+        sorted.holderKind = [UInt8](repeating: 0, count: count)
+        sorted.slotRow = [UInt32](repeating: 0, count: count)
+        sorted.referredBytes = [UInt32](repeating: 0, count: count)
+        for edge in edges.joined() {
+            guard let row = row(edge) else { continue }
+            let place = Int(places[row])
+            places[row] += 1
+            sorted.holderOwner[place] = Snapshot.ownerIndex(edge.owner, in: image)
+            sorted.holderKind[place] = edge.kind.rawValue
+            sorted.slotRow[place] = UInt32(row)
+            sorted.referredBytes[place] = edge.referredBytes
+        }
+        return sorted
+    }
+
+    /// Forgets the names of owners that are closed, have nothing and are named by nobody: after a day of clients that
+    /// come and go they would be most of the file. Their rows stay, as others are referred to by row.
+    private mutating func dropForgottenOwners() {
+        var isNamed = tables.owners.map { $0.closedTime == 0 || $0.liveBuffers > 0 }
+        for freed in tables.freed where Int(freed.owner) < isNamed.count { isNamed[Int(freed.owner)] = true }
+        for owner in edges?.holderOwner ?? [] where Int(owner) < isNamed.count { isNamed[Int(owner)] = true }
+        // Whoever is named names those above it.
+        for row in isNamed.indices where isNamed[row] {
+            var above = Int(tables.owners[row].parent)
+            while above < isNamed.count, !isNamed[above] {
+                isNamed[above] = true
+                above = Int(tables.owners[above].parent)
+            }
+        }
+        for row in isNamed.indices where !isNamed[row] && row > 0 { tables.owners[row] = Snapshot.Owner() }
     }
 
     /// Adds the live slots up: by arena, site, owner, chunk and retainer, and in all.
@@ -214,6 +254,14 @@ public struct LedgerSnapshot {
             let chunk = record.address / UInt64(SizeClasses.chunkSize)
             guard chunk < UInt64(image.rows(.chunks)) else { return record.requested }
             return image.records(.chunks, of: ChunkRecord.self)[Int(chunk)].mappedBytes
+        }
+
+        public func owner(ofRow row: Int) -> UInt32 {
+            Snapshot.ownerIndex(image.records(.slots, of: SlotRecord.self)[Int(rows[row])].owner, in: image)
+        }
+
+        public func requested(ofRow row: Int) -> UInt64 {
+            image.records(.slots, of: SlotRecord.self)[Int(rows[row])].requested
         }
 
         public func fill(

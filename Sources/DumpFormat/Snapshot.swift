@@ -25,6 +25,10 @@ public struct Snapshot: Sendable {
     public var slots: SlotColumns?
     public var edges: EdgeColumns?
     public var events: [Event]
+    /// Buffers freed shortly before, the latest first; a few hundred for each arena.
+    public var freed: [Freed] = []
+    /// Which bytes of the buffers the dump has, by row of `slots`; nil where it has none, or nobody asked.
+    public var payloads: PayloadColumns?
     /// What a reader of the answers must know, in whole sentences; not written to dumps.
     public var notes: [String] = []
     /// What could be read of the file this came from.
@@ -230,6 +234,36 @@ extension Snapshot {
         public init() {}
     }
 
+    /// A buffer that was freed shortly before, and where.
+    public struct Freed: Sendable, Equatable {
+        public var serial: UInt64 = 0
+        public var birth: UInt64 = 0
+        public var freedTime: UInt64 = 0
+        /// Where it was: by now this may be another buffer's place.
+        public var address: UInt64 = 0
+        public var requested: UInt64 = 0
+        public var site: UInt32 = 0
+        public var owner: UInt32 = 0
+        public var touchSite: UInt32 = 0
+        public var touchTime: UInt64 = 0
+        /// What the thread that freed it was doing.
+        public var releaseSite: UInt32 = 0
+        public var arena: UInt16 = 0
+
+        public init() {}
+    }
+
+    /// Which bytes of each buffer are in the file: `DumpReader.payload` reads them.
+    public struct PayloadColumns: Sendable, Equatable {
+        /// Of the first byte, in the section of payload bytes.
+        public var start: [UInt64] = []
+        /// Bytes there are: at most as many as were asked for.
+        public var length: [UInt32] = []
+        public var count: Int { start.count }
+
+        public init() {}
+    }
+
     /// Used runs, one row each; what no row covers is free.
     public struct RunColumns: Sendable, Equatable {
         public enum Kind: UInt8, Sendable {
@@ -290,6 +324,9 @@ extension Snapshot {
         public var holderKind: [UInt8] = []
         /// Row in `slots`.
         public var slotRow: [UInt32] = []
+        /// Bytes of the buffer that the holder refers to; empty where that is unknown. What is kept for its sake is the
+        /// whole buffer.
+        public var referredBytes: [UInt32] = []
         public var count: Int { slotRow.count }
 
         public init() {}
@@ -298,6 +335,7 @@ extension Snapshot {
             holderOwner.reserveCapacity(count)
             holderKind.reserveCapacity(count)
             slotRow.reserveCapacity(count)
+            referredBytes.reserveCapacity(count)
         }
     }
 

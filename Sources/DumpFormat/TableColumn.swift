@@ -141,10 +141,12 @@ enum SchemaNames {
         case .retainers: name(Snapshot.Retainer.columns)
         case .chunks: name(Snapshot.Chunk.columns)
         case .events: name(Snapshot.Event.columns)
+        case .freed: name(Snapshot.Freed.columns)
         case .runs: Snapshot.RunColumns.Column(rawValue: column).map { "\($0)" }
         case .slots: Snapshot.SlotColumns.Column(rawValue: column).map { "\($0)" }
         case .edges: Snapshot.EdgeColumns.Column(rawValue: column).map { "\($0)" }
-        case .stringBytes: column == 1 ? "byte" : nil
+        case .payloads: Snapshot.PayloadColumns.Column(rawValue: column).map { "\($0)" }
+        case .stringBytes, .payloadBytes: column == 1 ? "byte" : nil
         case .strings: column == 1 ? "end" : nil
         case .lifetimes: column == 1 ? "count" : nil
         case .file, .end, .directory: "block"

@@ -210,3 +210,23 @@ extension Snapshot.Event: TableRow {
         ]
     }
 }
+
+extension Snapshot.Freed: TableRow {
+    static var section: Section { .freed }
+    static var blank: Self { Self() }
+    static var columns: [TableColumn<Self>] {
+        [
+            .number(1, "serial", \.serial, .deltaPlanes),
+            .number(2, "birth", \.birth, .deltaPlanes),
+            .number(3, "freedTime", \.freedTime, .deltaPlanes),
+            .number(4, "address", \.address, .deltaPlanes),
+            .number(5, "requested", \.requested),
+            .number(6, "site", \.site),
+            .number(7, "owner", \.owner),
+            .number(8, "touchSite", \.touchSite),
+            .number(9, "touchTime", \.touchTime, .deltaPlanes),
+            .number(10, "releaseSite", \.releaseSite),
+            .number(11, "arena", \.arena),
+        ]
+    }
+}

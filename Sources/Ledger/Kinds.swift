@@ -79,3 +79,36 @@
         }
     }
 }
+
+/// What an event of the ledger's ring is about. Raw values are in the files of flight recorders: only ever add.
+@frozen public enum EventKind: UInt8, Sendable, CaseIterable {
+    /// A kind that a later version added.
+    case other = 0
+    /// The arena's level changed; the value is the counter.
+    case level = 1
+    /// The counter came near the limit; the value is the counter.
+    case nearLimit = 2
+    /// An allocation was refused, the first of its excursion; the value is the counter.
+    case refused = 3
+    /// A dump was written; the value is the pause in nanoseconds.
+    case dump = 4
+    case dumpFailed = 5
+    /// Messages or connections were given up to keep within a bound; the value is their number.
+    case loss = 6
+    /// The program started, stopped, or was told something.
+    case program = 7
+
+    /// The word users see.
+    public var name: String {
+        switch self {
+        case .other: "other"
+        case .level: "level"
+        case .nearLimit: "near limit"
+        case .refused: "allocation refused"
+        case .dump: "dump"
+        case .dumpFailed: "dump failed"
+        case .loss: "loss"
+        case .program: "program"
+        }
+    }
+}

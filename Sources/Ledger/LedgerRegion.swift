@@ -2,7 +2,7 @@ import Glibc
 
 /// The tables of the ledger.
 public enum LedgerTable: Int, CaseIterable, Sendable {
-    case arenas, sites, siteCounters, owners, chunks, pageBits, pageMap, slabs, slots, slotBlocks, freed
+    case arenas, sites, siteCounters, owners, chunks, pageBits, pageMap, slabs, slots, slotBlocks, freed, events
 
     /// Bytes of one record, with the text or buckets behind it.
     public var stride: Int {
@@ -18,6 +18,7 @@ public enum LedgerTable: Int, CaseIterable, Sendable {
         case .slots: MemoryLayout<SlotRecord>.stride
         case .slotBlocks: MemoryLayout<SlotBlockRecord>.stride
         case .freed: MemoryLayout<FreedRecord>.stride
+        case .events: EventRecord.stride
         }
     }
 
@@ -122,6 +123,39 @@ public struct LedgerImage: @unchecked Sendable {
             total += Int(descriptor.groups * descriptor.rows * descriptor.stride)
         }
         return total
+    }
+}
+
+/// What dumps take of the buffers themselves, when they are told to: the first bytes of each.
+///
+/// Either a copy made at a safepoint, of `stride` bytes for each slot, or the arena's memory where it lies, while the
+/// loops stand still. Unsafe to hold beyond that memory.
+public struct PayloadImage: @unchecked Sendable {
+    private let base: UnsafeRawPointer
+    /// Nil where the buffers are looked at in place.
+    private let stride: Int?
+    /// Bytes of each buffer, at most.
+    public let prefixBytes: Int
+
+    /// A copy: slot `i` has its prefix at `i * prefixBytes`.
+    public init(copy: UnsafeRawPointer, prefixBytes: Int) {
+        (base, stride, self.prefixBytes) = (copy, prefixBytes, prefixBytes)
+    }
+
+    /// The arena's address range.
+    public init(range: UnsafeRawPointer, prefixBytes: Int) {
+        (base, stride, self.prefixBytes) = (range, nil, prefixBytes)
+    }
+
+    /// Bytes there are of a live slot's buffer.
+    public func count(_ record: SlotRecord) -> Int {
+        record.state == SlotRecord.State.live.rawValue ? Int(min(record.requested, UInt64(prefixBytes))) : 0
+    }
+
+    /// Where they are.
+    public func start(_ slot: Int, _ record: SlotRecord) -> UnsafeRawPointer {
+        if let stride { return base + slot * stride }
+        return base + Int(record.address)
     }
 }
 

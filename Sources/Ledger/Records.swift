@@ -253,6 +253,30 @@
     public init() {}
 }
 
+/// Something that happened to the arena or the program shortly before, and its text behind it: an entry of a ring, the
+/// oldest overwritten first.
+@frozen public struct EventRecord: Sendable {
+    /// Counts the events from 1; 0 in an entry that was never used. Written last.
+    public var number: UInt64 = 0
+    /// On the ledger clock.
+    public var time: UInt64 = 0
+    /// What it means depends on the kind: mostly bytes.
+    public var value: UInt64 = 0
+    /// An `EventKind` raw value.
+    public var kind: UInt8 = 0
+    public var reserved0: UInt8 = 0
+    public var reserved1: UInt16 = 0
+    public var reserved2: UInt32 = 0
+
+    public static let detailOffset = 32
+    public static let detailCapacity = 96
+    public static let stride = 128
+    /// Entries of the ring: two pages of four kilobytes for each 64.
+    public static let capacity = 256
+
+    public init() {}
+}
+
 /// Traps unless the compiler laid the records out as documented.
 public func checkRecordLayouts() {
     precondition(MemoryLayout<SlotRecord>.stride == 64)
@@ -266,6 +290,7 @@ public func checkRecordLayouts() {
     precondition(MemoryLayout<SiteRecord>.stride == SiteRecord.labelOffset)
     precondition(MemoryLayout<OwnerRecord>.stride == OwnerRecord.nameOffset)
     precondition(MemoryLayout<SlotBlockRecord>.stride == 32)
+    precondition(MemoryLayout<EventRecord>.stride == EventRecord.detailOffset)
     precondition(MemoryLayout<FlightRecord>.offset(of: \.lastSeenWallTime) == 56)
     precondition(MemoryLayout<FlightRecord>.size <= FlightRecord.programOffset)
 }

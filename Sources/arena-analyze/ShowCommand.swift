@@ -7,7 +7,8 @@ struct ShowCommand: ParsableCommand {
         commandName: "show",
         abstract: "Everything about one buffer: whose, since when, who holds it, its neighbours.",
         discussion: """
-            Named by its serial number, or by an address anywhere in it, as `buffers` prints them.
+            Named by its serial number, or by an address anywhere in it, as `buffers` prints them. Of a buffer that was \
+            freed shortly before the dump it says who freed it. Where the dump has payloads, they are shown too.
 
               arena-analyze show near-limit.dump.zst 15439
               arena-analyze show near-limit.dump.zst 0x7000040
@@ -23,7 +24,11 @@ struct ShowCommand: ParsableCommand {
 
     func run() throws {
         let snapshot = try DumpPath.read(dump, Report.showSelection)
-        var report = try buffer.found(Report.show(buffer, in: snapshot), dump, snapshot)
+        let live = Report.show(buffer, in: snapshot) { row in
+            // The file could be read a moment ago; if it cannot now, the answer says so.
+            do { return try DumpReader.payload(path: dump, snapshot, row: row) } catch { return nil }
+        }
+        var report = try buffer.found(live ?? Report.showFreed(buffer, in: snapshot), dump, snapshot)
         report.origins = [Origin(path: dump, snapshot)]
         try output.show(report)
     }

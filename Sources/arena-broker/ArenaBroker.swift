@@ -46,6 +46,14 @@ struct ArenaBroker: AsyncParsableCommand {
             """, valueName: "file"))
     var flightRecorder: String?
 
+    @Option(
+        help: ArgumentHelp(
+            """
+            What dumps contain of the buffers' bytes, which are users' data: none, all, or so many bytes of each, \
+            such as 256. (default: none)
+            """, valueName: "bytes"))
+    var dumpPayload: String?
+
     @Option(help: ArgumentHelp("Configuration file (TOML).", valueName: "file"))
     var config: String?
 
@@ -78,6 +86,10 @@ struct ArenaBroker: AsyncParsableCommand {
                 throw ValidationError(
                     "--memory-limit must be at least \(MemoryLimit.minimumBytes) bytes, not '\(memoryLimit)'.")
             }
+        }
+        if let dumpPayload, Configuration.Payload(dumpPayload) == nil {
+            throw ValidationError(
+                "--dump-payload must be none, all, or a size from 1 byte to 1 MiB, not '\(dumpPayload)'.")
         }
         if let logLevel, Configuration.LogLevel(rawValue: logLevel) == nil {
             throw ValidationError("--log-level does not know '\(logLevel)'.")
@@ -122,6 +134,7 @@ struct ArenaBroker: AsyncParsableCommand {
         if let threads { configuration.threads = threads }
         if let memoryLimit { configuration.memoryLimit = MemoryLimit.parse(memoryLimit)! }
         if let dumpDirectory { configuration.dumpDirectory = dumpDirectory }
+        if let dumpPayload { configuration.dumps.payload = Configuration.Payload(dumpPayload)! }
         if let flightRecorder { configuration.flightRecorder = flightRecorder }
         if let logLevel { configuration.logLevel = Configuration.LogLevel(rawValue: logLevel)! }
         return configuration

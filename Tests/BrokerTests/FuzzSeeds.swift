@@ -26,19 +26,21 @@ struct FuzzSeeds {
         Arena.free(held.removeFirst())
         defer { for pointer in held { Arena.free(pointer) } }
 
-        let staging = try #require(pool.makeStaging())
+        let staging = try #require(pool.makeStaging(prefixBytes: 16))
         #expect(staging.fill(part: 0, of: 1))
         let ledger = staging.image.base
         let count = staging.image.copySize
         try write(Array(UnsafeRawBufferPointer(start: ledger, count: count)), "\(folder)/ledger/seed")
 
         var snapshot = LedgerSnapshot(
-            staging.image, edges: [LedgerEdge(slot: 1, owner: owner.rawValue, kind: .retained)])
+            staging.image, edges: [[LedgerEdge(slot: 1, owner: owner.rawValue, kind: .retained)]],
+            payloads: staging.payloads)
         snapshot.tables.header.program = "seed"
         snapshot.tables.header.reason = "request"
         let sink = Sink()
         try DumpWriter(sink: sink).write(
-            snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, edges: snapshot.edges)
+            snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, edges: snapshot.edges,
+            payloads: snapshot.payloads)
         try write(sink.bytes, "\(folder)/dump/seed")
         let torn = sink.bytes.prefix(sink.bytes.count * 3 / 4)
         try write(Array(torn), "\(folder)/dump/torn")

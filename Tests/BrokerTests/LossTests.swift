@@ -1,3 +1,5 @@
+import Arena
+import DumpFormat
 import MQTT
 import NIOCore
 import Testing
@@ -7,10 +9,12 @@ import Testing
 @Suite("Losses", .serialized)
 struct LossTests {
     @Test("the log says at once that messages were lost, and for whom most; then every ten seconds, if there are more")
-    func lines() {
+    func lines() throws {
+        let pool = try ArenaPool(ArenaPool.Configuration(limitBytes: 64 << 20))
+        defer { pool.retire() }
         let (log, counters, losses) = (LogCollector(), Counters(), Losses())
         var lossLog = LossLog()
-        func tick(_ count: Int) { for _ in 0..<count { lossLog.tick(counters, losses, log.logger) } }
+        func tick(_ count: Int) { for _ in 0..<count { lossLog.tick(counters, losses, pool, log.logger) } }
         tick(20)
         #expect(log.lines == [])
 
@@ -32,6 +36,10 @@ struct LossTests {
         #expect(log.lines.last?.contains("backlog_drops=1") == true)
         tick(30)
         #expect(log.lines.count == 2, "nothing more was lost")
+        let events = pool.withLedger { LedgerSnapshot($0, edges: nil).tables.events }
+        #expect(events.map(\.kind) == ["loss", "loss"])
+        #expect(events.first?.detail == "slow: 7; queue_drops 8")
+        #expect(events.map(\.value) == [8, 9])
     }
 
     @Test("whoever lost most is known among very many who lost a little")

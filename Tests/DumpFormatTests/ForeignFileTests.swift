@@ -1,4 +1,6 @@
+import Foundation
 import Glibc
+import Ledger
 import Testing
 
 @testable import DumpFormat
@@ -58,10 +60,29 @@ struct ForeignFileTests {
         var parts = try DumpParts(try encode(DamageTests.small))
         parts.contents[0][32 + 10] = 9
         _ = try DumpFormatTests.read(parts.assemble())
-        parts.contents[0][32 + 8] = 2
+        parts.contents[0][32 + 8] = 3
         let error = try #require(try refusal(parts.assemble()))
         #expect(error.kind == .unsupportedVersion)
-        #expect(error.message.contains("2.9"))
+        #expect(error.message.contains("3.9"))
+    }
+
+    @Test("a dump of version 1, whose edges name their owners outright, is read as before")
+    func versionOne() throws {
+        let path = try #require(Bundle.module.path(forResource: "Fixtures/version-1.dump", ofType: "zst"))
+        #expect(DumpVerifier.verify(path: path).passed)
+        let snapshot = try DumpReader.read(path: path, .everything)
+        #expect(snapshot.completeness.isComplete, "\(snapshot.completeness)")
+        #expect(snapshot.totals.counterBytes == 33_923_072)
+        #expect(snapshot.totals.liveBuffers == 102)
+        #expect(snapshot.totals.unheldBuffers == 100)
+        #expect(snapshot.freed.isEmpty && snapshot.payloads == nil)
+        let (edges, slots) = (try #require(snapshot.edges), try #require(snapshot.slots))
+        #expect(edges.count == 2)
+        #expect(edges.referredBytes.isEmpty)
+        for edge in 0..<edges.count {
+            #expect(slots.owner[Int(edges.slotRow[edge])] == edges.holderOwner[edge])
+            #expect(snapshot.owners[Int(edges.holderOwner[edge])].kind == .eventLoop)
+        }
     }
 
     @Test("row counts that the bytes do not support are not believed")

@@ -178,6 +178,7 @@ struct SyntheticArena {
         snapshot.runs = runs
         snapshot.edges = makeEdges(columns, &random)
         snapshot.events = makeEvents(&random)
+        snapshot.freed = makeFreed(&random)
         Self.addUp(&snapshot, &random)
         return snapshot
     }
@@ -235,9 +236,29 @@ struct SyntheticArena {
                 edges.holderOwner.append(slots.owner[row])
                 edges.holderKind.append(HolderKind.allCases[Int(random.next() % 8)].rawValue)
                 edges.slotRow.append(UInt32(row))
+                let requested = UInt32(truncatingIfNeeded: slots.requested[row])
+                edges.referredBytes.append(random.next() % 8 == 0 ? requested / 3 : requested)
             }
         }
         return edges
+    }
+
+    private func makeFreed(_ random: inout SeededGenerator) -> [Snapshot.Freed] {
+        (0..<20).map { index in
+            var freed = Snapshot.Freed()
+            freed.serial = random.next() >> 16
+            freed.birth = 6_000_000_000 + random.next() % 1_000_000_000
+            freed.freedTime = 8_000_000_000 - UInt64(index) * 1000
+            freed.address = random.next() % (16 << 20)
+            freed.requested = random.next() % 5000
+            freed.site = UInt32(random.next() % UInt64(sites))
+            freed.releaseSite = UInt32(random.next() % UInt64(sites))
+            freed.touchSite = freed.site
+            freed.touchTime = freed.birth
+            freed.owner = UInt32(random.next() % UInt64(owners))
+            freed.arena = UInt16(index % 2)
+            return freed
+        }
     }
 
     private func makeEvents(_ random: inout SeededGenerator) -> [Snapshot.Event] {

@@ -18,16 +18,22 @@ struct VerifyTests {
         #expect(report.checks.count > 20)
     }
 
-    @Test("fails for any flipped bit", arguments: 0..<3)
+    /// A zstd stream has bits that mean nothing; who flips one of those has not changed the dump.
+    @Test("fails for any flipped bit, unless every table is still as it was", arguments: 0..<3)
     func flips(part: Int) throws {
         let bytes = try encode(DamageTests.small)
         let file = TemporaryFile(bytes)
         let descriptor = open(file.path, O_RDWR)
         defer { close(descriptor) }
+        var harmless = 0
+        defer { #expect(harmless < 3) }
         for offset in stride(from: part * 13, to: bytes.count, by: 39) {
             var byte = bytes[offset] ^ 0x40
             pwrite(descriptor, &byte, 1, off_t(offset))
-            #expect(!DumpVerifier.verify(path: file.path).passed, "byte \(offset)")
+            if DumpVerifier.verify(path: file.path).passed {
+                harmless += 1
+                expectSame(try DumpReader.read(path: file.path, .everything), DamageTests.small)
+            }
             byte = bytes[offset]
             pwrite(descriptor, &byte, 1, off_t(offset))
         }

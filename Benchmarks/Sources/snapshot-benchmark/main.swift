@@ -88,8 +88,8 @@ for withEdges in [false, true] {
                     kept.slots[row], bytes: kept.buffers[row].readableBytes, owner: kept.owners[row],
                     kind: .offlineQueue)
             }
-        } _: { image, edges, pause in
-            let snapshot = LedgerSnapshot(image, edges: withEdges ? edges : nil)
+        } _: { contents in
+            let snapshot = LedgerSnapshot(contents.ledger, edges: withEdges ? contents.edges : nil)
             let writer = DumpWriter(sink: sink)
             try writer.write(snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, edges: snapshot.edges)
         }

@@ -18,7 +18,9 @@ public struct Redaction {
         result.header.configuration = ConfigurationRedaction(pseudonyms).apply(to: snapshot.header.configuration)
         let isForeign = snapshot.header.format == .nettyHeapDump
         for index in result.owners.indices { redact(&result.owners[index], isForeign: isForeign) }
-        for index in result.events.indices {
+        result.payloads = nil
+        let ownWords = [EventKind.level, .nearLimit, .refused].map(\.name)
+        for index in result.events.indices where !ownWords.contains(result.events[index].kind) {
             result.events[index].detail = pseudonyms.name(result.events[index].detail, kind: "detail")
         }
         return result

@@ -50,6 +50,7 @@ extension DumpSelection {
         slots.formUnion(other.slots)
         runs = runs || other.runs
         edges = edges || other.edges
+        payloads = payloads || other.payloads
     }
 }
 

@@ -66,6 +66,11 @@ extension DumpTables {
                     let kinds = edges.holderKind
                     return { .text(HolderKind(rawValue: kinds[$0])?.name ?? "unknown") }
                 },
+                edge("referred_bytes", .integer, "of the buffer that it refers to; null if the dump cannot tell") {
+                    edges in
+                    let bytes = edges.referredBytes
+                    return { bytes.isEmpty ? .null : Cell(bytes[$0]) }
+                },
             ], rowCount: { $0.edges.count }, needs: DumpSelection(edges: true))
     }
 

@@ -4,7 +4,7 @@ import Ledger
 /// The small tables, each always read whole.
 enum DumpTables {
     static var all: [DumpTable] {
-        [buffers, edges, runs, chunks, sites, lifetimes, owners, retainers, arenas, events, totals]
+        [buffers, edges, runs, chunks, sites, lifetimes, owners, retainers, arenas, events, freed, totals]
     }
 
     static func named(_ name: String) -> DumpTable? { all.first { $0.name == name } }
@@ -137,6 +137,33 @@ enum DumpTables {
                     },
                 ]
             }, rowCount: { $0.snapshot.events.count })
+    }
+
+    static var freed: DumpTable {
+        DumpTable(
+            name: "freed", about: "Buffers freed shortly before, the last few hundred of each arena, latest first.",
+            columns: rows(\.freed) {
+                [
+                    .init("serial", .integer, "its number, never reused") { _, freed in Cell(freed.serial) },
+                    .init("freed_age_ns", .integer, "before the dump, when it was freed") { dump, freed in
+                        Cell(dump.age(freed.freedTime))
+                    },
+                    .init("lifetime_ns", .integer, "from its birth to its end") { _, freed in
+                        Cell(freed.freedTime.less(freed.birth))
+                    },
+                    .init("address", .integer, "where it was; perhaps another's by now") { _, freed in
+                        Cell(freed.address)
+                    },
+                    .init("requested_bytes", .integer, "as asked for") { _, freed in Cell(freed.requested) },
+                    .init("site", .integer, "where it was allocated") { _, freed in Cell(freed.site) },
+                    .init("touch_site", .integer, "where it was last touched") { _, freed in Cell(freed.touchSite) },
+                    .init("release_site", .integer, "what the thread that freed it was doing") { _, freed in
+                        Cell(freed.releaseSite)
+                    },
+                    .init("owner", .integer, "who answered for it last") { _, freed in Cell(freed.owner) },
+                    .init("arena", .integer, "that it was of") { _, freed in Cell(freed.arena) },
+                ]
+            }, rowCount: { $0.snapshot.freed.count })
     }
 
     // MARK: Rows of an array in the snapshot

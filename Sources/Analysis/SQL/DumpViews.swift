@@ -62,6 +62,16 @@ struct DumpView {
                 GROUP BY kind ORDER BY live_bytes DESC
                 """),
         DumpView(
+            name: "amplified",
+            about: "Buffers of which the holders refer to less than half: small slices that keep large buffers.",
+            sql: """
+                SELECT b.buffer, b.serial, b.bytes, min(sum(e.referred_bytes), b.requested_bytes) AS referred_bytes,
+                  s.label AS site, group_concat(DISTINCT e.kind) AS holders, b.age_ns
+                FROM edges e JOIN buffers b ON b.buffer = e.buffer LEFT JOIN sites s ON s.site = b.site
+                GROUP BY b.buffer HAVING sum(e.referred_bytes) * 2 < b.bytes
+                ORDER BY b.bytes - sum(e.referred_bytes) DESC
+                """),
+        DumpView(
             name: "by_size", about: "Live buffers by the bytes of their size class.",
             sql: """
                 SELECT bytes AS class_bytes, count(*) AS live_buffers, sum(bytes) AS live_bytes,
