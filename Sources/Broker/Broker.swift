@@ -41,16 +41,19 @@ public final class Broker: Sendable {
 
     /// Starts loops and listener.
     ///
+    /// - Parameter authenticators: the methods of enhanced authentication that 5.0 clients may ask for.
     /// - Throws: `StartError`, `ConfigurationError`, or `ArenaError` if the limit does not hold the arenas.
     public static func start(
-        _ configuration: Configuration, log: Logger = Logger(label: "arena-broker")
+        _ configuration: Configuration, log: Logger = Logger(label: "arena-broker"),
+        authenticators: [any EnhancedAuthenticator] = []
     ) async throws -> Broker {
         let threads = try configuration.eventLoopCount()
         var arenas = ArenaPool.Configuration(limitBytes: configuration.memoryLimit)
         arenas.nearPercent = configuration.nearPercent
         arenas.flightRecorder = FlightRecorder(configuration)
         let pool = try ArenaPool(arenas)
-        let context = BrokerContext(configuration: configuration, pool: pool, log: log)
+        let context = BrokerContext(
+            configuration: configuration, pool: pool, log: log, authenticators: authenticators)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: threads)
         do {
             var shards: [EventLoopShard] = []

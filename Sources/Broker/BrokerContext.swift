@@ -15,13 +15,19 @@ final class BrokerContext: Sendable {
     let flightRecording: FlightRecording
     let losses = Losses()
     let rpcFault: RPCFault
+    let sys = SysTopics()
+    /// Methods of enhanced authentication, by their names.
+    let authenticators: [String: any EnhancedAuthenticator]
     let listenerOwner: OwnerID
     let rpcOwner: OwnerID
     private let retainedOwner: OwnerID
 
     var limits: Limits { configuration.limits }
 
-    init(configuration: Configuration, pool: ArenaPool, log: Logger) {
+    init(
+        configuration: Configuration, pool: ArenaPool, log: Logger, authenticators: [any EnhancedAuthenticator] = []
+    ) {
+        self.authenticators = Dictionary(authenticators.map { ($0.method, $0) }) { first, _ in first }
         self.configuration = configuration
         self.pool = pool
         self.log = log
@@ -47,12 +53,24 @@ final class BrokerContext: Sendable {
 public final class Counters: Sendable {
     public let connectionsOpen = Atomic<Int>(0)
     public let connectionsAccepted = Atomic<Int>(0)
+    /// Clients whose CONNECT has been accepted: now, since the start, and the most at once.
+    public let clientsConnected = Atomic<Int>(0)
+    public let connectionsServed = Atomic<Int>(0)
+    public let clientsMaximum = Atomic<Int>(0)
     /// Refused by the arena, for whatever purpose.
     public let allocationFailures = Atomic<Int>(0)
     /// QoS 0 messages given up for connections that took no more.
     public let backlogDrops = Atomic<Int>(0)
     /// QoS 1 and 2 messages given up because a session's queue was full.
     public let queueDrops = Atomic<Int>(0)
+    /// Messages that were larger than their receiver takes.
+    public let messagesTooLarge = Atomic<Int>(0)
+    /// Messages that expired in a queue.
+    public let messagesExpired = Atomic<Int>(0)
+    /// Messages of QoS 0 for a group of which nobody was there.
+    public let sharedUndeliverable = Atomic<Int>(0)
+    /// Sessions that ended because their clients did not come back in time.
+    public let sessionsExpired = Atomic<Int>(0)
     /// Retained messages delivered but not kept, because the store was full.
     public let retainedRefused = Atomic<Int>(0)
     public let commandsDelivered = Atomic<Int>(0)
@@ -72,6 +90,8 @@ extension Atomic where Value == Int {
     /// - Returns: the new count.
     @discardableResult
     func increment(by count: Int = 1) -> Int { add(count, ordering: .relaxed).newValue }
+
+    func raise(to value: Int) { max(value, ordering: .relaxed) }
 
     /// The count now.
     public var value: Int { load(ordering: .relaxed) }

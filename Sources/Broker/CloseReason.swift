@@ -5,6 +5,8 @@ import MQTT
 enum CloseReason {
     /// The client said goodbye (section 3.14).
     case disconnected
+    /// ... and wants its will published all the same (5.0, reason code 0x04).
+    case disconnectedWithWill
     /// The peer closed the socket without DISCONNECT.
     case peerClosed
     /// The peer's system dropped the connection: the program ended, or had not read all that was sent to it.
@@ -13,8 +15,8 @@ enum CloseReason {
     case failed(String)
     case malformed(DecodeError)
     /// A well-formed packet at the wrong time; `statement` is the rule, if it has a number.
-    case protocolViolation(String, statement: String? = nil)
-    case refused(String, statement: String? = nil)
+    case protocolViolation(String, code: ReasonCode = .protocolError, statement: String? = nil)
+    case refused(String, code: ReasonCode = .unspecifiedError, statement: String? = nil)
     case keepAliveTimeout(seconds: Double)
     case connectTimeout
     case packetTimeout(seconds: Int)
@@ -26,8 +28,24 @@ enum CloseReason {
     /// Whether this is how a connection should end: logged at debug level, not at info.
     var isOrderly: Bool {
         switch self {
-        case .disconnected, .shuttingDown: true
+        case .disconnected, .disconnectedWithWill, .shuttingDown: true
         default: false
+        }
+    }
+
+    /// What a 5.0 client is told in DISCONNECT before the socket is closed (MQTT-4.13.1-1, MQTT-4.13.2-1); nil where it is
+    /// gone, or has gone itself.
+    var code: ReasonCode? {
+        switch self {
+        case .disconnected, .disconnectedWithWill, .peerClosed, .peerReset, .failed: nil
+        case .malformed(let error): error.reasonCode
+        case .protocolViolation(_, let code, _), .refused(_, let code, _): code
+        case .keepAliveTimeout: .keepAliveTimeout
+        case .connectTimeout, .tooManyConnections: .serverBusy
+        case .packetTimeout: .unspecifiedError
+        case .takenOver: .sessionTakenOver
+        case .outOfMemory: .quotaExceeded
+        case .shuttingDown: .serverShuttingDown
         }
     }
 
@@ -44,13 +62,15 @@ extension CloseReason: CustomStringConvertible {
         func with(_ text: String, _ statement: String?) -> String { statement.map { "\(text) [\($0)]" } ?? text }
         return switch self {
         case .disconnected: "client disconnected"
+        case .disconnectedWithWill: "client disconnected and wants its will published"
         case .peerClosed: "closed by the peer without DISCONNECT"
         case .peerReset: "reset by the peer"
         case .failed(let error): "the connection failed: \(error)"
         case .malformed(let error): error.description
-        case .protocolViolation(let text, let statement): with(text, statement)
-        case .refused(let text, let statement): with("refused: \(text)", statement)
-        case .keepAliveTimeout(let seconds): "nothing received for \(seconds) s, 1.5 x keep alive [MQTT-3.1.2-24]"
+        case .protocolViolation(let text, _, let statement): with(text, statement)
+        case .refused(let text, _, let statement): with("refused: \(text)", statement)
+        case .keepAliveTimeout(let seconds):
+            "nothing received for \(seconds) s, 1.5 x keep alive [MQTT-3.1.2-24; 5.0: MQTT-3.1.2-22]"
         case .connectTimeout: "no CONNECT in time"
         case .packetTimeout(let seconds): "a packet was not complete \(seconds) s after its first byte"
         case .takenOver: "client connected again elsewhere [MQTT-3.1.4-2]"

@@ -71,6 +71,10 @@ extension Limits {
         try section.take("maxRetainedMessages") { maxRetainedMessages = try $0.integer(0...100_000_000) }
         try section.take("maxInflight") { maxInflight = try $0.integer(1...65_535) }
         try section.take("maxIncomingQoS2") { maxIncomingQoS2 = try $0.integer(1...65_535) }
+        try section.take("maxTopicAliases") { maxTopicAliases = try $0.integer(0...65_535) }
+        try section.take("maxSessionExpirySeconds") { maxSessionExpirySeconds = try $0.integer(0...Int(UInt32.max)) }
+        try section.take("maxKeepAliveSeconds") { maxKeepAliveSeconds = try $0.integer(1...65_535) }
+        try section.take("sysIntervalSeconds") { sysIntervalSeconds = try $0.integer(0...86_400) }
         try section.take("maxQueuedMessages") { maxQueuedMessages = try $0.integer(0...100_000_000) }
         try section.take("maxQueuedBytes") { maxQueuedBytes = try $0.integer(0...1 << 40) }
         try section.take("queuePolicy") { queuePolicy = try $0.choice() }

@@ -23,6 +23,8 @@ extension Configuration {
             "maxSubscriptionBytesPerSession": limits.maxSubscriptionBytesPerSession,
             "maxSessions": limits.maxSessions, "maxRetainedMessages": limits.maxRetainedMessages,
             "maxInflight": limits.maxInflight, "maxIncomingQoS2": limits.maxIncomingQoS2,
+            "maxTopicAliases": limits.maxTopicAliases, "maxSessionExpirySeconds": limits.maxSessionExpirySeconds,
+            "maxKeepAliveSeconds": limits.maxKeepAliveSeconds, "sysIntervalSeconds": limits.sysIntervalSeconds,
             "maxQueuedMessages": limits.maxQueuedMessages, "maxQueuedBytes": limits.maxQueuedBytes,
             "queuePolicy": limits.queuePolicy.rawValue, "maxBacklogMessages": limits.maxBacklogMessages,
             "maxBacklogBytes": limits.maxBacklogBytes, "connectTimeoutSeconds": limits.connectTimeoutSeconds,

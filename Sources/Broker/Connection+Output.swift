@@ -15,7 +15,10 @@ extension ConnectionHandler {
 
     /// Sends a QoS 0 message, or puts it into the backlog.
     func sendAtMostOnce(_ message: inout Message) throws(ArenaError) {
-        if canSend { return append(message, packetID: 0, dup: false) }
+        if canSend {
+            if !append(message, packetID: 0, dup: false) { shard.context.counters.messagesTooLarge.increment() }
+            return
+        }
         guard case .connected = phase else { return }
         try message.keep(in: shard.arena, owner: owner, "outbound backlog")
         let bytes = message.heldBytes
@@ -30,22 +33,35 @@ extension ConnectionHandler {
         output.backlogBytes += bytes
     }
 
-    /// Sends a QoS 1 or 2 message that is in the session's window.
+    /// Sends a QoS 1 or 2 message that is in the session's window. One that is larger than the client takes counts as
+    /// delivered (MQTT-3.1.2-24, -25).
     func send(_ message: Message, packetID: UInt16, dup: Bool) {
-        append(message, packetID: packetID, dup: dup)
+        if append(message, packetID: packetID, dup: dup) { return }
+        shard.context.counters.messagesTooLarge.increment()
+        session?.state.abandon(packetID)
     }
 
-    /// Sends a packet of two bytes of header and a packet identifier.
-    func sendAck(_ type: PacketType, _ packetID: UInt16) {
-        guard reserve(4) else { return }
+    /// Sends a packet of two bytes of header and a packet identifier, and in 5.0 a code if that is not success.
+    func sendAck(_ type: PacketType, _ packetID: UInt16, _ code: ReasonCode = .success) {
+        guard reserve(5) else { return }
+        shard.traffic.packetsSent.bump()
         let first = type.rawValue << 4 | (type.reservedFlags ?? 0)
-        output.segment.writeInteger(UInt32(first) << 24 | 2 << 16 | UInt32(packetID))
+        let hasCode = code != .success && settings.version == .v5_0 && settings.maximumPacketSize > 4
+        output.segment.writeInteger(UInt32(first) << 24 | (hasCode ? 3 : 2) << 16 | UInt32(packetID))
+        if hasCode { output.segment.writeInteger(code.rawValue) }
     }
 
-    /// Sends a packet that is not on the hot path.
+    /// Sends a packet that is not on the hot path; `size` is at least what it takes. One that is larger than the client
+    /// takes is not sent (MQTT-3.1.2-24).
     func send(_ packet: Packet, size: Int) {
         guard reserve(size) else { return }
-        packet.encode(into: &output.segment, version: .v3_1_1)
+        let start = output.segment.writerIndex
+        packet.encode(into: &output.segment, version: settings.version)
+        if output.segment.writerIndex - start > settings.maximumPacketSize {
+            output.segment.moveWriterIndex(to: start)
+        } else {
+            shard.traffic.packetsSent.bump()
+        }
     }
 
     /// Has the backlog and the session's queue looked at when the tick ends.
@@ -57,22 +73,99 @@ extension ConnectionHandler {
 
     // MARK: - Appending
 
+    /// - Returns: false if the message is larger than the client takes.
     @inline(__always)
-    private func append(_ message: Message, packetID: UInt16, dup: Bool) {
+    private func append(_ message: Message, packetID: UInt16, dup: Bool) -> Bool {
         let payloadLength = message.payload.readableBytes
         // A slice sent from where it is keeps all of its buffer: right for a message that has one of its own.
         let isShared = message.ownsBuffer && payloadLength >= Limits.sharedPayloadBytes
+        if shard.fanOut.isActive, let isSent = appendVariant(message, packetID: packetID, isShared: isShared) {
+            return isSent
+        }
+        if settings.version == .v5_0 { return append5(message, packetID: packetID, dup: dup, isShared: isShared) }
         let headerRoom = 9 + message.topic.readableBytes
-        guard reserve(headerRoom + (isShared ? 0 : payloadLength)) else { return }
+        guard reserve(headerRoom + (isShared ? 0 : payloadLength)) else { return true }
         Publish.encodeHeader(
             into: &output.segment, topic: message.topic, qos: message.qos, dup: dup, retain: message.retain,
             packetID: packetID, payloadLength: payloadLength, version: .v3_1_1)
+        appendPayload(message, isShared: isShared)
+        return true
+    }
+
+    /// Copies the packet that all receivers of a fan-out get; nil if this one needs one of its own.
+    @inline(__always)
+    private func appendVariant(_ message: Message, packetID: UInt16, isShared: Bool) -> Bool? {
+        if settings.version == .v5_0, message.route != nil || settings.topicAliasMaximum > 0 { return nil }
+        guard
+            let variant = shard.fanOut.variant(
+                message, version: settings.version, withPayload: !isShared, in: shard.arena, owner: shard.owner)
+        else { return nil }
+        let length = variant.bytes.readableBytes
+        if length + (isShared ? message.payload.readableBytes : 0) > settings.maximumPacketSize { return false }
+        guard reserve(length) else { return true }
+        let start = output.segment.writerIndex
+        output.segment.writeImmutableBuffer(variant.bytes)
+        if packetID != 0 { output.segment.setInteger(packetID, at: start + variant.identifierOffset) }
+        notePublish(message.payload.readableBytes)
+        if isShared {
+            handOver()
+            handOver(message.payload, isSegment: false)
+        }
+        return true
+    }
+
+    /// 5.0: with the properties it came with, and with what is this connection's alone.
+    private func append5(_ message: Message, packetID: UInt16, dup: Bool, isShared: Bool) -> Bool {
+        var properties = OutgoingProperties()
+        properties.passedOn = message.properties
+        if message.mayExpire { properties.messageExpiryInterval = message.remainingSeconds(at: .now()) }
+        if let route = message.route { properties.identifiers = route.identifiers }
+        let payloadLength = message.payload.readableBytes
+        var topic = message.topic
+        if settings.topicAliasMaximum > 0 {
+            properties.topicAlias = aliases.outgoingAlias(of: topic)
+            if properties.topicAlias != 0 { topic = Output.none }
+        }
+        func size() -> Int {
+            Publish.encodedSize(
+                topicLength: topic.readableBytes, qos: message.qos, payloadLength: payloadLength,
+                properties: properties)
+        }
+        var packetSize = size()
+        guard packetSize <= settings.maximumPacketSize else { return false }
+        let aliasBytes = 3
+        if settings.topicAliasMaximum > 0, properties.topicAlias == 0, topic.readableBytes > aliasBytes,
+            // The longer list may need a longer length.
+            packetSize + aliasBytes + 2 <= settings.maximumPacketSize
+        {
+            properties.topicAlias = aliases.assign(
+                topic, limit: settings.topicAliasMaximum, in: shard.arena, owner: owner)
+            packetSize = size()
+        }
+        guard reserve(packetSize - (isShared ? payloadLength : 0)) else { return true }
+        Publish.encodeHeader(
+            into: &output.segment, topic: topic, qos: message.qos, dup: dup, retain: message.retain,
+            packetID: packetID, payloadLength: payloadLength, properties: properties)
+        appendPayload(message, isShared: isShared)
+        return true
+    }
+
+    @inline(__always)
+    private func appendPayload(_ message: Message, isShared: Bool) {
+        notePublish(message.payload.readableBytes)
         if isShared {
             handOver()
             handOver(message.payload, isSegment: false)
         } else {
             output.segment.writeImmutableBuffer(message.payload)
         }
+    }
+
+    @inline(__always)
+    private func notePublish(_ payloadLength: Int) {
+        shard.traffic.packetsSent.bump()
+        shard.traffic.publishesSent.bump()
+        shard.traffic.publishBytesSent.bump(by: payloadLength)
     }
 
     /// Makes room for `count` bytes in the segment, which therefore never grows by itself.
@@ -116,6 +209,7 @@ extension ConnectionHandler {
     private func handOver(_ buffer: ByteBuffer, isSegment: Bool) {
         output.handed.append(Output.Handed(buffer: buffer, isSegment: isSegment))
         output.bytesThisTick += buffer.readableBytes
+        shard.traffic.bytesSent.bump(by: buffer.readableBytes)
         channelContext.write(wrapOutboundOut(buffer), promise: nil)
         // A large tick must not look like a slow socket.
         if !channelContext.channel.isWritable { channelContext.flush() }
@@ -141,8 +235,7 @@ extension ConnectionHandler {
     private var hasWaiting: Bool {
         guard case .connected = phase else { return false }
         guard output.backlog.isEmpty else { return true }
-        guard let session, session.state.queuedCount > 0 else { return false }
-        return session.state.inflightCount < limits.maxInflight
+        return session?.state.canSendMore(limits: limits) ?? false
     }
 
     /// Moves the backlog, then the session's queue, to the socket as far as it takes them.
@@ -150,12 +243,21 @@ extension ConnectionHandler {
         guard case .connected = phase else { return }
         while channelContext.channel.isWritable, let message = output.backlog.popFirst() {
             output.backlogBytes -= message.heldBytes
-            append(message, packetID: 0, dup: false)
+            if message.mayExpire, message.isExpired(at: .now()) { continue }
+            if !append(message, packetID: 0, dup: false) { shard.context.counters.messagesTooLarge.increment() }
         }
-        guard let session, session.state.queuedCount > 0 else { return }
+        guard let session, session.state.canSendMore(limits: limits) else { return }
+        // First, in order, what the client has not acknowledged (MQTT-4.4.0-1).
+        while canSend, let again = session.state.nextRedelivery() {
+            switch again {
+            case .publish(let message, let packetID): send(message, packetID: packetID, dup: true)
+            case .pubrel(let packetID): sendAck(.pubrel, packetID)
+            }
+        }
         while canSend, let (message, packetID) = session.state.next(limits: limits) {
-            append(message, packetID: packetID, dup: false)
+            send(message, packetID: packetID, dup: false)
         }
+        if session.state.queuedCount == 0 { session.presence = .ready }
     }
 
     /// The first segment of a tick is as large as what the last ones sent; it shrinks by half a tick.

@@ -17,6 +17,8 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     enum Phase {
         case awaitingConnect
+        /// CONNECT asks for enhanced authentication, which is under way.
+        case authenticating
         /// CONNECT is accepted, and its session is being fetched from whoever has it.
         case awaitingSession
         case connected
@@ -25,12 +27,20 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     let shard: EventLoopShard
     var limits: Limits { shard.context.limits }
-    private(set) var phase = Phase.awaitingConnect
+    var phase = Phase.awaitingConnect
     private(set) var reference: ConnectionReference!
     private(set) var channelContext: ChannelHandlerContext!
     var session: Session?
     /// Kept until it can be answered.
     var connectPacket: Connect?
+    var isClientIDAssigned = false
+    /// What CONNECT said of this connection.
+    var settings = ClientSettings()
+    var aliases = TopicAliases()
+    /// Enhanced authentication that is under way.
+    var exchange: (any AuthenticationExchange)?
+    /// For CONNACK.
+    var finalAuthenticationData: [UInt8]?
     private(set) var peer = "unknown"
 
     /// Answers for this connection's buffers until its session does.
@@ -96,6 +106,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         var buffer = unwrapInboundIn(data)
         if let error = shard.reads.takeFailure() { return fail(error, while: "reading") }
         lastRead = .now()
+        shard.traffic.bytesReceived.bump(by: buffer.readableBytes)
         consume(&buffer, ownsBuffer: false)
     }
 
@@ -111,7 +122,7 @@ final class ConnectionHandler: ChannelInboundHandler {
             switch phase {
             case .closed: return
             case .awaitingSession: return keepForLater(buffer)
-            case .awaitingConnect, .connected: break
+            case .awaitingConnect, .authenticating, .connected: break
             }
             do throws(DecodeError) {
                 if assembly != nil {
@@ -216,15 +227,18 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     /// Reading goes on, with what came in the meantime first.
-    func connected(to session: Session, keepAlive: UInt16) {
+    func connected(to session: Session) {
         self.session = session
         phase = .connected
         session.connection = self
+        let counters = shard.context.counters
+        counters.connectionsServed.increment()
+        counters.clientsMaximum.raise(to: counters.clientsConnected.increment())
         if let connectionOwner { shard.context.pool.closeOwner(connectionOwner) }
         connectionOwner = nil
-        if keepAlive > 0 {
-            // One and a half times the keep alive (MQTT-3.1.2-24).
-            silence = .milliseconds(Int64(keepAlive) * 1_500)
+        if settings.keepAlive > 0 {
+            // One and a half times the keep alive (MQTT-3.1.2-24; 5.0: MQTT-3.1.2-22).
+            silence = .milliseconds(Int64(settings.keepAlive) * 1_500)
             shard.watch(reference, until: lastRead + silence!)
         }
     }
@@ -245,7 +259,7 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     private func checkSilence(_ now: NIODeadline) {
         switch phase {
-        case .awaitingConnect, .awaitingSession:
+        case .awaitingConnect, .authenticating, .awaitingSession:
             if now >= connectDeadline { close(.connectTimeout) } else { shard.watch(reference, until: connectDeadline) }
         case .connected:
             guard let silence else { return }
@@ -300,10 +314,13 @@ final class ConnectionHandler: ChannelInboundHandler {
     /// been said to the peer is sent. What was only begun is given back.
     func close(_ reason: CloseReason) {
         if case .closed = phase { return }
+        if case .connected = phase, let code = reason.code { sendDisconnect(code, reason) }
+        if case .closed = phase { return }
         phase = .closed
         log(reason)
         if let session {
             self.session = nil
+            shard.context.counters.clientsConnected.increment(by: -1)
             if session.connection === self { shard.detach(session, publishWill: reason.publishesWill) }
             // The session may be over: what is still being written is the loop's.
             retainOutput(as: shard.owner)
@@ -314,10 +331,23 @@ final class ConnectionHandler: ChannelInboundHandler {
         packetStart = nil
         pendingInput = nil
         connectPacket = nil
+        aliases = TopicAliases()
+        exchange = nil
         output.clearBacklog()
         if reference != nil {
             wantsToSend()
         }
+    }
+
+    /// Tells a 5.0 client why, before its connection is closed; 3.1.1 has no words for it.
+    private func sendDisconnect(_ code: ReasonCode, _ reason: CloseReason) {
+        guard settings.version == .v5_0 else { return }
+        var disconnect = Disconnect(code: code)
+        let text = "\(reason)"
+        let size = 16 + text.utf8.count
+        // A reason that does not fit is left out (MQTT-3.14.2-3).
+        if size <= settings.maximumPacketSize { disconnect.properties.reasonString = text }
+        send(.disconnect(disconnect), size: size)
     }
 
     /// At the end of the tick in which ``close(_:)`` was called.
@@ -349,7 +379,11 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     func visitHeldBuffers(_ visitor: inout HeldBufferVisitor) {
         if let assembly { visitor.hold(assembly, owner: owner, kind: .readBuffer) }
-        if let payload = connectPacket?.will?.payload { visitor.hold(payload, owner: owner, kind: .will) }
+        if let will = connectPacket?.will {
+            visitor.hold(will.payload, owner: owner, kind: .will)
+            if let data = will.properties.correlationData { visitor.hold(data, owner: owner, kind: .will) }
+        }
+        aliases.visit(owner: owner, &visitor)
         if let pendingInput { visitor.hold(pendingInput, owner: owner, kind: .readBuffer) }
         output.visit(owner: owner, &visitor)
     }

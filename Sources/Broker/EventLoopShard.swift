@@ -21,6 +21,8 @@ public final class EventLoopShard: @unchecked Sendable {
     let owner: OwnerID
     let reads: ReadBufferSource
     let mailbox = Mailbox()
+    /// What this loop has received and sent; any thread may read it.
+    let traffic = Traffic()
     /// All shards of the broker, this one included; set once before the first connection.
     var peers: [EventLoopShard] = []
 
@@ -33,6 +35,8 @@ public final class EventLoopShard: @unchecked Sendable {
     /// Sessions that are leaving for another shard.
     var departures: [ObjectIdentifier: Departure] = [:]
 
+    /// The packets of a message that goes to many.
+    var fanOut = FanOut()
     private var matchCache = MatchCache()
     private var outgoing: [[Mail]] = []
     /// Mail taken and being handled. Empty between ticks.
@@ -42,6 +46,11 @@ public final class EventLoopShard: @unchecked Sendable {
     private var endTickTask: @Sendable () -> Void = {}
     private var drainTask: @Sendable () -> Void = {}
     private var wheel = TimerWheel<Watch>(slots: 256)
+    private var sessionWheel = TimerWheel<ObjectIdentifier>(slots: 256)
+    /// Seconds since the last look at the figures of the sessions, and of the broker.
+    var storedSeconds = 0
+    var sysSeconds = 0
+    private(set) var isStopping = false
     private var ticks = 0
     private var ticker: RepeatedTask?
     private var refusals = RefusalLog()
@@ -74,6 +83,7 @@ public final class EventLoopShard: @unchecked Sendable {
 
     /// Closes all connections and forgets all sessions; on the loop.
     func stop() {
+        isStopping = true
         ticker?.cancel()
         connections.forEach { $0.close(.shuttingDown) }
         endTick()
@@ -88,31 +98,85 @@ public final class EventLoopShard: @unchecked Sendable {
 
     // MARK: - Publishing
 
-    /// Routes a message: into the retained store if it asks for it, to local subscribers now, to others by mail.
-    func publish(_ message: inout Message, retain: Bool, by publisher: OwnerID) throws(ArenaError) {
-        if retain, try !context.retained.store(message, arena: arena) {
-            context.counters.retainedRefused.increment()
-        }
-        let match = matchCache.match(message.topic, router: context.router, shards: peers.count)
+    /// Who gets what is published to a topic.
+    func match(_ topic: ByteBuffer) -> Match {
+        matchCache.match(topic, router: context.router, shards: peers.count)
+    }
+
+    /// Keeps a message for those who subscribe later.
+    ///
+    /// - Returns: false if the store is full.
+    func retain(_ message: Message) throws(ArenaError) -> Bool {
+        if try context.retained.store(message, arena: arena) { return true }
+        context.counters.retainedRefused.increment()
+        return false
+    }
+
+    /// Publishes a message of the broker itself, or on behalf of a session: into the retained store if it asks for it,
+    /// then to its subscribers. Those who are subscribed already get it without RETAIN (MQTT-3.3.1-9), or with it if
+    /// they have asked for that (MQTT-3.3.1-13).
+    func publish(_ message: inout Message, retain: Bool, from session: Session?) throws(ArenaError) {
+        message.retain = retain
+        if retain { _ = try self.retain(message) }
+        try route(&message, match(message.topic), from: session)
+    }
+
+    /// Delivers a message to local subscribers now, to those of other shards by mail.
+    func route(_ message: inout Message, _ match: Match, from session: Session?) throws(ArenaError) {
+        if message.mayExpire, message.isExpired(at: .now()) { return }
         for group in match.groups {
             if group.shard == index {
-                try deliver(&message, to: group.subscribers, by: publisher)
+                try deliver(&message, to: group.subscribers, from: session)
             } else {
-                if !message.ownsBuffer { reads.noteKept(by: publisher) }
+                if !message.ownsBuffer { reads.noteKept(by: session?.owner ?? owner) }
                 post(.publish(message, group.subscribers), to: group.shard)
             }
         }
+        for share in match.shares { try deliver(&message, to: share) }
     }
 
+    /// - Parameter publisher: whose own subscriptions may ask not to get it; nil if it is of another loop.
     private func deliver(
-        _ message: inout Message, to subscribers: Subscribers, by publisher: OwnerID
+        _ message: inout Message, to subscribers: Subscribers, from publisher: Session?
     ) throws(ArenaError) {
-        let qos = message.qos
-        for subscriber in subscribers.list {
+        let (qos, retain) = (message.qos, message.retain)
+        let list = subscribers.list
+        if list.count > 1, !message.ownsBuffer, message.payload.readableBytes >= Limits.sharedPayloadBytes {
+            // One copy, which all of them are sent from.
+            try message.keep(in: arena, owner: context.listenerOwner, "fan-out payload")
+        }
+        let outer = fanOut.begin(receivers: list.count)
+        defer { fanOut.end(outer) }
+        for subscriber in list {
+            if subscriber.noLocal, subscriber.session === publisher { continue }
             message.qos = min(qos, subscriber.qos)
+            message.retain = retain && subscriber.retainAsPublished
+            message.route = subscriber.route
             try deliver(&message, to: subscriber.session)
         }
-        message.qos = qos
+        (message.qos, message.retain, message.route) = (qos, retain, nil)
+    }
+
+    /// One member of the group gets the message.
+    private func deliver(_ message: inout Message, to share: Match.Share) throws(ArenaError) {
+        guard let member = share.group.choose(share.members, qos: message.qos) else {
+            context.counters.sharedUndeliverable.increment()
+            return
+        }
+        let (qos, retain) = (message.qos, message.retain)
+        message.qos = min(qos, member.qos)
+        message.retain = retain && member.retainAsPublished
+        message.route = member.route
+        try send(&message, to: member.session)
+        (message.qos, message.retain, message.route) = (qos, retain, nil)
+    }
+
+    /// Delivers a message to a session wherever its home is.
+    func send(_ message: inout Message, to session: Session) throws(ArenaError) {
+        let home = session.home
+        if home == index { return try deliver(&message, to: session) }
+        if !message.ownsBuffer { reads.noteKept(by: owner) }
+        post(.deliver(session, message), to: home)
     }
 
     /// Sends a message to a client, or keeps it for later as its QoS and the session say. Follows the session if it
@@ -143,10 +207,17 @@ public final class EventLoopShard: @unchecked Sendable {
         let canSend = session.connection?.canSend ?? false
         switch session.state.offer(message, canSend: canSend, limits: context.limits) {
         case .send(let packetID): session.connection?.send(message, packetID: packetID, dup: false)
-        case .queued: break
+        case .queued: noteQueued(message, session)
         case .dropped: noteQueueDrops(1, session)
-        case .replaced(let count): noteQueueDrops(count, session)
+        case .replaced(let count):
+            noteQueueDrops(count, session)
+            noteQueued(message, session)
         }
+    }
+
+    private func noteQueued(_ message: Message, _ session: Session) {
+        if session.connection != nil { session.presence = .busy }
+        if message.mayExpire { watch(session) }
     }
 
     private func noteQueueDrops(_ count: Int, _ session: Session) {
@@ -175,7 +246,8 @@ public final class EventLoopShard: @unchecked Sendable {
     private func handle(_ mail: Mail) {
         do throws(ArenaError) {
             switch mail {
-            case .publish(var message, let subscribers): try deliver(&message, to: subscribers, by: owner)
+            case .publish(var message, let subscribers): try deliver(&message, to: subscribers, from: nil)
+            case .deliver(let session, var message): try deliver(&message, to: session)
             case .forward(let session, var message): try deliver(&message, to: session, isForwarded: true)
             case .command(let session, var message): try deliverCommand(&message, to: session)
             case .takeOver(let session, let connection, let discard):
@@ -235,23 +307,37 @@ public final class EventLoopShard: @unchecked Sendable {
 
     /// Has ``ConnectionHandler/check(_:_:)`` called at about `deadline`; earlier if that is far away.
     func watch(_ connection: ConnectionReference, _ kind: Deadline = .silence, until deadline: NIODeadline) {
+        wheel.insert(Watch(connection: connection, deadline: kind), ticks: Self.ticks(until: deadline))
+    }
+
+    /// Has a session looked at when it is time, or earlier if that is far away.
+    func schedule(_ session: ObjectIdentifier, at deadline: NIODeadline) {
+        sessionWheel.insert(session, ticks: Self.ticks(until: deadline))
+    }
+
+    private static func ticks(until deadline: NIODeadline) -> Int {
         let wait = max(0, (deadline - .now()).nanoseconds / 1_000_000)
         let period = Int64(Limits.tickMilliseconds)
-        wheel.insert(Watch(connection: connection, deadline: kind), ticks: Int((wait + period - 1) / period) + 1)
+        return Int((wait + period - 1) / period) + 1
     }
 
     private func tick() {
         let now = NIODeadline.now()
         for watch in wheel.advance() { connections[watch.connection]?.check(watch.deadline, now) }
+        for session in sessionWheel.advance() { check(session, at: now) }
         ticks += 1
         guard ticks % (1_000 / Limits.tickMilliseconds) == 0 else { return }
         expireCommands(now)
         matchCache.trim(version: context.router.version)
         reads.trim()
+        fanOut.trim()
         refusals.flush(context.log)
         context.losses.take(&losses)
         arena.giveBackUnused()
+        countStored(now)
         guard index == 0 else { return }
+        context.retained.removeExpired(at: now)
+        publishSysTopics(now)
         context.pool.trim()
         context.flightRecording.tick(context)
         counterLog.tick(context.pool, context.log)
@@ -261,6 +347,7 @@ public final class EventLoopShard: @unchecked Sendable {
     /// Frees what is kept only to save time.
     func trim() {
         reads.drop()
+        fanOut.drop()
         matchCache = MatchCache()
         arena.drainRemoteFrees()
     }

@@ -10,6 +10,7 @@ extension EventLoopShard {
     /// Names all buffers that this shard's structures hold; on its loop, between two ticks.
     func visitHeldBuffers(_ visitor: inout HeldBufferVisitor) {
         reads.visit(&visitor)
+        fanOut.visit(owner: owner, &visitor)
         connections.forEach { $0.visitHeldBuffers(&visitor) }
         for session in sessions.values { session.visitHeldBuffers(&visitor) }
         for departure in departures.values { departure.session.visitHeldBuffers(&visitor) }
@@ -24,7 +25,8 @@ extension EventLoopShard {
 
 extension Session {
     fileprivate func visitHeldBuffers(_ visitor: inout HeldBufferVisitor) {
-        will?.visit(owner: owner, kind: .will, &visitor)
+        // While its client is there, and while it waits for its delay.
+        will?.message.visit(owner: owner, kind: .will, &visitor)
         state.forEachInflight { visitor.hold($0, $1, owner: owner, kind: .inflight) }
         for message in arrivals { message.visit(owner: owner, kind: .offlineQueue, &visitor) }
         state.forEachQueued { visitor.hold($0, $1, owner: owner, kind: .offlineQueue) }
@@ -43,14 +45,16 @@ extension Message {
     func visit(owner: OwnerID, kind: HolderKind, _ visitor: inout HeldBufferVisitor) {
         if reach.isKnown { return visitor.hold(reach, nil, owner: owner, kind: kind) }
         visitor.hold(topic, owner: owner, kind: kind)
-        if !ownsBuffer { visitor.hold(payload, owner: owner, kind: kind) }
+        guard !ownsBuffer else { return }
+        visitor.hold(payload, owner: owner, kind: kind)
+        if let properties { visitor.hold(properties, owner: owner, kind: kind) }
     }
 }
 
 extension Mail {
     fileprivate func visit(owner: OwnerID, _ visitor: inout HeldBufferVisitor) {
         switch self {
-        case .publish(let message, _), .forward(_, let message), .command(_, let message):
+        case .publish(let message, _), .deliver(_, let message), .forward(_, let message), .command(_, let message):
             message.visit(owner: owner, kind: .outbound, &visitor)
         // On its way to its new home it is in no shard's list.
         case .adopt(let session, _): session.visitHeldBuffers(&visitor)

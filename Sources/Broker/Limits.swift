@@ -29,8 +29,21 @@ public struct Limits: Sendable, Equatable {
     /// what one reconnect sends again at once.
     public var maxInflight = 256
 
-    /// QoS 2 packet identifiers of a client between PUBLISH and PUBREL.
+    /// QoS 2 packet identifiers of a client between PUBLISH and PUBREL; what a 5.0 client is told as Receive Maximum.
     public var maxIncomingQoS2 = 4_096
+
+    /// Topic aliases of a connection, in each direction: each keeps a topic.
+    public var maxTopicAliases = 16
+
+    /// Seconds a session is kept without its client, whatever CONNECT asks for; the largest number is for ever.
+    public var maxSessionExpirySeconds = Int(UInt32.max)
+
+    /// The longest keep alive, in seconds; a client that asks for more, or for none, is told this instead (5.0). The
+    /// largest number imposes nothing.
+    public var maxKeepAliveSeconds = Int(UInt16.max)
+
+    /// Seconds between two updates of the `$SYS` topics; 0 turns them off.
+    public var sysIntervalSeconds = 10
 
     /// Messages waiting in a session, for a client that is away or slower than its publishers.
     public var maxQueuedMessages = 1_000
@@ -89,6 +102,9 @@ public struct Limits: Sendable, Equatable {
 
     /// Unwritten bytes at which a connection is not read: a client that takes no acknowledgements gets no service.
     static let pauseReadingBytes = 1 << 20
+
+    /// The largest packet that is encoded once for all receivers of a fan-out; above, the payload is shared anyhow.
+    static let maxFanOutBytes = 16 << 10
 
     /// Topics a shard remembers the subscribers of; four ways a set.
     static let matchCacheEntries = 4_096

@@ -5,6 +5,8 @@ import NIOCore
 enum Mail: Sendable {
     /// Deliver a message to these of your sessions.
     case publish(Message, Subscribers)
+    /// Deliver a message to this one session of yours.
+    case deliver(Session, Message)
     /// Deliver a message to a session that moved while the message was on its way.
     case forward(Session, Message)
     /// Deliver an RPC command to a device.

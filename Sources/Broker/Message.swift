@@ -11,10 +11,16 @@ import NIOCore
 struct Message {
     var topic: ByteBuffer
     var payload: ByteBuffer
+    /// The properties of 5.0 that are passed on, as they came and without a length; nil if there are none.
+    var properties: ByteBuffer?
     var qos: QoS
-    /// The RETAIN flag as it is sent: set only for what comes out of the retained store.
+    /// The RETAIN flag as it is sent: for what comes out of the retained store, or as published for those who asked.
     var retain = false
-    /// Whether topic and payload fill a buffer that holds nothing else.
+    /// When it is no longer worth delivering (section 3.3.2.3.3); the distant future is never.
+    var expiresAt = NIODeadline.distantFuture
+    /// By which subscriptions it comes to the session it is for; nil where there is nothing to say of it.
+    var route: Route?
+    /// Whether topic, properties and payload fill a buffer that holds nothing else.
     var ownsBuffer: Bool
     private(set) var reach = Reach()
     /// For whom it was kept, and whether for others too.
@@ -35,9 +41,13 @@ struct Message {
         case settled
     }
 
-    init(topic: ByteBuffer, payload: ByteBuffer, qos: QoS, retain: Bool = false, ownsBuffer: Bool) {
+    init(
+        topic: ByteBuffer, payload: ByteBuffer, properties: ByteBuffer? = nil, qos: QoS, retain: Bool = false,
+        ownsBuffer: Bool
+    ) {
         self.topic = topic
         self.payload = Self.kept(payload)
+        self.properties = properties
         self.qos = qos
         self.retain = retain
         self.ownsBuffer = ownsBuffer
@@ -50,7 +60,19 @@ struct Message {
     }
 
     /// Bytes this message keeps alive if it owns its buffer.
-    var heldBytes: Int { topic.readableBytes + payload.readableBytes }
+    var heldBytes: Int { topic.readableBytes + payload.readableBytes + (properties?.readableBytes ?? 0) }
+
+    /// Whether it may expire at all: else nobody need look at the clock.
+    var mayExpire: Bool { expiresAt != .distantFuture }
+
+    func isExpired(at now: NIODeadline) -> Bool { now >= expiresAt }
+
+    /// The message expiry interval to send: what it came with, less the time it has been here (MQTT-3.3.2-6).
+    func remainingSeconds(at now: NIODeadline) -> UInt32? {
+        guard mayExpire else { return nil }
+        let left = max(0, (expiresAt - now).nanoseconds)
+        return UInt32(clamping: (left + 999_999_999) / 1_000_000_000)
+    }
 
     /// Moves the message into an exact buffer of its own, unless it has one, on behalf of `owner`.
     ///
@@ -73,6 +95,16 @@ struct Message {
         keeper = .one(owner)
     }
 
+    /// Moves the message into a buffer of its own before it is known who will keep it: whoever keeps it first answers
+    /// for it then.
+    mutating func own(
+        in arena: Arena, owner: OwnerID, _ label: StaticString, file: StaticString = #fileID, line: UInt32 = #line,
+        function: StaticString = #function
+    ) throws(ArenaError) {
+        guard !ownsBuffer else { return }
+        try copy(in: arena, owner: owner, label, file: file, line: line, function: function)
+    }
+
     /// Says that nobody who keeps the message from here on answers for it.
     mutating func settleOwner() { keeper = .settled }
 
@@ -82,10 +114,13 @@ struct Message {
         var buffer = try arena.buffer(
             capacity: max(heldBytes, 1), owner: owner, label, file: file, line: line, function: function)
         buffer.writeImmutableBuffer(topic)
+        let topicLength = buffer.writerIndex
+        if let properties { buffer.writeImmutableBuffer(properties) }
+        let start = buffer.writerIndex
         buffer.writeImmutableBuffer(payload)
-        let topicLength = topic.readableBytes
         topic = buffer.getSlice(at: 0, length: topicLength)!
-        payload = Self.kept(buffer.getSlice(at: topicLength, length: buffer.readableBytes - topicLength)!)
+        if properties != nil { properties = buffer.getSlice(at: topicLength, length: start - topicLength)! }
+        payload = Self.kept(buffer.getSlice(at: start, length: buffer.readableBytes - start)!)
         ownsBuffer = true
         reach = Reach(slot: arena.slot(of: buffer), bytes: UInt32(clamping: heldBytes))
     }

@@ -15,7 +15,7 @@ extension EventLoopShard {
     ///
     /// The payload is not copied: the result refers to the buffer the publish was read into.
     func convertToRpcCommandResponse(
-        _ publish: Publish, id: ByteBuffer, from session: Session
+        _ publish: Message, id: ByteBuffer, from session: Session
     ) throws(ArenaError) -> RPCCommandResponse {
         arena.touch(publish.payload, "convertToRpcCommandResponse")
         if context.rpcFault.shouldLeak() { forget(publish, of: session) }
@@ -28,9 +28,10 @@ extension EventLoopShard {
         topic.writeString(Self.responseInfix)
         topic.writeImmutableBuffer(id)
         context.counters.responsesConverted.increment()
-        return RPCCommandResponse(
-            requestID: String(buffer: id),
-            message: Message(topic: topic, payload: publish.payload, qos: publish.qos, ownsBuffer: false))
+        var message = Message(
+            topic: topic, payload: publish.payload, properties: publish.properties, qos: publish.qos, ownsBuffer: false)
+        message.expiresAt = publish.expiresAt
+        return RPCCommandResponse(requestID: String(buffer: id), message: message)
     }
 
     private static let responsePrefix = "v1/devices/"
@@ -38,7 +39,7 @@ extension EventLoopShard {
 
     /// The fault of the incident (`faults.rpcResponseLeakPercent`), as it happens in Swift: the buffer is handed to a
     /// C-style callback with a reference of its own, and the callback that should give it back is never called.
-    private func forget(_ publish: Publish, of session: Session) {
+    private func forget(_ publish: Message, of session: Session) {
         arena.transfer(publish.payload, to: session.owner, "convertToRpcCommandResponse")
         _ = Unmanaged.passRetained(ResponseCallback(payload: publish.payload))
         context.counters.responsesLeaked.increment()

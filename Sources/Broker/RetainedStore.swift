@@ -13,14 +13,20 @@ final class RetainedStore: Sendable {
     private final class Node {
         var message: Message?
         var children: [[UInt8]: Node] = [:]
+        /// The wheel has an entry for it.
+        var isTimed = false
     }
 
     /// Reachable through the box only, hence guarded by its lock.
     private struct Tree: @unchecked Sendable {
         var root = Node()
         var count = 0
+        /// What the messages hold.
+        var bytes = 0
         /// Without the root: what many levels cost, where messages are few.
         var nodes = 0
+        /// Messages that expire, looked at once a second.
+        var wheel = TimerWheel<Node>(slots: 256)
     }
 
     private let tree = NIOLockedValueBox(Tree())
@@ -35,6 +41,9 @@ final class RetainedStore: Sendable {
     /// Messages in the store.
     var count: Int { tree.withLockedValue { $0.count } }
 
+    /// Bytes that they hold.
+    var bytes: Int { tree.withLockedValue { $0.bytes } }
+
     /// Nodes of the tree; for tests that nothing is left behind.
     var nodeCount: Int { tree.withLockedValue { $0.nodes } }
 
@@ -48,6 +57,7 @@ final class RetainedStore: Sendable {
             var copy = message
             copy.ownsBuffer = false
             copy.retain = true
+            copy.route = nil
             try copy.keep(in: arena, owner: owner, "retained message")
             copy.settleOwner()
             kept = copy
@@ -56,9 +66,7 @@ final class RetainedStore: Sendable {
         // What was there is returned too, and freed outside the lock.
         let (isStored, _) = tree.withLockedValue { tree -> (Bool, Message?) in
             if kept != nil, !hasRoom(for: levels, in: tree) { return (false, nil) }
-            let previous = Self.replace(kept, levels[...], at: tree.root, nodes: &tree.nodes)
-            tree.count += (kept == nil ? 0 : 1) - (previous == nil ? 0 : 1)
-            return (true, previous)
+            return (true, Self.replace(kept, levels, in: &tree))
         }
         return isStored
     }
@@ -75,14 +83,57 @@ final class RetainedStore: Sendable {
         return node.message != nil || tree.count < limits.maxRetainedMessages
     }
 
-    /// The retained messages that a new subscription to `filter` gets.
+    /// The retained messages that a new subscription to `filter` gets: none that has expired (MQTT-3.3.2-5).
     func match(_ filter: String) -> [Message] {
         let levels = filter.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map(Array.init)
-        return tree.withLockedValue { tree in
+        var found = tree.withLockedValue { tree in
             var found: [Message] = []
             Self.match(levels[...], at: tree.root, isRoot: true, &found)
             return found
         }
+        if found.contains(where: \.mayExpire) {
+            let now = NIODeadline.now()
+            found.removeAll { $0.isExpired(at: now) }
+        }
+        return found
+    }
+
+    /// Lets go of what has expired. To be called once a second.
+    func removeExpired(at now: NIODeadline) {
+        // Freed outside the lock.
+        var removed: [Message?] = []
+        tree.withLockedValue { tree in
+            for node in tree.wheel.advance() {
+                node.isTimed = false
+                guard let message = node.message, message.mayExpire else { continue }
+                if message.isExpired(at: now) {
+                    removed.append(Self.replace(nil, Self.levels(message.topic), in: &tree))
+                } else {
+                    Self.time(node, at: now, in: &tree)
+                }
+            }
+        }
+        withExtendedLifetime(removed) {}
+    }
+
+    private static func time(_ node: Node, at now: NIODeadline, in tree: inout Tree) {
+        guard let message = node.message, message.mayExpire, !node.isTimed else { return }
+        node.isTimed = true
+        let seconds = max(0, (message.expiresAt - now).nanoseconds) / 1_000_000_000
+        tree.wheel.insert(node, ticks: Int(seconds) + 1)
+    }
+
+    /// - Returns: what was there.
+    private static func replace(_ message: Message?, _ levels: [[UInt8]], in tree: inout Tree) -> Message? {
+        let (root, now) = (tree.root, message?.mayExpire == true ? NIODeadline.now() : .distantFuture)
+        var nodes = tree.nodes
+        let previous = replace(message, levels[...], at: root, nodes: &nodes) { node in
+            if message?.mayExpire == true { time(node, at: now, in: &tree) }
+        }
+        tree.nodes = nodes
+        tree.count += (message == nil ? 0 : 1) - (previous == nil ? 0 : 1)
+        tree.bytes += (message?.heldBytes ?? 0) - (previous?.heldBytes ?? 0)
+        return previous
     }
 
     func forEach(_ body: (Message) -> Void) {
@@ -95,11 +146,12 @@ final class RetainedStore: Sendable {
 
     /// - Returns: what was there. Nodes that are empty afterwards are removed.
     private static func replace(
-        _ message: Message?, _ levels: ArraySlice<[UInt8]>, at node: Node, nodes: inout Int
+        _ message: Message?, _ levels: ArraySlice<[UInt8]>, at node: Node, nodes: inout Int, _ placed: (Node) -> Void
     ) -> Message? {
         guard let level = levels.first else {
             let previous = node.message
             node.message = message
+            placed(node)
             return previous
         }
         let child: Node
@@ -111,7 +163,7 @@ final class RetainedStore: Sendable {
             nodes += 1
             node.children[level] = child
         }
-        let previous = replace(message, levels.dropFirst(), at: child, nodes: &nodes)
+        let previous = replace(message, levels.dropFirst(), at: child, nodes: &nodes, placed)
         if child.message == nil, child.children.isEmpty {
             node.children[level] = nil
             nodes -= 1

@@ -14,16 +14,22 @@ final class Router: Sendable {
     /// Changes whenever a match could.
     var version: UInt64 { changes.load(ordering: .acquiring) }
 
-    func subscribe(_ session: Session, _ filter: String, _ qos: QoS) {
+    /// - Parameter filter: a shared subscription's with its prefix.
+    func subscribe(_ session: Session, _ filter: String, _ options: SubscriptionOptions) {
+        let shared = SharedSubscription.parse(filter)
         trie.withLockedValue { trie in
-            trie.insert(session, filter: filter.utf8Span.span, qos: qos)
+            let proper = shared?.filter ?? filter
+            trie.insert(session, filter: proper.utf8Span.span, group: shared?.group, options: options) {
+                SharedGroup(name: $0, filter: proper)
+            }
             changed()
         }
     }
 
     func unsubscribe(_ session: Session, _ filter: String) {
+        let shared = SharedSubscription.parse(filter)
         trie.withLockedValue { trie in
-            trie.remove(session, filter: filter.utf8Span.span)
+            trie.remove(session, filter: (shared?.filter ?? filter).utf8Span.span, group: shared?.group)
             changed()
         }
     }
@@ -32,34 +38,70 @@ final class Router: Sendable {
     func changed() { changes.add(1, ordering: .releasing) }
 
     var subscriptionCount: Int { trie.withLockedValue { $0.count } }
+    var sharedSubscriptionCount: Int { trie.withLockedValue { $0.sharedCount } }
 
     /// The subscribers of a topic, by shard.
     ///
-    /// A client with several matching subscriptions appears once, with the highest QoS (MQTT-3.3.5-1).
+    /// A client with several matching subscriptions appears once, with the highest QoS and all of their identifiers
+    /// (MQTT-3.3.4-2, -4; 3.1.1: MQTT-3.3.5-1). Shared subscriptions stand apart: their messages are in addition.
     func match(_ topic: Span<UInt8>, shards: Int) -> Match {
         var indices: [ObjectIdentifier: Int] = [:]
-        var found: [Subscriber] = []
+        var found: [(session: Session, options: SubscriptionOptions, identifiers: [UInt32])] = []
+        var shares: [Match.Share] = []
         trie.withLockedValue { trie in
             trie.match(topic) { subscriptions in
                 for subscription in subscriptions {
+                    let options = subscription.options
                     let id = ObjectIdentifier(subscription.subscriber)
                     if let index = indices[id] {
-                        found[index].qos = max(found[index].qos, subscription.qos)
+                        found[index].options.merge(options)
                     } else {
                         indices[id] = found.count
-                        found.append(Subscriber(session: subscription.subscriber, qos: subscription.qos))
+                        found.append((subscription.subscriber, options, []))
                     }
+                    if options.identifier != 0 { found[indices[id]!].identifiers.append(options.identifier) }
                 }
+            } shares: { groups in
+                for share in groups { shares.append(Match.Share(share)) }
             }
         }
-        return Match(found, shards: shards)
+        return Match(
+            found.map {
+                Subscriber(session: $0.session, options: $0.options, route: Route(identifiers: $0.identifiers))
+            }, shares: shares, shards: shards)
+    }
+
+    /// Who is in a group now.
+    func members(of group: SharedGroup) -> [Subscriber] {
+        trie.withLockedValue { $0.share(filter: group.filter.utf8Span.span, group: group.name) }
+            .map { Match.Share($0).members } ?? []
     }
 }
 
-/// A session that a message goes to, with the QoS it was granted.
+extension SubscriptionOptions {
+    /// What a client gets whose subscriptions overlap: one message, the best that any of them asks for.
+    fileprivate mutating func merge(_ other: SubscriptionOptions) {
+        qos = max(qos, other.qos)
+        noLocal = noLocal && other.noLocal
+        retainAsPublished = retainAsPublished || other.retainAsPublished
+    }
+}
+
+/// A session that a message goes to, and how.
 struct Subscriber: Sendable {
     var session: Session
     var qos: QoS
+    var noLocal: Bool
+    var retainAsPublished: Bool
+    var route: Route?
+
+    init(session: Session, options: SubscriptionOptions, route: Route?) {
+        self.session = session
+        qos = options.qos
+        noLocal = options.noLocal
+        retainAsPublished = options.retainAsPublished
+        self.route = route
+    }
 }
 
 /// The subscribers of one topic. Immutable, and shared by all messages to it.
@@ -69,15 +111,35 @@ final class Match: Sendable {
         let subscribers: Subscribers
     }
 
-    let groups: [Group]
+    /// A group of which one member gets each message.
+    struct Share: Sendable {
+        let group: SharedGroup
+        let members: [Subscriber]
 
-    init(_ subscribers: [Subscriber], shards: Int) {
+        init(_ share: SubscriptionTrie<Session>.Share) {
+            group = share.group
+            members = share.members.map { member in
+                let identifier = member.options.identifier
+                return Subscriber(
+                    session: member.subscriber, options: member.options,
+                    route: Route(identifiers: identifier == 0 ? [] : [identifier], group: share.group))
+            }
+        }
+    }
+
+    let groups: [Group]
+    let shares: [Share]
+
+    var isEmpty: Bool { groups.isEmpty && shares.isEmpty }
+
+    init(_ subscribers: [Subscriber], shares: [Share], shards: Int) {
         var byShard: [[Subscriber]] = Array(repeating: [], count: shards)
         for subscriber in subscribers {
             byShard[subscriber.session.home].append(subscriber)
         }
         groups = byShard.enumerated().filter { !$0.element.isEmpty }
             .map { Group(shard: $0.offset, subscribers: Subscribers($0.element)) }
+        self.shares = shares
     }
 }
 

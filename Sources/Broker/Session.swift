@@ -2,30 +2,42 @@ import Arena
 import Ledger
 import MQTT
 import NIOConcurrencyHelpers
+import NIOCore
 import Synchronization
 
-/// A client's session (section 3.1.2.4). One object for its whole life, whichever loop serves it.
+/// A client's session (section 4.1). One object for its whole life, whichever loop serves it.
 ///
-/// It belongs to the event loop `home` names: all else but the constants is touched on that loop only. Storing `home`
-/// hands the session over: the old loop touches nothing after the store, the new one nothing before it has seen it.
+/// It belongs to the event loop `home` names: all else but the constants and the two atomics is touched on that loop
+/// only. Storing `home` hands the session over: the old loop touches nothing after the store, the new one nothing
+/// before it has seen it.
+///
+/// What must outlive a restart is in plain values: `expiryInterval`, `subscriptions`, `state`, `will`. They change in
+/// few places: `Shard+Sessions.swift`, `Shard+Subscriptions.swift` and the methods of ``SessionState``.
 final class Session: @unchecked Sendable {
     let clientID: String
     let owner: OwnerID
-    /// False for Clean Session: it ends with its connection.
-    let isPersistent: Bool
     private let homeIndex: Synchronization::Atomic<Int>
+    private let presenceValue = Synchronization::Atomic<UInt8>(Presence.away.rawValue)
 
+    /// Seconds it outlives its connection (section 3.1.2.11.2): 0 is not at all, `UInt32.max` for ever.
+    var expiryInterval: UInt32
     var state = SessionState()
     var connection: ConnectionHandler?
-    var will: Message?
-    /// Filters in the trie with their granted QoS, for the end of the session.
-    var subscriptions: [UTF8Key: QoS] = [:]
+    var will: KeptWill?
+    /// Filters in the trie, shared ones with their prefix.
+    var subscriptions: [UTF8Key: SubscriptionOptions] = [:]
     /// The command filters, which concern this session alone and are not in the trie.
-    var commandFilters: [UTF8Key: QoS] = [:]
+    var commandFilters: [UTF8Key: SubscriptionOptions] = [:]
     /// What both cost, for `Limits.maxSubscriptionBytesPerSession`.
     var subscriptionBytes = 0
     var pendingCommands = PendingCommands()
     var isEnded = false
+
+    // Time.
+    /// When it ends, if its client does not come back before.
+    var endsAt = NIODeadline.distantFuture
+    /// The shard's wheel has an entry for this time, or for an earlier one.
+    var watchedUntil = NIODeadline.distantFuture
 
     // While it moves from one loop to another.
     var isInTransit = false
@@ -34,30 +46,65 @@ final class Session: @unchecked Sendable {
     /// Connections that asked for it in the meantime.
     var claims: [(connection: ConnectionReference, discard: Bool)] = []
 
-    init(clientID: String, owner: OwnerID, isPersistent: Bool, home: Int) {
+    init(clientID: String, owner: OwnerID, expiryInterval: UInt32, home: Int) {
         self.clientID = clientID
         self.owner = owner
-        self.isPersistent = isPersistent
+        self.expiryInterval = expiryInterval
         homeIndex = Synchronization::Atomic(home)
     }
+
+    /// How ready a session is for one more message of a shared subscription; any loop may ask.
+    enum Presence: UInt8, Comparable {
+        case ended
+        /// The client is not connected.
+        case away
+        /// Connected, with messages waiting.
+        case busy
+        case ready
+
+        static func < (a: Presence, b: Presence) -> Bool { a.rawValue < b.rawValue }
+    }
+
+    var presence: Presence {
+        get { Presence(rawValue: presenceValue.load(ordering: .relaxed)) ?? .ended }
+        set { presenceValue.store(newValue.rawValue, ordering: .relaxed) }
+    }
+}
+
+/// A will that waits for its client to vanish, and then for its delay (section 3.1.3.2.2).
+struct KeptWill {
+    /// With RETAIN as the will asks for.
+    var message: Message
+    /// Seconds; also how long the session is given to come back.
+    var delayInterval: UInt32
+    /// Seconds from its publication; nil is never.
+    var expiryInterval: UInt32?
+    /// When it is published; the distant future while its client is there.
+    var dueAt = NIODeadline.distantFuture
 }
 
 extension Session {
     /// The index of the shard that owns this.
     var home: Int { homeIndex.load(ordering: .acquiring) }
 
+    /// Whether it outlives its connection.
+    var isPersistent: Bool { expiryInterval > 0 }
+
     /// The client identifier as log lines have it.
     var logName: String { LogLines.cut(clientID) }
 
     /// Hands the session over, by its present home.
     func move(to shard: Int) { homeIndex.store(shard, ordering: .releasing) }
+
+    /// The next time at which something is due that no packet brings about.
+    var nextDeadline: NIODeadline { min(endsAt, will?.dueAt ?? .distantFuture, state.nextExpiry) }
 }
 
 /// The sessions of all clients by client identifier. Its lock is taken on connect and disconnect, and to find the
 /// device of an RPC command; never for ordinary messages.
 final class SessionRegistry: Sendable {
     private struct Table {
-        var sessions: [UTF8Key: Session] = [:]
+        var sessions: [UTF8Key: (session: Session, isPersistent: Bool)] = [:]
         var persistentCount = 0
     }
 
@@ -79,27 +126,39 @@ final class SessionRegistry: Sendable {
     func claim(_ clientID: String, isPersistent: Bool, limit: Int, make: () -> Session) -> Claim {
         table.withLockedValue { table in
             let key = UTF8Key(clientID)
-            if let session = table.sessions[key] { return .existing(session) }
+            if let entry = table.sessions[key] { return .existing(entry.session) }
             if isPersistent {
                 guard table.persistentCount < limit else { return .full }
                 table.persistentCount += 1
             }
             let session = make()
             assert(session.isPersistent == isPersistent)
-            table.sessions[key] = session
+            table.sessions[key] = (session, isPersistent)
             return .new(session)
         }
     }
 
-    func find(_ clientID: String) -> Session? { table.withLockedValue { $0.sessions[UTF8Key(clientID)] } }
+    func find(_ clientID: String) -> Session? { table.withLockedValue { $0.sessions[UTF8Key(clientID)]?.session } }
+
+    /// To be called when it has changed whether a session is kept beyond its connection.
+    func note(_ session: Session, isPersistent: Bool) {
+        table.withLockedValue { table in
+            let key = UTF8Key(session.clientID)
+            guard let entry = table.sessions[key], entry.session === session, entry.isPersistent != isPersistent else {
+                return
+            }
+            table.sessions[key]?.isPersistent = isPersistent
+            table.persistentCount += isPersistent ? 1 : -1
+        }
+    }
 
     /// Removes this session; one that has taken its name since stays.
     func remove(_ session: Session) {
         table.withLockedValue { table in
             let key = UTF8Key(session.clientID)
-            guard table.sessions[key] === session else { return }
+            guard let entry = table.sessions[key], entry.session === session else { return }
             table.sessions[key] = nil
-            if session.isPersistent { table.persistentCount -= 1 }
+            if entry.isPersistent { table.persistentCount -= 1 }
         }
     }
 

@@ -1,5 +1,6 @@
 import DequeModule
 import MQTT
+import NIOCore
 
 /// What a session owes its client and is owed by it (section 4.1): packet identifiers, the inflight window, the queue
 /// behind it and the QoS 2 receipts. Decides, and does no I/O: callers send what the results say.
@@ -9,7 +10,13 @@ import MQTT
 ///
 /// A message goes straight into the window if the client is there and the queue is empty, else to the queue's end. A
 /// full queue drops by `Limits.queuePolicy`. Entries leave the window when acknowledged, and what is still in it is
-/// sent again, in its order, when the client comes back (MQTT-4.4.0-1, MQTT-4.6.0-1).
+/// sent again, in its order, when the client comes back (MQTT-4.4.0-1, MQTT-4.6.0-1):
+///
+///     inflight   [ sent on this connection | to be sent again ]
+///                                          ^ resent
+///
+/// The client may take fewer at once than it did before (Receive Maximum, MQTT-3.3.4-9), so that is not done in one go,
+/// and nothing new goes out before it is done.
 struct SessionState: ~Copyable {
     /// How far the delivery of an outgoing message has come.
     enum Stage: Equatable {
@@ -54,11 +61,38 @@ struct SessionState: ~Copyable {
     private var queue = UniqueDeque<Message>()
     private var nextSerial: UInt64 = 0
     private var incoming: Set<UInt16> = []
+    /// Entries of the window that this connection has been sent.
+    private var resent = 0
+    /// What the client takes at once (Receive Maximum).
+    private var receiveMaximum = Int(UInt16.max)
     private(set) var queuedBytes = 0
+    /// No queued message expires before this.
+    private(set) var nextExpiry = NIODeadline.distantFuture
 
     var inflightCount: Int { inflight.count }
     var queuedCount: Int { queue.count }
     var incomingCount: Int { incoming.count }
+
+    /// Whether there is anything to send that the window has room for.
+    func canSendMore(limits: Limits) -> Bool {
+        if resent < inflight.count { return resent < receiveMaximum }
+        return !queue.isEmpty && inflight.count < window(limits)
+    }
+
+    private func window(_ limits: Limits) -> Int { min(limits.maxInflight, receiveMaximum) }
+
+    /// The client is there again: all that is in the window is due to be sent once more.
+    mutating func resume(receiveMaximum: Int) {
+        resent = 0
+        self.receiveMaximum = receiveMaximum
+    }
+
+    /// What is due to be sent again next, if the client takes more.
+    mutating func nextRedelivery() -> Redelivery? {
+        guard resent < inflight.count, resent < receiveMaximum else { return nil }
+        resent += 1
+        return redelivery(at: resent - 1)
+    }
 
     /// Identifiers run from 1 to 65,535: 0 is none (MQTT-2.3.1-1).
     private static func packetID(_ serial: UInt64) -> UInt16 { UInt16(serial % 65_535) + 1 }
@@ -70,23 +104,75 @@ struct SessionState: ~Copyable {
     /// - Parameter canSend: whether the client is connected and its socket takes more.
     mutating func offer(_ message: Message, canSend: Bool, limits: Limits) -> Offer {
         assert(message.qos != .atMostOnce && message.ownsBuffer)
-        if canSend, queue.isEmpty, inflight.count < limits.maxInflight {
+        if canSend, queue.isEmpty, resent == inflight.count, inflight.count < window(limits) {
             return .send(packetID: send(message))
         }
         return enqueue(message, limits: limits)
     }
 
-    /// The next queued message that the window has room for; it is in the window then.
+    /// The next queued message that the window has room for; it is in the window then. What has expired is passed over
+    /// (MQTT-3.3.2-5).
     mutating func next(limits: Limits) -> (message: Message, packetID: UInt16)? {
-        guard inflight.count < limits.maxInflight, let message = queue.popFirst() else { return nil }
-        queuedBytes -= message.heldBytes
-        return (message, send(message))
+        guard resent == inflight.count, inflight.count < window(limits) else { return nil }
+        while let message = queue.popFirst() {
+            queuedBytes -= message.heldBytes
+            if message.mayExpire, message.isExpired(at: .now()) { continue }
+            return (message, send(message))
+        }
+        return nil
+    }
+
+    /// Lets go of queued messages that have expired.
+    ///
+    /// - Returns: how many.
+    @discardableResult
+    mutating func purgeExpired(at now: NIODeadline) -> Int {
+        guard nextExpiry <= now else { return 0 }
+        nextExpiry = .distantFuture
+        return removeQueued { $0.isExpired(at: now) }.count
+    }
+
+    /// Takes messages out of the queue, and leaves the others in their order.
+    private mutating func removeQueued(where isRemoved: (Message) -> Bool) -> [Message] {
+        var removed: [Message] = []
+        for _ in 0..<queue.count {
+            guard let message = queue.popFirst() else { break }
+            if isRemoved(message) {
+                queuedBytes -= message.heldBytes
+                removed.append(message)
+            } else {
+                nextExpiry = min(nextExpiry, message.expiresAt)
+                queue.append(message)
+            }
+        }
+        return removed
+    }
+
+    /// Ends a delivery without an answer: the message is larger than the client takes (MQTT-3.1.2-25).
+    mutating func abandon(_ packetID: UInt16) {
+        if let index = index(of: packetID) { remove(at: index) }
+    }
+
+    /// Takes out what came by shared subscriptions and may still be given to another member: what was not sent, and
+    /// QoS 1 without an answer. QoS 2 that was sent is this client's alone (MQTT-4.8.2-5).
+    mutating func takeShared() -> [Message] {
+        var taken: [Message] = []
+        for _ in 0..<inflight.count {
+            guard let entry = inflight.popFirst() else { break }
+            if entry.stage == .sent, let message = entry.message, message.route?.group != nil {
+                taken.append(message)
+            } else {
+                inflight.append(entry)
+            }
+        }
+        resent = min(resent, inflight.count)
+        return taken + removeQueued { $0.route?.group != nil }
     }
 
     /// - Returns: whether the identifier was waiting for PUBACK.
     mutating func puback(_ packetID: UInt16) -> Bool {
         guard let index = index(of: packetID), inflight[index].stage == .sent else { return false }
-        inflight.remove(at: index)
+        remove(at: index)
         return true
     }
 
@@ -101,10 +187,17 @@ struct SessionState: ~Copyable {
         return true
     }
 
+    /// A PUBREC that refuses the message: that is the end of it (MQTT-4.3.3-4).
+    mutating func refused(_ packetID: UInt16) -> Bool {
+        guard let index = index(of: packetID), inflight[index].stage == .sentExactlyOnce else { return false }
+        remove(at: index)
+        return true
+    }
+
     /// - Returns: whether the identifier was waiting for PUBCOMP.
     mutating func pubcomp(_ packetID: UInt16) -> Bool {
         guard let index = index(of: packetID), inflight[index].stage == .released else { return false }
-        inflight.remove(at: index)
+        remove(at: index)
         return true
     }
 
@@ -135,7 +228,13 @@ struct SessionState: ~Copyable {
     }
 
     /// A PUBREL. An unknown identifier is answered by PUBCOMP all the same: ours may have been lost.
-    mutating func release(_ packetID: UInt16) { incoming.remove(packetID) }
+    ///
+    /// - Returns: whether it was known.
+    @discardableResult
+    mutating func release(_ packetID: UInt16) -> Bool { incoming.remove(packetID) != nil }
+
+    /// Whether a QoS 2 message of the client has this identifier and is not released yet.
+    func isReceiving(_ packetID: UInt16) -> Bool { incoming.contains(packetID) }
 
     // MARK: - For the dump
 
@@ -171,7 +270,13 @@ struct SessionState: ~Copyable {
             Entry(
                 serial: serial, stage: message.qos == .exactlyOnce ? .sentExactlyOnce : .sent, message: message,
                 reach: message.reach))
+        resent = inflight.count
         return Self.packetID(serial)
+    }
+
+    private mutating func remove(at index: Int) {
+        inflight.remove(at: index)
+        if index < resent { resent -= 1 }
     }
 
     /// Acknowledgements come in order (MQTT-4.6.0-2), so this is found at the front; the window bounds the rest.
@@ -180,13 +285,19 @@ struct SessionState: ~Copyable {
     private mutating func enqueue(_ message: Message, limits: Limits) -> Offer {
         let bytes = message.heldBytes
         var replaced = 0
-        while queue.count >= limits.maxQueuedMessages || queuedBytes + bytes > limits.maxQueuedBytes {
+        if nextExpiry != .distantFuture, isFull(for: bytes, limits) { purgeExpired(at: .now()) }
+        while isFull(for: bytes, limits) {
             guard limits.queuePolicy == .dropOldest, let oldest = queue.popFirst() else { return .dropped }
             queuedBytes -= oldest.heldBytes
             replaced += 1
         }
         queue.append(message)
         queuedBytes += bytes
+        nextExpiry = min(nextExpiry, message.expiresAt)
         return replaced == 0 ? .queued : .replaced(count: replaced)
+    }
+
+    private func isFull(for bytes: Int, _ limits: Limits) -> Bool {
+        queue.count >= limits.maxQueuedMessages || queuedBytes + bytes > limits.maxQueuedBytes
     }
 }

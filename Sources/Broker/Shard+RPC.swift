@@ -9,10 +9,9 @@ import NIOCore
 extension EventLoopShard {
     /// Handles a publish to one of the bridge's topics.
     ///
-    /// - Returns: false if the message is an ordinary one, to be routed as usual.
-    func bridge(_ publish: Publish, from session: Session) throws(ArenaError) -> Bool {
-        switch RPCTopic(publish.topic) {
-        case nil: return false
+    /// - Returns: false if the message is an ordinary one too, to be routed as usual.
+    func bridge(_ publish: Message, _ topic: RPCTopic, from session: Session) throws(ArenaError) -> Bool {
+        switch topic {
         case .request(let device, let id):
             try sendCommand(publish, to: device, id: id, by: session.owner)
             // Whoever watches commands by an ordinary subscription gets them too.
@@ -24,7 +23,7 @@ extension EventLoopShard {
     }
 
     private func sendCommand(
-        _ publish: Publish, to device: ByteBuffer, id: ByteBuffer, by publisher: OwnerID
+        _ publish: Message, to device: ByteBuffer, id: ByteBuffer, by publisher: OwnerID
     ) throws(ArenaError) {
         let name = String(buffer: device)
         guard let session = context.registry.find(name) else {
@@ -35,7 +34,9 @@ extension EventLoopShard {
         )
         topic.writeString(RPCTopic.commandPrefix)
         topic.writeImmutableBuffer(id)
-        var message = Message(topic: topic, payload: publish.payload, qos: publish.qos, ownsBuffer: false)
+        var message = Message(
+            topic: topic, payload: publish.payload, properties: publish.properties, qos: publish.qos, ownsBuffer: false)
+        message.expiresAt = publish.expiresAt
         let home = session.home
         if home == index {
             try deliverCommand(&message, to: session)
@@ -49,7 +50,7 @@ extension EventLoopShard {
     func deliverCommand(_ message: inout Message, to session: Session) throws(ArenaError) {
         let home = session.home
         guard home == index else { return post(.command(session, message), to: home) }
-        guard let granted = session.commandFilters.values.max(), !session.isEnded else {
+        guard let granted = session.commandFilters.values.map(\.qos).max(), !session.isEnded else {
             return undeliverable("a device that does not listen", session.clientID)
         }
         var id = message.topic
@@ -73,7 +74,7 @@ extension EventLoopShard {
         context.log.debug("rpc command for \(why)", metadata: ["client": "\(LogLines.cut(client))"])
     }
 
-    private func handleResponse(_ publish: Publish, id: ByteBuffer, from session: Session) throws(ArenaError) {
+    private func handleResponse(_ publish: Message, id: ByteBuffer, from session: Session) throws(ArenaError) {
         let isExpected = session.pendingCommands.remove(String(buffer: id))
         guard isExpected || !context.configuration.rpc.requirePending else {
             context.counters.responsesUnmatched.increment()
@@ -83,7 +84,7 @@ extension EventLoopShard {
         }
         let response = try convertToRpcCommandResponse(publish, id: id, from: session)
         var message = response.message
-        try self.publish(&message, retain: false, by: session.owner)
+        try self.publish(&message, retain: false, from: session)
     }
 
     func expireCommands(_ now: NIODeadline) {

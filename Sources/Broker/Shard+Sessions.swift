@@ -4,41 +4,106 @@ import NIOCore
 
 // The life of sessions: begun here, moved here from other shards, ended.
 extension EventLoopShard {
-    /// Ends a session for good: its subscriptions, its messages, its name.
+    /// Ends a session for good: its will, its subscriptions, its messages, its name.
     func end(_ session: Session) {
         guard !session.isEnded else { return }
+        // A will that waits for its delay is due now (MQTT-3.1.2-8).
+        publishWill(of: session)
         session.isEnded = true
+        session.presence = .ended
         context.registry.remove(session)
-        for filter in session.subscriptions.keys { context.router.unsubscribe(session, filter.text) }
-        session.subscriptions = [:]
-        session.commandFilters = [:]
-        session.subscriptionBytes = 0
+        unsubscribeAll(session)
+        let shared = session.state.takeShared()
         session.pendingCommands = PendingCommands()
         session.state = SessionState()
-        session.will = nil
+        session.endsAt = .distantFuture
         sessions[ObjectIdentifier(session)] = nil
         sessionsWithCommands[ObjectIdentifier(session)] = nil
+        for message in shared { redispatch(message, from: session) }
         context.pool.closeOwner(session.owner)
     }
 
-    /// Called when the network connection of a session is gone: publishes its will unless the client said goodbye,
-    /// and ends the session if it is not to outlive its connection.
+    /// The client is there, for the first time or again.
+    func attach(_ session: Session, expiryInterval: UInt32) {
+        setExpiry(of: session, to: expiryInterval)
+        session.endsAt = .distantFuture
+        // It came back before its will was due (MQTT-3.1.3-9).
+        session.will = nil
+        session.presence = .ready
+    }
+
+    /// How long a session outlives its connection.
+    func setExpiry(of session: Session, to interval: UInt32) {
+        guard interval != session.expiryInterval else { return }
+        session.expiryInterval = min(interval, UInt32(clamping: context.limits.maxSessionExpirySeconds))
+        context.registry.note(session, isPersistent: session.isPersistent)
+    }
+
+    /// Called when the network connection of a session is gone: publishes its will unless the client said goodbye, or
+    /// has it wait for its delay, and ends the session if it is not to outlive its connection.
     func detach(_ session: Session, publishWill: Bool) {
         session.connection = nil
-        if var will = session.will {
-            session.will = nil
-            if publishWill {
-                // Those who are subscribed already get it without RETAIN (MQTT-3.3.1-9).
-                let isRetained = will.retain
-                will.retain = false
-                do throws(ArenaError) {
-                    try publish(&will, retain: isRetained, by: session.owner)
-                } catch {
-                    refused(error, while: "publishing the will of \(session.logName)")
-                }
-            }
+        session.presence = .away
+        if !publishWill { session.will = nil }
+        guard session.isPersistent else { return end(session) }
+        let now = NIODeadline.now()
+        if session.expiryInterval != .max { session.endsAt = now + .seconds(Int64(session.expiryInterval)) }
+        if let delay = session.will?.delayInterval {
+            if delay == 0 { self.publishWill(of: session) } else { session.will?.dueAt = now + .seconds(Int64(delay)) }
         }
-        if !session.isPersistent { end(session) }
+        watch(session)
+    }
+
+    private func publishWill(of session: Session) {
+        guard let will = session.will else { return }
+        session.will = nil
+        var message = will.message
+        if let seconds = will.expiryInterval { message.expiresAt = .now() + .seconds(Int64(seconds)) }
+        do throws(ArenaError) {
+            try publish(&message, retain: message.retain, from: session)
+        } catch {
+            refused(error, while: "publishing the will of \(session.logName)")
+        }
+    }
+
+    /// Gives a message of a shared subscription to another member, since this one has gone (section 4.8.2).
+    private func redispatch(_ message: Message, from session: Session) {
+        guard !isStopping, let group = message.route?.group,
+            let next = group.choose(context.router.members(of: group), qos: message.qos, except: session)
+        else { return }
+        var message = message
+        message.qos = min(message.qos, next.qos)
+        message.route = next.route
+        do throws(ArenaError) {
+            try send(&message, to: next.session)
+        } catch {
+            refused(error, while: "giving a shared message to another member")
+        }
+    }
+
+    // MARK: - Time
+
+    /// Has ``check(_:at:)`` called when something of the session is due.
+    func watch(_ session: Session) {
+        let deadline = session.nextDeadline
+        guard deadline < session.watchedUntil else { return }
+        session.watchedUntil = deadline
+        schedule(ObjectIdentifier(session), at: deadline)
+    }
+
+    /// Publishes a will that is due, ends a session that has expired, lets go of messages that have.
+    func check(_ id: ObjectIdentifier, at now: NIODeadline) {
+        // Gone, or moved: then its new home watches it.
+        guard let session = sessions[id] else { return }
+        session.watchedUntil = .distantFuture
+        if let due = session.will?.dueAt, due <= now { publishWill(of: session) }
+        if session.endsAt <= now {
+            context.counters.sessionsExpired.increment()
+            return end(session)
+        }
+        let expired = session.state.purgeExpired(at: now)
+        if expired > 0 { context.counters.messagesExpired.increment(by: expired) }
+        watch(session)
     }
 
     // MARK: - Take-over
@@ -92,6 +157,7 @@ extension EventLoopShard {
             return
         }
         session.isInTransit = false
+        session.watchedUntil = .distantFuture
         sessions[ObjectIdentifier(session)] = session
         if !session.pendingCommands.isEmpty { sessionsWithCommands[ObjectIdentifier(session)] = session }
         for message in session.arrivals { queue(message, for: session) }

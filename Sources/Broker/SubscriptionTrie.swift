@@ -8,7 +8,13 @@ import MQTT
 struct SubscriptionTrie<Subscriber: AnyObject> {
     struct Subscription {
         var subscriber: Subscriber
-        var qos: QoS
+        var options: SubscriptionOptions
+    }
+
+    /// The members of one group at one filter.
+    struct Share {
+        let group: SharedGroup
+        var members: [Subscription]
     }
 
     fileprivate struct Node {
@@ -19,6 +25,9 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
         var hashSign: Int32 = none
         var childCount: Int32 = 0
         var subscriptions: [Subscription] = []
+        var shares: [Share] = []
+
+        var isUnused: Bool { childCount == 0 && subscriptions.isEmpty && shares.isEmpty }
     }
 
     private static var none: Int32 { -1 }
@@ -36,43 +45,60 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
     /// Nodes in use, the root included; for tests that nothing is left behind.
     var nodeCount: Int { nodes.count - freeNodes.count }
 
-    /// Adds a subscription, or replaces the QoS of one the subscriber has to the same filter (MQTT-3.8.4-3).
-    mutating func insert(_ subscriber: Subscriber, filter: Span<UInt8>, qos: QoS) {
-        var node = Self.root
-        var start = 0
-        repeat {
-            let end = Self.endOfLevel(filter, from: start)
-            node = child(of: node, filter, start, end, inserting: true)
-            start = end + 1
-        } while start <= filter.count
-        if let index = nodes[Int(node)].subscriptions.firstIndex(where: { $0.subscriber === subscriber }) {
-            nodes[Int(node)].subscriptions[index].qos = qos
-        } else {
-            nodes[Int(node)].subscriptions.append(Subscription(subscriber: subscriber, qos: qos))
-            count += 1
+    /// Those of them that are shared.
+    private(set) var sharedCount = 0
+
+    /// Adds a subscription, or replaces the options of the one the subscriber has to the same filter (MQTT-3.8.4-3).
+    ///
+    /// - Parameters:
+    ///   - filter: without a share's prefix.
+    ///   - group: the name of the share; nil for a subscription that is not shared.
+    ///   - makeGroup: called for a group that has no members at this filter yet.
+    mutating func insert(
+        _ subscriber: Subscriber, filter: Span<UInt8>, group: String? = nil, options: SubscriptionOptions,
+        makeGroup: (String) -> SharedGroup = { SharedGroup(name: $0, filter: "") }
+    ) {
+        let node = Int(node(filter, inserting: true))
+        let subscription = Subscription(subscriber: subscriber, options: options)
+        guard let group else {
+            if Self.insert(subscription, into: &nodes[node].subscriptions) { count += 1 }
+            return
         }
+        let share: Int
+        if let index = shareIndex(node, group) {
+            share = index
+        } else {
+            share = nodes[node].shares.count
+            nodes[node].shares.append(Share(group: makeGroup(group), members: []))
+        }
+        if Self.insert(subscription, into: &nodes[node].shares[share].members) {
+            count += 1
+            sharedCount += 1
+        }
+    }
+
+    mutating func insert(_ subscriber: Subscriber, filter: Span<UInt8>, qos: QoS) {
+        insert(subscriber, filter: filter, options: SubscriptionOptions(qos: qos))
     }
 
     /// Removes a subscription, and the nodes that only it needed.
     ///
     /// - Returns: whether there was one.
     @discardableResult
-    mutating func remove(_ subscriber: Subscriber, filter: Span<UInt8>) -> Bool {
-        var node = Self.root
-        var start = 0
-        repeat {
-            let end = Self.endOfLevel(filter, from: start)
-            node = child(of: node, filter, start, end, inserting: false)
-            if node == Self.none { return false }
-            start = end + 1
-        } while start <= filter.count
-        guard let index = nodes[Int(node)].subscriptions.firstIndex(where: { $0.subscriber === subscriber }) else {
-            return false
+    mutating func remove(_ subscriber: Subscriber, filter: Span<UInt8>, group: String? = nil) -> Bool {
+        var node = node(filter, inserting: false)
+        if node == Self.none { return false }
+        if let group {
+            guard let share = shareIndex(Int(node), group),
+                Self.remove(subscriber, from: &nodes[Int(node)].shares[share].members)
+            else { return false }
+            if nodes[Int(node)].shares[share].members.isEmpty { nodes[Int(node)].shares.remove(at: share) }
+            sharedCount -= 1
+        } else {
+            guard Self.remove(subscriber, from: &nodes[Int(node)].subscriptions) else { return false }
         }
-        nodes[Int(node)].subscriptions.swapAt(index, nodes[Int(node)].subscriptions.count - 1)
-        nodes[Int(node)].subscriptions.removeLast()
         count -= 1
-        while node != Self.root, nodes[Int(node)].childCount == 0, nodes[Int(node)].subscriptions.isEmpty {
+        while node != Self.root, nodes[Int(node)].isUnused {
             let parent = nodes[Int(node)].parent
             removeNode(node)
             node = parent
@@ -80,32 +106,83 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
         return true
     }
 
-    /// Calls `body` with the subscriptions of each filter that matches the topic name (section 4.7).
-    func match(_ topic: Span<UInt8>, _ body: (borrowing [Subscription]) -> Void) {
+    /// The group of this name at this filter, which stands without the share's prefix.
+    func share(filter: Span<UInt8>, group: String) -> Share? {
+        var node = Self.root
+        var start = 0
+        repeat {
+            let end = Self.endOfLevel(filter, from: start)
+            node = find(node, filter, start, end, Self.hash(node, filter, start, end))
+            if node == Self.none { return nil }
+            start = end + 1
+        } while start <= filter.count
+        return shareIndex(Int(node), group).map { nodes[Int(node)].shares[$0] }
+    }
+
+    /// The node of a filter; none if there is none and none is to be made.
+    private mutating func node(_ filter: Span<UInt8>, inserting: Bool) -> Int32 {
+        var node = Self.root
+        var start = 0
+        repeat {
+            let end = Self.endOfLevel(filter, from: start)
+            node = child(of: node, filter, start, end, inserting: inserting)
+            if node == Self.none { return node }
+            start = end + 1
+        } while start <= filter.count
+        return node
+    }
+
+    private func shareIndex(_ node: Int, _ group: String) -> Int? {
+        nodes[node].shares.firstIndex { UTF8Key($0.group.name) == UTF8Key(group) }
+    }
+
+    /// - Returns: whether the subscriber was not in the list yet.
+    private static func insert(_ subscription: Subscription, into list: inout [Subscription]) -> Bool {
+        guard let index = list.firstIndex(where: { $0.subscriber === subscription.subscriber }) else {
+            list.append(subscription)
+            return true
+        }
+        list[index] = subscription
+        return false
+    }
+
+    private static func remove(_ subscriber: Subscriber, from list: inout [Subscription]) -> Bool {
+        guard let index = list.firstIndex(where: { $0.subscriber === subscriber }) else { return false }
+        list.swapAt(index, list.count - 1)
+        list.removeLast()
+        return true
+    }
+
+    /// Calls `body` with the subscriptions of each filter that matches the topic name (section 4.7), and `shares` with
+    /// the groups there.
+    func match(
+        _ topic: Span<UInt8>, _ body: (borrowing [Subscription]) -> Void,
+        shares: (borrowing [Share]) -> Void = { _ in }
+    ) {
         // A leading wildcard does not match names that begin with `$` (MQTT-4.7.2-1).
         let reserved = !topic.isEmpty && topic[0] == UInt8(ascii: "$")
-        match(Self.root, topic, 0, wildcards: !reserved, body)
+        match(Self.root, topic, 0, wildcards: !reserved) { node in
+            if !nodes[node].subscriptions.isEmpty { body(nodes[node].subscriptions) }
+            if !nodes[node].shares.isEmpty { shares(nodes[node].shares) }
+        }
     }
 
     private func match(
-        _ node: Int32, _ topic: Span<UInt8>, _ start: Int, wildcards: Bool, _ body: (borrowing [Subscription]) -> Void
+        _ node: Int32, _ topic: Span<UInt8>, _ start: Int, wildcards: Bool, _ visit: (Int) -> Void
     ) {
         if wildcards {
             // `a/#` matches `a` too (MQTT-4.7.1-2), so this comes before the end of the name is seen.
             let hashSign = nodes[Int(node)].hashSign
-            if hashSign != Self.none { body(nodes[Int(hashSign)].subscriptions) }
+            if hashSign != Self.none { visit(Int(hashSign)) }
         }
-        guard start <= topic.count else {
-            if !nodes[Int(node)].subscriptions.isEmpty { body(nodes[Int(node)].subscriptions) }
-            return
-        }
+        guard start <= topic.count else { return visit(Int(node)) }
         guard nodes[Int(node)].childCount > 0 else { return }
         let end = Self.endOfLevel(topic, from: start)
         let plus = nodes[Int(node)].plus
-        if wildcards, plus != Self.none { match(plus, topic, end + 1, wildcards: true, body) }
+        if wildcards, plus != Self.none { match(plus, topic, end + 1, wildcards: true, visit) }
         let exact = find(node, topic, start, end, Self.hash(node, topic, start, end))
         // Names cannot contain wildcards, so `exact` is never one of the two above.
-        if exact != Self.none { match(exact, topic, end + 1, wildcards: true, body) }
+        if exact != Self.none { match(exact, topic, end + 1, wildcards: true, visit) }
     }
 
     // MARK: - The edge table
@@ -212,6 +289,7 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
 
 extension SubscriptionTrie: Sendable where Subscriber: Sendable {}
 extension SubscriptionTrie.Subscription: Sendable where Subscriber: Sendable {}
+extension SubscriptionTrie.Share: Sendable where Subscriber: Sendable {}
 extension SubscriptionTrie.Node: Sendable where Subscriber: Sendable {}
 
 /// FNV-1a with a finalizer, seeded once a process so that clients cannot aim at one bucket.

@@ -58,7 +58,7 @@ extension Connect {
     }
 
     /// The version, from protocol name and level; whatever follows may mean anything if these are not known.
-    private static func readProtocol(_ body: ByteBuffer, header: FixedHeader) throws(DecodeError) -> ProtocolVersion {
+    static func readProtocol(_ body: ByteBuffer, header: FixedHeader) throws(DecodeError) -> ProtocolVersion {
         var reader = PacketReader(body, header: header, version: .v3_1_1)
         let name = try reader.readBinary("protocol name")
         let level = try reader.readUInt8("protocol level")

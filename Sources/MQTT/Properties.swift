@@ -129,13 +129,23 @@ extension PacketReader {
     }
 
     /// A topic name to which a response is to be sent, without wildcards (MQTT-3.3.2-14).
-    mutating func readResponseTopic() throws(DecodeError) -> String {
+    mutating func readResponseTopic() throws(DecodeError) -> String { String(buffer: try readResponseTopicBytes()) }
+
+    mutating func readResponseTopicBytes() throws(DecodeError) -> ByteBuffer {
         let topic = try readUTF8("response topic")
         guard topic.readableBytes > 0, !Topic.containsWildcard(topic.readableBytesSpan) else {
             throw .topicNameInvalid(
                 fault("a response topic without wildcards", "MQTT-3.3.2-14", back: topic.readableBytes))
         }
-        return String(buffer: topic)
+        return topic
+    }
+
+    mutating func readTopicAlias() throws(DecodeError) -> UInt16 {
+        let alias = try readUInt16("topic alias")
+        guard alias != 0 else {
+            throw .topicAliasInvalid(fault("a topic alias other than 0", "MQTT-3.3.2-8", back: 2))
+        }
+        return alias
     }
 
     mutating func readUserProperty() throws(DecodeError) -> UserProperty {

@@ -24,12 +24,7 @@ extension PublishProperties: PropertyList {
         switch id {
         case .payloadFormatIndicator: payloadFormat = try reader.readPayloadFormat()
         case .messageExpiryInterval: messageExpiryInterval = try reader.readUInt32("message expiry interval")
-        case .topicAlias:
-            let alias = try reader.readUInt16("topic alias")
-            guard alias != 0 else {
-                throw .topicAliasInvalid(reader.fault("a topic alias other than 0", "MQTT-3.3.2-8", back: 2))
-            }
-            topicAlias = alias
+        case .topicAlias: topicAlias = try reader.readTopicAlias()
         case .responseTopic: responseTopic = try reader.readResponseTopic()
         case .correlationData: correlationData = try reader.readBinary("correlation data")
         case .contentType: contentType = try reader.readString("content type")

@@ -14,7 +14,8 @@ import Testing
 /// Runs `body` with a broker on a free port, and shuts it down.
 func withBroker(
     threads: Int = 1, _ configure: (inout Configuration) -> Void = { _ in },
-    log: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, _ body: (Broker) async throws -> Void
+    log: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+    authenticators: [any EnhancedAuthenticator] = [], _ body: (Broker) async throws -> Void
 ) async throws {
     var configuration = Configuration()
     configuration.port = 0
@@ -26,7 +27,7 @@ func withBroker(
     defer { try? FileManager.default.removeItem(at: directory) }
     configuration.dumpDirectory = directory.path
     configure(&configuration)
-    let broker = try await Broker.start(configuration, log: log)
+    let broker = try await Broker.start(configuration, log: log, authenticators: authenticators)
     do {
         try await body(broker)
     } catch {

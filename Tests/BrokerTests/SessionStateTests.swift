@@ -127,4 +127,82 @@ struct SessionStateTests {
         #expect(completed)
         #expect(state.inflightCount == 1)
     }
+
+    @Test("a client that comes back takes fewer at once: again in portions, in order, and nothing new before")
+    func portions() {
+        let limits = Self.limits()
+        var state = SessionState()
+        for text in ["1", "2", "3"] { _ = state.offer(Self.message(text), canSend: true, limits: limits) }
+        state.resume(receiveMaximum: 2)
+        let new = state.offer(Self.message("4"), canSend: true, limits: limits)
+        #expect(new == .queued)
+        var sent: [UInt16] = []
+        while let again = state.nextRedelivery() {
+            if case .publish(_, let packetID) = again { sent.append(packetID) }
+        }
+        #expect(sent == [1, 2])
+        let early = state.next(limits: limits)
+        let isFull = !state.canSendMore(limits: limits)
+        #expect(early == nil && isFull)
+        let known = state.puback(2)
+        let canSend = state.canSendMore(limits: limits)
+        #expect(known && canSend)
+        while let again = state.nextRedelivery() {
+            if case .publish(_, let packetID) = again { sent.append(packetID) }
+        }
+        #expect(sent == [1, 2, 3])
+        _ = state.puback(1)
+        let next = state.next(limits: limits)
+        #expect(next?.packetID == 4)
+    }
+
+    @Test("what has expired is passed over, and makes room in a full queue")
+    func expiry() {
+        let limits = Self.limits { $0.maxQueuedMessages = 2 }
+        var state = SessionState()
+        var short = Self.message("short")
+        short.expiresAt = .now()
+        for message in [short, Self.message("long")] {
+            let offer = state.offer(message, canSend: false, limits: limits)
+            #expect(offer == .queued)
+        }
+        #expect(state.nextExpiry == short.expiresAt)
+        let third = state.offer(Self.message("third"), canSend: false, limits: limits)
+        #expect(third == .queued && state.queuedCount == 2 && state.nextExpiry == .distantFuture)
+        let next = state.next(limits: limits)
+        #expect(next.map { String(buffer: $0.message.payload) } == "long")
+        var unsent = SessionState()
+        _ = unsent.offer(short, canSend: false, limits: limits)
+        let nothing = unsent.next(limits: limits)
+        #expect(nothing == nil && unsent.queuedBytes == 0)
+    }
+
+    @Test("of a shared subscription another gets what was not sent and QoS 1, not QoS 2 that was sent")
+    func shared() {
+        let limits = Self.limits { $0.maxInflight = 2 }
+        var state = SessionState()
+        let route = Route(identifiers: [], group: SharedGroup(name: "g", filter: "t"))
+        for (text, qos) in [("1", QoS.atLeastOnce), ("2", .exactlyOnce), ("3", .exactlyOnce), ("4", .atLeastOnce)] {
+            var message = Self.message(text, qos)
+            message.route = text == "4" ? nil : route
+            _ = state.offer(message, canSend: true, limits: limits)
+        }
+        let taken = state.takeShared()
+        #expect(taken.map { String(buffer: $0.payload) } == ["1", "3"])
+        #expect(state.inflightCount == 1 && state.queuedCount == 1)
+        #expect(state.queuedBytes == 2)
+    }
+
+    @Test("a refusal of QoS 2 frees its identifier; after PUBREC it is too late for one")
+    func refusal() {
+        let limits = Self.limits()
+        var state = SessionState()
+        for text in ["1", "2"] { _ = state.offer(Self.message(text, .exactlyOnce), canSend: true, limits: limits) }
+        let refused = state.refused(1)
+        _ = state.pubrec(2)
+        let late = state.refused(2)
+        #expect(refused && !late && state.inflightCount == 1)
+        state.abandon(2)
+        #expect(state.inflightCount == 0)
+    }
 }

@@ -9,11 +9,13 @@ final class TestClient {
         let description: String
     }
 
+    let version: ProtocolVersion
     private let socket: CInt
     private var input = ByteBuffer()
     private var nextPacketID: UInt16 = 1
 
-    init(port: Int) throws {
+    init(port: Int, version: ProtocolVersion = .v3_1_1) throws {
+        self.version = version
         socket = Glibc.socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
@@ -37,7 +39,7 @@ final class TestClient {
 
     func send(_ packets: Packet...) throws {
         var buffer = ByteBuffer()
-        for packet in packets { packet.encode(into: &buffer, version: .v3_1_1) }
+        for packet in packets { packet.encode(into: &buffer, version: version) }
         try send(bytes: Array(buffer.readableBytesView))
     }
 
@@ -58,7 +60,7 @@ final class TestClient {
             if let header = try FixedHeader.parse(input), input.readableBytes >= header.packetLength {
                 input.moveReaderIndex(forwardBy: header.encodedLength)
                 var body = input.readSlice(length: header.remainingLength)!
-                return try Packet.decode(header: header, body: &body, version: .v3_1_1)
+                return try Packet.decode(header: header, body: &body, version: version)
             }
             var block = [UInt8](repeating: 0, count: 65_536)
             let count = recv(socket, &block, block.count, 0)
@@ -94,13 +96,68 @@ final class TestClient {
 
     @discardableResult
     func connect(
-        _ clientID: String, clean: Bool = true, keepAlive: UInt16 = 0, will: Will? = nil
+        _ clientID: String, clean: Bool = true, keepAlive: UInt16 = 0, will: Will? = nil,
+        _ properties: (inout ConnectProperties) -> Void = { _ in }
     ) throws -> ConnAck {
-        try send(
-            .connect(
-                Connect(version: .v3_1_1, cleanStart: clean, keepAlive: keepAlive, clientID: clientID, will: will)))
-        guard case .connack(let ack)? = try receive() else { throw Failure(description: "expected CONNACK") }
+        var connect = Connect(
+            version: version, cleanStart: clean, keepAlive: keepAlive, clientID: clientID, will: will)
+        properties(&connect.properties)
+        try send(.connect(connect))
+        let packet = try receive()
+        guard case .connack(let ack)? = packet else {
+            throw Failure(description: "expected CONNACK, got \(String(describing: packet))")
+        }
         return ack
+    }
+
+    /// Subscribes with options.
+    @discardableResult
+    func subscribe(_ subscriptions: [Subscription], identifier: UInt32? = nil) throws -> [ReasonCode] {
+        let packetID = takePacketID()
+        var subscribe = Subscribe(packetID: packetID, filters: subscriptions)
+        subscribe.properties.subscriptionIdentifier = identifier
+        try send(.subscribe(subscribe))
+        let packet = try receive()
+        guard case .suback(let ack)? = packet, ack.packetID == packetID else {
+            throw Failure(description: "expected SUBACK, got \(String(describing: packet))")
+        }
+        return ack.codes
+    }
+
+    /// Publishes with properties and returns the reason code of PUBACK, or of PUBREC.
+    @discardableResult
+    func publish(
+        _ topic: String, _ payload: String = "", qos: QoS, retain: Bool = false,
+        _ properties: (inout PublishProperties) -> Void
+    ) throws -> ReasonCode {
+        var publish = Publish(
+            topic: topic, payload: payload, qos: qos, retain: retain,
+            packetID: qos == .atMostOnce ? 0 : takePacketID())
+        var list = PublishProperties()
+        properties(&list)
+        publish.properties = list
+        try send(.publish(publish))
+        switch qos {
+        case .atMostOnce: return .success
+        case .atLeastOnce:
+            guard case .puback(let ack)? = try receive() else { throw Failure(description: "expected PUBACK") }
+            return ack.code
+        case .exactlyOnce:
+            guard case .pubrec(let ack)? = try receive() else { throw Failure(description: "expected PUBREC") }
+            if ack.code.isError { return ack.code }
+            try send(.pubrel(Ack(packetID: ack.packetID)))
+            guard case .pubcomp? = try receive() else { throw Failure(description: "expected PUBCOMP") }
+            return ack.code
+        }
+    }
+
+    /// The broker says DISCONNECT with this code, and closes.
+    func expectDisconnect(_ code: ReasonCode) throws {
+        let packet = try receive()
+        guard case .disconnect(let disconnect)? = packet, disconnect.code == code else {
+            throw Failure(description: "expected DISCONNECT \(code), got \(String(describing: packet))")
+        }
+        try expectClosed()
     }
 
     @discardableResult
@@ -126,11 +183,19 @@ final class TestClient {
         try send(.publish(Publish(topic: topic, payload: payload, qos: qos, retain: retain, packetID: packetID)))
         switch qos {
         case .atMostOnce: break
-        case .atLeastOnce: try expect(.puback(Ack(packetID: packetID)))
+        case .atLeastOnce: try expectAccepted { .puback(Ack(packetID: packetID, code: $0)) }
         case .exactlyOnce:
-            try expect(.pubrec(Ack(packetID: packetID)))
+            try expectAccepted { .pubrec(Ack(packetID: packetID, code: $0)) }
             try send(.pubrel(Ack(packetID: packetID)))
             try expect(.pubcomp(Ack(packetID: packetID)))
+        }
+    }
+
+    /// In 5.0 the broker may add that nobody has subscribed.
+    private func expectAccepted(_ make: (ReasonCode) -> Packet) throws {
+        let packet = try receive()
+        guard packet == make(.success) || (version == .v5_0 && packet == make(.noMatchingSubscribers)) else {
+            throw Failure(description: "expected \(make(.success)), got \(String(describing: packet))")
         }
     }
 

@@ -1,0 +1,135 @@
+import Arena
+import ArenaNIO
+import Ledger
+import Logging
+import MQTT
+import NIOCore
+
+// CONNECT (section 3.1): who the client is, which session it gets, and what it is told in CONNACK.
+extension ConnectionHandler {
+    func handle(_ connect: Connect) {
+        var connect = connect
+        settings = ClientSettings(connect, limits: limits)
+        if connect.clientID.isEmpty {
+            guard connect.version == .v5_0 || connect.cleanStart else {
+                refuse(.clientIdentifierNotValid)
+                return close(.refused("an empty client identifier with a kept session", statement: "MQTT-3.1.3-8"))
+            }
+            // Unique as long as it is needed (MQTT-3.1.3-6), and told to a 5.0 client (MQTT-3.2.2-16).
+            connect.clientID = "auto-\(shard.index)-\(String(UInt64.random(in: .min ... .max), radix: 36))"
+            isClientIDAssigned = true
+        }
+        if let will = connect.will, will.retain, Topic.levelCount(will.topic) > limits.maxTopicLevels {
+            let text = "a retained will whose topic has more than \(limits.maxTopicLevels) levels"
+            if connect.version == .v5_0 { refuse(.topicNameInvalid, text) }
+            return close(.refused(text, code: .topicNameInvalid))
+        }
+        // Nobody asks for it, and an empty payload would keep the packet alive where nobody could name it.
+        connect.password = nil
+        if connect.will?.payload.readableBytes == 0 { connect.will?.payload = ByteBuffer() }
+        let authenticationData = connect.properties.authenticationData
+        connect.properties.authenticationData = nil
+        connectPacket = connect
+        guard let method = connect.properties.authenticationMethod else { return claimSession() }
+        beginAuthentication(method, authenticationData)
+    }
+
+    /// Takes the client's session, makes one, or asks the shard that has it.
+    func claimSession() {
+        guard let connect = connectPacket else { return }
+        if case .closed = phase { return }
+        let broker = shard.context
+        let expiryInterval = expiryInterval(of: connect)
+        let claim = broker.registry.claim(
+            connect.clientID, isPersistent: expiryInterval > 0, limit: limits.maxSessions
+        ) {
+            Session(
+                clientID: connect.clientID,
+                owner: broker.pool.openOwner(.session, name: connect.clientID, parent: broker.listenerOwner),
+                expiryInterval: expiryInterval, home: shard.index)
+        }
+        switch claim {
+        case .new(let session):
+            shard.sessions[ObjectIdentifier(session)] = session
+            begin(session, isPresent: false)
+        case .existing(let session):
+            awaitSession()
+            shard.takeOver(session, for: reference, discard: connect.cleanStart)
+        case .full:
+            let text = "\(limits.maxSessions) sessions are kept already (limits.maxSessions)"
+            refuse(connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable, text)
+            close(.refused(text, code: .quotaExceeded))
+        }
+    }
+
+    /// How long the session is kept: 3.1.1 knows only "not at all" and "for ever".
+    private func expiryInterval(of connect: Connect) -> UInt32 {
+        let asked: UInt32 =
+            switch connect.version {
+            case .v3_1_1: connect.cleanStart ? 0 : .max
+            case .v5_0: connect.properties.sessionExpiryInterval ?? 0
+            }
+        return min(asked, UInt32(clamping: limits.maxSessionExpirySeconds))
+    }
+
+    /// Answers CONNECT and serves the session: what is owed to the client first.
+    func begin(_ session: Session, isPresent: Bool) {
+        guard let connect = connectPacket else { return }
+        connectPacket = nil
+        let expiryInterval = expiryInterval(of: connect)
+        shard.attach(session, expiryInterval: expiryInterval)
+        connected(to: session)
+        do throws(ArenaError) {
+            session.will = try connect.will.map { will throws(ArenaError) in try keepWill(will, session) }
+        } catch {
+            refuse(connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable)
+            return fail(error, while: "keeping a will")
+        }
+        var properties = ConnAckProperties(connect, settings, expiryInterval: expiryInterval, limits: limits)
+        if isClientIDAssigned, connect.version == .v5_0 { properties.assignedClientIdentifier = connect.clientID }
+        if let data = finalAuthenticationData { properties.authenticationData = ByteBuffer(bytes: data) }
+        finalAuthenticationData = nil
+        send(
+            .connack(ConnAck(sessionPresent: isPresent, code: .success, properties: properties)),
+            size: Self.connackBytes(properties))
+        shard.context.log.debug(
+            "client connected",
+            metadata: ["client": "\(session.logName)", "peer": "\(peer)", "loop": "\(shard.index)"])
+        session.state.resume(receiveMaximum: settings.receiveMaximum)
+        wantsToSend()
+        resumeInput()
+    }
+
+    private func keepWill(_ will: Will, _ session: Session) throws(ArenaError) -> KeptWill {
+        let topic = will.topic.utf8.count
+        let properties = will.properties.passedOnLength
+        var buffer = try shard.arena.buffer(
+            capacity: topic + properties + will.payload.readableBytes, owner: session.owner, "will")
+        buffer.writeString(will.topic)
+        if properties > 0 { will.properties.writePassedOn(to: &buffer) }
+        buffer.writeImmutableBuffer(will.payload)
+        let message = Message(
+            topic: buffer.getSlice(at: 0, length: topic)!,
+            payload: buffer.getSlice(at: topic + properties, length: will.payload.readableBytes)!,
+            properties: properties > 0 ? buffer.getSlice(at: topic, length: properties)! : nil,
+            qos: will.qos, retain: will.retain, ownsBuffer: true)
+        return KeptWill(
+            message: message, delayInterval: will.properties.delayInterval ?? 0,
+            expiryInterval: will.properties.messageExpiryInterval)
+    }
+
+    /// Refuses a CONNECT. The text goes to 5.0 clients only.
+    func refuse(_ code: ReasonCode, _ text: String? = nil) {
+        var properties = ConnAckProperties()
+        if settings.version == .v5_0 { properties.reasonString = text }
+        // A reason that does not fit is left out (MQTT-3.2.2-19).
+        if Self.connackBytes(properties) > settings.maximumPacketSize { properties.reasonString = nil }
+        send(.connack(ConnAck(code: code, properties: properties)), size: Self.connackBytes(properties))
+    }
+
+    /// At least what the packet takes.
+    private static func connackBytes(_ properties: ConnAckProperties) -> Int {
+        64 + (properties.assignedClientIdentifier?.utf8.count ?? 0) + (properties.reasonString?.utf8.count ?? 0)
+            + (properties.authenticationMethod?.utf8.count ?? 0) + (properties.authenticationData?.readableBytes ?? 0)
+    }
+}

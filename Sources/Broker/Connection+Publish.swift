@@ -1,0 +1,122 @@
+import Arena
+import ArenaNIO
+import MQTT
+import NIOCore
+
+// PUBLISH from the client (section 3.3).
+extension ConnectionHandler {
+    func handle(_ publish: IncomingPublish, ownsBuffer: Bool) throws(ArenaError) {
+        guard let session else { return }
+        shard.traffic.publishesReceived.bump()
+        shard.traffic.publishBytesReceived.bump(by: publish.payload.readableBytes)
+        if publish.retain, Topic.levelCount(publish.topic) > limits.maxTopicLevels {
+            return close(
+                .refused(
+                    "a retained message whose topic has more than \(limits.maxTopicLevels) levels",
+                    code: .topicNameInvalid))
+        }
+        guard var message = try message(publish, ownsBuffer: ownsBuffer) else { return }
+        let rpc = RPCTopic.isPossible(message.topic) ? RPCTopic(message.topic) : nil
+        let match = shard.match(message.topic)
+        switch publish.qos {
+        case .atMostOnce:
+            if SysTopics.isReserved(message.topic) { return }
+            try retain(publish, message, rpc)
+            try forward(&message, match, rpc, from: session)
+        case .atLeastOnce:
+            if settings.version == .v5_0, session.state.isReceiving(publish.packetID) {
+                return sendAck(.puback, publish.packetID, .packetIdentifierInUse)
+            }
+            if SysTopics.isReserved(message.topic) { return sendAck(.puback, publish.packetID, .notAuthorized) }
+            guard try retain(publish, message, rpc) else { return sendAck(.puback, publish.packetID, .quotaExceeded) }
+            try forward(&message, match, rpc, from: session)
+            // Not before the message is where it must be: a refusal leaves it unacknowledged (MQTT-4.3.2-2).
+            sendAck(.puback, publish.packetID, acknowledgement(match, rpc))
+        case .exactlyOnce:
+            if SysTopics.isReserved(message.topic) { return sendAck(.pubrec, publish.packetID, .notAuthorized) }
+            switch session.state.receive(publish.packetID, limits: limits) {
+            case .first:
+                // All that may fail for want of memory comes before PUBREC, all that is sent on comes after it.
+                guard try retain(publish, message, rpc) else {
+                    session.state.release(publish.packetID)
+                    return sendAck(.pubrec, publish.packetID, .quotaExceeded)
+                }
+                if !match.isEmpty { try message.own(in: shard.arena, owner: session.owner, "incoming message") }
+                sendAck(.pubrec, publish.packetID, acknowledgement(match, rpc))
+                try forward(&message, match, rpc, from: session)
+            case .duplicate: sendAck(.pubrec, publish.packetID)
+            case .tooMany:
+                close(
+                    .refused(
+                        "more than \(limits.maxIncomingQoS2) QoS 2 messages without PUBREL",
+                        code: .receiveMaximumExceeded, statement: "MQTT-3.3.4-7"))
+            }
+        }
+    }
+
+    /// The message with its topic, whether that came or its alias; nil if the connection is closed for it.
+    private func message(_ publish: IncomingPublish, ownsBuffer: Bool) throws(ArenaError) -> Message? {
+        var (topic, ownsBuffer) = (publish.topic, ownsBuffer)
+        if publish.topicAlias != 0 {
+            guard publish.topicAlias <= limits.maxTopicAliases else {
+                close(
+                    .protocolViolation(
+                        "topic alias \(publish.topicAlias), at most \(limits.maxTopicAliases) are accepted",
+                        code: .topicAliasInvalid, statement: "MQTT-3.3.2-9"))
+                return nil
+            }
+            if topic.readableBytes > 0 {
+                try aliases.set(publish.topicAlias, topic, in: shard.arena, owner: owner)
+            } else if let known = aliases.topic(of: publish.topicAlias) {
+                topic = known
+                ownsBuffer = false
+            } else {
+                close(.protocolViolation("topic alias \(publish.topicAlias), which stands for no topic yet"))
+                return nil
+            }
+        }
+        var message = Message(
+            topic: topic, payload: publish.payload, properties: publish.passedOn, qos: publish.qos,
+            retain: publish.retain, ownsBuffer: ownsBuffer)
+        if !publish.morePassedOn.isEmpty {
+            message.properties = try joined(publish)
+            message.ownsBuffer = false
+        }
+        if let seconds = publish.messageExpiryInterval {
+            message.expiresAt = .now() + .seconds(Int64(seconds))
+        }
+        return message
+    }
+
+    /// The properties that are passed on, in one buffer, without the one for this hop that stood between them.
+    private func joined(_ publish: IncomingPublish) throws(ArenaError) -> ByteBuffer {
+        let pieces = [publish.passedOn].compactMap { $0 } + publish.morePassedOn
+        var buffer = try shard.arena.buffer(
+            capacity: pieces.reduce(0) { $0 + $1.readableBytes }, owner: owner, "properties")
+        for piece in pieces { buffer.writeImmutableBuffer(piece) }
+        return buffer
+    }
+
+    /// Keeps the message for later subscribers, if it is to be.
+    ///
+    /// - Returns: false if it should have been, there is no room, and the client can be told. One that cannot be told
+    ///   (3.1.1, QoS 0) has its message delivered at least.
+    @discardableResult
+    private func retain(_ publish: IncomingPublish, _ message: Message, _ rpc: RPCTopic?) throws(ArenaError) -> Bool {
+        guard publish.retain else { return true }
+        // What devices answer is for the back end alone.
+        if case .response = rpc { return true }
+        return try shard.retain(message) || settings.version == .v3_1_1
+    }
+
+    private func forward(
+        _ message: inout Message, _ match: Match, _ rpc: RPCTopic?, from session: Session
+    ) throws(ArenaError) {
+        if let rpc, try shard.bridge(message, rpc, from: session) { return }
+        try shard.route(&message, match, from: session)
+    }
+
+    private func acknowledgement(_ match: Match, _ rpc: RPCTopic?) -> ReasonCode {
+        match.isEmpty && rpc == nil ? .noMatchingSubscribers : .success
+    }
+}

@@ -1,0 +1,50 @@
+import MQTT
+
+// The one place where the subscriptions of sessions change.
+extension EventLoopShard {
+    /// Adds a subscription, or replaces the one to the same filter (MQTT-3.8.4-3).
+    ///
+    /// - Returns: what SUBACK says of it, and whether there was none to this filter before.
+    func subscribe(
+        _ session: Session, _ subscription: Subscription, identifier: UInt32?
+    ) -> (code: ReasonCode, isNew: Bool) {
+        let filter = UTF8Key(subscription.filter)
+        let limits = context.limits
+        guard Topic.levelCount(filter.text) <= limits.maxTopicLevels else { return (.topicFilterInvalid, false) }
+        let options = SubscriptionOptions(subscription, identifier: identifier)
+        let isCommands = RPCTopic.isCommandFilter(filter.text)
+        let isNew = session.subscriptions[filter] == nil && session.commandFilters[filter] == nil
+        if isNew {
+            let bytes = Limits.subscriptionBytes(filter.text)
+            guard session.subscriptions.count + session.commandFilters.count < limits.maxSubscriptionsPerSession,
+                session.subscriptionBytes + bytes <= limits.maxSubscriptionBytesPerSession
+            else { return (.quotaExceeded, false) }
+            session.subscriptionBytes += bytes
+        }
+        if isCommands {
+            session.commandFilters[filter] = options
+        } else {
+            session.subscriptions[filter] = options
+            context.router.subscribe(session, filter.text, options)
+        }
+        return (.granted(options.qos), isNew)
+    }
+
+    func unsubscribe(_ session: Session, _ filter: String) -> ReasonCode {
+        let key = UTF8Key(filter)
+        let isCommands = session.commandFilters.removeValue(forKey: key) != nil
+        let isSubscription = session.subscriptions.removeValue(forKey: key) != nil
+        if isSubscription { context.router.unsubscribe(session, filter) }
+        guard isCommands || isSubscription else { return .noSubscriptionExisted }
+        session.subscriptionBytes -= Limits.subscriptionBytes(filter)
+        return .success
+    }
+
+    /// All of a session that ends.
+    func unsubscribeAll(_ session: Session) {
+        for filter in session.subscriptions.keys { context.router.unsubscribe(session, filter.text) }
+        session.subscriptions = [:]
+        session.commandFilters = [:]
+        session.subscriptionBytes = 0
+    }
+}

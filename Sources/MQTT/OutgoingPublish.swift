@@ -1,0 +1,101 @@
+public import NIOCore
+
+/// The property list of a PUBLISH from a server: what came with the message, and what this hop adds.
+public struct OutgoingProperties: Sendable {
+    /// As ``IncomingPublish/passedOn``: sent as it came.
+    public var passedOn: ByteBuffer?
+    /// Seconds that are left; nil is never.
+    public var messageExpiryInterval: UInt32?
+    /// 0 is none.
+    public var topicAlias: UInt16 = 0
+    /// The subscription identifiers, encoded by ``encode(subscriptionIdentifiers:)``.
+    public var identifiers: [UInt8] = []
+
+    public init() {}
+
+    /// Bytes of the list, without its own length.
+    public var encodedLength: Int {
+        (passedOn?.readableBytes ?? 0) + (messageExpiryInterval == nil ? 0 : 5) + (topicAlias == 0 ? 0 : 3)
+            + identifiers.count
+    }
+
+    /// The identifiers as they stand in a property list, to be encoded once for many messages.
+    public static func encode(subscriptionIdentifiers: [UInt32]) -> [UInt8] {
+        var buffer = ByteBuffer()
+        for identifier in subscriptionIdentifiers { buffer.writeSubscriptionIdentifier(identifier) }
+        return Array(buffer.readableBytesView)
+    }
+}
+
+extension Publish {
+    /// Bytes of a whole 5.0 packet, payload included; what a receiver's Maximum Packet Size limits.
+    public static func encodedSize(
+        topicLength: Int, qos: QoS, payloadLength: Int, properties: OutgoingProperties
+    ) -> Int {
+        let list = properties.encodedLength
+        let remaining =
+            2 + topicLength + (qos == .atMostOnce ? 0 : 2) + VariableByteInteger.encodedLength(list) + list
+            + payloadLength
+        return 1 + VariableByteInteger.encodedLength(remaining) + remaining
+    }
+
+    /// Appends everything of a 5.0 packet but its payload. Allocates nothing if the buffer has room.
+    ///
+    /// - Parameters:
+    ///   - topic: empty where a topic alias stands for it.
+    ///   - packetID: ignored for QoS 0, other than 0 for the rest.
+    public static func encodeHeader(
+        into buffer: inout ByteBuffer, topic: ByteBuffer, qos: QoS, dup: Bool, retain: Bool, packetID: UInt16,
+        payloadLength: Int, properties: OutgoingProperties
+    ) {
+        assert(qos == .atMostOnce || packetID != 0, "a packet identifier is never 0 (MQTT-2.2.1-4)")
+        let list = properties.encodedLength
+        let topicLength = topic.readableBytes
+        let remaining =
+            2 + topicLength + (qos == .atMostOnce ? 0 : 2) + VariableByteInteger.encodedLength(list) + list
+            + payloadLength
+        let flags = Flags(dup: dup, qos: qos, retain: retain)
+        buffer.writeWithOutputRawSpan(
+            minimumWritableBytes: 1 + VariableByteInteger.encodedLength(remaining) + remaining - payloadLength
+        ) { span in
+            span.append(PacketType.publish.rawValue << 4 | flags.bits)
+            VariableByteInteger.append(remaining, to: &span)
+            span.append(UInt16(topicLength))
+        }
+        if topicLength > 0 { buffer.writeImmutableBuffer(topic) }
+        buffer.writeWithOutputRawSpan(minimumWritableBytes: 0) { span in
+            if qos != .atMostOnce { span.append(packetID) }
+            VariableByteInteger.append(list, to: &span)
+        }
+        guard list > 0 else { return }
+        buffer.writeProperty(.messageExpiryInterval, properties.messageExpiryInterval)
+        if properties.topicAlias != 0 { buffer.writeProperty(.topicAlias, properties.topicAlias) }
+        if let passedOn = properties.passedOn { buffer.writeImmutableBuffer(passedOn) }
+        if !properties.identifiers.isEmpty { buffer.writeBytes(properties.identifiers) }
+    }
+}
+
+extension WillProperties {
+    /// Bytes that ``writePassedOn(to:)`` writes.
+    public var passedOnLength: Int { passedOn.encodedLength }
+
+    /// Appends what the receivers of the will get with it: all but the two times, which are the server's to apply.
+    public func writePassedOn(to buffer: inout ByteBuffer) { passedOn.write(to: &buffer) }
+
+    private var passedOn: PublishProperties {
+        var list = PublishProperties()
+        list.payloadFormat = payloadFormat
+        list.contentType = contentType
+        list.responseTopic = responseTopic
+        list.correlationData = correlationData
+        list.userProperties = userProperties
+        return list
+    }
+}
+
+extension Connect {
+    /// The version that a CONNECT says it is in, whatever else may be wrong with it; nil for none that is known.
+    public static func version(of body: ByteBuffer, header: FixedHeader) -> ProtocolVersion? {
+        try? readProtocol(body, header: header)
+    }
+}
