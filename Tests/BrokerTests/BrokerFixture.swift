@@ -95,6 +95,14 @@ extension Broker {
         }
     }
 
+    /// Where what no structure of the broker holds was allocated: a label for each buffer.
+    func unheld() async throws -> [String] {
+        let snapshot = try await snapshot()
+        return snapshot.retainers.filter { $0.unheldBuffers > 0 }.flatMap {
+            Array(repeating: snapshot.sites[Int($0.site)].label, count: Int($0.unheldBuffers))
+        }
+    }
+
     /// A dump written now, and read back whole.
     func snapshot() async throws -> Snapshot {
         let result = try await NIOThreadPool.singleton.runIfActive { [dumper] in dumper.dump(.request) }
