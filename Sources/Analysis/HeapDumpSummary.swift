@@ -101,7 +101,7 @@ extension FindingStory {
     var heapDumpParagraph: String {
         let share = Format.ratio(finding.amount.bytes.share(of: snapshot.totals.liveBytes))
         var parts = [
-            "\(Format.count(finding.amount.buffers)) allocations, \(Format.bytes(finding.amount.bytes)), \(share) of "
+            "\(Format.count(finding.amount.buffers)) \(finding.amount.buffers == 1 ? "allocation" : "allocations"), \(Format.bytes(finding.amount.bytes)), \(share) of "
                 + "allocated bytes."
         ]
         if let growth = finding.growth {

@@ -1,0 +1,81 @@
+import Testing
+
+@testable import HPROF
+
+@Suite("What garbage collection would keep") struct ReachabilityTests {
+    /// Objects of `p/Node { Object a; Object b }` in a chain 0x1000 -> 0x1010 -> ..., one behind a weak reference, one in an
+    /// array, one that only a static has, and one that nothing leads to but itself.
+    private func heap(idSize: Int, nodes: Int = 8) throws -> Heap {
+        var dump = DumpWriter(idSize: idSize)
+        let names = [
+            "p/Node", "java/lang/ref/WeakReference", "p/MyWeak", "a", "b", "referent", "KEPT",
+            "java/lang/ref/Reference",
+        ]
+        for (number, text) in names.enumerated() { dump.string(UInt64(number + 1), text) }
+        for (number, name) in [(0x100, 1), (0x200, 2), (0x300, 3), (0x400, 8)] {
+            dump.loadClass(UInt64(number), name: UInt64(name))
+        }
+        dump.classDump(0x100, statics: [(7, 2, dump.id(0x9000))], fields: [(4, 2), (5, 2)])
+        dump.classDump(0x400, fields: [(6, 2)])
+        dump.classDump(0x200, super: 0x400)
+        dump.classDump(0x300, super: 0x200, fields: [(4, 2)])
+        dump.sub(0xFF, dump.id(0x1000))
+        for index in 0..<nodes {
+            let next = index + 1 < nodes ? UInt64(0x1010 + index * 16) : 0x5000
+            dump.instance(UInt64(0x1000 + index * 16), of: 0x100, dump.id(next) + dump.id(0x6000))
+        }
+        // p/MyWeak: its own field a is strong, the referent is not.
+        dump.instance(0x5000, of: 0x300, dump.id(0x7000) + dump.id(0x8000))
+        dump.objectArray(0x6000, [0, 0x6010, 0x1000])
+        dump.instance(0x6010, of: 0x100, dump.id(0) + dump.id(0))
+        dump.instance(0x7000, of: 0x100, dump.id(0) + dump.id(0))
+        dump.instance(0x8000, of: 0x100, dump.id(0) + dump.id(0x1000))
+        dump.instance(0x9000, of: 0x100, dump.id(0) + dump.id(0))
+        dump.instance(0xA000, of: 0x100, dump.id(0xA000) + dump.id(0))
+        dump.endSegment()
+        dump.end()
+        return try TemporaryFile.open(dump.bytes)
+    }
+
+    @Test("roots, statics, fields and arrays keep; weak references do not", arguments: [4, 8])
+    func marks(idSize: Int) throws {
+        let reachable = Reachability(try heap(idSize: idSize))
+        for id in [0x1000, 0x1070, 0x5000, 0x6000, 0x6010, 0x7000, 0x9000] as [UInt64] {
+            #expect(reachable.contains(id), "0x\(String(id, radix: 16))")
+        }
+        #expect(!reachable.contains(0x8000))
+        #expect(!reachable.contains(0xA000))
+        #expect(!reachable.contains(0xB000))
+        #expect(reachable.contains(0x100))
+    }
+
+    @Test("with a stack of a few objects the result is the same", arguments: [1, 2, 3])
+    func smallStack(limit: Int) throws {
+        let heap = try heap(idSize: 8, nodes: 200)
+        let full = Reachability(heap)
+        let small = Reachability(heap, stackLimit: limit)
+        for id in (0x1000..<0xB000) as Range<UInt64> { #expect(full.contains(id) == small.contains(id)) }
+    }
+
+    @Test("garbage shows in a sample of the program's objects")
+    func sample() throws {
+        let heap = try heap(idSize: 8)
+        var sample = ProgramSample()
+        _ = heap.instances(of: [], sample: &sample)
+        #expect(heap.seemsToHoldGarbage(sample))
+        var live = DumpWriter(idSize: 8)
+        live.string(1, "p/Node")
+        live.string(2, "a")
+        live.loadClass(0x100, name: 1)
+        live.classDump(0x100, fields: [(2, 2)])
+        live.sub(0xFF, live.id(0x1000))
+        live.instance(0x1000, of: 0x100, live.id(0x1010))
+        live.instance(0x1010, of: 0x100, live.id(0))
+        live.endSegment()
+        live.end()
+        let clean = try TemporaryFile.open(live.bytes)
+        var few = ProgramSample()
+        _ = clean.instances(of: [], sample: &few)
+        #expect(!clean.seemsToHoldGarbage(few))
+    }
+}
