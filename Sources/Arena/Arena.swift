@@ -197,15 +197,18 @@ public struct Arena: @unchecked Sendable, Equatable {
     }
 
     private static func note(_ slot: UnsafeMutablePointer<SlotRecord>, _ owner: OwnerID?, _ site: SiteID) {
-        let record = UnsafeMutableRawPointer(slot)
-        func word32(_ path: PartialKeyPath<SlotRecord>) -> UnsafeMutablePointer<UInt32> {
-            (record + MemoryLayout<SlotRecord>.offset(of: path).unsafelyUnwrapped).assumingMemoryBound(to: UInt32.self)
-        }
-        arena_store32_relaxed(word32(\.touchSite), site.rawValue)
-        arena_store_relaxed(
-            (record + MemoryLayout<SlotRecord>.offset(of: \.touchTime).unsafelyUnwrapped)
-                .assumingMemoryBound(to: UInt64.self), arena_clock_now())
-        if let owner { arena_store32_relaxed(word32(\.owner), owner.rawValue) }
+        #if !ARENA_RECORDING_OFF
+            let record = UnsafeMutableRawPointer(slot)
+            func word32(_ path: PartialKeyPath<SlotRecord>) -> UnsafeMutablePointer<UInt32> {
+                (record + MemoryLayout<SlotRecord>.offset(of: path).unsafelyUnwrapped).assumingMemoryBound(
+                    to: UInt32.self)
+            }
+            arena_store32_relaxed(word32(\.touchSite), site.rawValue)
+            arena_store_relaxed(
+                (record + MemoryLayout<SlotRecord>.offset(of: \.touchTime).unsafelyUnwrapped)
+                    .assumingMemoryBound(to: UInt64.self), arena_clock_now())
+            if let owner { arena_store32_relaxed(word32(\.owner), owner.rawValue) }
+        #endif
     }
 
     /// Runs `body` with `owner` and `location` as what allocations that name none (NIO's own) are recorded under.
