@@ -31,6 +31,10 @@ final class Session: @unchecked Sendable {
     /// What both cost, for `Limits.maxSubscriptionBytesPerSession`.
     var subscriptionBytes = 0
     var pendingCommands = PendingCommands()
+    /// Who the client of the last connection was, and what it may do; nil is everything.
+    private(set) var userName: String?
+    private(set) var rules: AccessRules?
+    private(set) var listener: Listener?
     var isEnded = false
 
     // Time.
@@ -81,6 +85,30 @@ struct KeptWill {
     var expiryInterval: UInt32?
     /// When it is published; the distant future while its client is there.
     var dueAt = NIODeadline.distantFuture
+}
+
+// What the client may do.
+extension Session {
+    func isFor(_ userName: String?, _ rules: AccessRules?, at listener: Listener) {
+        self.userName = userName
+        self.rules = rules
+        self.listener = listener
+    }
+
+    /// After a reload.
+    func renewRules() {
+        rules = listener?.settings.access.rules(userName: userName, clientID: clientID)
+    }
+
+    func mayPublish(_ topic: ByteBuffer) -> Bool { rules?.mayWrite(topic.readableBytesUInt8Span) ?? true }
+
+    func mayReceive(_ topic: ByteBuffer) -> Bool { rules?.mayRead(topic.readableBytesUInt8Span) ?? true }
+
+    /// A shared subscription is as good as the filter in it.
+    func maySubscribe(_ filter: String) -> Bool {
+        guard let rules else { return true }
+        return rules.maySubscribe((SharedSubscription.parse(filter)?.filter ?? filter).utf8Span.span)
+    }
 }
 
 extension Session {

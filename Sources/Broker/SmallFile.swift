@@ -14,13 +14,14 @@ enum SmallFile {
     /// The text of a file of at most a mebibyte, nil if it cannot be read.
     static func read(_ path: String) -> String? { try? contents(of: path) }
 
-    static func contents(of path: String) throws(Failure) -> String {
+    /// - Parameter limit: bytes from which on a file is refused.
+    static func contents(of path: String, limit: Int = 1 << 20) throws(Failure) -> String {
         let file = open(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { throw Failure(description: "cannot read \(path): \(SystemError.text())") }
         defer { Glibc.close(file) }
         var bytes: [UInt8] = []
-        var block = [UInt8](repeating: 0, count: 4_096)
-        while bytes.count <= 1 << 20 {
+        var block = [UInt8](repeating: 0, count: 65_536)
+        while bytes.count <= limit {
             let count = Glibc.read(file, &block, block.count)
             guard count >= 0 else {
                 throw Failure(description: "cannot read \(path): \(SystemError.text())")
@@ -28,6 +29,6 @@ enum SmallFile {
             if count == 0 { return String(decoding: bytes, as: UTF8.self) }
             bytes += block[..<count]
         }
-        throw Failure(description: "cannot read \(path): larger than 1 MiB")
+        throw Failure(description: "cannot read \(path): larger than \(limit) bytes")
     }
 }

@@ -1,0 +1,68 @@
+import Logging
+import MQTT
+import NIOCore
+
+// Between CONNECT and its session: whether the client is who it says, and may come at all.
+extension ConnectionHandler {
+    /// Admits the client, refuses it, or has its password hashed elsewhere; nothing is read from it meanwhile.
+    func logIn(_ connect: Connect) {
+        let password = connect.password.map { Array($0.readableBytesView) }
+        var connect = connect
+        connect.password = nil
+        connectPacket = connect
+        let verdict = settings.access.verdict(
+            userName: connect.username, hasPassword: password != nil, certificateName: certificateName)
+        switch verdict {
+        case .admitted(let userName): admit(as: userName)
+        case .refused(let reason, isAttempt: false): refuseLogin(.notAuthorized, reason)
+        case .refused(let reason, isAttempt: true): refuseLater(reason)
+        case .depends(let hash, let userName): verify(userName, password ?? [], hash)
+        }
+    }
+
+    private func verify(_ userName: String, _ password: [UInt8], _ hash: PasswordHash) {
+        awaitSession()
+        let isTaken = shard.context.loginThreads.run { [shard, reference] in
+            let isRight = hash.matches(password)
+            shard.loop.execute { shard.connections[reference!]?.verified(userName, isRight) }
+        }
+        if !isTaken { refuseLogin(.serverUnavailable, "too many clients log in at once") }
+    }
+
+    private func verified(_ userName: String, _ isRight: Bool) {
+        guard case .awaitingSession = phase, connectPacket != nil else { return }
+        guard isRight else { return refuseLater("wrong user name or password") }
+        listener.failedLogins.forget(peerHost)
+        admit(as: userName)
+    }
+
+    private func admit(as userName: String?) {
+        guard let connect = connectPacket else { return }
+        self.userName = userName
+        rules = settings.access.rules(userName: userName, clientID: connect.clientID)
+        claimSession()
+    }
+
+    /// Who guesses passwords has to wait, the longer the more often, and is counted.
+    private func refuseLater(_ reason: String) {
+        awaitSession()
+        shard.context.counters.loginsFailed.increment()
+        let (count, wait) = listener.failedLogins.note(
+            peerHost, delayMilliseconds: settings.failedLoginDelayMilliseconds)
+        shard.context.log.notice(
+            "login failed: \(reason)",
+            metadata: [
+                "client": "\(LogLines.cut(connectPacket?.clientID ?? ""))", "peer": "\(peer)", "failures": "\(count)",
+                "user": "\(LogLines.cut(connectPacket?.username ?? ""))",
+            ])
+        shard.loop.scheduleTask(in: wait) { [shard, reference] in
+            shard.connections[reference!]?.refuseLogin(.badUserNameOrPassword, reason)
+        }
+    }
+
+    private func refuseLogin(_ code: ReasonCode, _ reason: String) {
+        if case .closed = phase { return }
+        refuse(code)
+        close(.refused(reason))
+    }
+}

@@ -1,0 +1,82 @@
+import Ledger
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOSSL
+import Synchronization
+
+/// A listener that runs: its policy, which a reload replaces, and the connections it has.
+final class Listener: Sendable {
+    /// What connections are held to. A connection keeps what held when it came, but for what it may do, which follows
+    /// each reload. An object, so that a connection has it for one reference.
+    final class Settings: Sendable {
+        let configuration: Configuration.Listener
+        let access: AccessControl
+        let maxPacketBytes: Int
+        let connectTimeoutSeconds: Int
+        let maxConnections: Int
+        let failedLoginDelayMilliseconds: Int
+        /// Nil without TLS.
+        let tls: NIOSSLContext?
+
+        /// Reads the files that the configuration names.
+        ///
+        /// - Throws: ``ConfigurationError``.
+        init(_ listener: Configuration.Listener, in configuration: Configuration) throws {
+            let policy = configuration.policy(of: listener)
+            self.configuration = listener
+            access = try AccessControl(
+                allowsAnonymous: policy.allowsAnonymous, passwordFile: policy.passwordFile, aclFile: policy.aclFile)
+            maxPacketBytes = listener.maxPacketBytes ?? configuration.limits.maxPacketBytes
+            connectTimeoutSeconds = listener.connectTimeoutSeconds ?? configuration.limits.connectTimeoutSeconds
+            maxConnections = min(
+                listener.maxConnections ?? configuration.limits.maxConnections, configuration.limits.maxConnections)
+            tls = try TLSContext.make(listener)
+            failedLoginDelayMilliseconds = configuration.access.failedLoginDelayMilliseconds
+        }
+    }
+
+    /// Answers for its connections.
+    let owner: OwnerID
+    let failedLogins = FailedLogins()
+    private let box: NIOLockedValueBox<Settings>
+    private let open = Synchronization::Atomic<Int>(0)
+    private let byAddress = NIOLockedValueBox<[String: Int]>([:])
+
+    init(_ settings: Settings, owner: OwnerID) {
+        self.owner = owner
+        box = NIOLockedValueBox(settings)
+    }
+
+    /// Any thread.
+    var settings: Settings {
+        get { box.withLockedValue { $0 } }
+        set { box.withLockedValue { $0 = newValue } }
+    }
+
+    var openConnections: Int { open.load(ordering: .relaxed) }
+
+    /// Counts a connection, and says why it is one too many.
+    func opened(_ settings: Settings) -> CloseReason? {
+        let count = open.add(1, ordering: .relaxed).newValue
+        return count > settings.maxConnections ? .tooManyConnections : nil
+    }
+
+    func closed() { open.subtract(1, ordering: .relaxed) }
+
+    /// Counts a connection of an address, if that is limited. What is counted must be given to ``left(_:)``.
+    ///
+    /// - Returns: false for one too many.
+    func came(_ address: String, limit: Int) -> Bool {
+        byAddress.withLockedValue { counts in
+            counts[address, default: 0] += 1
+            return counts[address]! <= limit
+        }
+    }
+
+    func left(_ address: String) {
+        byAddress.withLockedValue { counts in
+            guard let count = counts[address] else { return }
+            counts[address] = count == 1 ? nil : count - 1
+        }
+    }
+}

@@ -1,0 +1,251 @@
+import Foundation
+import MQTT
+import NIOCore
+import Testing
+
+@testable import Broker
+
+/// A directory for the files of one test, gone at its end.
+func withFiles<Result>(_ body: (URL) async throws -> Result) async throws -> Result {
+    let directory = FileManager.default.temporaryDirectory.appending(
+        path: "listener-\(UUID().uuidString.prefix(8))", directoryHint: .isDirectory)
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: directory) }
+    return try await body(directory)
+}
+
+extension URL {
+    /// Writes a file here, and returns its path.
+    func write(_ name: String, _ text: String) throws -> String {
+        let file = appending(path: name)
+        try text.write(to: file, atomically: true, encoding: .utf8)
+        return file.path
+    }
+}
+
+@Suite("Who may connect, and do what", .serialized)
+struct LoginTests {
+    static func passwords(_ users: [String: String]) throws -> String {
+        try users.map { "\($0):\(try PasswordHash.make(Array($1.utf8), rounds: 10).text)\n" }.joined()
+    }
+
+    @Test("without a configuration the loopback listener admits everybody, and the log says so loudly")
+    func demonstration() async throws {
+        let log = LogCollector()
+        try await withBroker(log: log.logger) { broker in
+            let client = try TestClient(port: broker.port)
+            #expect(try client.connect("anybody").code == .success)
+        }
+        #expect(log.lines.contains { $0.hasPrefix("warning anonymous access: every client that reaches 127.0.0.1:") })
+    }
+
+    @Test("a listener that others can reach must say who may connect")
+    func nobody() async throws {
+        for prepare: (inout Configuration) -> Void in [
+            { $0.host = "0.0.0.0" },
+            { $0.access.anonymous = false },
+            {
+                var listener = Configuration.Listener()
+                // What comes through a balancer does not come from this machine.
+                listener.proxyProtocol = true
+                $0.listeners = [listener]
+            },
+        ] {
+            var configuration = Configuration()
+            prepare(&configuration)
+            let error = #expect(throws: ConfigurationError.self) { try configuration.checkListeners() }
+            #expect(error?.description.contains("nobody could connect: give passwordFile") == true)
+            configuration.access.anonymous = true
+            try configuration.checkListeners()
+        }
+    }
+
+    @Test("with a password file its users come in, and nobody else")
+    func passwordFile() async throws {
+        try await withFiles { directory in
+            let file = try directory.write("passwd", Self.passwords(["anna": "secret"]))
+            try await withBroker {
+                $0.access.passwordFile = file
+                $0.access.failedLoginDelayMilliseconds = 1
+            } _: { broker in
+                let right = try TestClient(port: broker.port)
+                #expect(try right.connect("a", user: "anna", password: "secret").code == .success)
+                try right.ping()
+                for (user, password) in [("anna", "wrong"), ("otto", "secret"), ("anna", nil), ("anna", "")] {
+                    let client = try TestClient(port: broker.port)
+                    #expect(try client.connect("b", user: user, password: password).code == .badUserNameOrPassword)
+                    try client.expectClosed()
+                }
+                let anonymous = try TestClient(port: broker.port)
+                #expect(try anonymous.connect("c").code == .notAuthorized)
+                try anonymous.expectClosed()
+                #expect(broker.counters.loginsFailed.value == 4)
+                // What the client sends before it has its answer waits for it.
+                let eager = try TestClient(port: broker.port)
+                try eager.send(
+                    .connect(
+                        Connect(
+                            version: .v3_1_1, clientID: "eager", username: "anna",
+                            password: ByteBuffer(string: "secret"))), .pingreq)
+                guard case .connack(let ack)? = try eager.receive() else {
+                    throw TestClient.Failure(description: "no CONNACK")
+                }
+                #expect(ack.code == .success)
+                try eager.expect(.pingresp)
+            }
+        }
+    }
+
+    @Test("refusals of an address come later each time, are counted, and stop no other client")
+    func delays() async throws {
+        let log = LogCollector()
+        try await withFiles { directory in
+            let file = try directory.write("passwd", Self.passwords(["anna": "secret"]))
+            try await withBroker(
+                {
+                    $0.access.passwordFile = file
+                    $0.access.failedLoginDelayMilliseconds = 100
+                }, log: log.logger
+            ) { broker in
+                let guesser = try TestClient(port: broker.port)
+                try guesser.send(
+                    .connect(
+                        Connect(version: .v3_1_1, clientID: "g", username: "anna", password: ByteBuffer(string: "x"))))
+                try await broker.poll { broker.counters.loginsFailed.value == 1 }
+                // Its answer is not there yet; others are served.
+                let other = try TestClient(port: broker.port)
+                #expect(try other.connect("other", user: "anna", password: "secret").code == .success)
+                guard case .connack(let ack)? = try guesser.receive() else {
+                    throw TestClient.Failure(description: "no CONNACK")
+                }
+                #expect(ack.code == .badUserNameOrPassword)
+            }
+        }
+        #expect(
+            log.lines.contains {
+                $0.hasPrefix("notice login failed: wrong user name or password") && $0.contains("failures=1")
+                    && $0.contains("user=anna")
+            })
+        #expect(!log.lines.contains { $0.contains("secret") })
+    }
+
+    @Test("a client that leaves while its password is hashed leaves nothing behind")
+    func leaves() async throws {
+        try await withFiles { directory in
+            let hash = try PasswordHash.make(Array("secret".utf8), rounds: 20_000).text
+            let file = try directory.write("passwd", "anna:\(hash)\n")
+            try await withBroker({ $0.access.passwordFile = file }) { broker in
+                for _ in 0..<20 {
+                    let client = try TestClient(port: broker.port)
+                    let packet = Connect(
+                        version: .v3_1_1, clientID: "gone",
+                        will: Will(topic: "w", payload: ByteBuffer(string: "will")), username: "anna",
+                        password: ByteBuffer(string: "secret"))
+                    try client.send(.connect(packet))
+                    client.vanish()
+                }
+                try await broker.awaitNoConnections()
+                try await broker.poll { broker.context.registry.count == 0 }
+                #expect(try await broker.accounting() == .init())
+            }
+        }
+    }
+
+    @Test("more logins at once than the threads and their queue take are refused, and no loop waits")
+    func flood() async throws {
+        let threads = LoginThreads()
+        defer { threads.stop() }
+        let gate = DispatchSemaphore(value: 0)
+        var taken = 0
+        while threads.run({ gate.wait() }) { taken += 1 }
+        #expect(taken >= Limits.maxWaitingLogins && taken <= Limits.maxWaitingLogins + Limits.loginThreads)
+        for _ in 0..<taken { gate.signal() }
+    }
+
+    @Test("access rules decide what is published, subscribed to and delivered")
+    func accessRules() async throws {
+        try await withFiles { directory in
+            let passwords = try directory.write("passwd", Self.passwords(["anna": "a", "otto": "o"]))
+            let rules = try directory.write(
+                "acl", "user anna\ntopic readwrite #\nuser otto\ntopic read home/+\ntopic deny home/safe\n")
+            try await withBroker({
+                $0.access.passwordFile = passwords
+                $0.access.aclFile = rules
+            }) { broker in
+                let anna = try TestClient(port: broker.port)
+                try anna.connect("anna", user: "anna", password: "a")
+                let otto = try TestClient(port: broker.port)
+                try otto.connect("otto", user: "otto", password: "o")
+                // Too wide a filter is granted, and brings what may be read. One that can bring nothing is refused.
+                #expect(
+                    try otto.subscribe(("#", .atLeastOnce), ("other/#", .atLeastOnce), ("home/safe", .atLeastOnce))
+                        == [.grantedQoS1, .unspecifiedError, .unspecifiedError])
+                try anna.publish("home/safe", "no", qos: .atLeastOnce, retain: true)
+                try anna.publish("other/x", "no", qos: .atMostOnce)
+                try anna.publish("home/door", "open", qos: .atLeastOnce)
+                #expect(try otto.receivePublish().text == "open")
+                // Acknowledged, as 3.1.1 has it, and not published.
+                try anna.subscribe(("#", .atMostOnce))
+                #expect(try anna.receivePublish().text == "no")
+                try otto.publish("home/door", "forged", qos: .atLeastOnce)
+                try otto.publish("home/door", "forged", qos: .exactlyOnce)
+                try otto.publish("home/door", "forged", qos: .atMostOnce)
+                try otto.ping()
+                try anna.ping()
+                #expect(broker.counters.accessDenied.value == 5)
+                // The will of a client that may not write there is not published either.
+                let dying = try TestClient(port: broker.port)
+                try dying.connect(
+                    "dying", will: Will(topic: "home/door", payload: ByteBuffer(string: "forged")), user: "otto",
+                    password: "o")
+                dying.vanish()
+                try await broker.poll { broker.home(of: "dying") == nil }
+                try anna.ping()
+            }
+        }
+    }
+
+    @Test("a reload changes passwords and rules, also of clients that are connected, and closes no connection")
+    func reload() async throws {
+        let log = LogCollector()
+        try await withFiles { directory in
+            let passwords = try directory.write("passwd", Self.passwords(["anna": "a"]))
+            let rules = try directory.write("acl", "user anna\ntopic readwrite one\n")
+            try await withBroker(
+                threads: 2,
+                {
+                    $0.access.passwordFile = passwords
+                    $0.access.aclFile = rules
+                    $0.access.failedLoginDelayMilliseconds = 1
+                }, log: log.logger
+            ) { broker in
+                let anna = try TestClient(port: broker.port)
+                try anna.connect("anna", user: "anna", password: "a")
+                try anna.subscribe(("#", .atLeastOnce))
+                _ = try directory.write("passwd", Self.passwords(["otto": "o"]))
+                _ = try directory.write("acl", "user anna\ntopic readwrite two\nuser otto\ntopic readwrite #\n")
+                #expect(try await broker.reload(broker.configuration) == [])
+                try anna.publish("one", "no", qos: .atLeastOnce)
+                let otto = try TestClient(port: broker.port)
+                #expect(try otto.connect("otto", user: "otto", password: "o").code == .success)
+                try otto.publish("one", "no", qos: .atLeastOnce)
+                try otto.publish("two", "yes", qos: .atLeastOnce)
+                #expect(try anna.receivePublish().text == "yes")
+                let again = try TestClient(port: broker.port)
+                #expect(try again.connect("x", user: "anna", password: "a").code == .badUserNameOrPassword)
+
+                // A mistake changes nothing.
+                _ = try directory.write("acl", "topik read #\n")
+                await #expect(throws: ConfigurationError.self) { try await broker.reload(broker.configuration) }
+                try otto.publish("two", "still", qos: .atLeastOnce)
+                // What cannot change while the broker runs is named.
+                _ = try directory.write("acl", "user anna\ntopic readwrite two\n")
+                var changed = broker.configuration
+                changed.limits.maxInflight = 7
+                changed.nearPercent = 50
+                #expect(try await broker.reload(changed) == ["nearPercent", "limits"])
+            }
+        }
+        #expect(log.lines.contains { $0 == "notice configuration reloaded waiting_for_restart=nearPercent,limits" })
+    }
+}
