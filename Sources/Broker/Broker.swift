@@ -16,18 +16,18 @@ public final class Broker: Sendable {
     public let pool: ArenaPool
     /// One for each event loop.
     public let shards: [EventLoopShard]
-    /// The port that is listened on: the configured one, or the one that the system chose for 0.
+    /// The port that the first listener with one has: the configured one, or the one that the system chose for 0.
     public let port: Int
     let context: BrokerContext
     let dumper: Dumper
     private let group: MultiThreadedEventLoopGroup
-    private let listener: any Channel
+    private let sockets: [ListeningSocket]
 
     public var counters: Counters { context.counters }
 
     private init(
         configuration: Configuration, context: BrokerContext, shards: [EventLoopShard],
-        group: MultiThreadedEventLoopGroup, listener: any Channel, dumper: Dumper
+        group: MultiThreadedEventLoopGroup, sockets: [ListeningSocket], dumper: Dumper
     ) {
         self.configuration = configuration
         self.dumper = dumper
@@ -35,8 +35,8 @@ public final class Broker: Sendable {
         self.pool = context.pool
         self.shards = shards
         self.group = group
-        self.listener = listener
-        self.port = listener.localAddress?.port ?? configuration.port
+        self.sockets = sockets
+        self.port = sockets.first { $0.port != nil }?.port ?? configuration.port
     }
 
     /// Starts loops and listener.
@@ -48,13 +48,16 @@ public final class Broker: Sendable {
         authenticators: [any EnhancedAuthenticator] = []
     ) async throws -> Broker {
         let threads = try configuration.eventLoopCount()
+        try configuration.checkListeners()
+        let settings = try configuration.effectiveListeners.map { try Listener.Settings($0, in: configuration) }
         var arenas = ArenaPool.Configuration(limitBytes: configuration.memoryLimit)
         arenas.nearPercent = configuration.nearPercent
         arenas.flightRecorder = FlightRecorder(configuration)
         let pool = try ArenaPool(arenas)
         let context = BrokerContext(
-            configuration: configuration, pool: pool, log: log, authenticators: authenticators)
+            configuration: configuration, settings: settings, pool: pool, log: log, authenticators: authenticators)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: threads)
+        var sockets: [ListeningSocket] = []
         do {
             var shards: [EventLoopShard] = []
             for (index, loop) in group.makeIterator().enumerated() {
@@ -69,14 +72,18 @@ public final class Broker: Sendable {
             }
             let dumper = Dumper(pool: pool, shards: shards, configuration: configuration, log: log)
             dumper.start()
-            let listener = try await listen(configuration, shards, group, log)
+            for listener in context.listeners {
+                sockets.append(try await ListeningSocket.open(listener, shards, group, log))
+            }
             let broker = Broker(
-                configuration: configuration, context: context, shards: shards, group: group, listener: listener,
+                configuration: configuration, context: context, shards: shards, group: group, sockets: sockets,
                 dumper: dumper)
             broker.logStart()
             pool.recordEvent(.program, "arena-broker \(version) started", value: UInt64(threads))
             return broker
         } catch {
+            for socket in sockets { await socket.close() }
+            context.loginThreads.stop()
             try? await group.shutdownGracefully()
             pool.noteEnd()
             throw error
@@ -85,8 +92,9 @@ public final class Broker: Sendable {
 
     /// Stops accepting, closes all connections, and returns when the loops have ended.
     public func shutdown() async throws {
-        try? await listener.close()
+        for socket in sockets { await socket.close() }
         dumper.stop()
+        context.loginThreads.stop()
         for shard in shards { try await shard.loop.submit { shard.stop() }.get() }
         try await group.shutdownGracefully()
         for shard in shards { shard.forgetPeers() }
@@ -98,43 +106,19 @@ public final class Broker: Sendable {
     /// Asks for a dump, as SIGUSR1 does, and returns at once; the log says where it is. Any thread.
     public func requestDump() { dumper.request(.signal) }
 
-    private static func listen(
-        _ configuration: Configuration, _ shards: [EventLoopShard], _ group: MultiThreadedEventLoopGroup, _ log: Logger
-    ) async throws -> any Channel {
-        let bootstrap = ServerBootstrap(group: group)
-            .serverChannelOption(.backlog, value: 1_024)
-            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            .childChannelOption(.allocator, value: Arena.byteBufferAllocator)
-            // Before NIO's own handlers, which keep such errors to themselves.
-            .serverChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    try channel.pipeline.syncOperations.addHandler(AcceptFailures(log: log))
-                }
-            }
-            // One read a tick for each socket: `ReadBufferSource` has one buffer, and rounds are fair.
-            .childChannelOption(.maxMessagesPerRead, value: 1)
-            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .childChannelOption(
-                .writeBufferWaterMark, value: .init(low: Limits.lowWatermark, high: Limits.highWatermark)
-            )
-            .childChannelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    let shard = shards.first { $0.loop === channel.eventLoop }!
-                    try channel.syncOptions?.setOption(.recvAllocator, value: ShardReadAllocator(source: shard.reads))
-                    try channel.pipeline.syncOperations.addHandler(ConnectionHandler(shard: shard))
-                }
-            }
-        do {
-            return try await bootstrap.bind(host: configuration.host, port: configuration.port).get()
-        } catch {
-            let reason =
-                switch error {
-                case let error as IOError: SystemError.text(error.errnoCode)
-                case let error as SocketAddressError.UnknownHost: error.errorDescription
-                default: "\(error)"
-                }
-            throw StartError("cannot listen on \(configuration.address(port: configuration.port)): \(reason)")
-        }
+    /// The port of each listener, in the order of the configuration; nil for Unix sockets.
+    public var ports: [Int?] { sockets.map(\.port) }
+
+    private func warnOfAnonymous(_ listener: Configuration.Listener, _ socket: ListeningSocket) {
+        let policy = configuration.policy(of: listener)
+        guard policy.allowsAnonymous else { return }
+        let rights =
+            policy.aclFile == nil ? "may publish and subscribe to everything" : "has the rights of the ACL file"
+        let reason =
+            policy.isDemonstration
+            ? "; nothing says who may connect, which is well for trying it out on the loopback interface only"
+            : " (anonymous = true)"
+        context.log.warning("anonymous access: every client that reaches \(socket.address) \(rights)\(reason)")
     }
 
     private func logStart() {
@@ -147,7 +131,6 @@ public final class Broker: Sendable {
                 This broker will run out of memory, as it is meant to.
                 """)
         }
-        log.warning("anonymous access: every client that reaches this port may publish and subscribe to everything")
         if let path = pool.flightRecorderPath {
             log.info("the flight recorder writes to \(path); arena-analyze reads it when the broker has gone")
         }
@@ -158,7 +141,15 @@ public final class Broker: Sendable {
                 \(MemoryLimit.physicalBytes) bytes this machine has: the system will end the broker before the limit does
                 """)
         }
-        log.info("listening on \(configuration.address(port: port))")
+        for (socket, listener) in zip(sockets, context.listeners) {
+            let settings = listener.settings
+            warnOfAnonymous(settings.configuration, socket)
+            log.info(
+                "listening on \(socket.address)",
+                metadata: settings.configuration.name.isEmpty && settings.configuration.scheme == "tcp"
+                    ? [:]
+                    : ["protocol": "\(settings.configuration.scheme)", "listener": "\(settings.configuration.title)"])
+        }
     }
 }
 

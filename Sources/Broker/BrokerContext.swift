@@ -1,6 +1,8 @@
 import Arena
 import Ledger
 import Logging
+import NIOCore
+import NIOSSL
 public import Synchronization
 
 /// What all shards share. Immutable, or safe to use from any thread.
@@ -18,22 +20,32 @@ final class BrokerContext: Sendable {
     let sys = SysTopics()
     /// Methods of enhanced authentication, by their names.
     let authenticators: [String: any EnhancedAuthenticator]
+    let loginThreads = LoginThreads()
+    private let hasCheckedTLS = Atomic(false)
+    /// Answers for what belongs to clients of any listener: the first listener's.
     let listenerOwner: OwnerID
+    let listeners: [Listener]
     let rpcOwner: OwnerID
     private let retainedOwner: OwnerID
 
     var limits: Limits { configuration.limits }
 
     init(
-        configuration: Configuration, pool: ArenaPool, log: Logger, authenticators: [any EnhancedAuthenticator] = []
+        configuration: Configuration, settings: [Listener.Settings], pool: ArenaPool, log: Logger,
+        authenticators: [any EnhancedAuthenticator] = []
     ) {
         self.authenticators = Dictionary(authenticators.map { ($0.method, $0) }) { first, _ in first }
         self.configuration = configuration
         self.pool = pool
         self.log = log
         flightRecording = FlightRecording(configuration)
-        listenerOwner = pool.openOwner(
-            .listener, name: configuration.address(port: configuration.port), parent: .process)
+        listeners = settings.map { settings in
+            let listener = settings.configuration
+            let address = listener.address(port: listener.port)
+            let name = listener.name.isEmpty ? address : "\(listener.name) \(address)"
+            return Listener(settings, owner: pool.openOwner(.listener, name: name, parent: .process))
+        }
+        listenerOwner = listeners[0].owner
         retainedOwner = pool.openOwner(.retained, name: "retained messages", parent: .process)
         rpcOwner = pool.openOwner(.rpcBridge, name: "rpc bridge", parent: .process)
         retained = RetainedStore(owner: retainedOwner, limits: configuration.limits)
@@ -44,8 +56,27 @@ final class BrokerContext: Sendable {
         retained.forEach { body($0, retainedOwner) }
     }
 
+    /// Says once in the log if the buffers of TLS cannot be named: dumps would call them unheld.
+    func checkTLSBuffers(of handler: NIOSSLHandler) {
+        guard !hasCheckedTLS.exchange(true, ordering: .relaxed), !TLSBuffers.areKnown(in: handler) else { return }
+        log.error(
+            "this build cannot look into its TLS library: dumps will call two buffers of each TLS connection unheld")
+    }
+
+    /// Says what a client was not allowed to do.
+    func noteDenied(_ what: String, _ session: Session, _ topic: ByteBuffer) {
+        counters.accessDenied.increment()
+        guard log.logLevel <= .debug else { return }
+        log.debug(
+            "access denied: \(what)",
+            metadata: [
+                "client": "\(session.logName)", "topic": "\(LogLines.cut(String(buffer: topic)))",
+                "user": "\(LogLines.cut(session.userName ?? ""))",
+            ])
+    }
+
     func closeOwners() {
-        for owner in [rpcOwner, retainedOwner, listenerOwner] { pool.closeOwner(owner) }
+        for owner in [rpcOwner, retainedOwner] + listeners.map(\.owner) { pool.closeOwner(owner) }
     }
 }
 
@@ -73,6 +104,10 @@ public final class Counters: Sendable {
     public let sessionsExpired = Atomic<Int>(0)
     /// Retained messages delivered but not kept, because the store was full.
     public let retainedRefused = Atomic<Int>(0)
+    /// CONNECTs with a wrong user name or password.
+    public let loginsFailed = Atomic<Int>(0)
+    /// Publishes and subscriptions that access rules refused.
+    public let accessDenied = Atomic<Int>(0)
     public let commandsDelivered = Atomic<Int>(0)
     /// Commands to devices that are not there or do not listen, or have too many open already.
     public let commandsUndeliverable = Atomic<Int>(0)

@@ -23,6 +23,7 @@ enum CloseReason {
     case takenOver
     case outOfMemory(ArenaError)
     case tooManyConnections
+    case tooManyFromAddress
     case shuttingDown
 
     /// Whether this is how a connection should end: logged at debug level, not at info.
@@ -76,6 +77,7 @@ extension CloseReason: CustomStringConvertible {
         case .takenOver: "client connected again elsewhere [MQTT-3.1.4-2]"
         case .outOfMemory(let error): error.description
         case .tooManyConnections: "too many connections"
+        case .tooManyFromAddress: "too many connections from this address"
         case .shuttingDown: "broker is shutting down"
         }
     }

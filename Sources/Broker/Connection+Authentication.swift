@@ -46,7 +46,7 @@ extension ConnectionHandler {
             if case .connected = phase { return sendAuth(.success, data) }
             if !data.isEmpty { finalAuthenticationData = data }
             phase = .awaitingConnect
-            claimSession()
+            admit(as: certificateName ?? connectPacket?.username)
         case .failure(let code, let text):
             exchange = nil
             if case .authenticating = phase { refuse(code, text.isEmpty ? nil : text) }

@@ -24,13 +24,13 @@ extension ConnectionHandler {
             if connect.version == .v5_0 { refuse(.topicNameInvalid, text) }
             return close(.refused(text, code: .topicNameInvalid))
         }
-        // Nobody asks for it, and an empty payload would keep the packet alive where nobody could name it.
-        connect.password = nil
+        // An empty payload would keep the packet alive where nobody could name it.
         if connect.will?.payload.readableBytes == 0 { connect.will?.payload = ByteBuffer() }
         let authenticationData = connect.properties.authenticationData
         connect.properties.authenticationData = nil
+        guard let method = connect.properties.authenticationMethod else { return logIn(connect) }
+        connect.password = nil
         connectPacket = connect
-        guard let method = connect.properties.authenticationMethod else { return claimSession() }
         beginAuthentication(method, authenticationData)
     }
 
@@ -45,7 +45,7 @@ extension ConnectionHandler {
         ) {
             Session(
                 clientID: connect.clientID,
-                owner: broker.pool.openOwner(.session, name: connect.clientID, parent: broker.listenerOwner),
+                owner: broker.pool.openOwner(.session, name: connect.clientID, parent: listener.owner),
                 expiryInterval: expiryInterval, home: shard.index)
         }
         switch claim {
@@ -77,6 +77,7 @@ extension ConnectionHandler {
         guard let connect = connectPacket else { return }
         connectPacket = nil
         let expiryInterval = expiryInterval(of: connect)
+        session.isFor(userName, rules, at: listener)
         shard.attach(session, expiryInterval: expiryInterval)
         connected(to: session)
         do throws(ArenaError) {
@@ -86,6 +87,9 @@ extension ConnectionHandler {
             return fail(error, while: "keeping a will")
         }
         var properties = ConnAckProperties(connect, settings, expiryInterval: expiryInterval, limits: limits)
+        if connect.version == .v5_0, policy.maxPacketBytes < Packet.maximumLength {
+            properties.maximumPacketSize = UInt32(policy.maxPacketBytes)
+        }
         if isClientIDAssigned, connect.version == .v5_0 { properties.assignedClientIdentifier = connect.clientID }
         if let data = finalAuthenticationData { properties.authenticationData = ByteBuffer(bytes: data) }
         finalAuthenticationData = nil

@@ -10,7 +10,7 @@ extension ConnectionHandler {
         var connect = connect
         connect.password = nil
         connectPacket = connect
-        let verdict = settings.access.verdict(
+        let verdict = policy.access.verdict(
             userName: connect.username, hasPassword: password != nil, certificateName: certificateName)
         switch verdict {
         case .admitted(let userName): admit(as: userName)
@@ -36,10 +36,10 @@ extension ConnectionHandler {
         admit(as: userName)
     }
 
-    private func admit(as userName: String?) {
+    func admit(as userName: String?) {
         guard let connect = connectPacket else { return }
         self.userName = userName
-        rules = settings.access.rules(userName: userName, clientID: connect.clientID)
+        rules = policy.access.rules(userName: userName, clientID: connect.clientID)
         claimSession()
     }
 
@@ -48,7 +48,7 @@ extension ConnectionHandler {
         awaitSession()
         shard.context.counters.loginsFailed.increment()
         let (count, wait) = listener.failedLogins.note(
-            peerHost, delayMilliseconds: settings.failedLoginDelayMilliseconds)
+            peerHost, delayMilliseconds: policy.failedLoginDelayMilliseconds)
         shard.context.log.notice(
             "login failed: \(reason)",
             metadata: [
@@ -62,7 +62,7 @@ extension ConnectionHandler {
 
     private func refuseLogin(_ code: ReasonCode, _ reason: String) {
         if case .closed = phase { return }
-        refuse(code)
-        close(.refused(reason))
+        refuse(code, reason)
+        close(.refused(reason, code: code))
     }
 }

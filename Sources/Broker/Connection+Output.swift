@@ -211,8 +211,18 @@ extension ConnectionHandler {
         output.bytesThisTick += buffer.readableBytes
         shard.traffic.bytesSent.bump(by: buffer.readableBytes)
         channelContext.write(wrapOutboundOut(buffer), promise: nil)
-        // A large tick must not look like a slow socket.
-        if !channelContext.channel.isWritable { channelContext.flush() }
+        // A large tick must not look like a slow socket. What waits in the TLS handler, the socket does not know of.
+        if transport != nil {
+            output.unflushedBytes += buffer.readableBytes
+            if output.unflushedBytes >= Limits.highWatermark { flush() }
+        } else if !channelContext.channel.isWritable {
+            flush()
+        }
+    }
+
+    private func flush() {
+        output.unflushedBytes = 0
+        channelContext.flush()
     }
 
     /// Writes and flushes what the tick has gathered.
@@ -222,7 +232,7 @@ extension ConnectionHandler {
         sendWaiting()
         handOver()
         output.segment = Output.none
-        channelContext.flush()
+        flush()
         output.isDirty = false
         if case .closed = phase { return closeSocket() }
         adaptSegment()
@@ -272,11 +282,11 @@ extension ConnectionHandler {
     private func settle() {
         guard let channelContext else { return }
         let unwritten = (try? channelContext.channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
-        if unwritten == 0 {
+        if unwritten == 0 || transport != nil {
+            // Flushed, what is not plain TCP is with the transport, which names it.
             if output.handed.count > 8 { output.handed = [] } else { output.handed.removeAll(keepingCapacity: true) }
-        } else if !output.isWatching {
-            watchWrites()
         }
+        if unwritten > 0, !output.isWatching { watchWrites() }
         pauseReading(unwritten >= Limits.pauseReadingBytes)
     }
 
@@ -290,8 +300,14 @@ extension ConnectionHandler {
     /// Learns of the completion of all writes so far by that of an empty write behind them.
     private func watchWrites() {
         let count = output.handed.count
-        guard count > 0 else { return }
         output.isWatching = true
+        if let transport {
+            return transport.whenWritten { [self] in
+                output.isWatching = false
+                settle()
+            }
+        }
+        guard count > 0 else { return output.isWatching = false }
         let promise = channelContext.eventLoop.makePromise(of: Void.self)
         promise.futureResult.assumeIsolated().whenComplete { [self] _ in
             output.isWatching = false

@@ -18,22 +18,26 @@ extension ConnectionHandler {
         guard var message = try message(publish, ownsBuffer: ownsBuffer) else { return }
         let rpc = RPCTopic.isPossible(message.topic) ? RPCTopic(message.topic) : nil
         let match = shard.match(message.topic)
+        let isAllowed = session.mayPublish(message.topic)
+        if !isAllowed { shard.context.noteDenied("publish", session, message.topic) }
+        // A 3.1.1 client is told nothing, as mosquitto has it (section 3.3.5).
+        let isForbidden = !isAllowed || SysTopics.isReserved(message.topic)
         switch publish.qos {
         case .atMostOnce:
-            if SysTopics.isReserved(message.topic) { return }
+            if isForbidden { return }
             try retain(publish, message, rpc)
             try forward(&message, match, rpc, from: session)
         case .atLeastOnce:
             if settings.version == .v5_0, session.state.isReceiving(publish.packetID) {
                 return sendAck(.puback, publish.packetID, .packetIdentifierInUse)
             }
-            if SysTopics.isReserved(message.topic) { return sendAck(.puback, publish.packetID, .notAuthorized) }
+            if isForbidden { return sendAck(.puback, publish.packetID, .notAuthorized) }
             guard try retain(publish, message, rpc) else { return sendAck(.puback, publish.packetID, .quotaExceeded) }
             try forward(&message, match, rpc, from: session)
             // Not before the message is where it must be: a refusal leaves it unacknowledged (MQTT-4.3.2-2).
             sendAck(.puback, publish.packetID, acknowledgement(match, rpc))
         case .exactlyOnce:
-            if SysTopics.isReserved(message.topic) { return sendAck(.pubrec, publish.packetID, .notAuthorized) }
+            if isForbidden { return sendAck(.pubrec, publish.packetID, .notAuthorized) }
             switch session.state.receive(publish.packetID, limits: limits) {
             case .first:
                 // All that may fail for want of memory comes before PUBREC, all that is sent on comes after it.

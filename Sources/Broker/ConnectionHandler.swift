@@ -5,6 +5,7 @@ import Ledger
 import Logging
 import MQTT
 import NIOCore
+import NIOTLS
 
 /// One network connection: cuts packets out of what is read, and holds what is on its way to and from the socket.
 /// What packets mean is in `Connection+Protocol.swift`, what is sent in `Connection+Output.swift`.
@@ -27,6 +28,9 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     let shard: EventLoopShard
     var limits: Limits { shard.context.limits }
+    let listener: Listener
+    /// The listener's settings when the connection came.
+    let policy: Listener.Settings
     var phase = Phase.awaitingConnect
     private(set) var reference: ConnectionReference!
     private(set) var channelContext: ChannelHandlerContext!
@@ -42,6 +46,17 @@ final class ConnectionHandler: ChannelInboundHandler {
     /// For CONNACK.
     var finalAuthenticationData: [UInt8]?
     private(set) var peer = "unknown"
+    /// Without the port: whom limits and failed logins are counted for.
+    private(set) var peerHost = "unknown"
+    /// ... where that is limited.
+    private var countedHost: String?
+
+    // Who the client is, once it has logged in.
+    var userName: String?
+    /// What it may do; nil is everything.
+    var rules: AccessRules?
+    /// Who its certificate says it is, where that counts.
+    var certificateName: String?
 
     /// Answers for this connection's buffers until its session does.
     private var connectionOwner: OwnerID?
@@ -69,9 +84,17 @@ final class ConnectionHandler: ChannelInboundHandler {
     // Output, see `Connection+Output.swift`.
     var output = Output()
 
-    init(shard: EventLoopShard) {
+    /// Between this and the socket, if that is not plain TCP.
+    let transport: TransportBuffers?
+    private let reads: ReadBufferSource
+
+    init(shard: EventLoopShard, listener: Listener, policy: Listener.Settings, transport: TransportBuffers? = nil) {
         self.shard = shard
-        connectDeadline = .now() + .seconds(Int64(shard.context.limits.connectTimeoutSeconds))
+        self.listener = listener
+        self.policy = policy
+        self.transport = transport
+        reads = policy.configuration.isTLS ? shard.tlsReads : shard.reads
+        connectDeadline = .now() + .seconds(Int64(policy.connectTimeoutSeconds))
     }
 
     // MARK: - Channel events
@@ -83,12 +106,15 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     func channelActive(context: ChannelHandlerContext) {
         let broker = shard.context
-        peer = context.remoteAddress.map(Self.text) ?? "unknown"
+        if let address = context.remoteAddress { peerIs(address) }
         reference = shard.connections.insert(self, shard: shard.index)
         broker.counters.connectionsAccepted.increment()
         let open = broker.counters.connectionsOpen.increment()
-        connectionOwner = broker.pool.openOwner(.connection, name: peer, parent: broker.listenerOwner)
-        guard open <= limits.maxConnections else { return close(.tooManyConnections) }
+        connectionOwner = broker.pool.openOwner(.connection, name: peer, parent: listener.owner)
+        let excess = listener.opened(policy)
+        guard open <= limits.maxConnections, excess == nil else { return close(excess ?? .tooManyConnections) }
+        // Behind a balancer, all come from its address until it has said more.
+        if !policy.configuration.proxyProtocol { countAddress() }
         shard.watch(reference, until: connectDeadline)
     }
 
@@ -97,14 +123,45 @@ final class ConnectionHandler: ChannelInboundHandler {
         releaseEverything()
     }
 
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        switch event {
+        case let proxied as ProxyHeader.Peer:
+            if let address = proxied.address { renamePeer(address) }
+            countAddress()
+        case is TLSUserEvent: takeCertificateName()
+        default: break
+        }
+        context.fireUserInboundEventTriggered(event)
+    }
+
+    private func renamePeer(_ address: SocketAddress) {
+        peerIs(address)
+        guard let connectionOwner else { return }
+        self.connectionOwner = shard.context.pool.openOwner(.connection, name: peer, parent: listener.owner)
+        shard.context.pool.closeOwner(connectionOwner)
+    }
+
+    /// The limit of connections from one address.
+    private func countAddress() {
+        guard let limit = policy.configuration.maxConnectionsPerAddress, countedHost == nil else { return }
+        countedHost = peerHost
+        if !listener.came(peerHost, limit: limit) { close(.tooManyFromAddress) }
+    }
+
+    private func takeCertificateName() {
+        guard policy.configuration.certificateUserName, let certificate = transport?.peerCertificate else { return }
+        certificateName = CertificateName.commonName(of: certificate)
+        if certificateName == nil { close(.refused("the client certificate has no common name")) }
+    }
+
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        guard let error = error as? IOError else { return close(.failed("\(error)")) }
+        guard let error = error as? IOError else { return close(TransportFailure.reason(error)) }
         close(error.errnoCode == ECONNRESET ? .peerReset : .failed(SystemError.text(error.errnoCode)))
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var buffer = unwrapInboundIn(data)
-        if let error = shard.reads.takeFailure() { return fail(error, while: "reading") }
+        if let error = reads.takeFailure() { return fail(error, while: "reading") }
         lastRead = .now()
         shard.traffic.bytesReceived.bump(by: buffer.readableBytes)
         consume(&buffer, ownsBuffer: false)
@@ -147,7 +204,7 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     /// Refuses what must not even be buffered: too large, or not the packet that must come first.
     private func checkLimits(_ header: FixedHeader) throws(DecodeError) {
-        try header.checkSize(maximum: limits.maxPacketBytes)
+        try header.checkSize(maximum: policy.maxPacketBytes)
         if case .awaitingConnect = phase, header.type != .connect {
             throw .protocolError(
                 .init(
@@ -361,6 +418,8 @@ final class ConnectionHandler: ChannelInboundHandler {
         guard reference != nil else { return }
         shard.connections.remove(reference)
         shard.context.counters.connectionsOpen.increment(by: -1)
+        listener.closed()
+        if let countedHost { listener.left(countedHost) }
         if let connectionOwner { shard.context.pool.closeOwner(connectionOwner) }
         connectionOwner = nil
     }
@@ -372,9 +431,13 @@ final class ConnectionHandler: ChannelInboundHandler {
             level: reason.isOrderly ? .debug : .info, "connection closed: \(reason)", metadata: metadata)
     }
 
-    private static func text(_ address: SocketAddress) -> String {
-        guard let host = address.ipAddress, let port = address.port else { return "\(address)" }
-        return address.protocol == .inet6 ? "[\(host)]:\(port)" : "\(host):\(port)"
+    private func peerIs(_ address: SocketAddress) {
+        guard let host = address.ipAddress, let port = address.port else {
+            (peer, peerHost) = ("unix", "unix")
+            return
+        }
+        peer = address.protocol == .inet6 ? "[\(host)]:\(port)" : "\(host):\(port)"
+        peerHost = host
     }
 
     func visitHeldBuffers(_ visitor: inout HeldBufferVisitor) {

@@ -20,6 +20,8 @@ public final class EventLoopShard: @unchecked Sendable {
     let context: BrokerContext
     let owner: OwnerID
     let reads: ReadBufferSource
+    /// The same for TLS connections.
+    let tlsReads: ReadBufferSource
     let mailbox = Mailbox()
     /// What this loop has received and sent; any thread may read it.
     let traffic = Traffic()
@@ -27,6 +29,8 @@ public final class EventLoopShard: @unchecked Sendable {
     var peers: [EventLoopShard] = []
 
     var connections = ConnectionTable()
+    /// Of connections that are not plain TCP, also of such as have gone whose TLS handler has not.
+    var transports: [ObjectIdentifier: TransportBuffers] = [:]
     /// The sessions whose home this is, connected or not.
     var sessions: [ObjectIdentifier: Session] = [:]
     /// Those of them that have commands open.
@@ -65,7 +69,8 @@ public final class EventLoopShard: @unchecked Sendable {
         self.arena = arena
         self.context = context
         owner = context.pool.openOwner(.eventLoop, name: "loop-\(index)", parent: .process)
-        reads = ReadBufferSource(arena: arena, owner: owner)
+        reads = ReadBufferSource(arena: arena, owner: owner, bytes: Limits.readBufferBytes)
+        tlsReads = ReadBufferSource(arena: arena, owner: owner, bytes: Limits.tlsReadBufferBytes)
     }
 
     /// To be called once on the loop, before the first connection.
@@ -91,6 +96,11 @@ public final class EventLoopShard: @unchecked Sendable {
         trim()
         context.pool.closeOwner(owner)
         arena.unbind()
+    }
+
+    /// Access rules may have changed: what connected clients and kept sessions may do follows; on the loop.
+    func renewRules() {
+        for session in sessions.values { session.renewRules() }
     }
 
     /// After all loops have ended: the shards refer to each other.
@@ -191,6 +201,7 @@ public final class EventLoopShard: @unchecked Sendable {
             if !message.ownsBuffer { reads.noteKept(by: owner) }
             return post(.forward(session, message), to: home)
         }
+        guard session.mayReceive(message.topic) else { return }
         if message.qos == .atMostOnce {
             // Not kept for a client that is away: section 4.3.1 leaves it to the server.
             try session.connection?.sendAtMostOnce(&message)
@@ -331,6 +342,8 @@ public final class EventLoopShard: @unchecked Sendable {
         matchCache.trim(version: context.router.version)
         reads.trim()
         fanOut.trim()
+        tlsReads.trim()
+        forgetTransports()
         refusals.flush(context.log)
         context.losses.take(&losses)
         arena.giveBackUnused()
@@ -344,10 +357,19 @@ public final class EventLoopShard: @unchecked Sendable {
         lossLog.tick(context.counters, context.losses, context.pool, context.log)
     }
 
+    private func forgetTransports() {
+        for (id, transport) in transports where transport.isGone {
+            transports[id] = nil
+            transport.closeOwner()
+        }
+    }
+
     /// Frees what is kept only to save time.
     func trim() {
         reads.drop()
         fanOut.drop()
+        tlsReads.drop()
+        forgetTransports()
         matchCache = MatchCache()
         arena.drainRemoteFrees()
     }

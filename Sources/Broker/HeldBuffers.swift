@@ -11,6 +11,8 @@ extension EventLoopShard {
     func visitHeldBuffers(_ visitor: inout HeldBufferVisitor) {
         reads.visit(&visitor)
         fanOut.visit(owner: owner, &visitor)
+        tlsReads.visit(&visitor)
+        for transport in transports.values { transport.visit(&visitor) }
         connections.forEach { $0.visitHeldBuffers(&visitor) }
         for session in sessions.values { session.visitHeldBuffers(&visitor) }
         for departure in departures.values { departure.session.visitHeldBuffers(&visitor) }

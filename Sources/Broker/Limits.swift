@@ -141,6 +141,30 @@ public struct Limits: Sendable, Equatable {
     /// Characters of a client identifier, or of anything else from the wire, in a log line.
     static let maxLoggedCharacters = 128
 
+    /// Threads that hash passwords, and logins that wait for one of them; more are refused with "server unavailable".
+    static let loginThreads = 2
+    static let maxWaitingLogins = 256
+
+    /// Addresses whose failed logins are counted, how long one is remembered without another, and the longest wait for
+    /// a refusal. The wait ends before a client's connect deadline does.
+    static let maxFailedLoginAddresses = 10_000
+    static let failedLoginMemorySeconds = 900
+    static let maxLoginDelaySeconds = 8
+
+    /// A password or ACL file: some hundred bytes for each of a million devices.
+    static let maxAccessFileBytes = 256 << 20
+
+    /// A balancer's header, of which the addresses are the least; and the request that opens a WebSocket.
+    static let maxProxyHeaderBytes = 4_096
+    static let maxWebSocketRequestBytes = 8_192
+
+    /// The read buffer of TLS connections: the library decrypts what one read brought into a buffer that it keeps for
+    /// each connection, and that never shrinks.
+    static let tlsReadBufferBytes = 16 << 10
+
+    /// How long a TLS connection waits for the peer's goodbye after ours.
+    static let tlsShutdownSeconds = 2
+
     /// Log lines that wait for standard error; more are dropped and counted.
     static let maxWaitingLogLines = 4_096
 }

@@ -23,6 +23,8 @@ struct Output {
     /// How large the first segment of a tick is: what the last ticks needed.
     var segmentBytes = Limits.minSegmentBytes
     var bytesThisTick = 0
+    /// Written into the pipeline and not flushed; counted only where that is not plain TCP.
+    var unflushedBytes = 0
     /// In the shard's list of connections to finish this tick.
     var isDirty = false
     /// A promise is out that tells when `handed` is written.

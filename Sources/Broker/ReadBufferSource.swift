@@ -13,15 +13,18 @@ import NIOCore
 final class ReadBufferSource: @unchecked Sendable {
     private let arena: Arena
     private let owner: OwnerID
+    private let bytes: Int
     private var current: ByteBuffer?
     /// Whether `current` was given to another owner because somebody meant to keep a part of it.
     private var isTransferred = false
     private var wasUsed = false
     private var failure: ArenaError?
 
-    init(arena: Arena, owner: OwnerID) {
+    /// - Parameter bytes: how much one read brings at most.
+    init(arena: Arena, owner: OwnerID, bytes: Int) {
         self.arena = arena
         self.owner = owner
+        self.bytes = bytes
     }
 
     /// An empty buffer to read into. At the limit a small one out of the reserve, and ``takeFailure()`` has the reason.
@@ -36,7 +39,7 @@ final class ReadBufferSource: @unchecked Sendable {
         }
         isTransferred = false
         do {
-            let buffer = try arena.buffer(capacity: Limits.readBufferBytes, owner: owner, "socket read")
+            let buffer = try arena.buffer(capacity: bytes, owner: owner, "socket read")
             current = buffer
             return buffer
         } catch {

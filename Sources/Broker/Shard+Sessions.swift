@@ -57,6 +57,9 @@ extension EventLoopShard {
     private func publishWill(of session: Session) {
         guard let will = session.will else { return }
         session.will = nil
+        guard session.mayPublish(will.message.topic) else {
+            return context.noteDenied("will", session, will.message.topic)
+        }
         var message = will.message
         if let seconds = will.expiryInterval { message.expiresAt = .now() + .seconds(Int64(seconds)) }
         do throws(ArenaError) {

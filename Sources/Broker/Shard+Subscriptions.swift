@@ -1,4 +1,5 @@
 import MQTT
+import NIOCore
 
 // The one place where the subscriptions of sessions change.
 extension EventLoopShard {
@@ -11,6 +12,10 @@ extension EventLoopShard {
         let filter = UTF8Key(subscription.filter)
         let limits = context.limits
         guard Topic.levelCount(filter.text) <= limits.maxTopicLevels else { return (.topicFilterInvalid, false) }
+        guard session.maySubscribe(filter.text) else {
+            context.noteDenied("subscribe", session, ByteBuffer(string: filter.text))
+            return (.notAuthorized, false)
+        }
         let options = SubscriptionOptions(subscription, identifier: identifier)
         let isCommands = RPCTopic.isCommandFilter(filter.text)
         let isNew = session.subscriptions[filter] == nil && session.commandFilters[filter] == nil

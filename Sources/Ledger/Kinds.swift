@@ -62,6 +62,8 @@
     case heapObject = 9
     /// Freed, and kept for its thread to use again.
     case threadCache = 10
+    /// A handler of the transport (TLS) that keeps it as long as the connection lasts.
+    case transport = 11
 
     /// The word users see.
     public var name: String {
@@ -76,6 +78,7 @@
         case .transportWrite: "transport write"
         case .heapObject: "heap object"
         case .threadCache: "thread cache"
+        case .transport: "transport"
         }
     }
 }

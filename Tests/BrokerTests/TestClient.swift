@@ -12,6 +12,10 @@ final class TestClient {
     let version: ProtocolVersion
     private let socket: CInt
     private var input = ByteBuffer()
+    /// Packets in WebSocket frames, once one has been opened: see `TestClient+Transports.swift`.
+    var webSocket: WebSocketClientFrames?
+    /// The program that the socket leads to, if it does not lead to the broker.
+    var helper: TestHelper?
     private var nextPacketID: UInt16 = 1
 
     init(port: Int, version: ProtocolVersion = .v3_1_1) throws {
@@ -33,6 +37,13 @@ final class TestClient {
         setsockopt(socket, CInt(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<CInt>.size))
     }
 
+    /// - Parameter socket: a stream that is connected; closed with this client.
+    init(socket: CInt) {
+        self.socket = socket
+        var timeout = timeval(tv_sec: 5, tv_usec: 0)
+        setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+    }
+
     deinit { close(socket) }
 
     // MARK: - Packets
@@ -43,7 +54,10 @@ final class TestClient {
         try send(bytes: Array(buffer.readableBytesView))
     }
 
-    func send(bytes: [UInt8]) throws {
+    func send(bytes: [UInt8]) throws { try send(raw: webSocket?.binary(bytes) ?? bytes) }
+
+    /// Past all framing.
+    func send(raw bytes: [UInt8]) throws {
         var sent = 0
         while sent < bytes.count {
             let count = bytes[sent...].withUnsafeBytes {
@@ -62,12 +76,18 @@ final class TestClient {
                 var body = input.readSlice(length: header.remainingLength)!
                 return try Packet.decode(header: header, body: &body, version: version)
             }
-            var block = [UInt8](repeating: 0, count: 65_536)
-            let count = recv(socket, &block, block.count, 0)
-            if count == 0 || (count < 0 && errno == ECONNRESET) { return nil }
-            guard count > 0 else { throw Failure(description: "no packet: \(String(cString: strerror(errno)))") }
-            input.writeBytes(block[..<count])
+            guard let bytes = try receiveRaw() else { return nil }
+            input.writeBytes(try webSocket?.read(bytes) ?? bytes)
         }
+    }
+
+    /// Some bytes as they come, nil when the broker has closed the connection.
+    func receiveRaw() throws -> [UInt8]? {
+        var block = [UInt8](repeating: 0, count: 65_536)
+        let count = recv(socket, &block, block.count, 0)
+        if count == 0 || (count < 0 && errno == ECONNRESET) { return nil }
+        guard count > 0 else { throw Failure(description: "no packet: \(String(cString: strerror(errno)))") }
+        return Array(block[..<count])
     }
 
     func receivePublish() throws -> Publish {
@@ -96,11 +116,12 @@ final class TestClient {
 
     @discardableResult
     func connect(
-        _ clientID: String, clean: Bool = true, keepAlive: UInt16 = 0, will: Will? = nil,
-        _ properties: (inout ConnectProperties) -> Void = { _ in }
+        _ clientID: String, clean: Bool = true, keepAlive: UInt16 = 0, will: Will? = nil, user: String? = nil,
+        password: String? = nil, _ properties: (inout ConnectProperties) -> Void = { _ in }
     ) throws -> ConnAck {
         var connect = Connect(
-            version: version, cleanStart: clean, keepAlive: keepAlive, clientID: clientID, will: will)
+            version: version, cleanStart: clean, keepAlive: keepAlive, clientID: clientID, will: will,
+            username: user, password: password.map { ByteBuffer(string: $0) })
         properties(&connect.properties)
         try send(.connect(connect))
         let packet = try receive()

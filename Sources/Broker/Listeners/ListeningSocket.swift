@@ -1,0 +1,172 @@
+import Arena
+import ArenaNIO
+import Glibc
+import Logging
+import NIOCore
+import NIOPosix
+import NIOSSL
+
+/// A socket that is listened on, and what is put into the pipeline of each connection it accepts.
+struct ListeningSocket: Sendable {
+    /// As it can be connected to, with the port that the system chose for 0.
+    let address: String
+    /// Nil for a Unix socket.
+    let port: Int?
+    private let channel: any Channel
+    private let path: String?
+
+    /// - Throws: ``StartError``.
+    static func open(
+        _ listener: Listener, _ shards: [EventLoopShard], _ group: MultiThreadedEventLoopGroup, _ log: Logger
+    ) async throws -> ListeningSocket {
+        let configuration = listener.settings.configuration
+        var bootstrap = ServerBootstrap(group: group)
+            .serverChannelOption(.backlog, value: 1_024)
+            .childChannelOption(.allocator, value: Arena.byteBufferAllocator)
+            // Before NIO's own handlers, which keep such errors to themselves.
+            .serverChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    try channel.pipeline.syncOperations.addHandler(AcceptFailures(log: log))
+                    try channel.pipeline.syncOperations.addHandler(AcceptRate(listener: listener))
+                }
+            }
+            // One read a tick for each socket: `ReadBufferSource` has one buffer, and rounds are fair.
+            .childChannelOption(.maxMessagesPerRead, value: 1)
+            .childChannelOption(
+                .writeBufferWaterMark, value: .init(low: Limits.lowWatermark, high: Limits.highWatermark)
+            )
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let shard = shards.first { $0.loop === channel.eventLoop }!
+                    try fill(channel, shard, listener)
+                }
+            }
+        do {
+            if let path = configuration.path {
+                try UnixSocketFile.prepare(path)
+                let channel = try await UnixSocketFile.withMode(configuration.mode) {
+                    bootstrap.bind(unixDomainSocketPath: path)
+                }
+                try UnixSocketFile.setMode(path, configuration.mode)
+                return ListeningSocket(address: "unix:\(path)", port: nil, channel: channel, path: path)
+            }
+            bootstrap = bootstrap.serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+                .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            let channel = try await bootstrap.bind(host: configuration.host, port: configuration.port).get()
+            let port = channel.localAddress?.port ?? configuration.port
+            return ListeningSocket(
+                address: configuration.address(port: port), port: port, channel: channel, path: nil)
+        } catch let error as StartError {
+            throw error
+        } catch {
+            let reason =
+                switch error {
+                case let error as IOError: SystemError.text(error.errnoCode)
+                case let error as SocketAddressError.UnknownHost: error.errorDescription
+                default: "\(error)"
+                }
+            throw StartError("cannot listen on \(configuration.address(port: configuration.port)): \(reason)")
+        }
+    }
+
+    /// Puts the handlers of a new connection into its pipeline: most often just the one.
+    private static func fill(_ channel: any Channel, _ shard: EventLoopShard, _ listener: Listener) throws {
+        let settings = listener.settings
+        let configuration = settings.configuration
+        let pipeline = channel.pipeline.syncOperations
+        let reads = configuration.isTLS ? shard.tlsReads : shard.reads
+        try channel.syncOptions?.setOption(.recvAllocator, value: ShardReadAllocator(source: reads))
+        guard configuration.isTLS || configuration.webSocket || configuration.proxyProtocol else {
+            return try pipeline.addHandler(ConnectionHandler(shard: shard, listener: listener, policy: settings))
+        }
+        let transport = TransportBuffers(shard: shard, listener: listener)
+        try pipeline.addHandler(transport)
+        if configuration.proxyProtocol {
+            let proxy = ProxyHeader(shard: shard, owner: transport.owner)
+            transport.proxy = proxy
+            try pipeline.addHandler(proxy)
+        }
+        if let tls = settings.tls { try transport.addTLS(NIOSSLServerHandler(context: tls), to: pipeline) }
+        if configuration.webSocket {
+            let webSocket = WebSocketHandler(shard: shard, owner: transport.owner, configuration: configuration)
+            transport.webSocket = webSocket
+            try pipeline.addHandler(webSocket)
+        }
+        try pipeline.addHandler(
+            ConnectionHandler(shard: shard, listener: listener, policy: settings, transport: transport))
+    }
+
+    /// Stops accepting, and removes the file of a Unix socket.
+    func close() async {
+        // Closed already is closed too.
+        try? await channel.close()
+        if let path { unlink(path) }
+    }
+}
+
+/// The file of a Unix socket: permissions, and what a broker that was killed has left.
+enum UnixSocketFile {
+    /// Removes a socket that nobody listens on.
+    ///
+    /// - Throws: ``StartError`` if the path is something else, or another broker's.
+    static func prepare(_ path: String) throws(StartError) {
+        var status = stat()
+        guard lstat(path, &status) == 0 else { return }
+        guard status.st_mode & S_IFMT == S_IFSOCK else {
+            throw StartError("cannot listen on unix:\(path): there is a file, and it is no socket")
+        }
+        guard !isAnswered(path) else {
+            throw StartError("cannot listen on unix:\(path): another program listens there")
+        }
+        unlink(path)
+    }
+
+    private static func isAnswered(_ path: String) -> Bool {
+        guard var address = UnixAddress(path) else { return false }
+        let probe = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue), 0)
+        guard probe >= 0 else { return false }
+        defer { Glibc.close(probe) }
+        return address.withPointer { connect(probe, $0, $1) } == 0
+    }
+
+    /// Runs `bind` so that the file has no more permissions than `mode` from the first moment.
+    static func withMode(
+        _ mode: Int, _ bind: () -> EventLoopFuture<any Channel>
+    ) async throws -> any Channel {
+        let previous = umask(mode_t(0o777 & ~mode))
+        defer { umask(previous) }
+        return try await bind().get()
+    }
+
+    static func setMode(_ path: String, _ mode: Int) throws(StartError) {
+        guard chmod(path, mode_t(mode)) == 0 else {
+            throw StartError("cannot set the permissions of \(path): \(SystemError.text())")
+        }
+    }
+}
+
+/// The address of a Unix socket as the system takes it; a leading `@` is Linux's abstract namespace.
+struct UnixAddress {
+    private var address = sockaddr_un()
+    private var length: socklen_t
+
+    /// Nil for a path that is empty or too long.
+    init?(_ path: String) {
+        var bytes = Array(path.utf8)
+        let room = MemoryLayout.size(ofValue: address.sun_path)
+        guard !bytes.isEmpty, bytes.count < room else { return nil }
+        let isAbstract = bytes[0] == UInt8(ascii: "@")
+        if isAbstract { bytes[0] = 0 }
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
+        // The length is part of an abstract name.
+        length = socklen_t(MemoryLayout<sa_family_t>.size + bytes.count + (isAbstract ? 0 : 1))
+    }
+
+    mutating func withPointer<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
+        let length = length
+        return withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, length) }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+import NIOCore
+import NIOSSL
+import SwiftASN1
+import X509
+
+/// What TLS connections of a listener are made with: certificates and keys from files, read at start and at each reload.
+enum TLSContext {
+    /// - Returns: nil for a listener without TLS.
+    /// - Throws: ``ConfigurationError``, which names the listener, the file and what is wrong with it.
+    static func make(_ listener: Configuration.Listener) throws -> NIOSSLContext? {
+        guard let certificateFile = listener.certificateFile, let keyFile = listener.keyFile else { return nil }
+        func read<Value>(_ key: String, _ path: String, _ body: () throws -> Value) throws -> Value {
+            do { return try body() } catch {
+                let reason: String
+                do throws(SmallFile.Failure) {
+                    _ = try SmallFile.contents(of: path)
+                    reason = "not in PEM, or not what the key says"
+                } catch {
+                    reason = error.description
+                }
+                throw ConfigurationError("listener \(listener.title): \(key) \(path) cannot be used: \(reason)")
+            }
+        }
+        let chain = try read("certificateFile", certificateFile) { try NIOSSLCertificate.fromPEMFile(certificateFile) }
+        let key = try read("keyFile", keyFile) { try NIOSSLPrivateKey(file: keyFile, format: .pem) }
+        var configuration = TLSConfiguration.makeServerConfiguration(
+            certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(key))
+        configuration.minimumTLSVersion = listener.minimumTLSVersion == .v1_3 ? .tlsv13 : .tlsv12
+        configuration.shutdownTimeout = .seconds(Int64(Limits.tlsShutdownSeconds))
+        if let clientCAFile = listener.clientCAFile {
+            let authorities = try read("clientCAFile", clientCAFile) { try NIOSSLCertificate.fromPEMFile(clientCAFile) }
+            configuration.trustRoots = .certificates(authorities)
+            configuration.certificateVerification =
+                listener.requireClientCertificate ? .noHostnameVerification : .optionalVerification
+        }
+        do { return try NIOSSLContext(configuration: configuration) } catch {
+            throw ConfigurationError(
+                "listener \(listener.title): \(certificateFile) and \(keyFile) do not belong together: \(error)")
+        }
+    }
+}
+
+/// Who a certificate says its holder is.
+enum CertificateName {
+    /// The last common name of the subject; nil if there is none, or the certificate cannot be read.
+    static func commonName(of certificate: NIOSSLCertificate) -> String? {
+        guard let bytes = try? certificate.toDERBytes(), let parsed = try? Certificate(derEncoded: bytes) else {
+            return nil
+        }
+        var name: String?
+        for relative in parsed.subject {
+            for attribute in relative where attribute.type == .NameAttributes.commonName {
+                name = String(describing: attribute.value)
+            }
+        }
+        return name.flatMap { $0.isEmpty ? nil : $0 }
+    }
+}
+
+/// Errors of the handlers between the socket and the broker, as reasons for the end of a connection.
+enum TransportFailure {
+    static func reason(_ error: any Error) -> CloseReason {
+        switch error {
+        // The peer closed the socket without saying so in TLS: nothing that counts is lost, MQTT has its own goodbye.
+        case NIOSSLError.uncleanShutdown: .peerClosed
+        case NIOSSLError.handshakeFailed(let error): .failed("TLS handshake: \(error)")
+        case let error as ProxyHeader.Failure: .refused(error.description)
+        case let error as WebSocketFrames.Failure: .refused(error.description)
+        case let error as WebSocketHandshake.Refusal: .refused(error.description)
+        default: .failed("\(error)")
+        }
+    }
+}
