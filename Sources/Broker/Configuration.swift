@@ -16,6 +16,9 @@ public struct Configuration: Sendable, Equatable {
     /// Percent of the limit at which a dump is written and load is shed.
     public var nearPercent = 85
     public var logLevel = LogLevel.info
+    /// Where to listen; without any, on `host` and `port`.
+    public var listeners: [Listener] = []
+    public var access = Access()
     public var dumps = Dumps()
     public var limits = Limits()
     public var rpc = RPC()

@@ -11,26 +11,32 @@ import TOMLKit
 ///     [faults]
 ///     rpcResponseLeakPercent = 0.0
 extension Configuration {
-    /// Reads a file on top of the values that are set already.
+    /// The configuration that a file, environment and flags make on top of the defaults, checked as a whole.
     ///
-    /// - Throws: ``ConfigurationError``.
-    public mutating func read(file path: String) throws {
-        let text: String
-        do throws(SmallFile.Failure) { text = try SmallFile.contents(of: path) } catch {
-            throw ConfigurationError(error.description)
+    /// - Parameter path: of the file; nil for none.
+    /// - Throws: ``ConfigurationError``, which names the file and the line, the variable or the flag.
+    public static func load(file path: String?, overrides: ConfigurationOverrides) throws -> Configuration {
+        var text = ""
+        if let path {
+            do throws(SmallFile.Failure) { text = try SmallFile.contents(of: path) } catch {
+                throw ConfigurationError(error.description)
+            }
         }
-        try read(toml: text, name: path)
+        var configuration = Configuration()
+        try configuration.read(toml: text, name: path ?? "configuration", overrides: overrides)
+        return configuration
     }
 
-    /// - Parameter name: what errors call the text: the file's path.
-    public mutating func read(toml text: String, name: String) throws {
-        let table: TOMLTable
-        do { table = try TOMLTable(string: text) } catch let error as TOMLParseError {
-            throw ConfigurationError("\(name):\(error.source.begin.line): \(error.description)")
-        } catch {
-            throw ConfigurationError("\(name): \(error)")
-        }
-        var top = Section(table, at: "", text: text, name: name)
+    /// Reads a file on top of the values that are set already.
+    ///
+    /// - Parameters:
+    ///   - name: what errors call the text: the file's path.
+    ///   - overrides: what counts more than the file.
+    public mutating func read(
+        toml text: String, name: String, overrides: ConfigurationOverrides = ConfigurationOverrides()
+    ) throws {
+        let source = try ConfigurationSource(text: text, name: name, overrides: overrides)
+        var top = source.top
         try top.take("host") { host = try $0.string() }
         try top.take("port") { port = try $0.integer(0...65_535) }
         try top.take("threads") { threads = try $0.integer(1...1_024) }
@@ -53,12 +59,69 @@ extension Configuration {
         try top.section("faults") { section in
             try section.take("rpcResponseLeakPercent") { faults.rpcResponseLeakPercent = try $0.number(0...100) }
         }
+        try top.section("access") { try access.read(&$0) }
+        let given = try top.sections("listeners") { section in
+            var listener = Listener()
+            try listener.read(&section)
+            return listener
+        }
+        if !given.isEmpty {
+            listeners = given
+            for key in ["host", "port"] where top.has(key) {
+                throw ConfigurationError("\(top.place(of: key)): \(key) and [[listeners]] exclude each other")
+            }
+        }
         try top.finish()
+        try source.checkOverrides()
+    }
+}
+
+extension Configuration.Access {
+    fileprivate mutating func read(_ section: inout ConfigurationSection) throws {
+        try section.take("anonymous") { anonymous = try $0.bool() }
+        try section.take("passwordFile") { passwordFile = try $0.string() }
+        try section.take("aclFile") { aclFile = try $0.string() }
+        try section.take("failedLoginDelayMilliseconds") {
+            failedLoginDelayMilliseconds = try $0.integer(0...Limits.maxLoginDelaySeconds * 1_000)
+        }
+    }
+}
+
+extension Configuration.Listener {
+    fileprivate mutating func read(_ section: inout ConfigurationSection) throws {
+        try section.take("name") { name = try $0.string() }
+        try section.take("host") { host = try $0.string() }
+        try section.take("port") { port = try $0.integer(0...65_535) }
+        try section.take("path") { path = try $0.string() }
+        if section.has("path") {
+            for key in ["host", "port"] where section.has(key) {
+                throw ConfigurationError("\(section.place(of: key)): \(key) and path exclude each other")
+            }
+        }
+        try section.take("mode") { mode = try $0.permissions() }
+        try section.take("webSocket") { webSocket = try $0.bool() }
+        try section.take("webSocketPath") { webSocketPath = try $0.string(startingWith: "/") }
+        try section.take("maxFrameBytes") { maxFrameBytes = try $0.integer(128...1 << 30) }
+        try section.take("proxyProtocol") { proxyProtocol = try $0.bool() }
+        try section.take("certificateFile") { certificateFile = try $0.string() }
+        try section.take("keyFile") { keyFile = try $0.string() }
+        try section.take("clientCAFile") { clientCAFile = try $0.string() }
+        try section.take("requireClientCertificate") { requireClientCertificate = try $0.bool() }
+        try section.take("certificateUserName") { certificateUserName = try $0.bool() }
+        try section.take("minimumTLSVersion") { minimumTLSVersion = try $0.choice() }
+        try section.take("anonymous") { anonymous = try $0.bool() }
+        try section.take("passwordFile") { passwordFile = try $0.string() }
+        try section.take("aclFile") { aclFile = try $0.string() }
+        try section.take("maxConnections") { maxConnections = try $0.integer(1...10_000_000) }
+        try section.take("maxConnectionsPerAddress") { maxConnectionsPerAddress = try $0.integer(1...10_000_000) }
+        try section.take("maxConnectionsPerSecond") { maxConnectionsPerSecond = try $0.integer(1...10_000_000) }
+        try section.take("maxPacketBytes") { maxPacketBytes = try $0.integer(128...268_435_460) }
+        try section.take("connectTimeoutSeconds") { connectTimeoutSeconds = try $0.integer(1...3_600) }
     }
 }
 
 extension Limits {
-    fileprivate mutating func read(_ section: inout Section) throws {
+    fileprivate mutating func read(_ section: inout ConfigurationSection) throws {
         // 268,435,460 is the largest packet there can be (section 2.2.3).
         try section.take("maxPacketBytes") { maxPacketBytes = try $0.integer(128...268_435_460) }
         try section.take("maxConnections") { maxConnections = try $0.integer(1...10_000_000) }
@@ -91,119 +154,4 @@ public struct ConfigurationError: Error, CustomStringConvertible {
     public let description: String
 
     public init(_ description: String) { self.description = description }
-}
-
-/// One table of the file. Keys that nobody has taken at the end are unknown.
-private struct Section {
-    private let table: TOMLTable
-    private let path: String
-    private let text: String
-    private let name: String
-    private var taken: Set<String> = []
-
-    init(_ table: TOMLTable, at path: String, text: String, name: String) {
-        self.table = table
-        self.path = path
-        self.text = text
-        self.name = name
-    }
-
-    mutating func take(
-        _ key: String, _ body: (Value) throws -> Void
-    ) throws {
-        taken.insert(key)
-        guard let value = table[key] else { return }
-        try body(Value(value: value, key: path + key, place: place(of: key)))
-    }
-
-    mutating func section(
-        _ key: String, _ body: (inout Section) throws -> Void
-    ) throws {
-        taken.insert(key)
-        guard let value = table[key] else { return }
-        guard let inner = value.table else {
-            throw ConfigurationError("\(place(of: key)): \(path)\(key) must be a table: [\(key)]")
-        }
-        var section = Section(inner, at: "\(path)\(key).", text: text, name: name)
-        try body(&section)
-        try section.finish()
-    }
-
-    func finish() throws {
-        guard let unknown = table.keys.filter({ !taken.contains($0) }).sorted().first else { return }
-        throw ConfigurationError(
-            "\(place(of: unknown)): unknown key \(path)\(unknown); known here: "
-                + taken.sorted().joined(separator: ", "))
-    }
-
-    /// `file:line` of a key. The parser does not say where a value stood, so this looks for the key in its section.
-    private func place(of key: String) -> String {
-        var section = ""
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-            let line = line.drop { $0 == " " || $0 == "\t" }
-            if line.first == "[" {
-                section = line.dropFirst().prefix { $0 != "]" } + "."
-                if section == path + key + "." { return "\(name):\(index + 1)" }
-            }
-            let word = line.prefix { $0 != "=" && $0 != " " && $0 != "\t" && $0 != "." }
-            if section == path || section == ".", word.filter({ $0 != "\"" }) == key { return "\(name):\(index + 1)" }
-        }
-        return name
-    }
-}
-
-/// A value with its place, which every complaint names.
-private struct Value {
-    let value: any TOMLValueConvertible
-    let key: String
-    let place: String
-
-    func string() throws -> String {
-        guard let string = value.string else { throw wrong("a string") }
-        return string
-    }
-
-    func bool() throws -> Bool {
-        guard let bool = value.bool else { throw wrong("true or false") }
-        return bool
-    }
-
-    func integer(_ range: ClosedRange<Int>) throws -> Int {
-        guard let integer = value.int, range.contains(integer) else {
-            throw wrong("an integer from \(range.lowerBound) to \(range.upperBound)")
-        }
-        return integer
-    }
-
-    func number(_ range: ClosedRange<Double>) throws -> Double {
-        guard let number = value.double ?? value.int.map(Double.init), range.contains(number) else {
-            throw wrong("a number from \(range.lowerBound) to \(range.upperBound)")
-        }
-        return number
-    }
-
-    func bytes(atLeast minimum: Int = 1) throws -> Int {
-        let bytes = value.int.map { max($0, 0) } ?? value.string.flatMap(MemoryLimit.parse)
-        guard let bytes else { throw wrong("bytes, such as 268435456 or \"256MiB\"") }
-        guard bytes >= minimum else { throw wrong("at least \(minimum) bytes") }
-        return bytes
-    }
-
-    func choice<Choice: RawRepresentable<String> & CaseIterable>() throws -> Choice {
-        guard let choice = value.string.flatMap(Choice.init(rawValue:)) else {
-            throw wrong("one of " + Choice.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", "))
-        }
-        return choice
-    }
-
-    func payload() throws -> Configuration.Payload {
-        guard let payload = (value.string ?? value.int.map(String.init)).flatMap(Configuration.Payload.init) else {
-            throw wrong("\"none\", \"all\" or bytes from 1 to 1048576")
-        }
-        return payload
-    }
-
-    private func wrong(_ expected: String) -> ConfigurationError {
-        ConfigurationError("\(place): \(key) must be \(expected), found \(value.debugDescription)")
-    }
 }

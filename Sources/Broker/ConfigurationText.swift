@@ -35,6 +35,47 @@ extension Configuration {
             "timeoutSeconds": rpc.timeoutSeconds, "requirePending": rpc.requirePending,
         ])
         table["faults"] = TOMLTable(["rpcResponseLeakPercent": faults.rpcResponseLeakPercent])
+        var accessTable: [String: (any TOMLValueConvertible)?] = [
+            "passwordFile": access.passwordFile, "aclFile": access.aclFile,
+            "failedLoginDelayMilliseconds": access.failedLoginDelayMilliseconds,
+        ]
+        accessTable["anonymous"] = access.anonymous
+        table["access"] = Self.table(accessTable)
+        if !listeners.isEmpty {
+            // They exclude each other.
+            table["host"] = nil
+            table["port"] = nil
+            table["listeners"] = TOMLArray(listeners.map(\.toml))
+        }
         return table.convert(to: .toml)
+    }
+
+    /// Without the keys that have no value.
+    fileprivate static func table(_ values: [String: (any TOMLValueConvertible)?]) -> TOMLTable {
+        let table = TOMLTable()
+        for (key, value) in values { if let value { table[key] = value } }
+        return table
+    }
+}
+
+extension Configuration.Listener {
+    fileprivate var toml: TOMLTable {
+        var values: [String: (any TOMLValueConvertible)?] = [
+            "mode": mode, "webSocket": webSocket, "webSocketPath": webSocketPath, "maxFrameBytes": maxFrameBytes,
+            "proxyProtocol": proxyProtocol, "certificateFile": certificateFile, "keyFile": keyFile,
+            "clientCAFile": clientCAFile, "requireClientCertificate": requireClientCertificate,
+            "certificateUserName": certificateUserName, "minimumTLSVersion": minimumTLSVersion.rawValue,
+            "anonymous": anonymous, "passwordFile": passwordFile, "aclFile": aclFile, "maxConnections": maxConnections,
+            "maxConnectionsPerAddress": maxConnectionsPerAddress, "maxConnectionsPerSecond": maxConnectionsPerSecond,
+            "maxPacketBytes": maxPacketBytes, "connectTimeoutSeconds": connectTimeoutSeconds,
+        ]
+        if !name.isEmpty { values["name"] = name }
+        if let path {
+            values["path"] = path
+        } else {
+            values["host"] = host
+            values["port"] = port
+        }
+        return Configuration.table(values)
     }
 }

@@ -1,18 +1,42 @@
 import Glibc
 public import Logging
+import Synchronization
+
+/// From which level on lines are written: one for all loggers that share it, so that a reload reaches them.
+public final class LogThreshold: Sendable {
+    private let index: Atomic<Int>
+
+    public init(_ level: Logger.Level) { index = Atomic(Self.index(level)) }
+
+    public var level: Logger.Level {
+        get { Logger.Level.allCases[index.load(ordering: .relaxed)] }
+        set { index.store(Self.index(newValue), ordering: .relaxed) }
+    }
+
+    private static func index(_ level: Logger.Level) -> Int { Logger.Level.allCases.firstIndex(of: level)! }
+}
 
 /// Log lines on standard error, one each: UTC time, level, message, then metadata as `key=value` in the keys' order.
 ///
 ///     2026-01-31T02:14:07.123Z info listening on 127.0.0.1:1883
 ///     2026-01-31T02:14:09.456Z info connection closed: reset by the peer client=sensor-17 peer=10.0.0.4:50312
 public struct LogLines: LogHandler {
-    public var logLevel: Logger.Level
     public var metadata: Logger.Metadata = [:]
+    public var logLevel: Logger.Level {
+        get { threshold.level }
+        set { threshold = LogThreshold(newValue) }
+    }
 
+    private var threshold: LogThreshold
     private let writer: LogWriter
 
     public init(level: Logger.Level, writer: LogWriter = .standardError) {
-        logLevel = level
+        self.init(threshold: LogThreshold(level), writer: writer)
+    }
+
+    /// - Parameter threshold: can be changed while loggers use it.
+    public init(threshold: LogThreshold, writer: LogWriter = .standardError) {
+        self.threshold = threshold
         self.writer = writer
     }
 

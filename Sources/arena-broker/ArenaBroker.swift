@@ -1,7 +1,7 @@
 import ArgumentParser
 import Broker
+import Foundation
 import Glibc
-import Logging
 
 /// The broker as a program: flags on top of the configuration file, signals, exit codes.
 @main
@@ -14,12 +14,14 @@ struct ArenaBroker: AsyncParsableCommand {
             code that made it, its owner and its age. Started without a configuration file it serves anonymous \
             clients on the loopback interface.
 
-            Flags override the configuration file, which overrides the defaults. Log lines go to standard error. \
+            Flags override environment variables (ARENA_BROKER_PORT, ARENA_BROKER_LIMITS_MAX_INFLIGHT and so on for \
+            every key), which override the configuration file, which overrides the defaults. Log lines go to standard \
+            error. SIGHUP reads file, passwords, access rules and certificates again without closing a connection. \
             SIGUSR1 writes a dump into the dump directory, as does coming near the limit; the log says where it is, \
             and arena-analyze reads it. SIGTERM and SIGINT end the broker in order; its exit code is then 0. It is 1 if the broker cannot start \
             or fails, and 64 for a wrong command line.
             """,
-        version: Broker.version)
+        version: Broker.version, subcommands: [Check.self, Passwd.self])
 
     @Option(help: ArgumentHelp("Address to listen on. (default: 127.0.0.1)", valueName: "address"))
     var host: String?
@@ -68,6 +70,11 @@ struct ArenaBroker: AsyncParsableCommand {
             "trace, debug, info, notice, warning, error or critical. (default: info)", valueName: "level"))
     var logLevel: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Any key of the configuration, such as limits.maxInflight=64. Can be repeated.", valueName: "key=value"))
+    var set: [String] = []
+
     /// Before anything that takes time: a signal in the first moments must not end the process.
     static func main() async {
         Signals.hold()
@@ -103,21 +110,14 @@ struct ArenaBroker: AsyncParsableCommand {
         signal(SIGXFSZ, SIG_IGN)
         let signals = Signals()
         do {
-            let configuration = try effectiveConfiguration()
+            let overrides = try overrides()
+            let file = config ?? Self.environment["ARENA_BROKER_CONFIG"]
+            let configuration = try Configuration.load(file: file, overrides: overrides)
             try DumpDirectory.check(configuration.dumpDirectory)
-            let level = Logger.Level(rawValue: configuration.logLevel.rawValue)!
-            let log = Logger(label: "arena-broker") { _ in LogLines(level: level) }
-            let broker = try await Broker.start(configuration, log: log)
-            for await request in signals.requests {
-                switch request {
-                case .dump: broker.requestDump()
-                case .end(let name):
-                    log.info("\(name): shutting down")
-                    try await broker.shutdown()
-                    LogWriter.standardError.flush()
-                    return
-                }
-            }
+            let service = RunningService(
+                threshold: LogThreshold(configuration.logLevel.level),
+                manager: ServiceManager(environment: Self.environment))
+            try await service.run(configuration, signals) { try Configuration.load(file: file, overrides: overrides) }
         } catch {
             LogWriter.standardError.flush()
             let line = "arena-broker: \(error)\n"
@@ -126,17 +126,25 @@ struct ArenaBroker: AsyncParsableCommand {
         }
     }
 
-    private func effectiveConfiguration() throws -> Configuration {
-        var configuration = Configuration()
-        if let config { try configuration.read(file: config) }
-        if let host { configuration.host = host }
-        if let port { configuration.port = port }
-        if let threads { configuration.threads = threads }
-        if let memoryLimit { configuration.memoryLimit = MemoryLimit.parse(memoryLimit)! }
-        if let dumpDirectory { configuration.dumpDirectory = dumpDirectory }
-        if let dumpPayload { configuration.dumps.payload = Configuration.Payload(dumpPayload)! }
-        if let flightRecorder { configuration.flightRecorder = flightRecorder }
-        if let logLevel { configuration.logLevel = Configuration.LogLevel(rawValue: logLevel)! }
-        return configuration
+    private static var environment: [String: String] { ProcessInfo.processInfo.environment }
+
+    /// What the flags say, by key.
+    private func overrides() throws -> ConfigurationOverrides {
+        var overrides = ConfigurationOverrides(environment: Self.environment)
+        for assignment in set {
+            guard let equals = assignment.firstIndex(of: "="), equals > assignment.startIndex else {
+                throw ConfigurationError("--set \(assignment): expected KEY=VALUE, such as limits.maxInflight=64")
+            }
+            overrides.set(
+                String(assignment[..<equals]), String(assignment[assignment.index(after: equals)...]), flag: "--set")
+        }
+        let flags: [(String, String?, String)] = [
+            ("host", host, "--host"), ("port", port.map(String.init), "--port"),
+            ("threads", threads.map(String.init), "--threads"), ("memoryLimit", memoryLimit, "--memory-limit"),
+            ("dumpDirectory", dumpDirectory, "--dump-directory"), ("dumps.payload", dumpPayload, "--dump-payload"),
+            ("flightRecorder", flightRecorder, "--flight-recorder"), ("logLevel", logLevel, "--log-level"),
+        ]
+        for (key, text, flag) in flags { if let text { overrides.set(key, text, flag: flag) } }
+        return overrides
     }
 }

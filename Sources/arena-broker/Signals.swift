@@ -9,14 +9,20 @@ struct Signals {
         case dump
         /// SIGTERM or SIGINT: end in order.
         case end(String)
+        /// SIGHUP: read the configuration again.
+        case reload
     }
 
     private static let answers: [(Int32, Request)] = [
-        (SIGUSR1, .dump), (SIGTERM, .end("SIGTERM")), (SIGINT, .end("SIGINT")),
+        (SIGUSR1, .dump), (SIGHUP, .reload), (SIGTERM, .end("SIGTERM")), (SIGINT, .end("SIGINT")),
     ]
 
-    /// Keeps SIGUSR1 from ending the process until `init` answers it. (SIGTERM and SIGINT may end it until then.)
-    static func hold() { signal(SIGUSR1, SIG_IGN) }
+    /// Keeps SIGUSR1 and SIGHUP from ending the process until `init` answers them. (SIGTERM and SIGINT may end it until
+    /// then.)
+    static func hold() {
+        signal(SIGUSR1, SIG_IGN)
+        signal(SIGHUP, SIG_IGN)
+    }
 
     let requests: AsyncStream<Request>
     private let sources: [any DispatchSourceSignal]

@@ -1,0 +1,30 @@
+import ArgumentParser
+import Broker
+import Foundation
+
+/// Looks at a configuration without running a broker.
+struct Check: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Say what is wrong with a configuration file.",
+        discussion: """
+            Reads the file as the broker would, with the environment's ARENA_BROKER_ variables, and the password files, \
+            ACL files and certificates that it names. Exits with 0 if a broker could start with it, with 1 and one line \
+            that names file and line if not.
+            """)
+
+    @Argument(help: ArgumentHelp("Configuration file (TOML).", valueName: "config"))
+    var file: String
+
+    func run() throws {
+        do {
+            let configuration = try Configuration.load(
+                file: file, overrides: ConfigurationOverrides(environment: ProcessInfo.processInfo.environment))
+            try Broker.check(configuration)
+            try DumpDirectory.check(configuration.dumpDirectory)
+        } catch {
+            FileHandle.standardError.write(Data("arena-broker: \(error)\n".utf8))
+            throw ExitCode(1)
+        }
+        print("\(file): no mistake found")
+    }
+}
