@@ -16,6 +16,10 @@ missing=()
 command -v git >/dev/null || missing+=(git)
 command -v pkg-config >/dev/null || missing+=(pkg-config)
 command -v zstd >/dev/null || missing+=(zstd)
+# For the tests: clients, password files and certificates that are not ours.
+command -v openssl >/dev/null || missing+=(openssl)
+[[ -x /usr/bin/mosquitto_pub ]] || missing+=(mosquitto-clients)
+[[ -x /usr/bin/mosquitto_passwd ]] || missing+=(mosquitto)
 if command -v clang >/dev/null; then
     compiles c '#include <zstd.h>' || missing+=(libzstd-dev)
     compiles c '#include <sqlite3.h>' || missing+=(libsqlite3-dev)

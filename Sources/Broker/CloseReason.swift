@@ -42,7 +42,7 @@ enum CloseReason {
         case .malformed(let error): error.reasonCode
         case .protocolViolation(_, let code, _), .refused(_, let code, _): code
         case .keepAliveTimeout: .keepAliveTimeout
-        case .connectTimeout, .tooManyConnections: .serverBusy
+        case .connectTimeout, .tooManyConnections, .tooManyFromAddress: .serverBusy
         case .packetTimeout: .unspecifiedError
         case .takenOver: .sessionTakenOver
         case .outOfMemory: .quotaExceeded

@@ -38,7 +38,8 @@ final class TestClient {
     }
 
     /// - Parameter socket: a stream that is connected; closed with this client.
-    init(socket: CInt) {
+    init(socket: CInt, version: ProtocolVersion = .v3_1_1) {
+        self.version = version
         self.socket = socket
         var timeout = timeval(tv_sec: 5, tv_usec: 0)
         setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))

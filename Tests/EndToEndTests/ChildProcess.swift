@@ -26,10 +26,17 @@ final class ChildProcess: @unchecked Sendable {
 
     var pid: Int32 { process.processIdentifier }
 
-    /// Starts a product that stands next to the test bundle. Standard output and standard error are read as one.
-    init(_ product: String, _ arguments: [String], in directory: URL? = nil) throws {
+    /// Starts a product that stands next to the test bundle, or any program by its absolute path. Standard output and
+    /// standard error are read as one.
+    ///
+    /// - Parameter environment: on top of the tests' own.
+    init(
+        _ product: String, _ arguments: [String], in directory: URL? = nil, environment: [String: String] = [:]
+    ) throws {
         let output = Pipe()
-        process.executableURL = Self.products.appending(path: product)
+        process.executableURL =
+            product.hasPrefix("/") ? URL(filePath: product) : Self.products.appending(path: product)
+        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
         process.arguments = arguments
         process.currentDirectoryURL = directory
         process.standardInput = FileHandle.nullDevice

@@ -1,0 +1,337 @@
+internal import Foundation
+internal import Testing
+#if canImport(Glibc)
+    internal import Glibc
+#endif
+
+extension EndToEnd {
+    /// The broker as a service, with clients, certificates and password files that are not ours.
+    @Suite struct Service {
+        @Test("mosquitto's own tools: password file, ACL, TLS with and without a client certificate")
+        func mosquitto() async throws {
+            try await withTemporaryDirectory { directory in
+                try makeCertificates(in: directory)
+                try tool("mosquitto_passwd", "-b", "-c", "passwd", "anna", "secret", in: directory)
+                try tool("mosquitto_passwd", "-H", "sha512", "-b", "passwd", "otto", "old", in: directory)
+                // One of each hand.
+                let made = try await run(
+                    "/bin/sh", ["-c", "echo third | \(product("arena-broker")) passwd passwd eve"], in: directory)
+                #expect(made.exitCode == 0, "\(made.text)")
+                try
+                    "user anna\ntopic readwrite #\nuser otto\ntopic read news\nuser eve\ntopic write news\nuser device-7\ntopic write news\n"
+                    .write(to: directory.appending(path: "acl"), atomically: true, encoding: .utf8)
+                let configuration = """
+                    dumpDirectory = "."
+                    memoryLimit = "128MiB"
+                    [access]
+                    passwordFile = "passwd"
+                    aclFile = "acl"
+                    failedLoginDelayMilliseconds = 1
+                    [[listeners]]
+                    port = 0
+                    [[listeners]]
+                    port = 0
+                    certificateFile = "server.pem"
+                    keyFile = "server.key"
+                    [[listeners]]
+                    port = 0
+                    certificateFile = "server.pem"
+                    keyFile = "server.key"
+                    clientCAFile = "ca.pem"
+                    requireClientCertificate = true
+                    certificateUserName = true
+                    """
+                try configuration.write(to: directory.appending(path: "broker.toml"), atomically: true, encoding: .utf8)
+                let check = try await run("arena-broker", ["check", "broker.toml"], in: directory)
+                #expect(check.exitCode == 0 && check.text == "broker.toml: no mistake found", "\(check.text)")
+                let broker = try ChildProcess("arena-broker", ["--config", "broker.toml"], in: directory)
+                let ports = try await listeningPorts(broker, count: 3)
+                let tls = ["--cafile", "ca.pem"]
+                for (name, port, options) in [
+                    ("anna", ports[0], ["-u", "anna", "-P", "secret"]),
+                    ("otto", ports[1], ["-u", "otto", "-P", "old"] + tls),
+                    ("anna", ports[1], ["-u", "anna", "-P", "secret", "-V", "mqttv5"] + tls),
+                ] {
+                    let subscriber = try ChildProcess(
+                        "/usr/bin/stdbuf",
+                        [
+                            "-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", "\(port)", "-t", "news", "-q", "1", "-C",
+                            "2", "-W", "20", "-d",
+                        ]
+                            + options,
+                        in: directory)
+                    _ = try await subscriber.line("SUBACK for \(name)") { $0.contains("received SUBACK") }
+                    let first = try await run(
+                        "/usr/bin/mosquitto_pub",
+                        [
+                            "-h", "127.0.0.1", "-p", "\(ports[1])", "-t", "news", "-m", "from eve", "-q", "1", "-u",
+                            "eve", "-P", "third",
+                        ]
+                            + tls, in: directory)
+                    #expect(first.exitCode == 0, "\(first.text)")
+                    let second = try await run(
+                        "/usr/bin/mosquitto_pub",
+                        [
+                            "-h", "127.0.0.1", "-p", "\(ports[2])", "-t", "news", "-m", "from the device", "-q", "1",
+                            "--cert",
+                            "device.pem", "--key", "device.key",
+                        ] + tls, in: directory)
+                    #expect(second.exitCode == 0, "\(second.text)")
+                    #expect(try await subscriber.exit() == 0)
+                    #expect(subscriber.output.contains("from eve") && subscriber.output.contains("from the device"))
+                }
+                // Refused: a wrong password, no name, no certificate; and a topic that otto may not write.
+                for (port, options) in [
+                    (ports[0], ["-u", "anna", "-P", "wrong"]), (ports[0], []), (ports[2], tls),
+                    (
+                        ports[0],
+                        ["-u", "otto", "-P", "old", "-V", "mqttv5", "-D", "publish", "user-property", "a", "b"]
+                    ),
+                ] {
+                    let result = try await run(
+                        "/usr/bin/mosquitto_pub",
+                        ["-h", "127.0.0.1", "-p", "\(port)", "-t", "news", "-m", "no", "-q", "1"] + options,
+                        in: directory)
+                    let isDenied =
+                        result.exitCode != 0 || result.text.contains("not authorized")
+                        || result.text.contains("Not authorized")
+                    #expect(isDenied, "\(options): \(result.text)")
+                }
+                broker.signal(SIGTERM)
+                #expect(try await broker.exit() == 0)
+                #expect(!broker.output.contains { $0.contains("secret") || $0.contains("third") })
+            }
+        }
+
+        @Test(
+            "the service manager hears of start, reload, end and life; SIGHUP takes on what changed and says what waits"
+        )
+        func notifications() async throws {
+            try await withTemporaryDirectory { directory in
+                let manager = try NotifySocket(directory.appending(path: "notify").path)
+                func configure(_ text: String) throws {
+                    try "port = 0\nmemoryLimit = \"64MiB\"\n\(text)"
+                        .write(to: directory.appending(path: "broker.toml"), atomically: true, encoding: .utf8)
+                }
+                try configure("")
+                let broker = try ChildProcess(
+                    "arena-broker", ["--config", "broker.toml"], in: directory,
+                    environment: ["NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "200000"])
+                #expect(try manager.next(but: "WATCHDOG=1") == "READY=1")
+                for _ in 0..<3 { #expect(try manager.next() == "WATCHDOG=1") }
+
+                try configure("logLevel = \"debug\"\nnearPercent = 50\n")
+                var from = broker.output.count
+                broker.signal(SIGHUP)
+                #expect(try manager.next(but: "WATCHDOG=1").hasPrefix("RELOADING=1\nMONOTONIC_USEC="))
+                #expect(try manager.next(but: "WATCHDOG=1") == "READY=1")
+                try await broker.line("reload", from: from) {
+                    $0.contains("configuration reloaded waiting_for_restart=nearPercent")
+                }
+                // Only said at debug level.
+                try await broker.line("debug", from: from) { $0.contains(" debug arena counter=") }
+
+                try configure("nearPercent = 500\n")
+                from = broker.output.count
+                broker.signal(SIGHUP)
+                try await broker.line("mistake", from: from) {
+                    $0.contains(
+                        "error configuration not reloaded, the old one stays in force: broker.toml:3: nearPercent must be"
+                    )
+                }
+                broker.signal(SIGTERM)
+                var last = ""
+                while last != "STOPPING=1" { last = try manager.next(but: "WATCHDOG=1") }
+                #expect(try await broker.exit() == 0)
+            }
+        }
+
+        @Test(
+            "every mistake names its place",
+            arguments: [
+                ("port = 1\nprot = 2", [], [:], "broker.toml:2: unknown key prot"),
+                (
+                    "[[listeners]]\nport = 1\n[[listeners]]\nport = 0\nhots = 1", [], [:],
+                    "broker.toml:5: unknown key listeners.1.hots"
+                ),
+                (
+                    "port = 1\n[[listeners]]\nport = 2", [], [:],
+                    "broker.toml:1: port and [[listeners]] exclude each other"
+                ),
+                (
+                    "", ["--set", "limits.maxInflight=0"], [:],
+                    "--set: limits.maxInflight must be an integer from 1 to 65535, found \"0\""
+                ),
+                ("", ["--set", "limits.nothing=0"], [:], "--set: unknown key limits.nothing"),
+                (
+                    "", [], ["ARENA_BROKER_LIMITS_MAX_INFLIGHT": "x"],
+                    "ARENA_BROKER_LIMITS_MAX_INFLIGHT: limits.maxInflight must be"
+                ),
+                ("", [], ["ARENA_BROKER_PROT": "1"], "ARENA_BROKER_PROT: there is no key for this variable"),
+                ("", [], ["ARENA_BROKER_HOST": "0.0.0.0"], "listener 0.0.0.0:1883: nobody could connect"),
+                ("[access]\naclFile = \"missing\"", [], [:], "cannot read missing: No such file or directory"),
+                (
+                    "[[listeners]]\ncertificateFile = \"broker.toml\"\nkeyFile = \"broker.toml\"", [], [:],
+                    "certificateFile broker.toml cannot be used"
+                ),
+            ] as [(String, [String], [String: String], String)])
+        func mistakes(toml: String, flags: [String], environment: [String: String], complaint: String) async throws {
+            try await withTemporaryDirectory { directory in
+                try toml.write(to: directory.appending(path: "broker.toml"), atomically: true, encoding: .utf8)
+                let broker = try ChildProcess(
+                    "arena-broker", ["--config", "broker.toml"] + flags, in: directory, environment: environment)
+                #expect(try await broker.exit() == 1)
+                #expect(broker.output.count == 1 && broker.output[0].contains(complaint), "\(broker.output)")
+                guard flags.isEmpty else { return }
+                let check = try ChildProcess(
+                    "arena-broker", ["check", "broker.toml"], in: directory, environment: environment)
+                #expect(try await check.exit() == 1)
+                #expect(check.output.count == 1 && check.output[0].contains(complaint), "\(check.output)")
+            }
+        }
+
+        @Test("a variable counts more than the file, a flag more than the variable")
+        func precedence() async throws {
+            try await withTemporaryDirectory { directory in
+                try "logLevel = \"error\"\n".write(
+                    to: directory.appending(path: "own.toml"), atomically: true, encoding: .utf8)
+                let broker = try ChildProcess(
+                    "arena-broker", ["--port", "0", "--set", "listeners.0.name=flagged"], in: directory,
+                    environment: ["ARENA_BROKER_CONFIG": "own.toml"])
+                #expect(try await broker.exit() == 1)
+                let other = try ChildProcess(
+                    "arena-broker", ["--set", "listeners.0.name=flagged"], in: directory,
+                    environment: [
+                        "ARENA_BROKER_CONFIG": "own.toml", "ARENA_BROKER_LOG_LEVEL": "info",
+                        "ARENA_BROKER_LISTENERS_0_PORT": "0",
+                        "ARENA_BROKER_LISTENERS_0_NAME": "variable",
+                    ])
+                try await other.line("listening") {
+                    $0.contains("listening on 127.0.0.1:") && $0.contains("listener=flagged")
+                }
+                other.signal(SIGTERM)
+                #expect(try await other.exit() == 0)
+            }
+        }
+
+        @Test("users are added, changed and deleted, and the rest of the file stays as it is")
+        func passwords() async throws {
+            try await withTemporaryDirectory { directory in
+                let file = directory.appending(path: "passwd")
+                try "# mine\nanna:$7$1$AAAA$x\n".write(to: file, atomically: true, encoding: .utf8)
+                try FileManager.default.setAttributes([.posixPermissions: 0o640], ofItemAtPath: file.path)
+                for user in ["anna", "otto"] {
+                    let result = try await run(
+                        "/bin/sh",
+                        ["-c", "echo secret | \(product("arena-broker")) passwd --rounds 101 passwd \(user)"],
+                        in: directory)
+                    #expect(result.exitCode == 0, "\(result.text)")
+                }
+                var lines = try String(contentsOf: file, encoding: .utf8).split(separator: "\n")
+                #expect(lines.count == 3 && lines[0] == "# mine")
+                #expect(lines[1].hasPrefix("anna:$7$101$") && lines[2].hasPrefix("otto:$7$101$"))
+                let mode = try FileManager.default.attributesOfItem(atPath: file.path)[.posixPermissions] as? NSNumber
+                #expect(mode?.intValue == 0o640)
+                #expect(
+                    try await run("arena-broker", ["passwd", "--delete", "passwd", "anna"], in: directory).exitCode == 0
+                )
+                lines = try String(contentsOf: file, encoding: .utf8).split(separator: "\n")
+                #expect(lines.count == 2 && lines[1].hasPrefix("otto:"))
+                let missing = try await run("arena-broker", ["passwd", "--delete", "passwd", "anna"], in: directory)
+                #expect(missing.exitCode == 1 && missing.text.contains("there is no user anna"))
+                #expect(try await run("arena-broker", ["passwd", "passwd", "a:b"], in: directory).exitCode == 64)
+            }
+        }
+    }
+}
+
+/// The ports that the log names, in the order of the listeners.
+private func listeningPorts(_ broker: ChildProcess, count: Int) async throws -> [Int] {
+    var ports: [Int] = []
+    var from = 0
+    while ports.count < count {
+        let line = try await broker.line("listening on port \(ports.count)", from: from) {
+            $0.contains("listening on 127.0.0.1:")
+        }
+        from = (broker.output[from...].firstIndex(of: line) ?? from) + 1
+        ports.append(
+            try #require(line.components(separatedBy: "127.0.0.1:").last.flatMap { Int($0.prefix { $0.isNumber }) }))
+    }
+    return ports
+}
+
+private func product(_ name: String) -> String { ChildProcess.products.appending(path: name).path }
+
+/// Runs a program of the system to its end, which must be a good one.
+private func tool(_ name: String, _ arguments: String..., in directory: URL) throws {
+    let process = Process()
+    process.executableURL = URL(filePath: "/usr/bin/env")
+    process.arguments = [name] + arguments
+    process.currentDirectoryURL = directory
+    process.standardOutput = FileHandle.nullDevice
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    process.waitUntilExit()
+    try #require(process.terminationStatus == 0, "\(name) \(arguments)")
+}
+
+/// An authority, the server's certificate, and a device's named device-7.
+private func makeCertificates(in directory: URL) throws {
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    func openssl(_ arguments: [String]) throws {
+        let process = Process()
+        process.executableURL = URL(filePath: "/usr/bin/env")
+        process.arguments = ["openssl"] + arguments
+        process.currentDirectoryURL = directory
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        process.waitUntilExit()
+        try #require(process.terminationStatus == 0, "openssl \(arguments)")
+    }
+    try openssl(["req", "-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem"] + key)
+    try "subjectAltName=IP:127.0.0.1\n".write(to: directory.appending(path: "names"), atomically: true, encoding: .utf8)
+    for (file, name) in [("server", "localhost"), ("device", "device-7")] {
+        try openssl(["req", "-subj", "/CN=\(name)", "-keyout", "\(file).key", "-out", "\(file).csr"] + key)
+        try openssl([
+            "x509", "-req", "-in", "\(file).csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "1",
+            "-extfile", "names", "-out", "\(file).pem",
+        ])
+    }
+}
+
+/// The service manager's end of the conversation.
+private final class NotifySocket {
+    struct Silence: Error {}
+
+    let path: String
+    private let descriptor: CInt
+
+    init(_ path: String) throws {
+        self.path = path
+        descriptor = socket(AF_UNIX, CInt(SOCK_DGRAM.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        try #require(result == 0)
+        var timeout = timeval(tv_sec: 20, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+    }
+
+    deinit { close(descriptor) }
+
+    func next(but ignored: String? = nil) throws -> String {
+        var bytes = [UInt8](repeating: 0, count: 4_096)
+        while true {
+            let count = recv(descriptor, &bytes, bytes.count, 0)
+            guard count > 0 else { throw Silence() }
+            let text = String(decoding: bytes[..<count], as: UTF8.self)
+            if text != ignored { return text }
+        }
+    }
+}
