@@ -40,14 +40,15 @@ traffic() { # traffic SHAPE CLIENTS QOS SIZE MESSAGES
         --server-pid "$pid" --time-limit 300 --format json
 }
 
-shapes='pairs:4:0:64 pairs:4:1:64 fan-out:50:0:64 pairs:4:1:4096'
+# shape:clients:qos:payload bytes:a share of the messages, so that each has about as many deliveries
+shapes='pairs:4:0:64:1 pairs:4:1:64:1 fan-out:50:0:64:25 pairs:4:1:4096:2'
 for round in $(seq "$rounds"); do
     note "round $round of $rounds"
     for build in on off; do
         start "${broker[$build]}"
         for shape in $shapes; do
-            IFS=: read -r name clients qos size <<<"$shape"
-            traffic "$name" "$clients" "$qos" "$size" "$messages" |
+            IFS=: read -r name clients qos size share <<<"$shape"
+            traffic "$name" "$clients" "$qos" "$size" $((messages / share)) |
                 sed -n 's/.*"delivered": \([0-9]*\).*"server_cpu_seconds": \([0-9.]*\).*/\1 \2/p' |
                 awk '{ print $2 / $1 * 1e9 }' >>"$work/$build.$shape"
         done
@@ -59,11 +60,13 @@ if command -v valgrind >/dev/null; then
     for build in on off; do
         for shape in $shapes; do
             note "instructions of $shape, recording $build"
-            IFS=: read -r name clients qos size <<<"$shape"
+            IFS=: read -r name clients qos size share <<<"$shape"
+            # Without debug information, which valgrind cannot read.
+            strip -o "$work/stripped" "${broker[$build]}"
             # The difference of two runs: the start and the end cost nothing then.
-            for count in 2000 12000; do
-                start valgrind --tool=callgrind --callgrind-out-file=/dev/null "${broker[$build]}"
-                delivered=$(traffic "$name" "$clients" "$qos" "$size" "$count" | sed 's/.*"delivered": \([0-9]*\).*/\1/')
+            for count in 2000 22000; do
+                start valgrind --tool=callgrind --callgrind-out-file=/dev/null "$work/stripped"
+                delivered=$(traffic "$name" "$clients" "$qos" "$size" $((count / share)) | sed 's/.*"delivered": \([0-9]*\).*/\1/')
                 stop
                 sed -n 's/.*Collected : \([0-9]*\).*/\1/p' "$work/log" | sed "s/\$/ $delivered/" >>"$work/instructions.$build.$shape"
             done

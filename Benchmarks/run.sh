@@ -42,7 +42,7 @@ else
     note 'no Netty: apt-get install libnetty-java default-jdk-headless'
 fi
 
-printf '\nCPU nanoseconds, best round (last line: how many times one thread); in brackets, times the arena\n\n'
+printf '\nCPU nanoseconds, best round (last lines: how many times one thread); in brackets, times the arena\n\n'
 (cd "$work" && awk -F '\t' '
     FNR == 1 { columns[++count] = FILENAME }
     { if (!($1 in seen)) { seen[$1] = 1; order[++rows] = $1 } figure[$1, FILENAME] = $2 }
@@ -55,7 +55,7 @@ printf '\nCPU nanoseconds, best round (last line: how many times one thread); in
             ours = figure[order[r], columns[1]]
             for (c = 1; c <= count; c++) {
                 value = figure[order[r], columns[c]]
-                text = value == "" ? "-" : c == 1 || order[r] ~ /times/ || !ours ? sprintf("%.1f", value) \
+                text = value == "" ? "-" : c == 1 || order[r] ~ /time/ || !ours ? sprintf("%.1f", value) \
                     : sprintf("%.1f (%.1fx)", value, value / ours)
                 printf "%18s", text
             }

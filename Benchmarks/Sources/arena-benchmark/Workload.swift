@@ -137,4 +137,48 @@ enum Workload {
         }
         return 2 * nanoseconds(1) / nanoseconds(2)
     }
+
+    /// How many times the work of one thread two do in the same elapsed time. On a machine whose cores are all idle:
+    /// otherwise it measures the others.
+    static func elapsedScaling<A: Allocator>(_: A.Type) -> Double {
+        let pairs = 1_000_000
+        func nanoseconds(_ threads: Int) -> Double {
+            var best = Double.infinity
+            for _ in 0..<rounds {
+                let (ready, go, done) = (Semaphore(), Semaphore(), Semaphore())
+                let (start, end) = (Semaphore(), Semaphore())
+                let running = (0..<threads).map { _ in
+                    Thread {
+                        A.enter()
+                        let sizes = sizes(upTo: 16)
+                        var pointers = (0..<1024).map { A.allocate(Int(sizes[$0])) }
+                        ready.signal()
+                        go.wait()
+                        var random: UInt32 = 1
+                        for pair in 0..<pairs {
+                            random = random &* 1_664_525 &+ 1_013_904_223
+                            let victim = Int((UInt64(random) &* 1024) >> 32)
+                            A.free(pointers[victim])
+                            pointers[victim] = A.allocate(Int(sizes[pair & 8191]))
+                        }
+                        done.signal()
+                        start.wait()
+                        for pointer in pointers { A.free(pointer) }
+                        A.leave()
+                        end.signal()
+                    }
+                }
+                for _ in running { ready.wait() }
+                let begin = wallNanoseconds()
+                for _ in running { go.signal() }
+                for _ in running { done.wait() }
+                best = min(best, Double(wallNanoseconds() - begin))
+                for _ in running { start.signal() }
+                for _ in running { end.wait() }
+                for thread in running { thread.join() }
+            }
+            return best
+        }
+        return 2 * nanoseconds(1) / nanoseconds(2)
+    }
 }

@@ -25,6 +25,7 @@ func runAll<A: Allocator>(_: A.Type) {
     run("remote free, freeing thread") { Workload.remoteFree(A.self).freeing }
     run("remote free, with its allocation") { Workload.remoteFree(A.self).both }
     run("two threads, times one") { Workload.scaling(A.self) }
+    run("the same in elapsed time") { Workload.elapsedScaling(A.self) }
 }
 
 switch CommandLine.arguments.dropFirst().first {
