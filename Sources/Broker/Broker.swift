@@ -144,11 +144,11 @@ public final class Broker: Sendable {
         for (socket, listener) in zip(sockets, context.listeners) {
             let settings = listener.settings
             warnOfAnonymous(settings.configuration, socket)
-            log.info(
-                "listening on \(socket.address)",
-                metadata: settings.configuration.name.isEmpty && settings.configuration.scheme == "tcp"
-                    ? [:]
-                    : ["protocol": "\(settings.configuration.scheme)", "listener": "\(settings.configuration.title)"])
+            var metadata: Logger.Metadata = [:]
+            let listener = settings.configuration
+            if !listener.name.isEmpty { metadata["listener"] = "\(listener.name)" }
+            if listener.scheme != "tcp" { metadata["protocol"] = "\(listener.scheme)" }
+            log.info("listening on \(socket.address)", metadata: metadata)
         }
     }
 }

@@ -255,7 +255,9 @@ private func listeningPorts(_ broker: ChildProcess, count: Int) async throws -> 
         }
         from = (broker.output[from...].firstIndex(of: line) ?? from) + 1
         ports.append(
-            try #require(line.components(separatedBy: "127.0.0.1:").last.flatMap { Int($0.prefix { $0.isNumber }) }))
+            try #require(
+                line.components(separatedBy: "listening on 127.0.0.1:").last.flatMap { Int($0.prefix { $0.isNumber }) })
+        )
     }
     return ports
 }
