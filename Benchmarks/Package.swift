@@ -32,5 +32,13 @@ let package = Package(
                 .product(name: "HPROF", package: "arena-broker"),
                 .product(name: "NettyHeap", package: "arena-broker"),
             ]),
+        // Large dumps without a broker, and the analyzer on them: see analyze.sh.
+        .executableTarget(
+            name: "dump-generator",
+            dependencies: [
+                .product(name: "DumpFormat", package: "arena-broker"),
+                .product(name: "Ledger", package: "arena-broker"),
+            ]),
+        .executableTarget(name: "analyzer-benchmark"),
     ]
 )
