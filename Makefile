@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo incident check format asan asan-release tsan fuzz bench bench-arena bench-heapdump expected clean
+.PHONY: help setup build test demo incident check format asan asan-release tsan fuzz bench bench-arena bench-heapdump bench-analyze man completions expected clean
 
 BIN := .build/release
 
@@ -50,8 +50,17 @@ bench-arena: setup  ## the allocator beside malloc, jemalloc, mimalloc and Netty
 bench-heapdump: setup  ## how fast a large Java heap dump is read, and in how much memory
 	@Benchmarks/heapdump.sh
 
+bench-analyze: setup  ## every command of the analyzer on a dump of 10,000,000 buffers, beside zstd
+	@Benchmarks/analyze.sh
+
 bench: build  ## what the broker carries on this machine
 	@scripts/bench.sh $(BIN)
+
+man: build  ## manual pages of all programs and commands, below .build/deploy/usr/share
+	@scripts/manual.sh $(BIN)
+
+completions: build  ## completions for bash, zsh and fish, below .build/deploy/usr/share
+	@scripts/completions.sh $(BIN)
 
 expected:  ## let the tests expect what arena-analyze says about the sample dumps today
 	@scripts/expected.sh $(BIN)
