@@ -17,17 +17,51 @@ public enum BufferOrder: String, Sendable, CaseIterable {
         }
     }
 
-    /// The rows with the smallest key come first.
-    func keys(_ slots: Snapshot.SlotColumns) -> [UInt64] {
+    /// The rows with the smallest keys come first.
+    func key(_ slots: Snapshot.SlotColumns) -> (Int) -> UInt64 {
         switch self {
-        case .age: slots.birth
-        case .idle: slots.touchTime
-        case .size: slots.requested.map { ~$0 }
-        case .capacity: slots.capacity.map { ~$0 }
-        case .slack: slots.capacity.indices.map { ~slots.capacity[$0].less(slots.requested[$0]) }
-        case .serial: slots.serial
-        case .address: slots.address
+        case .age: { slots.birth[$0] }
+        case .idle: { slots.touchTime[$0] }
+        case .size: { ~slots.requested[$0] }
+        case .capacity: { ~slots.capacity[$0] }
+        case .slack: { ~slots.capacity[$0].less(slots.requested[$0]) }
+        case .serial: { slots.serial[$0] }
+        case .address: { slots.address[$0] }
         }
+    }
+}
+
+/// Which buffers `buffers` lists, told from the few columns that decide it.
+public struct BufferChoice {
+    /// In their order.
+    public let rows: [Int]
+    /// That of the largest where a foreign dump has no clock.
+    let order: BufferOrder
+    /// Of all that match.
+    let total: GroupCount
+
+    /// What a reader must load to choose.
+    public static func selection(_ order: BufferOrder, _ filter: Filter?) -> DumpSelection {
+        DumpSelection(slots: order.columns.union([.capacity])).union(filter?.selection)
+    }
+
+    /// Nil where the snapshot has not what it takes.
+    public init?(_ snapshot: Snapshot, by order: BufferOrder, limit: Int?, where filter: Filter?) {
+        guard let slots = snapshot.slots, slots.hasWhole(order.columns.union([.capacity])) else { return nil }
+        var mask: RowMask?
+        if let filter {
+            guard let rows = filter.rows(in: snapshot) else { return nil }
+            mask = rows
+        }
+        let order = snapshot.hasClock || ![.age, .idle].contains(order) ? order : .capacity
+        self.order = order
+        var total = GroupCount()
+        for row in 0..<slots.count where mask?[row] ?? true {
+            total.buffers &+= 1
+            total.bytes &+= slots.capacity[row]
+        }
+        self.total = total
+        rows = Report.smallest(slots.count, limit, where: mask, by: order.key(slots))
     }
 }
 
@@ -41,21 +75,27 @@ extension Report {
     public static func buffers(
         of snapshot: Snapshot, by order: BufferOrder = .age, limit: Int?, where filter: Filter? = nil
     ) -> Report? {
-        guard let slots = snapshot.slots, slots.hasWhole(buffersSelection.slots) else { return nil }
-        var mask: RowMask?
-        if let filter {
-            guard let rows = filter.rows(in: snapshot) else { return nil }
-            mask = rows
-        }
-        var total = GroupCount()
-        for row in 0..<slots.count where mask?[row] ?? true {
-            total.add(capacity: slots.capacity[row], requested: slots.requested[row], birth: slots.birth[row])
-        }
-        let order = snapshot.hasClock || ![.age, .idle].contains(order) ? order : .capacity
-        let first = smallest(order.keys(slots), limit, where: mask)
+        guard let slots = snapshot.slots, slots.hasWhole(buffersSelection.slots),
+            let choice = BufferChoice(snapshot, by: order, limit: limit, where: filter)
+        else { return nil }
         let details = SlotDetails(snapshot, slots)
+        return buffers(choice, snapshot, choice.rows.map { details.row($0) }, filter)
+    }
+
+    /// The same, where the chosen rows are all that was read: `excerpt` has them in their order.
+    public static func buffers(
+        _ choice: BufferChoice, excerpt: Snapshot, where filter: Filter? = nil
+    ) -> Report? {
+        guard let slots = excerpt.slots, slots.hasWhole(buffersSelection.slots) else { return nil }
+        let details = SlotDetails(excerpt, slots)
+        return buffers(choice, excerpt, (0..<slots.count).map { details.row($0) }, filter)
+    }
+
+    private static func buffers(
+        _ choice: BufferChoice, _ snapshot: Snapshot, _ rows: [Table.Row], _ filter: Filter?
+    ) -> Report {
         var report = Report(command: "buffers")
-        report.add(nil, .lines([matched(total, snapshot, filter)]))
+        report.add(nil, .lines([matched(choice.total, snapshot, filter)]))
         var table = Table(
             name: "buffers",
             columns: [
@@ -67,21 +107,21 @@ extension Report {
                 .init("holders", "held by", isOptional: true), .init("arena"), .init("size_class"),
                 .init("freed"), .init("owner_id"), .init("birth_time"),
             ])
-        table.rows = first.map { details.row($0) }
-        table.leaveOut(Int(total.buffers) - first.count, noun: "buffers")
+        table.rows = rows
+        table.leaveOut(Int(choice.total.buffers) - rows.count, noun: "buffer")
         report.add(nil, .table(table))
         addClockNote(to: &report, snapshot, filter)
-        report.data = [Field("sort", .text(order.rawValue))] + filterFields(filter)
+        report.data = [Field("sort", .text(choice.order.rawValue))] + filterFields(filter)
         return report
     }
 
     /// The rows with the smallest keys, in order; a heap of `limit` rows, so that millions are never sorted for ten.
-    static func smallest(_ keys: [UInt64], _ limit: Int?, where mask: RowMask?) -> [Int] {
+    static func smallest(_ count: Int, _ limit: Int?, where mask: RowMask?, by key: (Int) -> UInt64) -> [Int] {
         func precedes(_ left: UInt32, _ right: UInt32) -> Bool {
-            (keys[Int(left)], left) < (keys[Int(right)], right)
+            (key(Int(left)), left) < (key(Int(right)), right)
         }
-        guard let limit, limit < keys.count else {
-            return keys.indices.filter { mask?[$0] ?? true }.map { UInt32($0) }.sorted(by: precedes).map { Int($0) }
+        guard let limit, limit < count else {
+            return (0..<count).filter { mask?[$0] ?? true }.map { UInt32($0) }.sorted(by: precedes).map { Int($0) }
         }
         // The root is the last of those kept.
         var heap: [UInt32] = []
@@ -97,11 +137,11 @@ extension Report {
                 parent = last
             }
         }
-        for row in keys.indices where mask?[row] ?? true {
+        for row in 0..<count where mask?[row] ?? true {
             if heap.count < limit {
                 heap.append(UInt32(row))
                 if heap.count == limit { for index in (0..<limit / 2).reversed() { sink(index) } }
-            } else if limit > 0, keys[row] < keys[Int(heap[0])] {
+            } else if limit > 0, key(row) < key(Int(heap[0])) {
                 heap[0] = UInt32(row)
                 sink(0)
             }

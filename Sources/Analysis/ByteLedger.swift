@@ -144,20 +144,19 @@ struct ChunkLedger: Equatable {
 
 extension ByteLedger {
     /// What `verify` adds to its checks; empty where the snapshot has no runs.
-    static func checks(_ snapshot: Snapshot) -> [(name: String, passed: Bool, detail: String)] {
+    static func checks(_ snapshot: Snapshot) -> [VerifyCheck] {
         guard let ledger = ByteLedger(snapshot) else { return [] }
         let wrong = zip(snapshot.chunks, ledger.chunkResidues).filter { $1 != 0 }
         let first = wrong.prefix(5).map { "chunk \($0.index) has a residue of \($1) bytes" }
         let more = wrong.count > first.count ? "; and \(wrong.count - first.count) more" : ""
         return [
-            (
-                "every byte of the counter is accounted for", ledger.residue == 0,
-                "\(ledger.sum) of \(ledger.counter) bytes, residue \(ledger.residue)"
-            ),
-            (
-                "every byte of each chunk is accounted for", wrong.isEmpty,
-                wrong.isEmpty ? "\(snapshot.chunks.count) chunks" : first.joined(separator: "; ") + more
-            ),
+            VerifyCheck(
+                name: "every byte of the counter is accounted for", passed: ledger.residue == 0,
+                detail: "\(ledger.sum) of \(ledger.counter) bytes, residue \(ledger.residue)"),
+            VerifyCheck(
+                name: "every byte of each chunk is accounted for", passed: wrong.isEmpty,
+                detail: wrong.isEmpty
+                    ? Format.count(UInt64(snapshot.chunks.count), of: "chunk") : first.joined(separator: "; ") + more),
         ]
     }
 }

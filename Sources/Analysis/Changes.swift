@@ -7,21 +7,23 @@ extension Report {
         let new = after.totals
         let seconds = Double(max(1, after.header.wallTime.less(before.header.wallTime))) / 1e9
         let live = new.liveBytes.change(from: old.liveBytes)
+        let buffers = new.liveBuffers.change(from: old.liveBuffers)
         var lines = [
             Line(
                 "live",
                 """
-                \(.bytesChange(live)) in \(.countChange(new.liveBuffers.change(from: old.liveBuffers))) buffers, \
+                \(.bytesChange(live)) in \(.countChange(buffers)) \(buffers.magnitude, one: "buffer", many: "buffers"), \
                 \(.bytesPerSecond(Double(live) / seconds))
                 """),
             Line("counter", "\(.bytesChange(new.counterBytes.change(from: old.counterBytes)))"),
         ]
         if let unheld = new.unheldBuffers, let known = old.unheldBuffers {
+            let unheldChange = unheld.change(from: known)
             lines.append(
                 Line(
                     "unheld",
                     """
-                    \(.countChange(unheld.change(from: known))) buffers, \
+                    \(.countChange(unheldChange)) \(unheldChange.magnitude, one: "buffer", many: "buffers"), \
                     \(.bytesChange((new.unheldBytes ?? 0).change(from: old.unheldBytes ?? 0)))
                     """))
         }

@@ -210,7 +210,7 @@ extension Diagnosis {
     /// The verdict as one calm sentence or two.
     var sentence: String {
         let totals = snapshot.totals
-        let live = "\(Format.count(totals.liveBuffers)) live \(noun(totals.liveBuffers))"
+        let live = Format.count(totals.liveBuffers, of: "live buffer")
         switch verdict {
         case .cannotTell:
             return "Cannot judge: the tables that say who holds the \(live) are missing from this dump."
@@ -225,12 +225,10 @@ extension Diagnosis {
         }
     }
 
-    func noun(_ buffers: UInt64) -> String { buffers == 1 ? "buffer" : "buffers" }
-
     private func accusation(_ group: Group) -> String {
         let totals = snapshot.totals
         let amount =
-            "\(Format.count(group.liveBuffers)) of \(Format.count(totals.liveBuffers)) live buffers"
+            "\(Format.count(group.liveBuffers)) of \(Format.count(totals.liveBuffers, of: "live buffer"))"
             + " (\(Format.bytes(group.liveBytes)), \(Format.ratio(group.liveBytes.share(of: totals.liveBytes)))"
             + " of live bytes)"
         let age = "the oldest \(Format.duration(snapshot.age(group.oldestBirth))) ago"
@@ -257,9 +255,20 @@ extension Diagnosis {
         case .survivors:
             return usual + ": a leak there is likely"
         case .share:
-            let freed = Format.count(site.frees)
-            return "\(freed) \(noun(site.frees)) from there were ever freed: compare with a later dump (diff)"
+            return
+                "\(Format.count(site.frees, of: "buffer")) from there \(site.frees == 1 ? "was" : "were") ever freed: compare with a later dump (diff)"
         }
+    }
+
+    /// That nobody is accused of the buffers that match a filter; nil where somebody is. The totals are about others too.
+    func reassurance(under filter: Filter) -> String? {
+        if suspect != nil { return nil }
+        let unheld = snapshot.retainers.reduce(0) { $0 &+ $1.unheldBuffers }
+        let among = "No suspects among the buffers that match \(filter.text)"
+        return unheld == 0
+            ? "\(among)."
+            : "\(among): \(Format.count(unheld)) of them \(unheld == 1 ? "is" : "are") unheld, but too few at any one "
+                + "place to accuse it."
     }
 
     /// Where the memory is, when it is nobody's fault.
@@ -270,7 +279,7 @@ extension Diagnosis {
             held =
                 unheld == 0
                 ? "every live buffer is held"
-                : "only \(Format.count(unheld)) of \(Format.count(totals.liveBuffers)) live buffers"
+                : "only \(Format.count(unheld)) of \(Format.count(totals.liveBuffers, of: "live buffer"))"
                     + " (\(Format.bytes(totals.unheldBytes ?? 0))) are unheld"
         }
         var byKind = [UInt64](repeating: 0, count: 256)

@@ -4,8 +4,12 @@ import Ledger
 /// What happened between two or more snapshots: who grew, how fast, and the time left to the limit.
 public struct Difference {
     /// What a reader must load of each dump.
-    public static let selection = DumpSelection(slots: SlotDifference.columns, runs: false, edges: false)
+    public static func selection(_ filter: Filter?) -> DumpSelection {
+        DumpSelection(slots: SlotDifference.columns).union(filter.map { Snapshot.narrowingSelection($0) })
+    }
 
+    /// What the snapshots are reduced to.
+    let filter: Filter?
     /// Snapshots in the order they were taken, at least two.
     let snapshots: [Snapshot]
     let sites: SiteDirectory
@@ -20,8 +24,10 @@ public struct Difference {
     let siteSeries: [[Amount]]
     let pairSeries: [UInt64: [Amount]]
 
-    public init(_ snapshots: [Snapshot]) {
+    /// With a filter, the snapshots are reduced to it.
+    public init(_ snapshots: [Snapshot], where filter: Filter? = nil) {
         precondition(snapshots.count >= 2, "a difference needs two snapshots")
+        self.filter = filter
         self.snapshots = snapshots
         let sites = SiteDirectory(snapshots)
         let owners = OwnerDirectory(snapshots)

@@ -3,10 +3,12 @@ import Ledger
 
 extension Report {
     /// Two snapshots or more, in the order they were taken.
-    public static func difference(of snapshots: [Snapshot]) -> Report {
-        let difference = Difference(snapshots)
+    /// With a filter, they are reduced to it.
+    public static func difference(of snapshots: [Snapshot], where filter: Filter? = nil) -> Report {
+        let difference = Difference(snapshots, where: filter)
         var report = Report(command: "diff")
         report.mainTableName = "sites"
+        if let filter { report.add(nil, .lines([Line("filter", "\(.text(filter.text))")])) }
         report.add(nil, .lines(difference.times))
         if let warning = difference.warning {
             report.add(nil, .paragraph("\(.text(warning), as: "warning")", .warning))
@@ -19,7 +21,7 @@ extension Report {
         if difference.overall != nil { report.add("Owners that changed most", .table(difference.ownerTable)) }
         let tone: Tone = difference.suspect != nil ? .alarm : .good
         report.add("Verdict", .paragraph("\(.text(difference.sentence), as: "verdict")", tone))
-        report.data += difference.data
+        report.data += difference.data + filterFields(filter)
         return report
     }
 }
@@ -57,6 +59,7 @@ extension Difference {
     fileprivate var totals: [Report.Line] {
         let before = snapshots[0].totals
         let after = newest.totals
+        let buffersChange = after.liveBuffers.change(from: before.liveBuffers)
         var lines = [
             Report.Line(
                 "counter",
@@ -69,7 +72,8 @@ extension Difference {
                 """
                 \(.bytes(before.liveBytes)) -> \(.bytes(after.liveBytes), as: "live_bytes"), \
                 \(.bytesChange(liveChange), as: "live_change_bytes") in \
-                \(.countChange(after.liveBuffers.change(from: before.liveBuffers)), as: "live_change_buffers") buffers
+                \(.countChange(buffersChange), as: "live_change_buffers") \
+                \(buffersChange.magnitude, one: "buffer", many: "buffers")
                 """),
         ]
         if let total = overall?.total {
@@ -97,6 +101,7 @@ extension Difference {
     /// `at 2.1 MiB/s the limit is reached in 3 min 20 s (2026-11-23 12:15:23Z)`
     fileprivate var timeLeft: String {
         let totals = newest.totals
+        if filter != nil { return "the limit is a matter of all buffers, not of those that match" }
         guard totals.limitBytes > 0 else { return "there is no limit" }
         guard let nanoseconds = growth.nanosecondsToLimit else {
             return growth.bytesPerSecond > 0 ? "the limit is far away" : "live memory does not grow"
@@ -109,7 +114,7 @@ extension Difference {
 
     fileprivate var data: [Report.Field] {
         let suspect = suspect
-        let left = isSameProcess ? growth.nanosecondsToLimit : nil
+        let left = isSameProcess && filter == nil ? growth.nanosecondsToLimit : nil
         let when = left.flatMap { left -> UInt64? in
             let (time, overflow) = newest.header.wallTime.addingReportingOverflow(left)
             return overflow ? nil : time
@@ -230,10 +235,10 @@ extension Difference {
             let kind = entry == 0 ? "unknown" : owner.kind.name
             let turnover = turnovers[entry]
             return Table.Row(
-                [.text(owner.name.isEmpty ? kind : "\(kind) \(owner.name)"), .text(kind), .text(owner.name)]
+                [.text(entry == 0 ? kind : owner.title), .text(kind), .text(owner.name)]
                     + Self.cells(turnover.before, turnover.after, turnover) + [.flag(owner.closedTime != 0)])
         }
-        table.limit(to: 10, noun: "owners")
+        table.limit(to: 10, noun: "owner")
         return table
     }
 }
@@ -254,7 +259,8 @@ extension Difference {
         let touch = sites.names[suspect.touch]
         let place = site.location.isEmpty ? "\"\(site.label)\"" : "\"\(site.label)\" (\(site.location))"
         let grew =
-            "grew by \(Format.countChange(suspect.buffersChange).dropFirst()) buffers"
+            "grew by \(Format.countChange(suspect.buffersChange).dropFirst()) "
+            + Format.noun(suspect.buffersChange.magnitude, "buffer")
             + " (\(Format.bytes(suspect.bytesChange.magnitude)), \(Format.ratio(min(suspect.share, 1))) of the growth)"
             + (snapshots.count > 2 ? ", and in every one of \(snapshots.count) dumps" : "")
         let who =
@@ -269,11 +275,12 @@ extension Difference {
             turnover.before.buffers > 0
         else { return "" }
         let before = Format.count(turnover.before.buffers)
-        return "; of \(before) there before, \(Format.count(turnover.freed.buffers)) were freed"
+        return
+            "; of \(before) there before, \(Format.count(turnover.freed.buffers)) \(turnover.freed.buffers == 1 ? "was" : "were") freed"
     }
 
     private var deadline: String {
-        isSameProcess && growth.nanosecondsToLimit != nil
+        isSameProcess && filter == nil && growth.nanosecondsToLimit != nil
             ? "; at \(Format.rate(bytesPerSecond: growth.bytesPerSecond))"
                 + " \(timeLeft.replacingPrefix("at that rate ", with: ""))" : ""
     }

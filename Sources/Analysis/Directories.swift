@@ -37,6 +37,9 @@ struct SiteDirectory {
     func entry(_ id: UInt32, in snapshot: Int) -> Int {
         id < entries[snapshot].count ? entries[snapshot][Int(id)] : 0
     }
+
+    /// By id.
+    func entries(in snapshot: Int) -> [Int] { entries[snapshot] }
 }
 
 /// The same owner in several snapshots of one process is one entry. Ids are reused, so an owner is its id and when it
@@ -71,4 +74,7 @@ struct OwnerDirectory {
     func entry(_ id: UInt32, in snapshot: Int) -> Int {
         id < entries[snapshot].count ? entries[snapshot][Int(id)] : 0
     }
+
+    /// By id.
+    func entries(in snapshot: Int) -> [Int] { entries[snapshot] }
 }

@@ -1,6 +1,9 @@
 public import DumpFormat
 import Ledger
 
+/// In which order `dominators` shows siblings.
+public enum DominatorOrder: String, Sendable, CaseIterable { case retained, shallow, buffers, name }
+
 /// The owner tree by what would go with each owner: shallow and retained sizes.
 extension Report {
     /// What a reader must load.
@@ -10,7 +13,7 @@ extension Report {
 
     /// At most `siblings` children of each owner are shown; nil shows all. Nil where the snapshot lacks the columns.
     public static func dominators(
-        of snapshot: Snapshot, siblings: Int? = 10, where filter: Filter? = nil
+        of snapshot: Snapshot, siblings: Int? = 10, by order: DominatorOrder = .retained, where filter: Filter? = nil
     ) -> Report? {
         var mask: RowMask?
         if let filter {
@@ -36,7 +39,7 @@ extension Report {
                 .init("shared_bytes", "shared below", isOptional: true), .init("owned_bytes", "answers for"),
                 .init("owned_buffers"), .init("closed"),
             ])
-        addTree(to: &table, dominators, snapshot, siblings, total)
+        addTree(to: &table, dominators, snapshot, siblings, order, total)
         addRest("unheld", "no holder reaches them: lost", dominators.unheld, .alarm, total, &table)
         addRest("freed", "freed by another thread, not yet taken back", dominators.freed, .plain, total, &table)
         report.add(nil, .table(table))
@@ -73,9 +76,10 @@ extension Report {
                 ], tone: tone))
     }
 
-    /// Depth first, the largest child first.
+    /// Depth first, the first child in `order` first.
     private static func addTree(
-        to table: inout Table, _ dominators: Dominators, _ snapshot: Snapshot, _ siblings: Int?, _ total: Amount
+        to table: inout Table, _ dominators: Dominators, _ snapshot: Snapshot, _ siblings: Int?,
+        _ order: DominatorOrder, _ total: Amount
     ) {
         var children: [UInt32: [UInt32]] = [:]
         var roots: [UInt32] = []
@@ -87,7 +91,15 @@ extension Report {
             }
         }
         func ordered(_ ids: [UInt32]) -> [UInt32] {
-            ids.sorted { (dominators.retained[Int($1)].bytes, $0) < (dominators.retained[Int($0)].bytes, $1) }
+            func falling(_ key: (Int) -> UInt64) -> [UInt32] {
+                ids.sorted { (key(Int($1)), $0) < (key(Int($0)), $1) }
+            }
+            return switch order {
+            case .retained: falling { dominators.retained[$0].bytes }
+            case .shallow: falling { dominators.shallow[$0].bytes }
+            case .buffers: falling { dominators.retained[$0].buffers }
+            case .name: ids.sorted { (snapshot.ownerTitle($0), $0) < (snapshot.ownerTitle($1), $1) }
+            }
         }
         enum Step {
             case owner(UInt32, depth: Int)
@@ -177,7 +189,7 @@ extension Report {
                 owners.count == 1
                 ? "It goes when \(.text(snapshot.ownerTitle(dominator)), as: "dominator") lets go of it."
                 : """
-                \(.count(UInt64(owners.count)), as: "holder_count") holders reach it; it goes only when all let go, or \
+                \(UInt64(owners.count), of: "holder", as: "holder_count") reach it; it goes only when all let go, or \
                 \(.text(snapshot.ownerTitle(dominator)), as: "dominator") goes.
                 """
             report.add(nil, .paragraph(words))

@@ -13,6 +13,15 @@ public enum Format {
         return String(decoding: text, as: UTF8.self)
     }
 
+    /// `1 buffer`, `15,239 buffers`
+    static func count(_ number: UInt64, of noun: String, plural: String? = nil) -> String {
+        "\(count(number)) \(self.noun(number, noun, plural))"
+    }
+
+    static func noun(_ number: UInt64, _ noun: String, _ plural: String? = nil) -> String {
+        number == 1 ? noun : plural ?? noun + "s"
+    }
+
     /// `1906.1 MiB`; whole numbers lose their fraction (`16 MiB`) unless `aligned`, which columns want.
     public static func bytes(_ number: UInt64, aligned: Bool = false) -> String {
         guard number >= 1 << 10 else { return "\(number) B" }
@@ -118,9 +127,10 @@ public enum Format {
         "B", "KiB", "MiB", "GiB", "TiB", "MiB/s", "KiB/s", "%", "ns", "µs", "ms", "s", "min", "h", "d", "bytes",
     ]
 
-    /// At most `width` characters, the last one an ellipsis if something was cut.
+    /// At most `width` columns wide, the last one an ellipsis if something was cut.
     public static func truncated(_ text: String, to width: Int) -> String {
-        text.count <= width ? text : width < 1 ? "" : String(text.prefix(width - 1)) + "…"
+        if TerminalWidth.columns(text) <= width { return text }
+        return width < 1 ? "" : TerminalWidth.prefix(text, columns: width - 1) + "…"
     }
 
     // MARK: Parts

@@ -31,7 +31,7 @@ extension Report {
             Line("", "\(.text(header.program)) \(.text(header.programVersion))\(process)"),
             Line(
                 "",
-                "Java heap dump of \(.time(header.wallTime), as: "time"), \(.count(header.threadCount)) threads"),
+                "Java heap dump of \(.time(header.wallTime), as: "time"), \(header.threadCount, of: "thread")"),
         ]
     }
 
@@ -153,7 +153,8 @@ extension Diagnosis {
         let buffers = totals.unheldBuffers ?? 0
         let bytes = totals.unheldBytes ?? 0
         let worst = snapshot.siteName(group.site).label
-        return "\(Format.count(buffers)) of \(Format.count(totals.liveBuffers)) allocations (\(Format.bytes(bytes)), "
+        return
+            "\(Format.count(buffers)) of \(Format.count(totals.liveBuffers, of: "allocation")) (\(Format.bytes(bytes)), "
             + "\(Format.ratio(bytes.share(of: totals.liveBytes))) of allocated bytes) are in no thread cache, and no "
             + "ByteBuf object in the heap refers to them: nothing can release them any more, this is a leak. Most of "
             + "it: \(Format.count(group.unheldBuffers)) of \"\(worst)\" (\(Format.bytes(group.unheldBytes)))."

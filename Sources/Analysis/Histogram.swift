@@ -61,13 +61,13 @@ extension Report {
     /// How much of all live memory an answer is about.
     static func matched(_ count: GroupCount, _ snapshot: Snapshot, _ filter: Filter?) -> Line {
         let amount: Phrase =
-            "\(.count(count.buffers), as: "matched_buffers") buffers, \(.bytes(count.bytes), as: "matched_bytes")"
+            "\(count.buffers, of: "buffer", as: "matched_buffers"), \(.bytes(count.bytes), as: "matched_bytes")"
         guard filter != nil else { return Line("live", amount) }
         return Line(
             "matched",
             """
             \(amount): \(.ratio(count.bytes.share(of: snapshot.totals.liveBytes))) of \
-            \(.count(snapshot.totals.liveBuffers)) live buffers' \(.bytes(snapshot.totals.liveBytes))
+            \(snapshot.totals.liveBuffers, of: "live buffer's", plural: "live buffers'") \(.bytes(snapshot.totals.liveBytes))
             """)
     }
 }

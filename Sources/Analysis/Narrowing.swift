@@ -16,7 +16,59 @@ extension Snapshot {
         guard let slots, slots.hasWhole(Self.narrowingSelection(filter).slots), let mask = filter.rows(in: self) else {
             return nil
         }
-        let holders = HolderMasks(self)
+        return narrowed(to: mask, slots, isUnheld: slotsWithoutEdge())
+    }
+
+    /// What `narrowed(by:)` needs, beside the columns of `filter`.
+    static let countedSelection = DumpSelection(slots: [.site, .touchSite, .owner, .capacity, .requested, .birth])
+
+    /// Which buffers a filter lets through, and which of all are unheld: what is kept of one reading for the next.
+    public struct Narrowing {
+        /// What the first reading must load, and the second.
+        public static func selection(_ filter: Filter) -> DumpSelection {
+            DumpSelection(slots: [.state], edges: true).union(filter.selection)
+        }
+        public static let countedSelection = Snapshot.countedSelection
+
+        let mask: RowMask
+        let isUnheld: [Bool]?
+
+        /// Nil where the snapshot lacks what the filter asks about.
+        public init?(_ filter: Filter, _ snapshot: Snapshot) {
+            guard let mask = filter.rows(in: snapshot) else { return nil }
+            self.mask = mask
+            isUnheld = snapshot.slotsWithoutEdge()
+        }
+    }
+
+    /// As `narrowed(to:)`, where the filter's columns were read before, and are gone: nil where the rows are others.
+    public func narrowed(by narrowing: Narrowing) -> Snapshot? {
+        guard let slots, slots.hasWhole(Self.countedSelection.slots), slots.count == narrowing.mask.isIn.count else {
+            return nil
+        }
+        return narrowed(to: narrowing.mask, slots, isUnheld: narrowing.isUnheld)
+    }
+
+    /// As `narrowed`; the slot table has only those buffers then, and live memory is only theirs: for comparisons.
+    public func reduced(to filter: Filter) -> Snapshot? {
+        guard let slots, slots.hasWhole(Self.narrowingSelection(filter).slots), let mask = filter.rows(in: self) else {
+            return nil
+        }
+        var result = narrowed(to: mask, slots, isUnheld: slotsWithoutEdge())
+        result.slots = slots.rows(in: mask)
+        (result.edges, result.runs) = (nil, nil)
+        func sum(_ field: KeyPath<Retainer, UInt64>) -> UInt64 {
+            result.retainers.reduce(0) { $0 &+ $1[keyPath: field] }
+        }
+        (result.totals.liveBuffers, result.totals.liveBytes) = (sum(\.liveBuffers), sum(\.liveBytes))
+        result.totals.requestedBytes = sum(\.requestedBytes)
+        if totals.unheldBuffers != nil {
+            (result.totals.unheldBuffers, result.totals.unheldBytes) = (sum(\.unheldBuffers), sum(\.unheldBytes))
+        }
+        return result
+    }
+
+    private func narrowed(to mask: RowMask, _ slots: SlotColumns, isUnheld: [Bool]?) -> Snapshot {
         var result = self
         for id in result.sites.indices {
             (result.sites[id].liveBuffers, result.sites[id].liveBytes, result.sites[id].requestedBytes) = (0, 0, 0)
@@ -48,8 +100,32 @@ extension Snapshot {
                 retainer.oldestBirth = .max
                 result.retainers.append(retainer)
             }
-            result.retainers[index].add(slots, row, isUnheld: holders.map { $0.kinds[row] == 0 } ?? false)
+            result.retainers[index].add(slots, row, isUnheld: isUnheld?[row] ?? false)
         }
+        return result
+    }
+}
+
+extension Snapshot.SlotColumns {
+    /// Of the columns that were read, the rows a mask lets through.
+    fileprivate func rows(in mask: RowMask) -> Self {
+        func kept<T>(_ column: [T]) -> [T] {
+            column.isEmpty ? [] : column.indices.compactMap { mask[$0] ? column[$0] : nil }
+        }
+        var result = Self()
+        result.count = mask.count
+        result.serial = kept(serial)
+        result.birth = kept(birth)
+        result.address = kept(address)
+        result.requested = kept(requested)
+        result.capacity = kept(capacity)
+        result.sizeClass = kept(sizeClass)
+        result.arena = kept(arena)
+        result.site = kept(site)
+        result.owner = kept(owner)
+        result.touchSite = kept(touchSite)
+        result.touchTime = kept(touchTime)
+        result.state = kept(state)
         return result
     }
 }
@@ -99,7 +175,7 @@ extension Snapshot.Retainer {
         requestedBytes &+= slots.requested[row]
         oldestBirth = min(oldestBirth, slots.birth[row])
         newestBirth = max(newestBirth, slots.birth[row])
-        if isUnheld, slots.state[row] == Snapshot.SlotColumns.live {
+        if isUnheld {
             unheldBuffers &+= 1
             unheldBytes &+= slots.capacity[row]
         }

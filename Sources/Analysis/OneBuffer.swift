@@ -21,6 +21,24 @@ public enum BufferName: Sendable, Equatable {
         }
     }
 
+    /// What must be read to find the buffer and its neighbours.
+    public var selection: DumpSelection {
+        switch self {
+        case .serial: DumpSelection(slots: [.serial, .address])
+        case .address: DumpSelection(slots: [.address, .capacity])
+        }
+    }
+
+    /// The buffer's row and those of its neighbours in the chunk that `show` tells of, by address; nil where there is no
+    /// such buffer.
+    public func rowsAround(in snapshot: Snapshot) -> [Int]? {
+        guard let slots = snapshot.slots, slots.hasWhole(selection.slots), let row = row(in: slots) else { return nil }
+        let nearby = Report.nearby(row, snapshot, slots)
+        guard let place = nearby.firstIndex(of: row) else { return nil }
+        // One more before, for the gap to it.
+        return Array(nearby[max(0, place - 4)...min(nearby.count - 1, place + 3)])
+    }
+
     /// The live buffer of that name; an address may lie anywhere in it.
     func row(in slots: Snapshot.SlotColumns) -> Int? {
         switch self {
@@ -160,14 +178,20 @@ extension Report {
         return .paragraph("No holder reaches it: it is lost, and its owner only had it last.", .alarm)
     }
 
+    /// The rows in the same chunk, by address.
+    static func nearby(_ row: Int, _ snapshot: Snapshot, _ slots: Snapshot.SlotColumns) -> [Int] {
+        let shift = snapshot.chunkShift
+        let chunk = slots.address[row] >> shift
+        return slots.address.indices
+            .filter { slots.address[$0] >> shift == chunk }
+            .sorted { (slots.address[$0], $0) < (slots.address[$1], $1) }
+    }
+
     /// The buffers next to it, and the run they share.
     private static func neighbours(_ row: Int, _ snapshot: Snapshot, _ slots: Snapshot.SlotColumns) -> Table {
-        let address = slots.address[row]
         let shift = snapshot.chunkShift
-        let chunk = address >> shift
-        let nearby = slots.address.indices
-            .filter { slots.address[$0] >> shift == chunk }
-            .sorted { slots.address[$0] < slots.address[$1] }
+        let chunk = slots.address[row] >> shift
+        let nearby = nearby(row, snapshot, slots)
         let place = nearby.firstIndex(of: row) ?? 0
         let details = SlotDetails(snapshot, slots)
         var table = Table(

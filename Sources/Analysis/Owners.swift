@@ -44,13 +44,16 @@ extension Report {
                 Line(
                     "live",
                     """
-                    \(.count(snapshot.totals.liveBuffers), as: "live_buffers") buffers, \
+                    \(snapshot.totals.liveBuffers, of: "buffer", as: "live_buffers"), \
                     \(.bytes(snapshot.totals.liveBytes), as: "live_bytes")
                     """)
             ]))
         if !closed.isEmpty {
-            let words: Phrase =
-                "\(.count(UInt64(closed.count))) owners are closed and still hold \(.bytes(closedBytes))"
+            let count = UInt64(closed.count)
+            let words: Phrase = """
+                \(count, of: "owner") \(count, one: "is", many: "are") closed and still \
+                \(count, one: "holds", many: "hold") \(.bytes(closedBytes))
+                """
             report.add(nil, .paragraph(words, .warning))
         }
         report.add(nil, .table(table))
@@ -73,7 +76,7 @@ extension Report {
         let bytes = tree.bytes[Int(id)]
         return Table.Row(
             [
-                .text(owner.name.isEmpty ? owner.kind.name : "\(owner.kind.name) \(owner.name)"), .number(UInt64(id)),
+                .text(owner.title), .number(UInt64(id)),
                 .number(UInt64(owner.parent)), .number(UInt64(depth)), .text(owner.kind.name), .text(owner.name),
                 .count(tree.buffers[Int(id)]), .bytes(bytes), .ratio(bytes.share(of: snapshot.totals.liveBytes)),
                 .count(owner.liveBuffers), .bytes(owner.liveBytes), .flag(isClosed), closedAge,
@@ -167,6 +170,8 @@ struct OwnerTree {
 
     /// Children with live memory somewhere below.
     func children(of id: UInt32, by order: OwnerOrder, _ snapshot: Snapshot) -> [UInt32] {
+        // A damaged dump may have lost its owners.
+        guard Int(id) + 1 < firstChild.count else { return [] }
         let children = childIDs[firstChild[Int(id)]..<firstChild[Int(id) + 1]]
             .filter { treeParent[Int($0)] == id && buffers[Int($0)] > 0 }
         return children.sorted { left, right in

@@ -104,6 +104,19 @@ public struct Phrase: Sendable, ExpressibleByStringInterpolation {
             pieces.append(.value(value, name: name, exact: exact))
         }
         public mutating func appendInterpolation(_ phrase: Phrase) { pieces += phrase.pieces }
+
+        /// A count and what it counts: `1 chunk`, `2 chunks`.
+        public mutating func appendInterpolation(
+            _ count: UInt64, of noun: String, plural: String? = nil, as name: String? = nil
+        ) {
+            pieces.append(.value(.count(count), name: name, exact: false))
+            pieces.append(.words(" " + Format.noun(count, noun, plural)))
+        }
+
+        /// The word that agrees with a count: `\(count, one: "is", many: "are")`.
+        public mutating func appendInterpolation(_ count: UInt64, one: String, many: String) {
+            pieces.append(.words(count == 1 ? one : many))
+        }
     }
 
     /// As people read it.

@@ -11,10 +11,10 @@ extension Report {
                 Line(
                     "live",
                     """
-                    \(.count(snapshot.totals.liveBuffers), as: "live_buffers") buffers, \
+                    \(snapshot.totals.liveBuffers, of: "buffer", as: "live_buffers"), \
                     \(.bytes(snapshot.totals.liveBytes), as: "live_bytes"), at \
                     \(.count(UInt64(snapshot.sites.count { $0.liveBuffers > 0 })), as: "live_sites") of \
-                    \(.count(UInt64(snapshot.sites.count { $0.allocations > 0 })), as: "used_sites") sites
+                    \(UInt64(snapshot.sites.count { $0.allocations > 0 }), of: "site", as: "used_sites")
                     """)
             ]))
         var table = Table(

@@ -17,6 +17,16 @@ struct Turnover: Equatable {
     var freed = Amount()
     var survived = Amount()
 
+    enum Fate { case born, freed, survived }
+
+    mutating func add(_ bytes: UInt64, _ fate: Fate) {
+        switch fate {
+        case .born: born.add(bytes)
+        case .freed: freed.add(bytes)
+        case .survived: survived.add(bytes)
+        }
+    }
+
     var before: Amount {
         Amount(buffers: freed.buffers &+ survived.buffers, bytes: freed.bytes &+ survived.bytes)
     }
@@ -35,6 +45,8 @@ struct SlotDifference {
     private(set) var bySite: [Turnover]
     /// By `pairKey` of site and last touch.
     private(set) var byPair: [UInt64: Turnover] = [:]
+    private var pairs = PairNumbers()
+    private var pairTurnovers: [Turnover] = []
     /// By entry of the owner directory: what was born into it, freed out of it, stayed.
     private(set) var byOwner: [Turnover]
 
@@ -51,44 +63,41 @@ struct SlotDifference {
         else { return nil }
         bySite = Array(repeating: Turnover(), count: sites.count)
         byOwner = Array(repeating: Turnover(), count: owners.owners.count)
-        let beforeOrder = SerialOrder(before.serial)
-        let afterOrder = SerialOrder(after.serial)
-        var left = 0
-        var right = 0
-        while left < before.serial.count || right < after.serial.count {
-            let leftRow = left < before.serial.count ? beforeOrder[left] : nil
-            let rightRow = right < after.serial.count ? afterOrder[right] : nil
-            switch (leftRow, rightRow) {
-            case (let old?, let new?) where before.serial[old] == after.serial[new]:
-                count(\.survived, after, new, newer, sites, owners)
-                left += 1
-                right += 1
-            case (let old?, let new?) where before.serial[old] > after.serial[new]:
-                count(\.born, after, new, newer, sites, owners)
-                right += 1
-            case (let old?, _):
-                count(\.freed, before, old, older, sites, owners)
-                left += 1
-            case (nil, let new?):
-                count(\.born, after, new, newer, sites, owners)
-                right += 1
-            case (nil, nil): return
+        var old = DifferenceSide(before, sites: sites.entries(in: older), owners: owners.entries(in: older))
+        var new = DifferenceSide(after, sites: sites.entries(in: newer), owners: owners.entries(in: newer))
+        while true {
+            switch (old.row, new.row) {
+            case (let left?, let right?) where before.serial[left] == after.serial[right]:
+                count(.survived, new, right)
+                old.advance()
+                new.advance()
+            case (let left?, let right?) where before.serial[left] > after.serial[right]:
+                count(.born, new, right)
+                new.advance()
+            case (let left?, _):
+                count(.freed, old, left)
+                old.advance()
+            case (nil, let right?):
+                count(.born, new, right)
+                new.advance()
+            case (nil, nil):
+                byPair = Dictionary(uniqueKeysWithValues: zip(pairs.pairs, pairTurnovers))
+                return
             }
         }
     }
 
-    private mutating func count(
-        _ kind: WritableKeyPath<Turnover, Amount>, _ slots: Snapshot.SlotColumns, _ row: Int, _ snapshot: Int,
-        _ sites: SiteDirectory, _ owners: OwnerDirectory
-    ) {
-        let bytes = slots.capacity[row]
-        let site = sites.entry(slots.site[row], in: snapshot)
-        let touch = sites.entry(slots.touchSite[row], in: snapshot)
-        let owner = owners.entry(slots.owner[row], in: snapshot)
-        total[keyPath: kind].add(bytes)
-        bySite[site][keyPath: kind].add(bytes)
-        byOwner[owner][keyPath: kind].add(bytes)
-        byPair[Self.pairKey(site, touch), default: Turnover()][keyPath: kind].add(bytes)
+    private mutating func count(_ fate: Turnover.Fate, _ side: DifferenceSide, _ row: Int) {
+        func entry(_ id: UInt32, _ entries: [Int]) -> Int { id < entries.count ? entries[Int(id)] : 0 }
+        let bytes = side.slots.capacity[row]
+        let site = entry(side.slots.site[row], side.sites)
+        let touch = entry(side.slots.touchSite[row], side.sites)
+        total.add(bytes, fate)
+        bySite[site].add(bytes, fate)
+        byOwner[entry(side.slots.owner[row], side.owners)].add(bytes, fate)
+        let number = pairs.number(of: Self.pairKey(site, touch))
+        if number == pairTurnovers.count { pairTurnovers.append(Turnover()) }
+        pairTurnovers[number].add(bytes, fate)
     }
 
     private static func isWhole(_ slots: Snapshot.SlotColumns) -> Bool {
@@ -98,39 +107,25 @@ struct SlotDifference {
     }
 }
 
-/// The rows of a slot table in the order of their serial numbers.
-private struct SerialOrder {
+/// One of the snapshots: its rows in the order of their serial numbers, and what ids mean in it.
+private struct DifferenceSide {
+    let slots: Snapshot.SlotColumns
     /// Nil if the table is in order already.
-    private let rows: [UInt32]?
+    private let order: [UInt32]?
+    let sites: [Int]
+    let owners: [Int]
+    private var next = 0
 
-    init(_ serials: [UInt64]) {
+    init(_ slots: Snapshot.SlotColumns, sites: [Int], owners: [Int]) {
+        self.slots = slots
+        self.sites = sites
+        self.owners = owners
+        let serials = slots.serial
         let isSorted = serials.indices.dropFirst().allSatisfy { serials[$0 - 1] <= serials[$0] }
-        rows = isSorted ? nil : Self.sorted(serials)
+        order = isSorted ? nil : RowOrder.sorted(by: serials)
     }
 
-    subscript(position: Int) -> Int { rows.map { Int($0[position]) } ?? position }
-
-    /// Least-significant-digit radix sort: linear, and only over the digits in which the serials differ.
-    private static func sorted(_ serials: [UInt64]) -> [UInt32] {
-        let digitBits: UInt64 = 11
-        let mask: UInt64 = 1 << digitBits - 1
-        let varying = serials.reduce(0) { $0 | ($1 ^ serials[0]) }
-        var rows = serials.indices.map { UInt32($0) }
-        var scratch = rows
-        var shift: UInt64 = 0
-        while shift < 64 {
-            defer { shift += digitBits }
-            guard varying >> shift & mask != 0 else { continue }
-            var starts = [Int](repeating: 0, count: Int(mask) + 2)
-            for serial in serials { starts[Int(serial >> shift & mask) + 1] += 1 }
-            for digit in 1..<starts.count { starts[digit] += starts[digit - 1] }
-            for row in rows {
-                let digit = Int(serials[Int(row)] >> shift & mask)
-                scratch[starts[digit]] = row
-                starts[digit] += 1
-            }
-            swap(&rows, &scratch)
-        }
-        return rows
-    }
+    /// The row that is next in turn.
+    var row: Int? { next < slots.count ? order.map { Int($0[next]) } ?? next : nil }
+    mutating func advance() { next += 1 }
 }

@@ -131,13 +131,16 @@ struct SlotGroups {
     }
 }
 
+extension Snapshot.Owner {
+    /// `session device-7`; the kind alone where the name only repeats it.
+    var title: String { name.isEmpty || name == kind.name ? kind.name : "\(kind.name) \(name)" }
+}
+
 extension Snapshot {
     /// `session device-7`
     func ownerTitle(_ id: UInt32) -> String {
         guard id < owners.count else { return "unknown owner" }
-        let owner = owners[Int(id)]
-        return owner.name.isEmpty || owner.name == owner.kind.name
-            ? owner.kind.name : "\(owner.kind.name) \(owner.name)"
+        return owners[Int(id)].title
     }
 
     func arenaName(_ index: Int) -> String {

@@ -6,7 +6,8 @@ extension Report {
     /// What a reader should load; without runs, as in a torn dump, the summary goes without its byte ledger.
     public static let summarySelection = DumpSelection(runs: true)
 
-    public static func summary(of snapshot: Snapshot) -> Report {
+    /// With a filter, `snapshot` is narrowed to it.
+    public static func summary(of snapshot: Snapshot, where filter: Filter? = nil) -> Report {
         var report = Report(command: "summary")
         report.mainTableName = "sites"
         report.add(nil, .lines(headline(snapshot)))
@@ -15,10 +16,12 @@ extension Report {
         report.add("Top sites", .table(topSites(snapshot)))
         if let events = recentEvents(snapshot) { report.add("Before the dump", .table(events)) }
         let diagnosis = Diagnosis(snapshot)
-        report.add("Verdict", .paragraph("\(.text(diagnosis.sentence), as: "verdict")", diagnosis.tone))
+        let sentence = filter.flatMap { diagnosis.reassurance(under: $0) } ?? diagnosis.sentence
+        report.add("Verdict", .paragraph("\(.text(sentence), as: "verdict")", diagnosis.tone))
         for note in snapshot.notes { report.add(nil, .paragraph("\(.text(note))")) }
         report.data = data(snapshot, diagnosis)
         if snapshot.header.format == .nettyHeapDump { report.data += heapDumpData(snapshot) }
+        report.note(filter, snapshot)
         return report
     }
 
@@ -134,7 +137,7 @@ extension Report {
             lines.insert(Line("", overdraft), at: 2)
         }
         if totals.failedAllocations > 0 {
-            let refused: Phrase = "\(.count(totals.failedAllocations)) allocations since the start"
+            let refused: Phrase = "\(totals.failedAllocations, of: "allocation") since the start"
             lines.append(Line("refused", refused))
         }
         return lines
@@ -153,7 +156,7 @@ extension Report {
     private static func parts(_ snapshot: Snapshot) -> Phrase {
         let totals = snapshot.totals
         var sum: Phrase = """
-            \(.count(totals.chunkCount), as: "chunk_count") chunks \(.text(snapshot.chunkSizes)) = \
+            \(totals.chunkCount, of: "chunk", as: "chunk_count") \(.text(snapshot.chunkSizes)) = \
             \(.bytes(totals.chunkBytes))
             """
         if totals.hugeBytes > 0 { sum = "\(sum) + \(.count(totals.hugeCount)) huge \(.bytes(totals.hugeBytes))" }
@@ -166,13 +169,13 @@ extension Report {
     private static func live(_ totals: Snapshot.Totals) -> Phrase {
         guard let buffers = totals.unheldBuffers, let bytes = totals.unheldBytes else {
             return """
-                \(.count(totals.liveBuffers), as: "live_buffers") buffers; \
+                \(totals.liveBuffers, of: "buffer", as: "live_buffers"); \
                 held or unheld is unknown: this dump has no edges
                 """
         }
         let held = totals.liveBuffers.less(buffers)
         return """
-            \(.count(totals.liveBuffers), as: "live_buffers") buffers: \
+            \(totals.liveBuffers, of: "buffer", as: "live_buffers"): \
             held \(.count(held)) (\(.bytes(totals.liveBytes.less(bytes)))), \
             unheld \(.count(buffers)) (\(.bytes(bytes)))
             """

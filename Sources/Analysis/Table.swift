@@ -65,7 +65,7 @@ public struct Table: Sendable {
         return true
     }
 
-    /// Keeps the first rows and says in one more, for people, what the others come to.
+    /// Keeps the first rows and says in one more, for people, what the others come to; `noun` is what one row is.
     public mutating func limit(to count: Int, noun: String) {
         let shown = rows.count { $0.audience != .people }
         guard count > 0, shown > count else { return }
@@ -73,7 +73,7 @@ public struct Table: Sendable {
         omitted += shown - count
         let first = columns.firstIndex { $0.audience != .programs }
         let cells = columns.indices.map { column -> Value in
-            if column == first { return .text("… \(Format.count(UInt64(shown - count))) more \(noun)") }
+            if column == first { return .text("… \(Format.count(UInt64(shown - count), of: "more \(noun)"))") }
             return .sum(rest.lazy.map { $0.cells[column] })
         }
         rows.removeSubrange(count...)
@@ -85,7 +85,7 @@ public struct Table: Sendable {
         guard count > 0 else { return }
         omitted += count
         let first = columns.firstIndex { $0.audience != .programs }
-        let words = "… \(Format.count(UInt64(count))) more \(noun)"
+        let words = "… \(Format.count(UInt64(count), of: "more \(noun)"))"
         rows.append(Row(columns.indices.map { $0 == first ? .text(words) : .blank }, for: .people))
     }
 }

@@ -28,7 +28,7 @@ public struct TextRenderer {
     // MARK: Lines and paragraphs
 
     private func text(_ lines: [Report.Line]) -> String {
-        let labelWidth = (lines.map(\.label.count).max() ?? 0)
+        let labelWidth = lines.map { TerminalWidth.columns($0.label) }.max() ?? 0
         let margin = labelWidth == 0 ? 0 : labelWidth + 2
         return lines.map { line in
             let body = wrapped(line.phrase.text, margin: margin)
@@ -41,11 +41,15 @@ public struct TextRenderer {
         let indent = String(repeating: " ", count: margin)
         var lines: [String] = []
         var line = ""
+        var columns = 0
         for word in unbreakables(text) {
-            if !line.isEmpty, margin + line.count + 1 + word.count > width {
+            let wordColumns = TerminalWidth.columns(word)
+            if !line.isEmpty, margin + columns + 1 + wordColumns > width {
                 lines.append(indent + line)
                 line = word
+                columns = wordColumns
             } else {
+                columns += (line.isEmpty ? 0 : 1) + wordColumns
                 line += (line.isEmpty ? "" : " ") + word
             }
         }
@@ -137,11 +141,11 @@ public struct TextRenderer {
 
     /// Each column as wide as its widest cell.
     private func naturalWidths(_ titles: [String], _ rows: [Cells]) -> [Int] {
-        var widths = titles.map(\.count)
+        var widths = titles.map { TerminalWidth.columns($0) }
         for row in rows {
             for (column, value) in row.values.enumerated() {
                 let indent = column == 0 ? row.indent : 0
-                widths[column] = max(widths[column], indent + value.text(aligned: true).count)
+                widths[column] = max(widths[column], indent + TerminalWidth.columns(value.text(aligned: true)))
             }
         }
         return widths
@@ -175,7 +179,7 @@ public struct TextRenderer {
     }
 
     private func padded(_ text: String, to width: Int, left: Bool = false) -> String {
-        let padding = String(repeating: " ", count: max(0, width - text.count))
+        let padding = String(repeating: " ", count: max(0, width - TerminalWidth.columns(text)))
         return left ? padding + text : text + padding
     }
 }

@@ -51,7 +51,9 @@ public struct SiteName: Sendable, Equatable {
         let label = Format.printable(label)
         let location = Format.printable(location)
         let fileOnly = location.split(separator: "/").last.map(String.init) ?? ""
-        for place in [location, fileOnly] where !place.isEmpty && label.count + 2 + place.count <= width {
+        let columns = TerminalWidth.columns(label)
+        for place in [location, fileOnly]
+        where !place.isEmpty && columns + 2 + TerminalWidth.columns(place) <= width {
             return "\(label)  \(place)"
         }
         return Format.truncated(label, to: width)

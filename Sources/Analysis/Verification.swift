@@ -3,11 +3,11 @@ public import DumpFormat
 /// Whether a dump is whole and agrees with itself: one row a check.
 extension Report {
     /// Checks beyond the reader's own: that the parts of memory add up.
-    public static func ledgerChecks(_ snapshot: Snapshot) -> [(name: String, passed: Bool, detail: String)] {
+    public static func ledgerChecks(_ snapshot: Snapshot) -> [VerifyCheck] {
         ByteLedger.checks(snapshot)
     }
 
-    public static func verification(_ checks: [(name: String, passed: Bool, detail: String)]) -> Report {
+    public static func verification(_ checks: [VerifyCheck]) -> Report {
         var report = Report(command: "verify")
         var table = Table(
             name: "checks", columns: [.init("check", "Check"), .init("passed", "passed"), .init("detail", "detail")])
@@ -22,7 +22,7 @@ extension Report {
             report.add("Failed", .lines(failures.map { Line($0.name, "\(.text($0.detail))") }))
         }
         let counts: Phrase = """
-            \(.count(UInt64(checks.count)), as: "checks_run") checks, \
+            \(UInt64(checks.count), of: "check", as: "checks_run"), \
             \(.count(UInt64(failed)), as: "checks_failed") failed
             """
         report.add(nil, .paragraph(counts, failed == 0 ? .good : .alarm))

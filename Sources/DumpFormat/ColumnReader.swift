@@ -3,12 +3,17 @@ final class ColumnReader {
     let input: DumpInput
     let index: FrameIndex
     let parallelism: Int
+    let progress: DumpProgress?
     var problems: [String] = []
     private var decoder: FrameDecoder
     private var strings: [String?] = []
 
-    init(_ input: DumpInput, _ index: FrameIndex, _ decoder: consuming FrameDecoder, parallelism: Int) {
+    init(
+        _ input: DumpInput, _ index: FrameIndex, _ decoder: consuming FrameDecoder, parallelism: Int,
+        _ progress: DumpProgress? = nil
+    ) {
         self.input = input
+        self.progress = progress
         self.index = index
         self.decoder = decoder
         self.parallelism = parallelism
@@ -78,8 +83,14 @@ final class ColumnReader {
         _ entries: [DirectoryEntry], width: Int, to values: UnsafeMutableRawPointer
     ) -> [FrameProblem?] {
         let input = self.input
+        let progress = self.progress
         let workers = min(parallelism, entries.count)
-        if workers <= 1 { return entries.map { Self.decode(input, $0, width, values, &decoder) } }
+        if workers <= 1 {
+            return entries.map {
+                progress?.add(Int($0.size))
+                return Self.decode(input, $0, width, values, &decoder)
+            }
+        }
         let results = UnsafeMutablePointer<FrameProblem?>.allocate(capacity: entries.count)
         results.initialize(repeating: nil, count: entries.count)
         defer { results.deinitialize(count: entries.count).deallocate() }
@@ -88,6 +99,7 @@ final class ColumnReader {
         Workers.run(workers) {
             var decoder = FrameDecoder()
             while let index = queue.take() {
+                progress?.add(Int(entries[index].size))
                 target.results[index] = Self.decode(input, entries[index], width, target.values, &decoder)
             }
         }

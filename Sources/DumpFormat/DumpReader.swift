@@ -28,9 +28,9 @@ public enum DumpReader {
     /// A torn or damaged file gives what is intact of it, and `completeness` says what is not. Throws where no answer
     /// is possible: the file is not a dump, is of a newer version, or its header or totals cannot be read.
     public static func read(
-        path: String, _ selection: DumpSelection = .tables, parallelism: Int = 2
+        path: String, _ selection: DumpSelection = .tables, parallelism: Int = 2, progress: DumpProgress? = nil
     ) throws(DumpError) -> Snapshot {
-        try read(DumpInput(path: path), selection, parallelism)
+        try read(DumpInput(path: path), selection, parallelism, progress)
     }
 
     /// The same for a dump in memory; `name` is what errors call it.
@@ -41,13 +41,14 @@ public enum DumpReader {
     }
 
     static func read(
-        _ input: DumpInput, _ selection: DumpSelection, _ parallelism: Int
+        _ input: DumpInput, _ selection: DumpSelection, _ parallelism: Int, _ progress: DumpProgress? = nil
     ) throws(DumpError) -> Snapshot {
         if try LedgerReader.recognises(input) { return try LedgerReader.read(input, selection) }
         var decoder = FrameDecoder()
         let version = try FileHeader.check(input, &decoder)
         let index = try FrameIndex(input, &decoder)
-        let reader = ColumnReader(input, index, decoder, parallelism: max(1, parallelism))
+        progress?.expect(index.bytes(of: selection))
+        let reader = ColumnReader(input, index, decoder, parallelism: max(1, parallelism), progress)
         var snapshot = try readTables(reader, version)
         try readBulk(&snapshot, selection, reader)
 

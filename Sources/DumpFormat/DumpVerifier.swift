@@ -1,6 +1,8 @@
 /// What `DumpVerifier` found.
-public struct VerifyReport: Sendable, Equatable {
+public struct VerifyReport: Sendable {
     public var checks: [VerifyCheck] = []
+    /// The small tables, the runs, and what of the file can be read; nil where it is no dump.
+    public var tables: Snapshot?
     public var passed: Bool { checks.allSatisfy(\.passed) }
 
     public init() {}
@@ -16,56 +18,79 @@ public enum DumpVerifier {
                 var decoder = FrameDecoder()
                 try FileHeader.check(input, &decoder)
                 report.checks.append(VerifyCheck(name: "file header", passed: true, detail: "\(input.size) bytes"))
-                report.checks += try structure(input, &decoder)
+                report.checks += try structure(input, parallelism)
             }
-            let snapshot = try DumpReader.read(input, .everything, parallelism)
-            let gaps = snapshot.completeness.problems + snapshot.completeness.sectionsMissing.map { "no section \($0)" }
-            report.checks.append(
-                VerifyCheck(
-                    name: "every section can be read", passed: gaps.isEmpty,
-                    detail: gaps.isEmpty
-                        ? "\(snapshot.completeness.sectionsRead.count) sections" : gaps.joined(separator: "; ")))
-            report.checks += SnapshotInvariants.check(snapshot)
+            let isWhole = report.passed
+            if isWhole, let blocks = try DumpBlocks(path: path) {
+                try check(blocks, &report)
+            } else {
+                try check(try DumpReader.read(input, .everything, parallelism), &report)
+            }
         } catch {
             report.checks.append(VerifyCheck(name: "file", passed: false, detail: error.message))
         }
         return report
     }
 
+    private static func check(_ snapshot: Snapshot, _ report: inout VerifyReport) throws(DumpError) {
+        let gaps = snapshot.completeness.problems + snapshot.completeness.sectionsMissing.map { "no section \($0)" }
+        report.checks.append(
+            VerifyCheck(
+                name: readable, passed: gaps.isEmpty,
+                detail: gaps.isEmpty
+                    ? "\(snapshot.completeness.sectionsRead.count) sections" : gaps.joined(separator: "; "),
+                about: .wholeness))
+        report.checks += SnapshotInvariants.check(snapshot)
+        report.tables = snapshot
+    }
+
+    /// A file whose frames are all as they were written, block by block.
+    private static func check(_ blocks: DumpBlocks, _ report: inout VerifyReport) throws(DumpError) {
+        var tables = try DumpReader.read(blocks.input, DumpSelection(runs: true), 2)
+        tables.completeness.sectionsRead += [Section.slots.name] + (blocks.hasEdges ? [Section.edges.name] : [])
+        let sections = "\(tables.completeness.sectionsRead.count) sections"
+        report.checks.append(VerifyCheck(name: readable, passed: true, detail: sections, about: .wholeness))
+        var checks = SlotChecks(tables, slotCount: blocks.slotCount)
+        let reader = DumpBlockReader(blocks)
+        for block in 0..<blocks.edgeBlocks { checks.add(try reader.edges(block: block), slotCount: blocks.slotCount) }
+        for block in 0..<blocks.slotBlocks {
+            checks.add(try reader.slots(Set(Snapshot.SlotColumns.Column.allCases), block: block))
+        }
+        report.checks += SnapshotInvariants.tables(tables) + checks.results()
+        report.tables = tables
+    }
+
+    private static let readable = "every section can be read"
+
     /// What the seek table, the directory and the end marker say, against the frames themselves.
     private static func structure(
-        _ input: DumpInput, _ decoder: inout FrameDecoder
+        _ input: DumpInput, _ parallelism: Int
     ) throws(DumpError) -> [VerifyCheck] {
         guard let table = try SeekTable.read(input) else {
-            return [VerifyCheck(name: "seek table", passed: false, detail: "the file does not end with one")]
+            return [
+                VerifyCheck(
+                    name: "seek table", passed: false, detail: "the file does not end with one", about: .wholeness)
+            ]
         }
         var frames: [String] = []
         var sizes: [String] = []
         var found: [DirectoryEntry] = []
         var directory: [DirectoryEntry] = []
         var end: [EndMarker.Section] = []
-        var offset: UInt64 = 0
-        for frame in table {
-            do throws(FrameProblem) {
-                let block = try decoder.load(input, offset: offset, size: UInt64(frame.compressedBytes))
-                if decoder.contentBytes != Int(frame.contentBytes) {
-                    sizes.append("frame at byte \(offset): \(decoder.contentBytes) bytes, not \(frame.contentBytes)")
+        for (frame, looked) in zip(table, looks(at: table, input, parallelism)) {
+            switch looked {
+            case .failure(let problem): frames.append("frame at byte \(problem.offset): \(problem.problem)")
+            case .success(let look):
+                if look.entry.contentBytes != frame.contentBytes {
+                    sizes.append(
+                        "frame at byte \(look.entry.offset): \(look.entry.contentBytes) bytes, not \(frame.contentBytes)"
+                    )
                 }
-                switch Section(rawValue: block.section) {
-                case .directory: directory = DirectoryEntry.decode(decoder.payload)
-                case .end: end = EndMarker.decode(decoder.payload)
-                default: break
-                }
-                if block.section != Section.directory.rawValue {
-                    found.append(
-                        DirectoryEntry(
-                            section: block.section, column: block.column, rows: block.rows, firstRow: block.firstRow,
-                            offset: offset, size: frame.compressedBytes, contentBytes: UInt32(decoder.contentBytes)))
-                }
-            } catch {
-                frames.append("frame at byte \(offset): \(error)")
+                if look.entry.section != Section.directory.rawValue { found.append(look.entry) }
+                if !look.directory.isEmpty { directory = look.directory }
+                if !look.end.isEmpty { end = look.end }
+            case nil: continue
             }
-            offset += UInt64(frame.compressedBytes)
         }
         let wrong = zip(found, directory).filter { $0 != $1 }.map { "\($0.name) is announced as \($1.name)" }
         let counts = found.count == directory.count ? [] : ["\(directory.count) entries for \(found.count) frames"]
@@ -75,6 +100,66 @@ public enum DumpVerifier {
             check("directory agrees with the frames", counts + wrong, "\(directory.count) entries"),
             check("end marker agrees with the frames", endProblems(end, found), "\(end.count) sections"),
         ]
+    }
+
+    /// What one frame says of itself.
+    private struct Look {
+        var entry: DirectoryEntry
+        var directory: [DirectoryEntry] = []
+        var end: [EndMarker.Section] = []
+    }
+
+    private struct Unreadable: Error {
+        let offset: UInt64
+        let problem: FrameProblem
+    }
+
+    /// Shared by the workers, each of which writes only what it took.
+    private struct Looks: @unchecked Sendable {
+        let values: UnsafeMutablePointer<Result<Look, Unreadable>?>
+    }
+
+    private static func looks(
+        at table: [SeekTable.Frame], _ input: DumpInput, _ parallelism: Int
+    ) -> [Result<Look, Unreadable>?] {
+        var offsets: [UInt64] = []
+        var offset: UInt64 = 0
+        for frame in table {
+            offsets.append(offset)
+            offset += UInt64(frame.compressedBytes)
+        }
+        let places = offsets
+        let looks = Looks(values: .allocate(capacity: table.count))
+        looks.values.initialize(repeating: nil, count: table.count)
+        defer { looks.values.deinitialize(count: table.count).deallocate() }
+        let queue = WorkQueue(table.count)
+        Workers.run(parallelism) {
+            var decoder = FrameDecoder()
+            while let index = queue.take() {
+                looks.values[index] = look(at: places[index], table[index], input, &decoder)
+            }
+        }
+        return Array(UnsafeBufferPointer(start: looks.values, count: table.count))
+    }
+
+    private static func look(
+        at offset: UInt64, _ frame: SeekTable.Frame, _ input: DumpInput, _ decoder: inout FrameDecoder
+    ) -> Result<Look, Unreadable> {
+        do throws(FrameProblem) {
+            let block = try decoder.load(input, offset: offset, size: UInt64(frame.compressedBytes))
+            var look = Look(
+                entry: DirectoryEntry(
+                    section: block.section, column: block.column, rows: block.rows, firstRow: block.firstRow,
+                    offset: offset, size: frame.compressedBytes, contentBytes: UInt32(decoder.contentBytes)))
+            switch Section(rawValue: block.section) {
+            case .directory: look.directory = DirectoryEntry.decode(decoder.payload)
+            case .end: look.end = EndMarker.decode(decoder.payload)
+            default: break
+            }
+            return .success(look)
+        } catch {
+            return .failure(Unreadable(offset: offset, problem: error))
+        }
     }
 
     private static func endProblems(_ end: [EndMarker.Section], _ frames: [DirectoryEntry]) -> [String] {

@@ -50,6 +50,10 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
             try writeBulk(.payloads, payloads)
             try writeBulk(.payloadBytes, LedgerSnapshot.PayloadBytes(payloads))
         }
+        try finish()
+    }
+
+    private mutating func finish() throws(DumpError) {
         try writeRecords(.end, EndMarker.encode(sections), width: EndMarker.recordBytes, count: sections.count)
         let entries = directory
         try writeRecords(
@@ -60,6 +64,37 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
             output.count += bytes.count
         }
         try flush()
+    }
+
+    /// Writes the small tables of `tables`, and the bulk tables of `blocks` frame by frame as they are in their file: only
+    /// columns that this version knows, so that nothing comes along unseen.
+    public consuming func write(_ tables: Snapshot, bulkOf blocks: DumpBlocks) throws(DumpError) {
+        try writeFileHeader()
+        try writeTables(tables)
+        for section in [Section.runs, .slots, .edges] where blocks.index.contains(section) {
+            try copyBulk(section, blocks)
+        }
+        try finish()
+    }
+
+    private mutating func copyBulk(_ section: Section, _ blocks: DumpBlocks) throws(DumpError) {
+        let columns = blocks.columns(section).map { blocks.index.entries(section, $0) }
+        for block in columns[0].indices {
+            for entries in columns {
+                var entry = entries[block]
+                let bytes = try blocks.input.bytes(at: entry.offset, count: Int(entry.size))
+                guard bytes.count == Int(entry.size) else {
+                    throw DumpError(.damaged, path: blocks.input.path, "\(entry.name): the file was cut off meanwhile")
+                }
+                entry.offset = flushedBytes + UInt64(output.count)
+                bytes.withUnsafeBytes { output.tail(bytes.count).copyMemory(from: $0) }
+                output.count += bytes.count
+                directory.append(entry)
+                if output.count >= Self.flushBytes { try flush() }
+            }
+        }
+        let rows = UInt64(blocks.index.rowCount(section))
+        sections.append(.init(section: section.rawValue, columns: UInt16(columns.count), rows: rows))
     }
 
     private mutating func writeFileHeader() throws(DumpError) {

@@ -140,6 +140,21 @@ struct FrameIndex {
         end.map { $0.contains { $0.section == section.rawValue } }
     }
 
+    /// Compressed bytes of what a reading with this selection decodes, nearly.
+    func bytes(of selection: DumpSelection) -> Int {
+        let slots = Set(selection.slots.map(\.rawValue))
+        return columns.reduce(0) { sum, column in
+            let isRead =
+                switch Section(rawValue: UInt16(column.key >> 16)) {
+                case .slots: slots.contains(UInt16(truncatingIfNeeded: column.key))
+                case .runs: selection.runs
+                case .edges: selection.edges
+                default: true
+                }
+            return sum + (isRead ? column.value.reduce(0) { $0 + Int($1.size) } : 0)
+        }
+    }
+
     func rowCount(_ section: Section) -> Int { Int(rows[section.rawValue] ?? 0) }
 
     /// In the order of rows, without overlaps.

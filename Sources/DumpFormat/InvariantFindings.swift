@@ -47,6 +47,9 @@ struct Layout {
     let pagesPerChunk: Int
     /// Row of each chunk by its index.
     var chunkRows: [UInt64: Int] = [:]
+    /// The same as an array, -1 for none, where indices are as low as those of a real arena: slots ask for it one by one.
+    private var denseRows: [Int32] = []
+    private static let densest: UInt64 = 1 << 20
     /// For each chunk row, for each page, the run that covers it, plus one.
     var pages: [[UInt32]]
 
@@ -58,6 +61,10 @@ struct Layout {
         pagesPerChunk = Int(min(chunkSize / pageSize, 1 << 16))
         pages = snapshot.chunks.map { [UInt32](repeating: 0, count: $0.kind == .huge ? 0 : 1) }
         for (row, chunk) in snapshot.chunks.enumerated() { chunkRows[UInt64(chunk.index)] = row }
+        if let highest = chunkRows.keys.max(), highest < Self.densest {
+            denseRows = [Int32](repeating: -1, count: Int(highest) + 1)
+            for (index, row) in chunkRows { denseRows[Int(index)] = Int32(row) }
+        }
         guard let runs = snapshot.runs else { return }
         for run in 0..<runs.count {
             guard let row = chunkRows[UInt64(runs.chunk[run])], snapshot.chunks[row].kind != .huge else { continue }
@@ -69,7 +76,12 @@ struct Layout {
         }
     }
 
-    func chunkRow(_ address: UInt64) -> Int? { chunkRows[address >> shift] }
+    func chunkRow(_ address: UInt64) -> Int? {
+        let index = address >> shift
+        if denseRows.isEmpty { return chunkRows[index] }
+        guard index < UInt64(denseRows.count), denseRows[Int(index)] >= 0 else { return nil }
+        return Int(denseRows[Int(index)])
+    }
 
     func run(_ address: UInt64) -> Int? {
         guard let row = chunkRow(address) else { return nil }

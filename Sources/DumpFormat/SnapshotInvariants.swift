@@ -1,12 +1,21 @@
 /// The outcome of one check of a dump.
 public struct VerifyCheck: Sendable, Equatable {
+    /// What it means if a check fails.
+    public enum Subject: Sendable, Equatable {
+        /// Part of the file is missing or cannot be read; what is there may well be right.
+        case wholeness
+        /// What is there contradicts itself.
+        case agreement
+    }
     public let name: String
+    public let subject: Subject
     public let passed: Bool
     /// What was counted, or the first few offenders with expected and actual numbers.
     public let detail: String
 
-    public init(name: String, passed: Bool, detail: String) {
+    public init(name: String, passed: Bool, detail: String, about subject: Subject = .agreement) {
         self.name = name
+        self.subject = subject
         self.passed = passed
         self.detail = detail
     }
@@ -18,27 +27,19 @@ public struct VerifyCheck: Sendable, Equatable {
 /// number is reported once and not hidden by another.
 public enum SnapshotInvariants {
     public static func check(_ snapshot: Snapshot) -> [VerifyCheck] {
-        var checks = [counter(snapshot), chunkBytes(snapshot), liveAndFree(snapshot), chunkTable(snapshot)]
         guard let slots = snapshot.slots else {
-            checks.append(VerifyCheck(name: "slots", passed: false, detail: "the dump has no slots to check against"))
-            return checks
-        }
-        let layout = Layout(snapshot)
-        checks += [
-            totalSums(snapshot, slots), chunkSums(snapshot, slots, layout), siteSums(snapshot, slots),
-            ownerSums(snapshot, slots), arenaSums(snapshot, slots), retainerSums(snapshot, slots),
-            references(snapshot, slots), slotSizes(snapshot, slots), overlaps(slots), serials(slots),
-            births(snapshot, slots), slotChunks(snapshot, slots, layout),
-        ]
-        if let runs = snapshot.runs {
-            checks += [
-                runOverlaps(snapshot, runs, layout), slotRuns(snapshot, slots, runs, layout),
-                runCounts(slots, runs, layout), freePages(snapshot, runs, layout),
+            return tables(snapshot) + [
+                VerifyCheck(name: "slots", passed: false, detail: "the dump has no slots to check against")
             ]
         }
-        if let edges = snapshot.edges {
-            checks += [edgeTargets(snapshot, slots, edges), unheld(snapshot, slots, edges)]
-        }
-        return checks
+        var checks = SlotChecks(snapshot, slotCount: slots.count)
+        if let edges = snapshot.edges { checks.add(edges, slotCount: slots.count) }
+        checks.add(slots)
+        return tables(snapshot) + checks.results()
+    }
+
+    /// What the small tables alone must obey.
+    static func tables(_ snapshot: Snapshot) -> [VerifyCheck] {
+        [counter(snapshot), chunkBytes(snapshot), liveAndFree(snapshot), chunkTable(snapshot)]
     }
 }

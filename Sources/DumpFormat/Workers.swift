@@ -3,9 +3,9 @@ internal import Synchronization
 
 /// Threads for the parts of a read that are independent of each other. Plain POSIX threads: the analyzer starts too
 /// often and runs too shortly for a pool to pay.
-enum Workers {
+package enum Workers {
     /// Runs `body` on `count` threads at once, the calling one among them, and returns when all have.
-    static func run(_ count: Int, _ body: @escaping @Sendable () -> Void) {
+    package static func run(_ count: Int, _ body: @escaping @Sendable () -> Void) {
         var threads: [pthread_t] = []
         for _ in 1..<max(1, count) {
             var thread = pthread_t()
@@ -30,16 +30,24 @@ enum Workers {
 }
 
 /// Hands each of `0..<count` to exactly one of the threads that ask.
-final class WorkQueue: Sendable {
+package final class WorkQueue: Sendable {
     private let next = Atomic<Int>(0)
     private let count: Int
 
-    init(_ count: Int) { self.count = count }
+    package init(_ count: Int) { self.count = count }
 
-    func take() -> Int? {
+    package func take() -> Int? {
         let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
         return index < count ? index : nil
     }
+}
+
+/// Something that one thread found and all should know.
+final class Flag: Sendable {
+    private let value = Atomic<Bool>(false)
+
+    var isSet: Bool { value.load(ordering: .relaxed) }
+    func set() { value.store(true, ordering: .relaxed) }
 }
 
 /// Bytes of memory the machine has: no file may make a reader allocate more.

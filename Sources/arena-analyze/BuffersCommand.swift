@@ -30,12 +30,26 @@ struct BuffersCommand: ParsableCommand {
 
     func run() throws {
         let filter = try filter.parsed()
-        let snapshot = try DumpPath.read(dump, Report.buffersSelection)
         let rows = limit ?? (output.format == .text ? 20 : 10_000)
+        if rows > 0, let report = try chosen(rows, filter) { return try output.show(report) }
+        let snapshot = try DumpPath.read(dump, Report.buffersSelection)
         var report = try Report.required(
             .buffers(of: snapshot, by: sort, limit: rows > 0 ? rows : nil, where: filter), from: dump)
         report.origins = [Origin(path: dump, snapshot)]
         try output.show(report)
+    }
+
+    /// Of a whole dump, reads only what decides which rows to show, and then those rows. Nil where it is not whole.
+    private func chosen(_ limit: Int, _ filter: Filter?) throws -> Report? {
+        guard let blocks = try DumpPath.blocks(dump) else { return nil }
+        let deciding = try DumpPath.read(dump, BufferChoice.selection(sort, filter))
+        guard deciding.completeness.isComplete,
+            let choice = BufferChoice(deciding, by: sort, limit: limit, where: filter),
+            let excerpt = DumpPath.excerpt(choice.rows, of: blocks),
+            var report = Report.buffers(choice, excerpt: excerpt, where: filter)
+        else { return nil }
+        report.origins = [Origin(path: dump, excerpt)]
+        return report
     }
 }
 

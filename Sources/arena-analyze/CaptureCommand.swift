@@ -22,6 +22,7 @@ struct CaptureCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Wait at most this long.", valueName: "seconds"))
     var timeout: Double = 30
 
+    @OptionGroup var list: ListOptions
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
@@ -36,7 +37,7 @@ struct CaptureCommand: ParsableCommand {
             let snapshot = try DumpPath.read(path)
             var report = Report.summary(of: snapshot)
             report.origins = [Origin(path: path, snapshot)]
-            report.mainTable?.limit(to: output.rows(nil, people: 5), noun: "sites")
+            try list.apply(to: &report, people: 5, noun: "site", output)
             try output.show(report)
         } catch let problem as LiveBroker.Problem {
             Terminal.complain("cannot capture a dump: \(problem)")

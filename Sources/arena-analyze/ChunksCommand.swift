@@ -13,6 +13,7 @@ struct ChunksCommand: ParsableCommand {
 
               arena-analyze chunks near-limit.dump.zst
               arena-analyze chunks --if-freed 'under = session/device-7' near-limit.dump.zst
+              arena-analyze chunks --filter 'age > 10m' --sort leverage near-limit.dump.zst
               arena-analyze chunks --request 1MiB near-limit.dump.zst
             """)
 
@@ -35,6 +36,7 @@ struct ChunksCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Choose this many whose release returns most, greedily.", valueName: "k"))
     var best: Int = 5
 
+    @OptionGroup var filter: FilterOptions
     @OptionGroup var list: ListOptions
     @OptionGroup var output: OutputOptions
 
@@ -48,9 +50,9 @@ struct ChunksCommand: ParsableCommand {
         let snapshot = try DumpPath.read(dump, question.selection)
         var report = try Report.required(.chunks(of: snapshot, question), from: dump)
         report.origins = [Origin(path: dump, snapshot)]
-        try list.apply(to: &report, people: 10, noun: "chunks", output)
+        try list.apply(to: &report, people: 10, noun: "chunk", output)
         for name in ["pinners", "sites", "mixing"] {
-            report.limit(name, to: output.rows(list.limit, people: 10), noun: "rows")
+            report.limit(name, to: output.rows(list.limit, people: 10), noun: "row")
         }
         try output.show(report)
     }
@@ -58,6 +60,7 @@ struct ChunksCommand: ParsableCommand {
     private func question() throws -> ChunkQuestion {
         var question = ChunkQuestion()
         question.pinners = by
+        question.filter = try filter.parsed()
         question.best = best
         if let ifFreed {
             do {

@@ -12,13 +12,15 @@ struct DiffCommand: ParsableCommand {
             Dumps of different processes are compared by site only.
 
               arena-analyze diff before.dump.zst after.dump.zst
+              arena-analyze diff --filter 'owner.kind = session' before.dump.zst after.dump.zst
 
-            As csv it prints its table of sites.
+            A filter is asked of each dump by itself, so one on ages can lose a buffer that is still there. As csv it prints its table of sites.
             """)
 
     @Argument(help: "Two dumps or more; they are put in the order they were taken.")
     var dumps: [String]
 
+    @OptionGroup var filter: FilterOptions
     @OptionGroup var list: ListOptions
     @OptionGroup var output: OutputOptions
 
@@ -27,16 +29,17 @@ struct DiffCommand: ParsableCommand {
     }
 
     func run() throws {
-        var files = try dumps.map { (path: $0, snapshot: try DumpPath.read($0, Difference.selection)) }
+        let filter = try filter.parsed()
+        var files = try dumps.map { (path: $0, snapshot: try DumpPath.readReduced($0, filter)) }
         let given = files.map(\.snapshot.header.wallTime)
         files.sort { $0.snapshot.header.wallTime < $1.snapshot.header.wallTime }
         if files.map(\.snapshot.header.wallTime) != given {
             let order = files.map(\.path).joined(separator: ", then ")
             Terminal.warn("the dumps were not given in the order they were taken; comparing \(order)")
         }
-        var report = Report.difference(of: files.map(\.snapshot))
+        var report = Report.difference(of: files.map(\.snapshot), where: filter)
         report.origins = files.map { Origin(path: $0.path, $0.snapshot) }
-        try list.apply(to: &report, people: 10, noun: "sites", output)
+        try list.apply(to: &report, people: 10, noun: "site", output)
         try output.show(report)
     }
 }

@@ -1,5 +1,5 @@
-import Analysis
-import ArgumentParser
+public import Analysis
+public import ArgumentParser
 import DumpFormat
 
 struct DominatorsCommand: ParsableCommand {
@@ -20,6 +20,9 @@ struct DominatorsCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Show at most this many children of each owner; 0 shows all.", valueName: "n"))
     var limit: Int?
 
+    @Option(help: "Order siblings by \(DominatorOrder.allCases.map(\.rawValue).joined(separator: ", ")).")
+    var sort: DominatorOrder = .retained
+
     @OptionGroup var filter: FilterOptions
     @OptionGroup var output: OutputOptions
 
@@ -30,8 +33,10 @@ struct DominatorsCommand: ParsableCommand {
         let snapshot = try DumpPath.read(dump, Report.dominatorSelection(filter))
         let rows = output.rows(limit, people: 10)
         var report = try Report.required(
-            .dominators(of: snapshot, siblings: rows > 0 ? rows : nil, where: filter), from: dump)
+            .dominators(of: snapshot, siblings: rows > 0 ? rows : nil, by: sort, where: filter), from: dump)
         report.origins = [Origin(path: dump, snapshot)]
         try output.show(report)
     }
 }
+
+extension DominatorOrder: ExpressibleByArgument {}

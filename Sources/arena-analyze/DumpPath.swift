@@ -13,26 +13,55 @@ enum DumpPath {
         try checkIsReadableFile(path)
         if Heap.recognizes(path: path) { return try heapDump(path, holders: holders).snapshot }
         do {
-            return try DumpReader.read(path: path, selection)
+            Progress.begin(path)
+            return try DumpReader.read(path: path, selection, progress: Progress.reading)
         } catch {
             throw failure(path, error.message)
         }
     }
 
+    /// The dump block by block; nil where it is damaged, or another kind of file: then `read` says what there is.
+    static func blocks(_ path: String) throws -> DumpBlocks? {
+        try checkIsReadableFile(path)
+        if Heap.recognizes(path: path) { return nil }
+        do {
+            Progress.begin(path)
+            return try DumpBlocks(path: path)
+        } catch {
+            throw failure(path, error.message)
+        }
+    }
+
+    /// One buffer and its neighbours of a whole dump; of any other file what `selection` says. Finding the buffer takes two
+    /// columns, telling of it all of them.
+    static func read(_ path: String, around buffer: BufferName, else selection: DumpSelection) throws -> Snapshot {
+        guard let blocks = try blocks(path), !blocks.hasPayloads else { return try read(path, selection) }
+        let columns = try read(path, buffer.selection)
+        guard columns.completeness.isComplete, let rows = buffer.rowsAround(in: columns),
+            let excerpt = excerpt(rows, of: blocks)
+        else { return try read(path, selection) }
+        return excerpt
+    }
+
+    /// Some rows of a whole dump; nil where a block that is needed is damaged.
+    static func excerpt(_ rows: [Int], of blocks: DumpBlocks) -> Snapshot? {
+        do { return try blocks.excerpt(rows) } catch { return nil }
+    }
+
     /// The checks, and what of the file can be read. Throws where it is no dump at all.
-    static func verify(
-        _ path: String
-    ) throws -> (checks: [(name: String, passed: Bool, detail: String)], origin: Origin) {
+    static func verify(_ path: String) throws -> (checks: [VerifyCheck], origin: Origin) {
         try checkIsReadableFile(path)
         if Heap.recognizes(path: path) {
             let result = try heapDump(path, holders: false)
-            return (result.checks.map { ($0.name, $0.passed, $0.detail) }, Origin(path: path, result.snapshot))
+            return (result.checks, Origin(path: path, result.snapshot))
         }
-        let snapshot = try read(path, .everything)
-        let checks = DumpVerifier.verify(path: path).checks.map { ($0.name, $0.passed, $0.detail) }
+        Progress.begin(path)
+        let report = DumpVerifier.verify(path: path)
+        // What is no dump at all ends here, as with every command.
+        let snapshot = try report.tables ?? read(path)
         // A file that is not whole cannot add up.
         let ledger = snapshot.completeness.isComplete ? Report.ledgerChecks(snapshot) : []
-        return (checks + ledger, Origin(path: path, snapshot))
+        return (report.checks + ledger, Origin(path: path, snapshot))
     }
 
     private static let lastHeapDump = Mutex<(path: String, result: NettyHeap.Result)?>(nil)

@@ -60,26 +60,31 @@ struct ExportCommand: ParsableCommand {
     }
 
     private func print(_ exporter: Exporter) throws -> Origin {
-        let snapshot = try DumpPath.read(dump, exporter.selection)
+        let parts = try parts(exporter)
         if format == .pprof {
-            try Terminal.print(bytes: try exporter.profile(snapshot))
+            try Terminal.print(bytes: try exporter.profile(parts.tables))
         } else {
-            try exporter.write(snapshot) { try Terminal.print($0) }
+            try exporter.write(parts) { try Terminal.print(bytes: $0) }
         }
-        return Origin(path: dump, snapshot)
+        return Origin(path: dump, parts.tables)
+    }
+
+    private func parts(_ exporter: Exporter) throws -> DumpParts {
+        if let blocks = try DumpPath.blocks(dump), let parts = try exporter.parts(of: blocks) { return parts }
+        return DumpParts(try DumpPath.read(dump, exporter.selection))
     }
 
     private func save(_ exporter: Exporter) throws -> Origin {
         // The file comes first: without a place to write to, nothing needs to be read.
         let file = try OutputFile.create(path: output, replacing: force)
-        let snapshot = try DumpPath.read(dump, exporter.selection)
+        let parts = try parts(exporter)
         switch format {
-        case .sqlite: try exporter.writeDatabase(snapshot, path: file.partialPath)
-        case .pprof: try file.write(try exporter.profile(snapshot))
-        case .csv, .jsonl, .folded: try exporter.write(snapshot) { try file.write($0) }
+        case .sqlite: try exporter.writeDatabase(parts.tables, path: file.partialPath)
+        case .pprof: try file.write(try exporter.profile(parts.tables))
+        case .csv, .jsonl, .folded: try exporter.write(parts) { try file.write($0) }
         }
         try file.commit()
-        return Origin(path: dump, snapshot)
+        return Origin(path: dump, parts.tables)
     }
 }
 

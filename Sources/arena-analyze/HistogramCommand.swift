@@ -28,7 +28,7 @@ struct HistogramCommand: ParsableCommand {
         let snapshot = try DumpPath.read(dump, Report.histogramSelection(by: by, filter))
         var report = try Report.required(.histogram(of: snapshot, by: by, where: filter), from: dump)
         report.origins = [Origin(path: dump, snapshot)]
-        try list.apply(to: &report, people: 20, noun: "rows", output)
+        try list.apply(to: &report, people: 20, noun: "row", output)
         try output.show(report)
     }
 }

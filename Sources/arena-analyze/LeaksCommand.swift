@@ -43,13 +43,10 @@ struct LeaksCommand: ParsableCommand {
         var search = LeakSearch(
             files.map(\.snapshot), baseline: try baseline.map { try DumpPath.readNarrowed($0, filter) },
             suppressions: try suppressions(), filter: filter)
-        if search.hasSuspects {
-            let newest = files[files.count - 1].path
-            search.addDetails(from: try DumpPath.read(newest, LeakSearch.detailsSelection(filter)))
-        }
+        try search.addDetails(of: files[files.count - 1].path, filter)
         var report = search.report
         report.origins = files.map { Origin(path: $0.path, $0.snapshot) }
-        try list.apply(to: &report, people: 20, noun: "suspects", output)
+        try list.apply(to: &report, people: 20, noun: "suspect", output)
         try output.show(report, checking: failure, search.figures)
     }
 
@@ -64,14 +61,17 @@ struct LeaksCommand: ParsableCommand {
     }
 }
 
-extension DumpPath {
-    /// The small tables, or under a filter what they would be if only those buffers lived.
-    static func readNarrowed(_ path: String, _ filter: Filter?) throws -> Snapshot {
-        guard let filter else { return try read(path) }
-        guard let narrowed = try read(path, Snapshot.narrowingSelection(filter)).narrowed(to: filter) else {
-            _ = try Report.required(nil, from: path)
-            throw ExitCode.failure
-        }
-        return narrowed
+extension LeakSearch {
+    /// The suspects of dumps in the order they were taken.
+    static func whole(_ paths: [String]) throws -> LeakSearch {
+        var search = LeakSearch(try paths.map { try DumpPath.read($0) })
+        if let newest = paths.last { try search.addDetails(of: newest, nil) }
+        return search
+    }
+
+    /// Exact births and owners of suspects, if there are any: only then the newest dump's slots are read.
+    fileprivate mutating func addDetails(of newest: String, _ filter: Filter?) throws {
+        guard hasSuspects else { return }
+        addDetails(from: try DumpPath.read(newest, Self.detailsSelection(filter)))
     }
 }

@@ -19,12 +19,14 @@ struct PathCommand: ParsableCommand {
     @Argument(help: "SERIAL or 0xADDRESS.")
     var buffer: BufferName
 
+    @OptionGroup var list: ListOptions
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        let snapshot = try DumpPath.read(dump, Report.pathSelection)
+        let snapshot = try DumpPath.read(dump, around: buffer, else: Report.pathSelection)
         var report = try buffer.found(Report.path(to: buffer, in: snapshot), dump, snapshot)
         report.origins = [Origin(path: dump, snapshot)]
+        try list.apply(to: &report, people: 20, noun: "holder", output)
         try output.show(report)
     }
 }

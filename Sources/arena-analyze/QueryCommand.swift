@@ -19,7 +19,7 @@ struct QueryCommand: ParsableCommand {
     @Argument(help: "The dump to read.")
     var dump: String?
 
-    @Argument(help: "One statement that reads, such as SELECT.")
+    @Argument(help: "One statement that reads, such as SELECT; WHERE filters, ORDER BY sorts.")
     var sql: String?
 
     @Flag(help: "List the tables and ready-made views, and end.")
@@ -28,13 +28,10 @@ struct QueryCommand: ParsableCommand {
     @Flag(help: "List the columns of every table with their meaning, and end.")
     var schema = false
 
-    @Option(help: ArgumentHelp("Show at most this many rows; 0 shows all.", valueName: "n"))
-    var limit: Int?
-
+    @OptionGroup var list: ListOptions
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
-        try ListOptions.check(limit: limit)
         if tables || schema {
             if sql != nil { throw ValidationError("--tables and --schema are answered without a statement.") }
         } else if dump == nil || sql == nil {
@@ -51,7 +48,7 @@ struct QueryCommand: ParsableCommand {
             let snapshot = try DumpPath.read(dump, query.selection)
             var report = try query.report(on: snapshot)
             report.origins = [Origin(path: dump, snapshot)]
-            report.mainTable?.limit(to: output.rows(limit, people: 1_000), noun: "rows")
+            try list.apply(to: &report, people: 1_000, noun: "row", output)
             try output.show(report)
         } catch let problem as Query.Problem {
             Terminal.complain("cannot answer the query: \(problem)")

@@ -36,7 +36,9 @@ struct RedactCommand: ParsableCommand {
     }
 
     func run() throws {
-        let snapshot = try DumpPath.read(dump, .everything)
+        // Of a whole dump the bulk, which has no names, is copied as it is.
+        let blocks = try DumpPath.blocks(dump).flatMap { $0.isIntact(.everything) ? $0 : nil }
+        let snapshot = try blocks?.tables ?? DumpPath.read(dump, .everything)
         if let notice = Origin(path: dump, snapshot).partialNotice {
             // The copy would look whole.
             Terminal.complain("cannot redact \(dump), because it is damaged: \(notice)")
@@ -46,7 +48,11 @@ struct RedactCommand: ParsableCommand {
         do {
             let (directory, name) = Self.split(output)
             let file = try DumpFile.create(directory: directory, name: name, replacing: force)
-            try DumpWriter(sink: file.sink).write(redaction.apply(to: snapshot))
+            if let blocks {
+                try DumpWriter(sink: file.sink).write(redaction.apply(to: snapshot), bulkOf: blocks)
+            } else {
+                try DumpWriter(sink: file.sink).write(redaction.apply(to: snapshot))
+            }
             _ = try file.commit()
         } catch {
             Terminal.complain(

@@ -31,13 +31,14 @@ struct ReportCommand: ParsableCommand {
             // The newest is told by the headers, and only of it are all tables needed.
             let order = try dumps.map { (path: $0, time: try DumpPath.read($0).header.wallTime) }
                 .sorted { $0.time < $1.time }.map(\.path)
-            var selection = dumps.count > 1 ? Difference.selection : .tables
+            let leaks = try LeakSearch.whole(order)
+            var selection = dumps.count > 1 ? Difference.selection(nil) : .tables
             var files: [(path: String, snapshot: Snapshot)] = try order.dropLast().map {
                 ($0, try DumpPath.read($0, selection))
             }
             selection.formUnion(ReportPage.selection)
             if let newest = order.last { files.append((newest, try DumpPath.read(newest, selection))) }
-            try file.write(ReportPage(files, toolVersion: ArenaAnalyze.version).html)
+            try file.write(ReportPage(files, leaks: leaks, toolVersion: ArenaAnalyze.version).html)
             try file.commit()
             var isPartial = false
             for file in files {

@@ -23,7 +23,7 @@ struct ShowCommand: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        let snapshot = try DumpPath.read(dump, Report.showSelection)
+        let snapshot = try DumpPath.read(dump, around: buffer, else: Report.showSelection)
         let live = Report.show(buffer, in: snapshot) { row in
             // The file could be read a moment ago; if it cannot now, the answer says so.
             do { return try DumpReader.payload(path: dump, snapshot, row: row) } catch { return nil }

@@ -27,7 +27,7 @@ struct SitesCommand: ParsableCommand {
         var report = Report.sites(of: snapshot)
         report.note(filter, snapshot)
         report.origins = [Origin(path: dump, snapshot)]
-        try list.apply(to: &report, people: 20, noun: "sites", output)
+        try list.apply(to: &report, people: 20, noun: "site", output)
         try output.show(report)
     }
 }

@@ -12,30 +12,32 @@ struct SummaryCommand: ParsableCommand {
 
               arena-analyze summary near-limit.dump.zst
               arena-analyze summary --format json near-limit.dump.zst | jq .verdict
+              arena-analyze summary --filter 'owner.kind = session' near-limit.dump.zst
               arena-analyze summary --fail-on 'unheld > 0 or use > 90%' near-limit.dump.zst
 
-            As csv it prints its table of sites.
+            As csv it prints its table of sites. Under a filter the sites and the verdict are about the buffers that \
+            match; the counters are always those of the whole.
             """)
 
     @Argument(help: "The dump to read.")
     var dump: String
 
-    @Option(help: ArgumentHelp("Show at most this many sites; 0 shows all.", valueName: "n"))
-    var limit: Int?
+    @OptionGroup var list: ListOptions
 
+    @OptionGroup var filter: FilterOptions
     @OptionGroup var failure: FailOptions
     @OptionGroup var output: OutputOptions
 
-    func validate() throws { try ListOptions.check(limit: limit) }
-
     func run() throws {
+        let filter = try filter.parsed()
         // A torn dump answers all but the byte ledger from its small tables.
-        let whole = try DumpPath.read(dump, Report.summarySelection, holders: false)
+        let whole = try DumpPath.readNarrowed(dump, filter, Report.summarySelection, holders: false)
         let snapshot =
-            whole.completeness.isComplete || whole.header.format == .nettyHeapDump ? whole : try DumpPath.read(dump)
-        var report = Report.summary(of: snapshot)
+            whole.completeness.isComplete || whole.header.format == .nettyHeapDump
+            ? whole : try DumpPath.readNarrowed(dump, filter)
+        var report = Report.summary(of: snapshot, where: filter)
         report.origins = [Origin(path: dump, snapshot)]
-        report.mainTable?.limit(to: output.rows(limit, people: 5), noun: "sites")
+        try list.apply(to: &report, people: 5, noun: "site", output)
         try output.show(report, checking: failure, Condition.Figures(snapshot))
     }
 }

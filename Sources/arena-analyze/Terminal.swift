@@ -43,6 +43,7 @@ enum Terminal {
     private struct WriteError: Error { var code: Int32 }
 
     private static func write(_ bytes: [UInt8], to descriptor: Int32) throws(WriteError) {
+        Progress.end()
         var bytes = bytes[...]
         while !bytes.isEmpty {
             let written = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }

@@ -73,7 +73,7 @@ struct TopCommand: ParsableCommand {
 
     private func text(_ snapshot: Snapshot, since before: Snapshot?) -> String {
         var report = Report.summary(of: snapshot)
-        report.mainTable?.limit(to: 8, noun: "sites")
+        report.mainTable?.limit(to: 8, noun: "site")
         if let before {
             report.add("Change", .lines(Report.changes(from: before, to: snapshot)))
             // Below the totals, so that a small window has it.

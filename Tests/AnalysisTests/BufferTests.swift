@@ -29,8 +29,10 @@ struct BufferTests {
             let mask = RowMask(keys.map { _ in Bool.random(using: &random) })
             let all = keys.indices.filter { mask[$0] }.sorted { (keys[$0], $0) < (keys[$1], $1) }
             let limit = Int.random(in: 0..<70, using: &random)
-            #expect(Report.smallest(keys, limit, where: mask) == Array(all.prefix(limit)), "seed \(seed)")
-            #expect(Report.smallest(keys, nil, where: mask) == all, "seed \(seed)")
+            #expect(
+                Report.smallest(keys.count, limit, where: mask) { keys[$0] } == Array(all.prefix(limit)), "seed \(seed)"
+            )
+            #expect(Report.smallest(keys.count, nil, where: mask) { keys[$0] } == all, "seed \(seed)")
         }
     }
 
@@ -63,9 +65,9 @@ struct BufferTests {
             TextRenderer(width: 140).render(report) == """
                 matched  2 buffers, 5 KiB: 100.0 % of 2 live buffers' 5 KiB
 
-                Buffer            address     size  capacity     age         idle  site            last touch     owner             held by
-                #7                0x40     3.9 KiB   4.0 KiB  12 min  11 min 59 s  publish packet  offline queue  session device-1  offline queue
-                … 1 more buffers
+                Buffer           address     size  capacity     age         idle  site            last touch     owner             held by
+                #7               0x40     3.9 KiB   4.0 KiB  12 min  11 min 59 s  publish packet  offline queue  session device-1  offline queue
+                … 1 more buffer
 
                 """)
     }

@@ -224,7 +224,7 @@ struct ChunkTests {
         snapshot.runs = runs
         snapshot.totals.limitBytes = 1
         func words(_ bytes: UInt64) -> String { RequestFit(bytes, snapshot, FreeRuns(snapshot)).words.text }
-        #expect(words(1_000).contains("1 free elements in part-used slabs"))
+        #expect(words(1_000).contains("1 free element in part-used slabs"))
         #expect(words(10_000).contains("needs a free run of 16 KiB, and the largest is 8 KiB"))
         #expect(words(10_000).contains("the limit leaves no room"))
         #expect(!RequestFit(10_000, snapshot, FreeRuns(snapshot)).fits)
@@ -236,7 +236,28 @@ struct ChunkTests {
     func emptyChunks() throws {
         let report = try #require(Report.chunks(of: Fixture.consistent()))
         let text = TextRenderer(width: 120).render(report)
-        #expect(text.contains("1 chunks are empty, but the policy keeps them"))
+        #expect(text.contains("1 chunk is empty, but the policy keeps it"))
         #expect(text.contains("empty, kept"))
+    }
+
+    @Test("a filter shows the chunks that have such buffers and who has them, with all that they pin")
+    func filtered() throws {
+        try forEachTrial { trial, _, seed in
+            var question = ChunkQuestion()
+            question.filter = try Filter("age > 1h")
+            let mask = try #require(try Filter("age > 1h").rows(in: trial.snapshot))
+            let report = try #require(Report.chunks(of: trial.snapshot, question))
+            func numbers(_ table: String, _ column: String) -> Set<UInt64> {
+                guard case .array(let rows)? = JSONRenderer(toolVersion: "0").value(of: report)[table] else {
+                    return []
+                }
+                return Set(rows.compactMap { if case .unsigned(let number)? = $0[column] { number } else { nil } })
+            }
+            let chunks = trial.snapshot.chunks.indices.filter { trial.inChunk[$0].contains { mask[$0] } }
+            let expected = Set(chunks.map { UInt64(trial.snapshot.chunks[$0].index) })
+            #expect(numbers("chunks", "chunk") == expected, "seed \(seed)")
+            let owners = Set(trial.slots.owner.indices.filter { mask[$0] }.map { UInt64(trial.slots.owner[$0]) })
+            #expect(numbers("pinners", "id") == owners, "seed \(seed)")
+        }
     }
 }

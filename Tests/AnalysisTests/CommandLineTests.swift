@@ -165,7 +165,7 @@ struct CommandLineTests {
             #expect(wrong.status == 64)
             #expect(wrong.errors.contains("\n  agee > 5m\n  ^~~~\n"))
             let sites = try run("sites", "--filter", "size > 2k", path)
-            #expect(sites.output.hasPrefix("matched  1 buffers, 4 KiB: 80.0 % of 2 live buffers' 5 KiB"))
+            #expect(sites.output.hasPrefix("matched  1 buffer, 4 KiB: 80.0 % of 2 live buffers' 5 KiB"))
             let missing = try run("show", path, "264")
             #expect(missing.status == 1)
             #expect(missing.errors.contains("no live buffer serial 264"))

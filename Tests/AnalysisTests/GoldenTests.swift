@@ -8,7 +8,7 @@ struct GoldenTests {
     @Test("summary of the incident names the handler, on one 80-column screen")
     func summaryOfLeak() {
         var report = Report.summary(of: Fixture.leak())
-        report.mainTable?.limit(to: 5, noun: "sites")
+        report.mainTable?.limit(to: 5, noun: "site")
         #expect(
             TextRenderer(width: 80).render(report) == """
                 arena-broker 0.1.0, pid 4242 on edge-3, up 3 d 4 h

@@ -107,6 +107,36 @@ struct RedactionTests {
         #expect(lines.contains { $0.hasPrefix("host = \"value-") })
     }
 
+    @Test("what the program does not know is redacted, whatever it looks like")
+    func unknownConfiguration() {
+        let text = """
+            pin = 90817263
+            isVIPCustomerNorth = true
+            logLevel = "loud-secret"
+            queuePolicy = "drop-oldest"
+            maxInflight = 20
+            motd = \"\"\"
+            port = 70605040
+            \"\"\"
+            nearPercent = 85
+            [tenants]
+            port = 51423
+            [limits]
+            maxInflight = 10
+            """
+        let redacted = ConfigurationRedaction(Pseudonyms()).apply(to: text)
+        for secret in ["90817263", "VIP", "true", "loud", "70605040", "51423", "tenants", "motd"] {
+            #expect(!redacted.contains(secret), "\(secret)")
+        }
+        let lines = redacted.split(separator: "\n").map(String.init)
+        for kept in [
+            "queuePolicy = \"drop-oldest\"", "maxInflight = 20", "nearPercent = 85", "[limits]", "maxInflight = 10",
+        ] {
+            #expect(lines.contains(kept), "\(kept)")
+        }
+        #expect(lines.count == text.split(separator: "\n").count)
+    }
+
     @Test("the hash is SipHash-2-4: the test vectors of its paper")
     func sipHash() {
         let key = SipHash.Key(0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908)

@@ -1,4 +1,4 @@
-import Analysis
+@testable import Analysis
 import Testing
 
 @Suite("Renderers")
@@ -93,7 +93,7 @@ struct RendererTests {
     @Test("rows over the limit are summed up for people and counted for programs")
     func limit() {
         var report = sample()
-        report.mainTable?.limit(to: 1, noun: "things")
+        report.mainTable?.limit(to: 1, noun: "thing")
         #expect(report.mainTable?.rows.last?.cells.first == .text("… 2 more things"))
         #expect(report.mainTable?.rows.last?.cells[2] == .bytes(3_072))
         let json = JSONRenderer(toolVersion: "1").value(of: report)
@@ -101,7 +101,7 @@ struct RendererTests {
         guard case .array(let rows)? = json["rows"] else { return #expect(Bool(false), "no rows") }
         #expect(rows.count == 1)
         var whole = sample()
-        whole.mainTable?.limit(to: 3, noun: "things")
+        whole.mainTable?.limit(to: 3, noun: "thing")
         #expect(whole.mainTable?.rows.count == 3)
     }
 
@@ -123,5 +123,57 @@ struct RendererTests {
             let widest = text.split(separator: "\n").max { $0.count < $1.count } ?? ""
             #expect(widest.count <= width, "\(report.command): \(widest)")
         }
+    }
+
+    @Test("a column of names in any script lines up by the columns of the terminal")
+    func wideCharacters() {
+        var report = Report(command: "test")
+        var table = Table(name: "t", columns: [.init("name", "Name"), .init("bytes", "bytes")])
+        table.rows = ["plain", "温度センサー", "🚚 van", "né", "e\u{301}tat"].map { Table.Row([.text($0), .bytes(1)]) }
+        report.add(nil, .table(table))
+        #expect(
+            TextRenderer(width: 80).render(report) == """
+                Name          bytes
+                plain           1 B
+                温度センサー    1 B
+                🚚 van          1 B
+                né              1 B
+                e\u{301}tat            1 B
+
+                """)
+        #expect(Format.truncated("温度センサー", to: 7) == "温度セ…")
+        #expect(Format.truncated("温度センサー", to: 12) == "温度センサー")
+        #expect(TerminalWidth.columns("👩🏽 ok 한 e\u{301}") == 10)
+        let error = #expect(throws: ExpressionError.self) { try Filter("site = 温度 and agee > 5m") }
+        #expect(error?.description.hasSuffix("\n  site = 温度 and agee > 5m\n                  ^~~~") == true)
+    }
+
+    @Test("one of a thing is named in the singular, and the rest of the sentence agrees")
+    func singular() throws {
+        func words(_ count: UInt64) -> String {
+            let phrase: Phrase = "\(count, of: "chunk") \(count, one: "is", many: "are") empty"
+            return phrase.text
+        }
+        #expect(words(1) == "1 chunk is empty")
+        #expect(words(0) == "0 chunks are empty")
+        #expect(words(2_000) == "2,000 chunks are empty")
+        #expect(Format.count(1, of: "entry", plural: "entries") == "1 entry")
+        #expect(Format.count(3, of: "entry", plural: "entries") == "3 entries")
+        var table = Table(name: "t", columns: [.init("name", "Name")])
+        table.rows = ["a", "b"].map { Table.Row([.text($0)]) }
+        table.limit(to: 1, noun: "row")
+        #expect(table.rows.last?.cells == [.text("… 1 more row")])
+    }
+
+    @Test("long work says how far it is, after a moment and on one line")
+    func progress() {
+        #expect(ProgressLine.text("a/b.dump.zst", share: 0.5, seconds: 0.3, width: 80) == nil)
+        #expect(
+            ProgressLine.text("a/b.dump.zst", share: 0.437, seconds: 2.4, width: 80) == "b.dump.zst: read 43 %, 2 s")
+        #expect(
+            ProgressLine.text("b.dump.zst", share: 1, seconds: 70, width: 80) == "b.dump.zst: read, working, 1 min 10 s"
+        )
+        #expect(ProgressLine.text("b", share: nil, seconds: 1, width: 80) == "b: working, 1 s")
+        #expect(ProgressLine.text("long\u{1B}name", share: 0.1, seconds: 1, width: 12) == "long\\u{1b}…")
     }
 }

@@ -59,8 +59,19 @@ struct ReportPageTests {
         let grown = page(Fixture.growing(secondsAfterNoon: 10), Fixture.growing(secondsAfterNoon: 20))
         #expect(grown.contains("<section id=\"growth\">"))
         #expect(grown.contains("<polyline"))
-        #expect(page(Fixture.manyConnections()).contains("None: a holder reaches every live buffer."))
+        #expect(page(Fixture.manyConnections()).contains("No suspect: every live buffer is held"))
         #expect(page(Fixture.empty()).contains("Too small to judge"))
+    }
+
+    @Test("suspects are those of leaks, in the same words, in one dump and over several")
+    func suspects() throws {
+        let dumps = [UInt64(30), 60].map { Fixture.growing(secondsAfterNoon: $0) }
+        for snapshots in [[Fixture.leak()], [Fixture.deepQueues()], dumps] {
+            let story = LeakSearch(snapshots).report.mainTable?.rows.first?.cells.last?.text()
+            let html = ReportPage(snapshots.map { ("a.dump.zst", $0) }, toolVersion: "0").html
+            if let story { #expect(html.contains(HTMLText.escaped(story))) }
+            #expect(html.contains("Leak, ") == (story != nil))
+        }
     }
 
     @Test("the ledger bar's parts add up to the limit")

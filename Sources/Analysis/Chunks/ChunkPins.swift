@@ -18,9 +18,8 @@ struct ChunkPins {
 
     /// By group.
     private(set) var pinned: [Pinned]
-    /// By chunk row, where its groups are in `members`.
-    private var start: [Int] = [0]
-    private var members: [UInt32] = []
+    /// By chunk row, the groups in it.
+    private var members: [[UInt32]] = []
     /// By chunk row, the group with the most bytes; nil in an empty chunk.
     private(set) var largest: [UInt32?] = []
     private let bytes: [UInt64]
@@ -37,7 +36,7 @@ struct ChunkPins {
         var share = [UInt64](repeating: 0, count: groups.count)
         var isMember = [Bool](repeating: false, count: groups.count)
         for chunk in snapshot.chunks.indices {
-            let first = members.count
+            var members: [UInt32] = []
             rows.forEachRow(of: chunk) { row in
                 let group = Int(groups.group[row])
                 if !isMember[group] {
@@ -47,9 +46,9 @@ struct ChunkPins {
                 share[group] &+= slots.capacity[row]
                 pinned[group].live.add(slots.capacity[row])
             }
-            let isExclusive = members.count == first + 1
+            let isExclusive = members.count == 1
             var most: UInt32?
-            for member in members[first...] {
+            for member in members {
                 let group = Int(member)
                 if isExclusive {
                     pinned[group].exclusiveChunks += 1
@@ -60,16 +59,16 @@ struct ChunkPins {
                 }
                 if most.map({ share[group] > share[Int($0)] }) ?? true { most = member }
             }
-            for member in members[first...] {
+            for member in members {
                 share[Int(member)] = 0
                 isMember[Int(member)] = false
             }
             largest.append(most)
-            start.append(members.count)
+            self.members.append(Array(members))
         }
     }
 
-    func groups(of chunk: Int) -> ArraySlice<UInt32> { members[start[chunk]..<start[chunk + 1]] }
+    func groups(of chunk: Int) -> [UInt32] { members[chunk] }
 
     /// One step of `best`.
     struct Choice: Equatable {

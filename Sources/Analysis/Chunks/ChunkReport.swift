@@ -4,6 +4,8 @@ public import DumpFormat
 public struct ChunkQuestion: Sendable {
     /// Who pins chunks is counted by this.
     public var pinners: Grouping = .owner
+    /// Only chunks with such buffers, and only who has them.
+    public var filter: Filter?
     /// What if these were freed?
     public var ifFreed: Filter?
     /// Would a request of this many bytes be served?
@@ -17,7 +19,7 @@ public struct ChunkQuestion: Sendable {
 
     public var selection: DumpSelection {
         DumpSelection(slots: ChunkRows.columns.union([.site, .birth]), runs: true)
-            .union(pinners.selection).union(ifFreed?.selection)
+            .union(pinners.selection).union(ifFreed?.selection).union(filter?.selection)
     }
 }
 
@@ -35,6 +37,17 @@ extension Report {
 
         var report = Report(command: "chunks")
         report.mainTableName = "chunks"
+        var shown: RowMask?
+        if let filter = question.filter {
+            guard let mask = filter.rows(in: snapshot) else { return nil }
+            shown = mask
+            var count = GroupCount()
+            for row in slots.capacity.indices where mask[row] {
+                count.buffers &+= 1
+                count.bytes &+= slots.capacity[row]
+            }
+            report.add(nil, .lines([matched(count, snapshot, filter)]))
+        }
         report.add(nil, .lines(overview(snapshot, free)))
         if let filter = question.ifFreed {
             guard let mask = filter.rows(in: snapshot) else { return nil }
@@ -47,10 +60,11 @@ extension Report {
             report.data.append(Field("request_bytes", .bytes(request)))
             report.data.append(Field("request_fits", .flag(fit.fits)))
         }
-        report.add("Chunks", .table(chunkTable(snapshot, slots, rows, groups, pins, sitePins)))
-        report.add(nil, .table(pinTable(pins, groups, snapshot, "pinners", "By \(question.pinners.rawValue)")))
+        report.add("Chunks", .table(chunkTable(snapshot, slots, rows, groups, pins, sitePins, shown)))
+        let title = "By \(question.pinners.rawValue)"
+        report.add(nil, .table(pinTable(pins, groups, snapshot, "pinners", title, shown)))
         if question.pinners != .site {
-            report.add(nil, .table(pinTable(sitePins, sites, snapshot, "sites", "By site")))
+            report.add(nil, .table(pinTable(sitePins, sites, snapshot, "sites", "By site", shown)))
         }
         report.add(
             "Releasing these, one after the other (greedy: another choice may return more)",
@@ -61,6 +75,7 @@ extension Report {
         if snapshot.runs != nil { report.add(nil, .table(freeTable(free, snapshot))) }
         report.data += [
             Field("strays", .count(UInt64(rows.strays))), Field("pinned_by", .text(question.pinners.rawValue)),
+            Field("filter", question.filter.map { .text($0.text) } ?? .unknown),
             Field("if_freed", question.ifFreed.map { .text($0.text) } ?? .unknown),
         ]
         return report
@@ -81,16 +96,16 @@ extension Report {
             Line(
                 "mapped",
                 """
-                \(.count(totals.chunkCount), as: "chunk_count") chunks \(.text(snapshot.chunkSizes)) = \
+                \(totals.chunkCount, of: "chunk", as: "chunk_count") \(.text(snapshot.chunkSizes)) = \
                 \(.bytes(totals.chunkBytes), as: "chunk_bytes"), \(.count(totals.hugeCount), as: "huge_count") huge \
                 \(.bytes(totals.hugeBytes), as: "huge_bytes")
                 """),
             Line(
                 "at least",
                 """
-                \(.count(bound.chunks), as: "compaction_chunks") chunks for \(.bytes(bound.live)) live: packed \
-                perfectly, \(.count(spare), as: "compaction_spare_chunks") chunks \
-                (\(.bytes(min(spare &* totals.chunkSize, totals.chunkBytes))) would go back
+                \(bound.chunks, of: "chunk", as: "compaction_chunks") for \(.bytes(bound.live)) live: packed \
+                perfectly, \(spare, of: "chunk", as: "compaction_spare_chunks") \
+                (\(.bytes(min(spare &* totals.chunkSize, totals.chunkBytes)))) would go back
                 """),
         ]
         let cached = snapshot.chunks.count { $0.kind == .cached }
@@ -99,14 +114,16 @@ extension Report {
         for (index, chunk) in snapshot.chunks.enumerated() where chunk.kind == .chunk && chunk.liveBuffers == 0 {
             if free.holdsReserve[index] { reserve += 1 } else { empty += 1 }
         }
-        if cached + reserve + empty > 0 {
+        let kept = UInt64(cached + reserve + empty)
+        if kept > 0 {
             lines.append(
                 Line(
                     "empty",
                     """
-                    \(.count(UInt64(cached + reserve + empty)), as: "empty_chunks") chunks are empty, but the policy \
-                    keeps them: \(.count(UInt64(cached)), as: "cached_chunks") cached for the next need, \
-                    \(.count(UInt64(reserve)), as: "reserve_chunks") hold an arena's reserve, \
+                    \(kept, of: "chunk", as: "empty_chunks") \(kept, one: "is", many: "are") empty, but the policy \
+                    keeps \(kept, one: "it", many: "them"): \
+                    \(.count(UInt64(cached)), as: "cached_chunks") cached for the next need, \
+                    \(.count(UInt64(reserve)), as: "reserve_chunks") with an arena's reserve, \
                     \(.count(UInt64(empty)), as: "retained_chunks") still with their arena
                     """))
         }
@@ -122,7 +139,7 @@ extension Report {
         }
         if totals.failedAllocations > 0 {
             lines.append(
-                Line("refused", "\(.count(totals.failedAllocations), as: "failed_allocations") allocations so far"))
+                Line("refused", "\(totals.failedAllocations, of: "allocation", as: "failed_allocations") so far"))
         }
         return lines
     }
@@ -130,16 +147,17 @@ extension Report {
     private static func words(_ answer: WhatIf, _ snapshot: Snapshot) -> Phrase {
         let leverage = answer.bytes.share(of: answer.freed.bytes)
         var words: Phrase = """
-            \(.count(answer.freed.buffers), as: "freed_buffers") buffers (\(.bytes(answer.freed.bytes), as: "freed_bytes")) \
-            would be freed: \(.count(answer.chunks), as: "returned_chunks") chunks would go back
+            \(answer.freed.buffers, of: "buffer", as: "freed_buffers") \
+            (\(.bytes(answer.freed.bytes), as: "freed_bytes")) would be freed: \
+            \(answer.chunks, of: "chunk", as: "returned_chunks") would go back
             """
-        if answer.huge > 0 { words = "\(words) and \(.count(answer.huge), as: "returned_huge") huge mappings" }
+        if answer.huge > 0 { words = "\(words) and \(answer.huge, of: "huge mapping", as: "returned_huge")" }
         words = "\(words), \(.bytes(answer.bytes), as: "returned_bytes")"
         if answer.bytes > 0 {
             words = "\(words): \(.text(String(Format.ratio(leverage).dropLast(2)))) bytes back for 100 freed"
         }
         words = """
-            \(words). \(.count(answer.partly), as: "partly_freed_chunks") chunks would lose buffers and stay for the \
+            \(words). \(answer.partly, of: "chunk", as: "partly_freed_chunks") would lose buffers and stay for the \
             others.
             """
         if answer.kept > 0 {

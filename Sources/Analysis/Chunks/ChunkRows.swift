@@ -18,17 +18,16 @@ struct ChunkRows {
         let count = snapshot.chunks.count
         var counts = [Int](repeating: 0, count: count + 1)
         // The last place is for strays.
-        var place = [UInt32](repeating: 0, count: slots.address.count)
+        func place(_ row: Int) -> Int { numbers.row(of: slots.address[row] >> shift) ?? count }
         var isInOrder = true
         var last = (number: UInt64.max, place: 0)
         for row in slots.address.indices {
             let number = slots.address[row] >> shift
             if number != last.number {
-                let next = numbers.row(of: number) ?? count
+                let next = place(row)
                 if next < last.place { isInOrder = false }
                 last = (number, next)
             }
-            place[row] = UInt32(last.place)
             counts[last.place] += 1
         }
         var start = [0]
@@ -39,10 +38,11 @@ struct ChunkRows {
             order = nil
         } else {
             var next = start
-            var order = [UInt32](repeating: 0, count: place.count)
-            for row in place.indices {
-                order[next[Int(place[row])]] = UInt32(row)
-                next[Int(place[row])] += 1
+            var order = [UInt32](repeating: 0, count: slots.address.count)
+            for row in slots.address.indices {
+                let place = place(row)
+                order[next[place]] = UInt32(row)
+                next[place] += 1
             }
             self.order = order
         }

@@ -1,10 +1,10 @@
 import DumpFormat
 
 extension Report {
-    /// Each chunk, those that few bytes pin first.
+    /// Each chunk, those that few bytes pin first; under a mask only those with such buffers.
     static func chunkTable(
         _ snapshot: Snapshot, _ slots: Snapshot.SlotColumns, _ rows: ChunkRows, _ groups: SlotGroups, _ pins: ChunkPins,
-        _ sitePins: ChunkPins
+        _ sitePins: ChunkPins, _ mask: RowMask?
     ) -> Table {
         var table = Table(
             name: "chunks",
@@ -19,7 +19,13 @@ extension Report {
                 .init("chunk_bytes"), .init("age_ns"), .init("why"),
             ] + ChunkLedger.columns)
         let ledgers = ChunkLedger.all(snapshot)
-        let order = snapshot.chunks.indices.sorted { left, right in
+        func isShown(_ chunk: Int) -> Bool {
+            guard let mask else { return true }
+            var found = false
+            rows.forEachRow(of: chunk) { if mask[$0] { found = true } }
+            return found
+        }
+        let order = snapshot.chunks.indices.filter(isShown).sorted { left, right in
             let (left, right) = (snapshot.chunks[left], snapshot.chunks[right])
             // Empty ones last: nothing pins them.
             return (left.liveBytes == 0 ? 1 : 0, left.liveBytes, left.index)
@@ -89,8 +95,11 @@ extension Report {
 
     /// Who pins most chunk bytes, which is not who has most bytes.
     static func pinTable(
-        _ pins: ChunkPins, _ groups: SlotGroups, _ snapshot: Snapshot, _ name: String, _ title: String
+        _ pins: ChunkPins, _ groups: SlotGroups, _ snapshot: Snapshot, _ name: String, _ title: String,
+        _ mask: RowMask?
     ) -> Table {
+        var isShown = [Bool](repeating: mask == nil, count: pins.pinned.count)
+        if let mask { for row in groups.group.indices where mask[row] { isShown[Int(groups.group[row])] = true } }
         var table = Table(
             name: name,
             columns: [
@@ -99,7 +108,8 @@ extension Report {
                 .init("shared_chunks", "with others"), .init("shared_bytes"), .init("pinned_bytes"),
                 .init("amplified", "pins per byte", for: .people, isOptional: true), .init("amplification"),
             ])
-        let order = pins.pinned.indices.filter { pins.pinned[$0].live.buffers > 0 }.sorted { left, right in
+        let order = pins.pinned.indices.filter { isShown[$0] && pins.pinned[$0].live.buffers > 0 }.sorted {
+            left, right in
             let (one, two) = (pins.pinned[left], pins.pinned[right])
             return (two.exclusiveBytes, two.chunkBytes, left) < (one.exclusiveBytes, one.chunkBytes, right)
         }

@@ -62,7 +62,7 @@ struct LifetimeMixing {
                 """
         }
         return """
-            Lifetimes are mixed in \(.count(mixedChunks), as: "mixed_chunks") chunks: mostly young buffers, and some older \
+            Lifetimes are mixed in \(mixedChunks, of: "chunk", as: "mixed_chunks"): mostly young buffers, and some older \
             than \(.duration(oldAge), as: "old_age_ns") that keep the chunk when the others go. Sites whose old buffers \
             do so would want an arena of their own:
             """

@@ -27,7 +27,7 @@ struct RequestFit {
         if sizeClass.elements > 1, free.freeElements[index] > 0 {
             fits = true
             words = """
-                Class \(.bytes(sizeClass.bytes)) has \(.count(free.freeElements[index])) free elements in part-used slabs: \
+                Class \(.bytes(sizeClass.bytes)) has \(free.freeElements[index], of: "free element") in part-used slabs: \
                 it is served at once, by an arena that has one.
                 """
             return

@@ -27,13 +27,24 @@ public struct Exporter {
     }
 
     /// Writes all of it. Only SQLite needs a file of its own rather than a stream: see `writeDatabase`.
-    public func write(_ snapshot: Snapshot, to output: (String) throws -> Void) throws {
+    public func write(_ parts: DumpParts, to output: ([UInt8]) throws -> Void) throws {
         switch format {
-        case .csv: try TableText(table).writeCSV(snapshot, to: output)
-        case .jsonl: try TableText(table).writeLines(snapshot, to: output)
-        case .folded: try FoldedStacks(snapshot, weight).write(to: output)
+        case .csv: try text(.csv).write(parts, to: output)
+        case .jsonl: try text(.lines).write(parts, to: output)
+        case .folded: try FoldedStacks(parts.tables, weight).write(to: output)
         case .pprof, .sqlite: preconditionFailure("\(format) is not text")
         }
+    }
+
+    private func text(_ style: TableText.Style) -> TableText {
+        guard let table = DumpTables.named(table) else { preconditionFailure("no table \(table)") }
+        return TableText(table, style)
+    }
+
+    /// The dump block by block, where this export can be made so and the file is whole.
+    public func parts(of blocks: DumpBlocks) throws -> DumpParts? {
+        guard format == .csv || format == .jsonl else { return nil }
+        return try DumpParts(blocks, table: table, selection)
     }
 
     /// A profile as bytes of its protocol buffer.
@@ -57,63 +68,5 @@ public struct Exporter {
         } catch let error as DatabaseError {
             throw OutputFile.Problem(description: "cannot write the database: \(error.message ?? "\(error)")")
         }
-    }
-}
-
-/// One table as text, row by row, so that a million rows need the memory of one.
-private struct TableText {
-    let table: DumpTable
-
-    init(_ name: String) {
-        guard let table = DumpTables.named(name) else { preconditionFailure("no table \(name)") }
-        self.table = table
-    }
-
-    func writeCSV(_ snapshot: Snapshot, to output: (String) throws -> Void) throws {
-        let row = table.columns.map(\.name).joined(separator: ",") + "\n"
-        try write(snapshot, start: row, to: output) { cells, text in
-            for (index, cell) in cells.enumerated() {
-                if index > 0 { text += "," }
-                switch cell {
-                case .null: break
-                case .integer(let number): text += String(number)
-                case .text(let field): text += CSVRenderer.quoted(field)
-                }
-            }
-            text += "\n"
-        }
-    }
-
-    /// One object a line (https://jsonlines.org).
-    func writeLines(_ snapshot: Snapshot, to output: (String) throws -> Void) throws {
-        let names = table.columns.map { JSONValue.string($0.name).text }
-        try write(snapshot, start: "", to: output) { cells, text in
-            for (index, cell) in cells.enumerated() {
-                text += (index == 0 ? "{" : ",") + names[index] + ":"
-                switch cell {
-                case .null: text += "null"
-                case .integer(let number): text += String(number)
-                case .text(let string): text += JSONValue.string(string).text
-                }
-            }
-            text += "}\n"
-        }
-    }
-
-    private func write(
-        _ snapshot: Snapshot, start: String, to output: (String) throws -> Void,
-        row: (_ cells: [Cell], _ text: inout String) -> Void
-    ) throws {
-        let facts = DumpFacts(snapshot)
-        let columns = table.columns.map { $0.cells(facts) }
-        var text = start
-        for index in 0..<table.rowCount(facts) {
-            row(columns.map { $0(index) }, &text)
-            if text.utf8.count >= 1 << 16 {
-                try output(text)
-                text = ""
-            }
-        }
-        try output(text)
     }
 }

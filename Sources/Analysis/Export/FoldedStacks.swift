@@ -12,39 +12,51 @@ public struct FoldedStacks {
     static let selection = DumpSelection(slots: [.owner, .site, .capacity])
 
     private let snapshot: Snapshot
-    private var weights: [UInt64: UInt64] = [:]
+    private var pairs = PairNumbers()
+    private var weights: [UInt64] = []
 
     init(_ snapshot: Snapshot, _ weight: Weight) {
         self.snapshot = snapshot
         guard let slots = snapshot.slots else { return }
         for row in 0..<slots.count {
-            let key = UInt64(slots.owner[row]) << 32 | UInt64(slots.site[row])
-            weights[key, default: 0] &+= weight == .bytes ? slots.capacity[row] : 1
+            let number = pairs.number(of: PairNumbers.pair(slots.owner[row], slots.site[row]))
+            if number == weights.count { weights.append(0) }
+            weights[number] &+= weight == .bytes ? slots.capacity[row] : 1
         }
     }
 
-    func write(to output: (String) throws -> Void) throws {
-        var text = ""
-        for (key, weight) in weights.sorted(by: { $0.key < $1.key }) {
-            text += stack(owner: UInt32(key >> 32), site: UInt32(truncatingIfNeeded: key)) + " \(weight)\n"
-            if text.utf8.count >= 1 << 16 {
+    func write(to output: ([UInt8]) throws -> Void) throws {
+        var text: [UInt8] = []
+        var sites: [UInt32: [UInt8]] = [:]
+        var owner: (id: UInt32, frames: [UInt8])?
+        for number in pairs.inOrder {
+            let (id, site) = (UInt32(pairs.pairs[number] >> 32), UInt32(truncatingIfNeeded: pairs.pairs[number]))
+            if owner?.id != id { owner = (id, frames(of: id)) }
+            if sites[site] == nil { sites[site] = frame(of: site) }
+            text += owner?.frames ?? []
+            text += sites[site] ?? []
+            text += " \(weights[number])\n".utf8
+            if text.count >= 1 << 16 {
                 try output(text)
-                text = ""
+                text = []
             }
         }
         try output(text)
     }
 
-    private func stack(owner: UInt32, site: UInt32) -> String {
+    private func frames(of owner: UInt32) -> [UInt8] {
+        Array(snapshot.ownerPath(owner).map { Self.frame(snapshot.ownerTitle($0)) + ";" }.joined().utf8)
+    }
+
+    private func frame(of site: UInt32) -> [UInt8] {
         let name = snapshot.siteName(site)
-        var frames = [frame(name.location.isEmpty ? name.label : "\(name.label) (\(name.location))")]
-        for id in snapshot.ownerPath(owner).reversed() { frames.append(frame(snapshot.ownerTitle(id))) }
-        return frames.reversed().joined(separator: ";")
+        return Array(Self.frame(name.location.isEmpty ? name.label : "\(name.label) (\(name.location))").utf8)
     }
 
     /// A semicolon would end a frame, and a line break the stack.
-    private func frame(_ text: String) -> String {
-        String(Format.printable(text).map { $0 == ";" ? "," : $0 })
+    private static func frame(_ text: String) -> String {
+        let text = Format.printable(text)
+        return text.utf8.contains(UInt8(ascii: ";")) ? String(text.map { $0 == ";" ? "," : $0 }) : text
     }
 }
 

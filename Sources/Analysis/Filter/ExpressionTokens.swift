@@ -10,8 +10,12 @@ public struct ExpressionError: Error, Equatable, CustomStringConvertible {
         let shown = Format.printable(text)
         // Escaped characters are wider than typed ones: then the caret would point elsewhere.
         guard shown.count == text.count else { return "\(message)\n  \(shown)" }
-        let marks = "^" + String(repeating: "~", count: max(0, range.count - 1))
-        return "\(message)\n  \(shown)\n  \(String(repeating: " ", count: range.lowerBound))\(marks)"
+        let characters = Array(text)
+        func columns(_ range: Range<Int>) -> Int {
+            characters[range.clamped(to: characters.indices)].reduce(0) { $0 + TerminalWidth.columns($1) }
+        }
+        let marks = "^" + String(repeating: "~", count: max(0, columns(range) - 1))
+        return "\(message)\n  \(shown)\n  \(String(repeating: " ", count: columns(0..<range.lowerBound)))\(marks)"
     }
 }
 

@@ -12,8 +12,8 @@ struct OwnerFlame {
 
     private let snapshot: Snapshot
     private let tree: OwnerTree
-    /// By owner: its own bytes by site, and of these the unheld.
-    private var sites: [UInt32: [UInt32: Amount]] = [:]
+    /// Pairs of owner and site in order, with the bytes, and of these the unheld.
+    private var amounts: [(pair: UInt64, amount: Amount)] = []
 
     private struct Amount {
         var bytes: UInt64 = 0
@@ -32,11 +32,29 @@ struct OwnerFlame {
         tree = OwnerTree(snapshot)
         guard let slots = snapshot.slots else { return }
         let isUnheld = snapshot.unheldSlots()
+        var pairs = PairNumbers()
+        var counts: [Amount] = []
         for row in 0..<slots.count {
             var amount = Amount(bytes: slots.capacity[row], buffers: 1)
             if isUnheld?[row] == true { amount.unheld = amount.bytes }
-            sites[slots.owner[row], default: [:]][slots.site[row], default: Amount()].add(amount)
+            let number = pairs.number(of: PairNumbers.pair(slots.owner[row], slots.site[row]))
+            if number == counts.count { counts.append(Amount()) }
+            counts[number].add(amount)
         }
+        amounts = pairs.inOrder.map { (pairs.pairs[$0], counts[$0]) }
+    }
+
+    /// An owner's own bytes by site.
+    private func sites(of owner: UInt32) -> ArraySlice<(pair: UInt64, amount: Amount)> {
+        func first(_ pair: UInt64) -> Int {
+            var (low, high) = (0, amounts.count)
+            while low < high {
+                let middle = (low + high) / 2
+                if amounts[middle].pair < pair { low = middle + 1 } else { high = middle }
+            }
+            return low
+        }
+        return amounts[first(PairNumbers.pair(owner, 0))..<first((UInt64(owner) + 1) << 32)]
     }
 
     /// Roots other than the process are owners whose parent a damaged dump lost.
@@ -75,7 +93,7 @@ struct OwnerFlame {
         node.children = shown.map { self.node($0, depth: depth + 1) }
         let rest = below[shown.count...]
         if !rest.isEmpty { node.children.append(summary(of: rest, isAll: shown.isEmpty)) }
-        node.children += leaves(of: sites[id] ?? [:])
+        node.children += leaves(of: sites(of: id).map { (UInt32(truncatingIfNeeded: $0.pair), $0.amount) })
         // Without slots there are no leaves: the owner's own counters must do.
         node.amount = node.children.reduce(into: Amount()) { $0.add($1.amount) }
         let known = tree.bytes.indices.contains(Int(id)) ? tree.bytes[Int(id)] : 0
@@ -91,7 +109,9 @@ struct OwnerFlame {
         var total = Amount()
         var visit = Array(rest)
         while let id = visit.popLast() {
-            for (site, amount) in sites[id] ?? [:] { bySite[site, default: Amount()].add(amount) }
+            for (pair, amount) in sites(of: id) {
+                bySite[UInt32(truncatingIfNeeded: pair), default: Amount()].add(amount)
+            }
             visit += tree.children(of: id, by: .bytes, snapshot)
         }
         for id in rest {
@@ -104,11 +124,11 @@ struct OwnerFlame {
         return Node(
             name: "\(Format.count(UInt64(rest.count))) \(isAll ? "" : "more ")\(noun)",
             kind: kinds.count == 1 ? kinds.first!.name : "",
-            amount: total, children: leaves(of: bySite))
+            amount: total, children: leaves(of: bySite.map { ($0.key, $0.value) }))
     }
 
-    private func leaves(of sites: [UInt32: Amount]) -> [Node] {
-        sites.sorted { ($1.value.bytes, $0.key) < ($0.value.bytes, $1.key) }.map { site, amount in
+    private func leaves(of sites: [(site: UInt32, amount: Amount)]) -> [Node] {
+        sites.sorted { ($1.amount.bytes, $0.site) < ($0.amount.bytes, $1.site) }.map { site, amount in
             let name = snapshot.siteName(site)
             return Node(
                 name: name.location.isEmpty ? name.label : "\(name.label) (\(name.location))", kind: "site",

@@ -15,12 +15,15 @@ public struct ReportPage {
     private let snapshots: [Snapshot]
     private let paths: [String]
     private let toolVersion: String
+    private let leaks: LeakSearch
     private var newest: Snapshot { snapshots[snapshots.count - 1] }
 
-    /// Dumps in the order they were taken, at least one; the page is about the last.
-    public init(_ dumps: [(path: String, snapshot: Snapshot)], toolVersion: String) {
+    /// Dumps in the order they were taken, at least one; the page is about the last. `leaks` is what was searched in the
+    /// same dumps; without it, the page has what the small tables tell of suspects.
+    public init(_ dumps: [(path: String, snapshot: Snapshot)], leaks: LeakSearch? = nil, toolVersion: String) {
         precondition(!dumps.isEmpty, "a report needs a dump")
         snapshots = dumps.map(\.snapshot)
+        self.leaks = leaks ?? LeakSearch(snapshots)
         paths = dumps.map(\.path)
         self.toolVersion = toolVersion
     }
@@ -103,7 +106,7 @@ public struct ReportPage {
     private var sections: [Section] {
         var sections = [
             Section(id: "verdict", title: "Verdict", html: verdict),
-            Section(id: "suspects", title: "Suspects", html: HTMLRenderer().render(.suspects(of: newest))),
+            Section(id: "suspects", title: "Suspects", html: HTMLRenderer().render(leaks.report)),
             Section(id: "chunks", title: "Chunks", html: chunks),
             Section(id: "owners", title: "Owners", html: owners),
             Section(id: "sites", title: "Sites", html: HTMLRenderer().render(.sites(of: newest))),
@@ -141,7 +144,7 @@ public struct ReportPage {
         html += """
             <p class="note">Of the live bytes, \(Format.bytes(totals.requestedBytes)) were asked for; \
             \(Format.bytes(slack)) are slack, the rounding up to size classes. \
-            \(refused == 0 ? "No allocation was" : "\(Format.count(refused)) allocations were") refused since the start.</p>
+            \(refused == 0 ? "No allocation was" : "\(Format.count(refused, of: "allocation")) \(refused == 1 ? "was" : "were")") refused since the start.</p>
 
             """
         return html
@@ -153,9 +156,9 @@ public struct ReportPage {
         let apart =
             huge == 0
             ? ""
-            : " \(Format.count(huge)) huge buffers (\(Format.bytes(newest.totals.hugeBytes))) have mappings of their own and are not shown."
+            : " \(Format.count(huge, of: "huge buffer")) (\(Format.bytes(newest.totals.hugeBytes))) with mappings of their own \(huge == 1 ? "is" : "are") not shown."
         guard !map.chunks.isEmpty else { return "<p>This dump has no chunks.\(apart)</p>\n" }
-        let what = "\(Format.count(UInt64(map.chunks.count))) chunks of \(map.pagesPerChunk) pages, "
+        let what = "\(Format.count(UInt64(map.chunks.count), of: "chunk")) of \(map.pagesPerChunk) pages, "
         return """
             <p class="note">\(what)\(Format.bytes(UInt64(map.pageSize))) each; a rectangle is a chunk, a point in it a \
             page.\(apart)</p>
@@ -194,7 +197,7 @@ public struct ReportPage {
         var report = Report.difference(of: snapshots)
         for index in report.sections.indices {
             guard case .table(var table) = report.sections[index].body else { continue }
-            table.limit(to: 200, noun: "rows")
+            table.limit(to: 200, noun: "row")
             report.sections[index].body = .table(table)
         }
         return GrowthChart(snapshots).svg + HTMLRenderer().render(report)

@@ -6,6 +6,7 @@
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const count = (n) => n.toLocaleString("en-US");
+  const buffers = (n) => count(n) + (n === 1 ? " buffer" : " buffers");
   const bytes = (n) => {
     for (const [unit, size] of [["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]]) {
       if (n >= size * (unit === "GiB" ? 10 : 1)) return (n / size).toFixed(1) + " " + unit;
@@ -145,7 +146,7 @@
       byID("map-in").disabled = zoom === 8;
     };
     const describe = (chunk) => `Chunk ${chunk.index}${chunk.kind === "cached" ? " (cached)" : ""}: `
-      + `${count(chunk.buffers)} buffers, ${bytes(chunk.live)} live (${percent(chunk.live, chunk.bytes)})`
+      + `${buffers(chunk.buffers)}, ${bytes(chunk.live)} live (${percent(chunk.live, chunk.bytes)})`
       + (map.knowsUnheld ? `, ${bytes(chunk.unheld)} unheld` : "") + `, arena ${chunk.arena}, ${chunk.age} old`;
     const select = (index, show) => {
       selected = Math.max(0, Math.min(map.chunks.length - 1, index));
@@ -168,7 +169,7 @@
       fact("chunk", `${chunk.index}${chunk.kind === "cached" ? ", kept for later" : ""}`);
       fact("arena", chunk.arena);
       fact("mapped", `${bytes(chunk.bytes)}, ${chunk.age} ago`);
-      fact("live", `${count(chunk.buffers)} buffers, ${bytes(chunk.live)} (${percent(chunk.live, chunk.bytes)})`);
+      fact("live", `${buffers(chunk.buffers)}, ${bytes(chunk.live)} (${percent(chunk.live, chunk.bytes)})`);
       if (map.knowsUnheld) fact("unheld", `${bytes(chunk.unheld)} (${percent(chunk.unheld, chunk.live)} of live)`);
       fact("free pages", `${count(chunk.freePages)} of ${count(map.pagesPerChunk)}`);
       fact("largest free run", `${count(chunk.largestFree)} pages, ${bytes(chunk.largestFree * map.pageSize)}`);
@@ -249,7 +250,7 @@
       for (const child of node.s || []) link(child, node, depth + 1);
     };
     link(flame, null, 0);
-    const says = (node) => `${node.n}${node.x ? " (closed)" : ""}: ${bytes(node.b)} in ${count(node.c)} buffers, ${percent(node.b, flame.b)}`
+    const says = (node) => `${node.n}${node.x ? " (closed)" : ""}: ${bytes(node.b)} in ${buffers(node.c)}, ${percent(node.b, flame.b)}`
       + (node.u ? `; unheld ${bytes(node.u)}` : "");
     const paint = (restore) => {
       const width = box.clientWidth, nodes = [];

@@ -35,7 +35,7 @@ struct FindingStory {
     private var amount: String {
         let share = Format.ratio(finding.amount.bytes.share(of: snapshot.totals.liveBytes))
         let which = finding.kind == .unheld ? " that nobody holds" : ""
-        return "\(Format.count(finding.amount.buffers)) buffers\(which),"
+        return "\(Format.count(finding.amount.buffers, of: "buffer"))\(which),"
             + " \(Format.bytes(finding.amount.bytes)), \(share) of live bytes."
     }
 
@@ -77,7 +77,7 @@ struct FindingStory {
         case .survivors:
             let expected = Diagnosis.expectedLive(snapshot.site(finding.site), snapshot)
             parts.append(
-                "the site's rate and lifetimes explain \(Format.count(UInt64(min(max(expected, 0), 1e15)))) live buffers"
+                "the site's rate and lifetimes explain \(Format.count(UInt64(min(max(expected, 0), 1e15)), of: "live buffer"))"
             )
         case .growth:
             parts.append("nothing tells who holds them, and they only grow")
@@ -87,12 +87,15 @@ struct FindingStory {
         }
         if lifetimes.count >= Diagnosis.histogramFloor, let usual = lifetimes.bound(share: 0.999) {
             var part = "99.9 % of what that site freed lived under \(Format.duration(usual))"
-            if let outlived = finding.details?.outlived { part += ", \(Format.count(outlived)) of these are older" }
+            if let outlived = finding.details?.outlived {
+                part += ", \(Format.count(outlived)) of these \(outlived == 1 ? "is" : "are") older"
+            }
             parts.append(part)
         }
         if let growth = finding.growth {
             parts.append(
-                "they grew in every one of \(growth.dumps) dumps, by \(Format.countChange(growth.buffersChange)) buffers"
+                "they grew in every one of \(growth.dumps) dumps, by \(Format.countChange(growth.buffersChange)) "
+                    + Format.noun(growth.buffersChange.magnitude, "buffer")
                     + " (\(Format.bytesChange(growth.bytesChange)), \(Format.rate(bytesPerSecond: growth.bytesPerSecond)))"
             )
         }

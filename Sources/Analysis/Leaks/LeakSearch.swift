@@ -94,16 +94,9 @@ public struct LeakSearch {
         if !suppressed.isEmpty {
             return .paragraph("No suspects that are not suppressed.", .good)
         }
-        if let filter {
-            let unheld = findings.newest.retainers.reduce(0) { $0 &+ $1.unheldBuffers }
-            guard unheld > 0 else {
-                return .paragraph("No suspects among the buffers that match \(.text(filter.text)).", .good)
-            }
-            return .paragraph(
-                """
-                No suspects among the buffers that match \(.text(filter.text)): \(.count(unheld)) of them are unheld, but \
-                too few at any one place to accuse it.
-                """)
+        if let words = filter.flatMap({ findings.diagnosis.reassurance(under: $0) }) {
+            let isHeld = findings.newest.retainers.allSatisfy { $0.unheldBuffers == 0 }
+            return .paragraph("\(.text(words))", isHeld ? .good : .plain)
         }
         return .paragraph("\(.text(findings.diagnosis.sentence))", findings.diagnosis.tone)
     }

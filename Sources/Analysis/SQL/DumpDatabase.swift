@@ -8,16 +8,20 @@ import GRDBSQLite
 /// that: tables, and columns of tables, that it does not name stay empty.
 struct DumpDatabase {
     let queue: DatabaseQueue
+    /// The tables that SQLite sees without a copy; none in a file, which must stand alone.
+    private let modules: [BulkModule]
 
     /// In memory.
     init() throws {
         queue = try DatabaseQueue(configuration: Self.configuration)
+        modules = DumpTables.large.map { BulkModule($0) }
         try createSchema()
     }
 
     /// In a new file at `path`. A crash leaves rubbish there: write beside the goal and rename.
     init(path: String) throws {
         queue = try DatabaseQueue(path: path, configuration: Self.configuration)
+        modules = []
         try createSchema()
     }
 
@@ -32,15 +36,15 @@ struct DumpDatabase {
         return configuration
     }
 
-    /// The statements that make the tables and views.
-    static var schema: [String] {
-        DumpTable.createStatements
-            + DumpView.all.map { view in "CREATE VIEW \(view.name) AS\n\(view.sql)" }
-    }
-
     private func createSchema() throws {
         try queue.write { database in
-            for statement in Self.schema { try database.execute(sql: statement) }
+            for module in modules {
+                try module.register(database)
+                try database.execute(sql: module.createStatement)
+            }
+            let others = DumpTables.all.filter { table in !modules.contains { $0.table.name == table.name } }
+            for table in others { try database.execute(sql: table.createStatement) }
+            for view in DumpView.all { try database.execute(sql: "CREATE VIEW \(view.name) AS\n\(view.sql)") }
         }
     }
 
@@ -51,7 +55,11 @@ struct DumpDatabase {
         let facts = DumpFacts(snapshot)
         try queue.write { database in
             for part in parts ?? DumpTables.all.map({ Part(table: $0, columns: nil) }) {
-                try insert(part, facts, into: database)
+                if let module = modules.first(where: { $0.table.name == part.table.name }) {
+                    module.fill(facts, columns: part.columns)
+                } else {
+                    try insert(part, facts, into: database)
+                }
             }
         }
     }
@@ -89,7 +97,7 @@ struct DumpDatabase {
     }
 
     /// `SQLITE_TRANSIENT`, a macro that Swift does not see: SQLite takes a copy.
-    private static let copied = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
+    static let copied = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
 
     // MARK: Statements
 
@@ -108,14 +116,11 @@ struct DumpDatabase {
 }
 
 extension DumpTable {
-    static var createStatements: [String] {
-        DumpTables.all.map { table in
-            let columns = table.columns.map { column in
-                let isKey = column.name == table.key
-                return "  \(column.name) \(column.type.rawValue)\(isKey ? " PRIMARY KEY" : "")"
-            }
-            return "CREATE TABLE \(table.name) (\n\(columns.joined(separator: ",\n"))\n)"
+    var createStatement: String {
+        let columns = columns.map { column in
+            "  \(column.name) \(column.type.rawValue)\(column.name == key ? " PRIMARY KEY" : "")"
         }
+        return "CREATE TABLE \(name) (\n\(columns.joined(separator: ",\n"))\n)"
     }
 
     /// The column that other tables refer to.

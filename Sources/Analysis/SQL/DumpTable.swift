@@ -57,24 +57,35 @@ extension DumpSelection {
 /// A snapshot, and what several columns derive from it, each worked out once and only if asked for.
 final class DumpFacts {
     let snapshot: Snapshot
+    /// Of the table as a whole, where the snapshot has one block of it.
+    let firstRow: Int
+    private let knownHolders: [UInt16]?
 
-    init(_ snapshot: Snapshot) { self.snapshot = snapshot }
+    /// `holderKinds` is for all rows of the dump's slots, where the snapshot has one block of them.
+    init(_ snapshot: Snapshot, firstRow: Int = 0, holderKinds: [UInt16]? = nil) {
+        self.snapshot = snapshot
+        self.firstRow = firstRow
+        knownHolders = holderKinds
+    }
 
     var slots: Snapshot.SlotColumns { snapshot.slots ?? Snapshot.SlotColumns() }
     var edges: Snapshot.EdgeColumns { snapshot.edges ?? Snapshot.EdgeColumns() }
     var runs: Snapshot.RunColumns { snapshot.runs ?? Snapshot.RunColumns() }
 
-    /// By slot row; nil where the dump has no edges and cannot tell.
-    lazy var isUnheld: [Bool]? = snapshot.unheldSlots()
+    /// By row of all slots, the kinds of holder that reach it; nil where the dump has no edges and cannot tell.
+    lazy var holderKinds: [UInt16]? = knownHolders ?? HolderMasks(snapshot)?.kinds
 
     /// By owner: the name of the nearest session above it, itself included, or else of the nearest connection.
     lazy var clients: [String] = ClientNames(snapshot).names
 }
 
 extension Snapshot {
-    /// Which slots are live and reached by no edge; nil without edges. Needs the slots' `state` column.
-    func unheldSlots() -> [Bool]? {
-        guard totals.unheldBuffers != nil, let edges, let slots else { return nil }
+    /// Which slots are live and reached by no edge; nil where the dump cannot tell. Needs the slots' `state` column.
+    func unheldSlots() -> [Bool]? { totals.unheldBuffers == nil ? nil : slotsWithoutEdge() }
+
+    /// The same, whatever the totals say; nil without edges.
+    func slotsWithoutEdge() -> [Bool]? {
+        guard let edges, let slots else { return nil }
         var isUnheld = slots.state.map { $0 == 1 }
         for row in edges.slotRow where Int(row) < isUnheld.count { isUnheld[Int(row)] = false }
         return isUnheld

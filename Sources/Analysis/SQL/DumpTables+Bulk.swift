@@ -27,8 +27,11 @@ extension DumpTables {
                     name: "unheld", type: .integer, about: "1 if no holder reaches it; null if the dump cannot tell",
                     needs: DumpSelection(slots: [.state], edges: true)
                 ) { facts in
-                    guard let isUnheld = facts.isUnheld else { return { _ in .null } }
-                    return { Cell(isUnheld[$0]) }
+                    guard facts.snapshot.totals.unheldBuffers != nil, let kinds = facts.holderKinds else {
+                        return { _ in .null }
+                    }
+                    let (state, first) = (facts.slots.state, facts.firstRow)
+                    return { Cell(state[$0] == Slots.live && kinds[first + $0] == 0) }
                 },
                 slot("arena", "that it is of", .arena, \.arena),
                 slots("chunk", "that it is in", [.address]) { facts in
@@ -42,6 +45,15 @@ extension DumpTables {
                 slots("size_class", "its index; null for a huge buffer", [.sizeClass]) { facts in
                     let sizeClass = facts.slots.sizeClass
                     return { sizeClass[$0] == Slots.hugeClass ? .null : Cell(sizeClass[$0]) }
+                },
+                DumpTable.Column(
+                    name: "holder_mask", type: .integer,
+                    about: "kinds of holder that reach it, a bit each as in edges; null if the dump cannot tell",
+                    needs: DumpSelection(edges: true)
+                ) { facts in
+                    guard let kinds = facts.holderKinds else { return { _ in .null } }
+                    let first = facts.firstRow
+                    return { Cell(kinds[first + $0]) }
                 },
                 slot("state", "1 live; 2 freed by another thread and not yet taken back", .state, \.state),
             ],

@@ -7,6 +7,9 @@ enum DumpTables {
         [buffers, edges, runs, chunks, sites, lifetimes, owners, retainers, arenas, events, freed, totals]
     }
 
+    /// Those that can have millions of rows.
+    static var large: [DumpTable] { [buffers, edges, runs] }
+
     static func named(_ name: String) -> DumpTable? { all.first { $0.name == name } }
 
     static var chunks: DumpTable {
@@ -197,6 +200,9 @@ enum DumpTables {
 
 extension DumpTable.Column {
     static func rowNumber(_ name: String, _ about: String) -> Self {
-        Self(name: name, type: .integer, about: about) { _ in { Cell($0) } }
+        Self(name: name, type: .integer, about: about) { facts in
+            let first = facts.firstRow
+            return { Cell(first + $0) }
+        }
     }
 }

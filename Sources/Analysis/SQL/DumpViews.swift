@@ -1,8 +1,14 @@
+import Ledger
+
 /// Ready-made answers over the tables. Those that need no single buffers are written on the small tables.
 struct DumpView {
     let name: String
     let about: String
     let sql: String
+
+    /// Kinds of holder with their bits in `buffers.holder_mask`.
+    private static let kinds = HolderKind.allCases.map { "(\(HolderMasks.bit($0.rawValue)), '\($0.name)')" }
+        .joined(separator: ", ")
 
     static let all = [
         DumpView(
@@ -57,9 +63,12 @@ struct DumpView {
         DumpView(
             name: "by_holder", about: "Held buffers by kind of holder; one that two kinds hold counts for both.",
             sql: """
-                SELECT kind AS holder, count(*) AS live_buffers, sum(bytes) AS live_bytes
-                FROM (SELECT DISTINCT e.kind, e.buffer, b.bytes FROM edges e JOIN buffers b ON b.buffer = e.buffer)
-                GROUP BY kind ORDER BY live_bytes DESC
+                WITH kinds (bit, kind) AS (VALUES \(kinds)),
+                  masks AS MATERIALIZED (
+                    SELECT holder_mask, count(*) AS buffers, sum(bytes) AS bytes FROM buffers GROUP BY holder_mask)
+                SELECT k.kind AS holder, sum(m.buffers) AS live_buffers, sum(m.bytes) AS live_bytes
+                FROM masks m JOIN kinds k ON m.holder_mask & k.bit
+                GROUP BY k.kind ORDER BY live_bytes DESC
                 """),
         DumpView(
             name: "amplified",

@@ -1,0 +1,42 @@
+import Analysis
+import ArgumentParser
+import DumpFormat
+
+extension DumpPath {
+    /// The small tables, or under a filter what they would be if only those buffers lived.
+    static func readNarrowed(
+        _ path: String, _ filter: Filter?, _ selection: DumpSelection = .tables, holders: Bool = true
+    ) throws -> Snapshot {
+        guard let filter else { return try read(path, selection, holders: holders) }
+        if let narrowed = try readNarrowedInTwo(path, filter, selection) { return narrowed }
+        let wanted = Snapshot.narrowingSelection(filter).union(selection)
+        guard let narrowed = try read(path, wanted).narrowed(to: filter) else {
+            _ = try Report.required(nil, from: path)
+            throw ExitCode.failure
+        }
+        return narrowed
+    }
+
+    /// The columns that the filter asks about are read first, and gone before those that are counted come: half of the
+    /// memory. Nil where the file is not whole, since each reading could leave out other rows.
+    private static func readNarrowedInTwo(
+        _ path: String, _ filter: Filter, _ selection: DumpSelection
+    ) throws -> Snapshot? {
+        func narrowing() throws -> Snapshot.Narrowing? {
+            let snapshot = try read(path, Snapshot.Narrowing.selection(filter))
+            return snapshot.completeness.isComplete ? Snapshot.Narrowing(filter, snapshot) : nil
+        }
+        guard let narrowing = try narrowing() else { return nil }
+        let snapshot = try read(path, Snapshot.Narrowing.countedSelection.union(selection))
+        return snapshot.completeness.isComplete ? snapshot.narrowed(by: narrowing) : nil
+    }
+
+    /// What a comparison reads, under a filter only of the buffers that match.
+    static func readReduced(_ path: String, _ filter: Filter?) throws -> Snapshot {
+        let snapshot = try read(path, Difference.selection(filter))
+        guard let filter else { return snapshot }
+        if let reduced = snapshot.reduced(to: filter) { return reduced }
+        _ = try Report.required(nil, from: path)
+        throw ExitCode.failure
+    }
+}
