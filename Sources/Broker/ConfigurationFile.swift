@@ -35,7 +35,10 @@ extension Configuration {
     public mutating func read(
         toml text: String, name: String, overrides: ConfigurationOverrides = ConfigurationOverrides()
     ) throws {
-        let source = try ConfigurationSource(text: text, name: name, overrides: overrides)
+        try read(ConfigurationSource(text: text, name: name, overrides: overrides))
+    }
+
+    mutating func read(_ source: ConfigurationSource) throws {
         var top = source.top
         try top.take("host") { host = try $0.string() }
         try top.take("port") { port = try $0.integer(0...65_535) }

@@ -63,6 +63,8 @@ final class ConfigurationSource {
     fileprivate let name: String
     fileprivate let overrides: ConfigurationOverrides
     private var knownKeys: Set<String> = []
+    /// All that have been asked for.
+    var keys: [String] { knownKeys.sorted() }
     private var knownVariables: Set<String> = []
 
     init(text: String, name: String, overrides: ConfigurationOverrides) throws(ConfigurationError) {
@@ -160,12 +162,13 @@ struct ConfigurationSection {
 
     private func tables(of key: String) throws -> [TOMLTable] {
         guard let value = table?[key] else { return [] }
-        let complaint = ConfigurationError(
-            "\(place(of: key)): \(path)\(key) must be an array of tables: [[\(key)]]")
-        guard let array = value.array else { throw complaint }
+        func complaint() -> ConfigurationError {
+            ConfigurationError("\(place(of: key)): \(path)\(key) must be an array of tables: [[\(key)]]")
+        }
+        guard let array = value.array else { throw complaint() }
         var tables: [TOMLTable] = []
         for index in 0..<array.count {
-            guard let table = array[index].table else { throw complaint }
+            guard let table = array[index].table else { throw complaint() }
             tables.append(table)
         }
         return tables

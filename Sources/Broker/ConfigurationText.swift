@@ -5,8 +5,13 @@ extension Configuration {
     /// post-mortem knows how the broker ran.
     var toml: String {
         let table = TOMLTable()
-        table["host"] = host
-        table["port"] = port
+        // They exclude each other.
+        if listeners.isEmpty {
+            table["host"] = host
+            table["port"] = port
+        } else {
+            table["listeners"] = TOMLArray(listeners.map(\.toml))
+        }
         table["threads"] = threads
         table["memoryLimit"] = memoryLimit
         table["dumpDirectory"] = dumpDirectory
@@ -41,12 +46,6 @@ extension Configuration {
         ]
         accessTable["anonymous"] = access.anonymous
         table["access"] = Self.table(accessTable)
-        if !listeners.isEmpty {
-            // They exclude each other.
-            table["host"] = nil
-            table["port"] = nil
-            table["listeners"] = TOMLArray(listeners.map(\.toml))
-        }
         return table.convert(to: .toml)
     }
 

@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import Broker
@@ -85,6 +86,93 @@ struct ConfigurationTests {
 }
 
 extension ConfigurationTests {
+    @Test("listeners and access are read, and the text of a configuration has them")
+    func listeners() throws {
+        var configuration = Configuration()
+        try configuration.read(
+            toml: """
+                [access]
+                anonymous = false
+                passwordFile = "p"
+                aclFile = "a"
+                failedLoginDelayMilliseconds = 5
+                [[listeners]]
+                name = "tls"
+                host = "::1"
+                port = 8883
+                certificateFile = "c"
+                keyFile = "k"
+                clientCAFile = "ca"
+                requireClientCertificate = true
+                certificateUserName = true
+                minimumTLSVersion = "1.3"
+                webSocket = true
+                webSocketPath = "/ws"
+                maxFrameBytes = 4096
+                proxyProtocol = true
+                anonymous = true
+                passwordFile = "p2"
+                aclFile = "a2"
+                maxConnections = 1
+                maxConnectionsPerAddress = 2
+                maxConnectionsPerSecond = 3
+                maxPacketBytes = 400
+                connectTimeoutSeconds = 5
+                [[listeners]]
+                path = "/run/s"
+                mode = "0600"
+                """, name: "broker.toml")
+        var tls = Configuration.Listener()
+        (tls.name, tls.host, tls.port) = ("tls", "::1", 8_883)
+        (tls.certificateFile, tls.keyFile, tls.clientCAFile) = ("c", "k", "ca")
+        (tls.requireClientCertificate, tls.certificateUserName, tls.minimumTLSVersion) = (true, true, .v1_3)
+        (tls.webSocket, tls.webSocketPath, tls.maxFrameBytes, tls.proxyProtocol) = (true, "/ws", 4_096, true)
+        (tls.anonymous, tls.passwordFile, tls.aclFile) = (true, "p2", "a2")
+        (tls.maxConnections, tls.maxConnectionsPerAddress, tls.maxConnectionsPerSecond) = (1, 2, 3)
+        (tls.maxPacketBytes, tls.connectTimeoutSeconds) = (400, 5)
+        var unix = Configuration.Listener()
+        (unix.path, unix.mode) = ("/run/s", 0o600)
+        var expected = Configuration()
+        expected.listeners = [tls, unix]
+        expected.access = Configuration.Access(
+            anonymous: false, passwordFile: "p", aclFile: "a", failedLoginDelayMilliseconds: 5)
+        #expect(configuration == expected)
+        var again = Configuration()
+        try again.read(toml: configuration.toml, name: "dump")
+        #expect(again == configuration)
+    }
+
+    @Test(
+        "every key has a variable: its path in capitals, its words apart",
+        arguments: [
+            ("port", "PORT"), ("limits.maxInflight", "LIMITS_MAX_INFLIGHT"),
+            ("limits.maxIncomingQoS2", "LIMITS_MAX_INCOMING_QOS2"),
+            ("limits.maxPendingRPCPerDevice", "LIMITS_MAX_PENDING_RPC_PER_DEVICE"),
+            ("listeners.1.clientCAFile", "LISTENERS_1_CLIENT_CA_FILE"),
+            ("listeners.0.minimumTLSVersion", "LISTENERS_0_MINIMUM_TLS_VERSION"),
+        ])
+    func variables(key: String, name: String) {
+        #expect(ConfigurationOverrides.variable(key) == "ARENA_BROKER_" + name)
+    }
+
+    @Test("every key that is read is documented, and has its default there or in words")
+    func documentation() throws {
+        let file = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().appending(path: "docs/configuration.md")
+        let text = try String(contentsOf: file, encoding: .utf8)
+        let rows = text.split(separator: "\n").filter { $0.hasPrefix("| `") }
+        let documented = Set(rows.flatMap { $0.split(separator: "|")[0].split(separator: "`").map(String.init) })
+        let source = try ConfigurationSource(
+            text: "[[listeners]]", name: "all", overrides: ConfigurationOverrides())
+        var configuration = Configuration()
+        try configuration.read(source)
+        for key in source.keys {
+            let word = String(key.split(separator: ".").last!)
+            #expect(documented.contains(word), "\(key)")
+        }
+        #expect(source.keys.count > 60)
+    }
+
     @Test("event loops are as many as cores and memory allow; more is an error that says so")
     func eventLoops() throws {
         var configuration = Configuration()

@@ -205,6 +205,39 @@ struct LoginTests {
         }
     }
 
+    @Test("a 5.0 client is told that it is not authorized: in CONNACK, SUBACK, PUBACK and PUBREC")
+    func reasonCodes() async throws {
+        try await withFiles { directory in
+            let passwords = try directory.write("passwd", Self.passwords(["anna": "a"]))
+            let rules = try directory.write("acl", "user anna\ntopic read in\ntopic write out\n")
+            try await withBroker({
+                $0.access.passwordFile = passwords
+                $0.access.aclFile = rules
+                $0.access.failedLoginDelayMilliseconds = 0
+            }) { broker in
+                for (user, password, code) in [
+                    (nil, nil, ReasonCode.notAuthorized), ("anna", "b", .badUserNameOrPassword),
+                ] {
+                    let client = try TestClient(port: broker.port, version: .v5_0)
+                    #expect(try client.connect("c", user: user, password: password).code == code)
+                }
+                let anna = try TestClient(port: broker.port, version: .v5_0)
+                #expect(try anna.connect("anna", user: "anna", password: "a").code == .success)
+                #expect(try anna.subscribe(("in", .atMostOnce), ("out", .atMostOnce)) == [.success, .notAuthorized])
+                for (qos, packetID) in [(QoS.atLeastOnce, 7), (.exactlyOnce, 8)] as [(QoS, UInt16)] {
+                    try anna.send(.publish(Publish(topic: "in", payload: "x", qos: qos, packetID: packetID)))
+                    switch try anna.receive() {
+                    case .puback(let ack)?, .pubrec(let ack)?:
+                        #expect(ack.packetID == packetID && ack.code == .notAuthorized)
+                    case let other: Issue.record("\(String(describing: other))")
+                    }
+                }
+                // A refused QoS 2 message leaves its identifier free.
+                try anna.ping()
+            }
+        }
+    }
+
     @Test("a reload changes passwords and rules, also of clients that are connected, and closes no connection")
     func reload() async throws {
         let log = LogCollector()
