@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # recording.sh [ROUNDS]: what recording every buffer costs the broker. Two builds, the product's and one whose arena records
-# nothing, take the same traffic in turns; compared are the CPU seconds of the broker for each delivered message, and, where
-# valgrind is installed, the instructions, which no other program on the machine disturbs.
+# nothing, take the same traffic in turns; compared are the medians of the broker's CPU time for each delivered message.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 rounds=${1:-7}
@@ -56,33 +55,9 @@ for round in $(seq "$rounds"); do
     done
 done
 
-if command -v valgrind >/dev/null; then
-    for build in on off; do
-        for shape in $shapes; do
-            note "instructions of $shape, recording $build"
-            IFS=: read -r name clients qos size share <<<"$shape"
-            # Without debug information, which valgrind cannot read.
-            strip -o "$work/stripped" "${broker[$build]}"
-            # The difference of two runs: the start and the end cost nothing then.
-            for count in 2000 22000; do
-                start valgrind --tool=callgrind --callgrind-out-file=/dev/null "$work/stripped"
-                delivered=$(traffic "$name" "$clients" "$qos" "$size" $((count / share)) | sed 's/.*"delivered": \([0-9]*\).*/\1/')
-                stop
-                sed -n 's/.*Collected : \([0-9]*\).*/\1/p' "$work/log" | sed "s/\$/ $delivered/" >>"$work/instructions.$build.$shape"
-            done
-        done
-    done
-fi
-
 median() { sort -n "$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
-per_message() { awk 'NR == 1 { i = $1; d = $2 } NR == 2 { print ($1 - i) / ($2 - d) }' "$1"; }
-printf '\n%-22s %16s %16s %8s %16s %16s %8s\n' '' 'CPU ns, on' 'off' 'cost' 'instructions, on' 'off' 'cost'
+printf '\n%-22s %16s %16s %8s\n' 'CPU ns a delivery' 'recording on' 'off' 'cost'
 for shape in $shapes; do
     a=$(median "$work/on.$shape") b=$(median "$work/off.$shape")
-    printf '%-22s %16.0f %16.0f %7.1f%%' "$shape" "$a" "$b" "$(awk "BEGIN { print ($a / $b - 1) * 100 }")"
-    if [[ -e $work/instructions.on.$shape ]]; then
-        a=$(per_message "$work/instructions.on.$shape") b=$(per_message "$work/instructions.off.$shape")
-        printf ' %16.0f %16.0f %7.1f%%' "$a" "$b" "$(awk "BEGIN { print ($a / $b - 1) * 100 }")"
-    fi
-    printf '\n'
+    printf '%-22s %16.0f %16.0f %7.1f%%\n' "${shape%:*}" "$a" "$b" "$(awk "BEGIN { print ($a / $b - 1) * 100 }")"
 done
