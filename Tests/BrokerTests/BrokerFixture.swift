@@ -114,6 +114,14 @@ extension Broker {
         try await poll { self.counters.connectionsOpen.value == 0 }
     }
 
+    /// Waits until no buffer is live, as it must be once all connections and sessions have gone.
+    func awaitNothingLeft() async throws {
+        let deadline = ContinuousClock.now + .seconds(10)
+        var left = try await accounting()
+        while left != Accounting(), ContinuousClock.now < deadline { left = try await accounting() }
+        #expect(left == Accounting())
+    }
+
     /// Asks all loops in turn until `condition` holds; each question is a tick, so this waits for work, not for time.
     func poll(_ condition: @Sendable () -> Bool) async throws {
         let deadline = ContinuousClock.now + .seconds(10)
