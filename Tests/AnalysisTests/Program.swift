@@ -26,7 +26,9 @@ enum Program {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: path)
         process.arguments = arguments
-        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        // The width of our terminal, if we have one, is nothing to a program whose output is a file.
+        process.environment = ProcessInfo.processInfo.environment.filter { $0.key != "COLUMNS" }
+            .merging(environment) { $1 }
         process.standardInput = FileHandle.nullDevice
         // Files and not pipes: a server that the program leaves behind would keep a pipe open.
         let folder = FileManager.default.temporaryDirectory

@@ -36,7 +36,9 @@ final class ChildProcess: @unchecked Sendable {
         let output = Pipe()
         process.executableURL =
             product.hasPrefix("/") ? URL(filePath: product) : Self.products.appending(path: product)
-        process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        // The width of our terminal, if we have one, is nothing to the child: its output is a pipe.
+        process.environment = ProcessInfo.processInfo.environment.filter { $0.key != "COLUMNS" }
+            .merging(environment) { $1 }
         process.arguments = arguments
         process.currentDirectoryURL = directory
         process.standardInput = FileHandle.nullDevice

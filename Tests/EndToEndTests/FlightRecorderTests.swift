@@ -8,28 +8,30 @@ internal import Testing
 extension EndToEnd {
     @Suite struct FlightRecorder {
         static let setting = "flightRecorder = \"flight.ledger\"\n"
+        private static let leak = "[faults]\nrpcResponseLeakPercent = 100\n"
 
         /// What `arena-analyze summary --format json` says of how the process ended.
         private struct Ending: Decodable {
             let ending: String
         }
 
-        /// A broker that has worked and stands still; a dump of it; then `end`, which must end it.
+        /// A broker that forgot some buffers and stands still; a dump of it; then `end`, which must end it.
         private func recordedRun(
             _ end: (BrokerProcess) async throws -> Void, _ check: (URL, URL) async throws -> Void
         ) async throws {
-            try await withBroker(configuration: Self.setting) { broker in
+            try await withBroker(configuration: Self.setting + Self.leak) { broker in
                 try await broker.drive(
                     "--devices", "10", "--commands", "50", "--payload-size", "20000", "--chatter", "50")
-                // Connections end a moment after their clients have gone: until then a dump has their buffers.
+                // Connections end a moment after their clients have gone. Once nobody holds anything all have, and
+                // nothing changes any more: what is live are the forgotten buffers.
                 var dump = try await broker.signalDump()
-                var live = Int.max
-                for _ in 0..<50 {
-                    let now = try await summary(of: dump.file).live_buffers
-                    if now == live { break }
-                    live = now
+                var totals = try await summary(of: dump.file)
+                let deadline = Date(timeIntervalSinceNow: 60)
+                while totals.unheld_buffers != totals.live_buffers, Date.now < deadline {
                     dump = try await broker.signalDump()
+                    totals = try await summary(of: dump.file)
                 }
+                try #require(totals.live_buffers > 0 && totals.unheld_buffers == totals.live_buffers)
                 try await end(broker)
                 try await check(broker.directory.appending(path: "flight.ledger"), dump.file)
             }

@@ -157,6 +157,7 @@ enum Analyzer {
         let process = Process()
         process.executableURL = products.appendingPathComponent("arena-analyze")
         process.arguments = arguments
+        process.environment = ProcessInfo.processInfo.environment.filter { $0.key != "COLUMNS" }
         process.standardInput = FileHandle.nullDevice
         let folder = FileManager.default.temporaryDirectory
         let output = folder.appendingPathComponent(UUID().uuidString)
