@@ -27,7 +27,7 @@ export ASAN_OPTIONS=${ASAN_OPTIONS:-quarantine_size_mb=4:malloc_context_size=4}
 for target in "${targets[@]}"; do
     mkdir -p "$corpus/$target"
     echo "fuzz: $target, $runs inputs"
-    .build-fuzz/release/"fuzz-$target" -runs="$runs" -timeout=10 -rss_limit_mb=4096 -max_len=32768 -detect_leaks=0 \
+    .build-fuzz/release/"fuzz-$target" -runs="$runs" -timeout=10 -rss_limit_mb=4096 -max_len=131072 -detect_leaks=0 \
         -print_final_stats=1 -verbosity=0 -artifact_prefix="$findings/$target-" \
         "$corpus/$target" "Fuzz/Corpus/$target"
 done
