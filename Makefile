@@ -41,7 +41,7 @@ asan-release: setup  ## the same, optimized: it sees some uses after free that t
 tsan: setup  ## the arena's tests under ThreadSanitizer, debug
 	@scripts/sanitize.sh thread debug
 
-fuzz: setup  ## fuzz the readers of dumps and of flight recorders' files (FUZZ_RUNS inputs each)
+fuzz: setup  ## fuzz the readers of dumps, of flight recorders' files and of MQTT (FUZZ_RUNS inputs each)
 	@scripts/fuzz.sh
 
 bench-arena: setup  ## the allocator beside malloc, jemalloc, mimalloc and Netty

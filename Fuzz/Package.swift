@@ -10,8 +10,17 @@ func target(_ name: String) -> Target {
         name: name, dependencies: [.product(name: "DumpFormat", package: "arena-broker")], swiftSettings: settings)
 }
 
+let mqtt: Target = .executableTarget(
+    name: "fuzz-mqtt",
+    dependencies: [
+        .product(name: "MQTT", package: "arena-broker"), .product(name: "NIOCore", package: "swift-nio"),
+    ], swiftSettings: settings)
+
 let package = Package(
     name: "arena-broker-fuzz",
-    dependencies: [.package(name: "arena-broker", path: "..")],
-    targets: [target("fuzz-dump"), target("fuzz-blocks"), target("fuzz-ledger")]
+    dependencies: [
+        .package(name: "arena-broker", path: ".."),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    ],
+    targets: [target("fuzz-dump"), target("fuzz-blocks"), target("fuzz-ledger"), mqtt]
 )

@@ -5,14 +5,14 @@
 #   FUZZ_CORPUS   where what they find of interest is kept (default .build-fuzz/corpus)
 #
 # A finding ends the script and is left in .build-fuzz/findings. It belongs, once it is fixed, into
-# Tests/DumpFormatTests/Corpus, which the tests read.
+# Tests/DumpFormatTests/Corpus, or Tests/MQTTTests/Corpus for mqtt, which the tests read.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 runs=${FUZZ_RUNS:-100000}
 corpus=${FUZZ_CORPUS:-$PWD/.build-fuzz/corpus}
 targets=("$@")
-((${#targets[@]} > 0)) || targets=(ledger blocks dump)
+((${#targets[@]} > 0)) || targets=(ledger blocks dump mqtt)
 
 findings=$PWD/.build-fuzz/findings
 mkdir -p "$findings"

@@ -2,6 +2,8 @@
 # Installs what the build needs and this machine lacks. Says nothing, and changes nothing, when all is there.
 set -euo pipefail
 
+cd "$(dirname "$0")/.."
+
 say() { printf 'setup: %s\n' "$*" >&2; }
 
 if ! command -v swift >/dev/null; then
@@ -31,7 +33,27 @@ else
     [[ -e /usr/include/zlib.h ]] || missing+=(zlib1g-dev)
     compgen -G '/usr/include/c++/*/string' >/dev/null || missing+=(g++)
 fi
-((${#missing[@]})) || exit 0
+# For the tests with other people's clients.
+command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
+python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+
+# paho-mqtt and gmqtt in an environment of their own. Without them their tests are skipped, and say so.
+clients() {
+    local -r wanted='paho-mqtt==2.2.0 gmqtt==0.8.0'
+    [[ $(cat .build-python/wanted 2>/dev/null) == "$wanted" ]] && return
+    say "installing $wanted into .build-python"
+    # shellcheck disable=SC2086
+    if python3 -m venv .build-python && .build-python/bin/pip install --quiet --disable-pip-version-check $wanted; then
+        printf '%s\n' "$wanted" >.build-python/wanted
+    else
+        say "no Python clients: the tests that need them will be skipped"
+    fi
+}
+
+if ((${#missing[@]} == 0)); then
+    clients
+    exit 0
+fi
 
 if ! command -v apt-get >/dev/null; then
     say "missing: ${missing[*]} (Debian's package names); install them with this system's package manager."
@@ -54,3 +76,4 @@ if ! { "${root[@]}" apt-get update && "${root[@]}" env DEBIAN_FRONTEND=nonintera
     say "apt-get failed; its last lines are above"
     exit 1
 fi
+clients

@@ -9,8 +9,6 @@ struct ClientSettings {
     var maximumPacketSize = Packet.maximumLength
     /// Topic aliases that are used towards it: at most what it offers.
     var topicAliasMaximum = 0
-    /// Whether it wants reason strings in more than CONNACK and DISCONNECT.
-    var wantsProblemInformation = true
     /// Seconds; 0 is none.
     var keepAlive: UInt16 = 0
     /// nil without enhanced authentication.
@@ -26,7 +24,6 @@ struct ClientSettings {
         receiveMaximum = Int(properties.receiveMaximum ?? .max)
         maximumPacketSize = min(Int(properties.maximumPacketSize ?? .max), Packet.maximumLength)
         topicAliasMaximum = min(Int(properties.topicAliasMaximum ?? 0), limits.maxTopicAliases)
-        wantsProblemInformation = properties.requestProblemInformation ?? true
         authenticationMethod = properties.authenticationMethod
         if let imposed = Self.serverKeepAlive(connect.keepAlive, limits) { keepAlive = imposed }
     }

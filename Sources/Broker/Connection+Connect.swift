@@ -78,14 +78,17 @@ extension ConnectionHandler {
         connectPacket = nil
         let expiryInterval = expiryInterval(of: connect)
         session.isFor(userName, rules, at: listener)
-        shard.attach(session, expiryInterval: expiryInterval)
-        connected(to: session)
+        let will: KeptWill?
         do throws(ArenaError) {
-            session.will = try connect.will.map { will throws(ArenaError) in try keepWill(will, session) }
+            will = try connect.will.map { will throws(ArenaError) in try keepWill(will, session) }
         } catch {
             refuse(connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable)
+            if isPresent { shard.detach(session, publishWill: false) } else { shard.end(session) }
             return fail(error, while: "keeping a will")
         }
+        shard.attach(session, expiryInterval: expiryInterval)
+        connected(to: session)
+        session.will = will
         var properties = ConnAckProperties(connect, settings, expiryInterval: expiryInterval, limits: limits)
         if connect.version == .v5_0, policy.maxPacketBytes < Packet.maximumLength {
             properties.maximumPacketSize = UInt32(policy.maxPacketBytes)
@@ -93,9 +96,11 @@ extension ConnectionHandler {
         if isClientIDAssigned, connect.version == .v5_0 { properties.assignedClientIdentifier = connect.clientID }
         if let data = finalAuthenticationData { properties.authenticationData = ByteBuffer(bytes: data) }
         finalAuthenticationData = nil
-        send(
-            .connack(ConnAck(sessionPresent: isPresent, code: .success, properties: properties)),
-            size: Self.connackBytes(properties))
+        let connack = ConnAck(sessionPresent: isPresent, code: .success, properties: properties)
+        guard send(.connack(connack), size: Self.connackBytes(properties)) else {
+            return close(.refused("CONNACK is larger than the client takes", code: .packetTooLarge))
+        }
+        isAnswered = true
         shard.context.log.debug(
             "client connected",
             metadata: ["client": "\(session.logName)", "peer": "\(peer)", "loop": "\(shard.index)"])

@@ -53,15 +53,19 @@ extension ConnectionHandler {
 
     /// Sends a packet that is not on the hot path; `size` is at least what it takes. One that is larger than the client
     /// takes is not sent (MQTT-3.1.2-24).
-    func send(_ packet: Packet, size: Int) {
-        guard reserve(size) else { return }
+    ///
+    /// - Returns: false for such a one.
+    @discardableResult
+    func send(_ packet: Packet, size: Int) -> Bool {
+        guard reserve(size) else { return true }
         let start = output.segment.writerIndex
         packet.encode(into: &output.segment, version: settings.version)
-        if output.segment.writerIndex - start > settings.maximumPacketSize {
+        guard output.segment.writerIndex - start <= settings.maximumPacketSize else {
             output.segment.moveWriterIndex(to: start)
-        } else {
-            shard.traffic.packetsSent.bump()
+            return false
         }
+        shard.traffic.packetsSent.bump()
+        return true
     }
 
     /// Has the backlog and the session's queue looked at when the tick ends.

@@ -9,13 +9,13 @@ extension ConnectionHandler {
         guard let session else { return }
         shard.traffic.publishesReceived.bump()
         shard.traffic.publishBytesReceived.bump(by: publish.payload.readableBytes)
-        if publish.retain, Topic.levelCount(publish.topic) > limits.maxTopicLevels {
+        guard var message = try message(publish, ownsBuffer: ownsBuffer) else { return }
+        if publish.retain, Topic.levelCount(message.topic) > limits.maxTopicLevels {
             return close(
                 .refused(
                     "a retained message whose topic has more than \(limits.maxTopicLevels) levels",
                     code: .topicNameInvalid))
         }
-        guard var message = try message(publish, ownsBuffer: ownsBuffer) else { return }
         let rpc = RPCTopic.isPossible(message.topic) ? RPCTopic(message.topic) : nil
         let match = shard.match(message.topic)
         let isAllowed = session.mayPublish(message.topic)

@@ -38,6 +38,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     /// Kept until it can be answered.
     var connectPacket: Connect?
     var isClientIDAssigned = false
+    /// CONNACK has accepted the client: from here on a refusal is a DISCONNECT (MQTT-3.14.0-1).
+    var isAnswered = false
     /// What CONNECT said of this connection.
     var settings = ClientSettings()
     var aliases = TopicAliases()
@@ -371,7 +373,11 @@ final class ConnectionHandler: ChannelInboundHandler {
     /// been said to the peer is sent. What was only begun is given back.
     func close(_ reason: CloseReason) {
         if case .closed = phase { return }
-        if case .connected = phase, let code = reason.code { sendDisconnect(code, reason) }
+        if isAnswered, let code = reason.code {
+            // Once: it may be refused the memory, and close in its turn.
+            isAnswered = false
+            sendDisconnect(code, reason)
+        }
         if case .closed = phase { return }
         phase = .closed
         log(reason)

@@ -23,7 +23,8 @@ public protocol AuthenticationExchange: AnyObject {
 public enum AuthenticationStep: Sendable {
     /// The client has to answer this.
     case challenge([UInt8])
-    /// The client is who it says; the data goes with CONNACK, or with the last AUTH of a renewal.
+    /// The client is who it says, with the user name it gave, by which access rules know it. The data goes with CONNACK,
+    /// or with the last AUTH of a renewal.
     case success([UInt8] = [])
     /// The connection ends with this code; the text is for people.
     case failure(ReasonCode = .notAuthorized, String = "")

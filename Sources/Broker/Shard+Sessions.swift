@@ -29,7 +29,7 @@ extension EventLoopShard {
         session.endsAt = .distantFuture
         // It came back before its will was due (MQTT-3.1.3-9).
         session.will = nil
-        session.presence = .ready
+        session.presence = session.state.queuedCount > 0 ? .busy : .ready
     }
 
     /// How long a session outlives its connection.
@@ -106,6 +106,7 @@ extension EventLoopShard {
         }
         let expired = session.state.purgeExpired(at: now)
         if expired > 0 { context.counters.messagesExpired.increment(by: expired) }
+        if session.presence == .busy, session.state.queuedCount == 0 { session.presence = .ready }
         watch(session)
     }
 

@@ -8,7 +8,7 @@ import Glibc
 struct ArenaBroker: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "arena-broker",
-        abstract: "An MQTT 3.1.1 broker that can always say who holds its memory.",
+        abstract: "An MQTT 5.0 and 3.1.1 broker that can always say who holds its memory.",
         discussion: """
             Every network buffer lives in a pooled arena with one hard limit, and is recorded with the place in the \
             code that made it, its owner and its age. Started without a configuration file it serves anonymous \

@@ -61,6 +61,7 @@ struct Authentication5Tests {
         return client
     }
 
+    // [MQTT-3.2.0-2]
     @Test(
         "challenges and responses, then CONNACK; and again whenever the client wants [MQTT-4.12.0-2] [MQTT-4.12.0-5] [MQTT-3.15.2-1] [MQTT-3.2.0-1]"
     )

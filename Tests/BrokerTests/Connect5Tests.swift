@@ -160,6 +160,7 @@ struct Connect5Tests {
         try client?.expectDisconnect(.serverShuttingDown)
     }
 
+    // [MQTT-3.1.4-2]
     @Test("what cannot be kept is refused with 0x97")
     func quota() async throws {
         try await withBroker({ $0.limits.maxSessions = 0 }) { broker in
@@ -256,6 +257,7 @@ struct Disconnect5Tests {
         ("a packet over the limit [MQTT-3.2.2-15]", [0x30, 0xFF, 0xFF, 0xFF, 0x7F], .packetTooLarge),
     ]
 
+    // [MQTT-3.14.4-1] [MQTT-3.2.2-17]
     @Test(
         "is answered by DISCONNECT with its reason, then closed [MQTT-4.13.1-1] [MQTT-4.13.2-1] [MQTT-3.14.4-2]",
         arguments: wrong)
@@ -305,6 +307,12 @@ struct Disconnect5Tests {
             try client.send(bytes: [0x30, 0x03, 0, 0, 0])
             try client.expect(.disconnect(Disconnect(code: .protocolError)))
             try client.expectClosed()
+            // Nor is a CONNACK sent that does not fit at all: without one there is nothing to wait for.
+            let tiny = try TestClient(port: broker.port, version: .v5_0)
+            var connect = Connect(version: .v5_0, clientID: "tiny")
+            connect.properties.maximumPacketSize = 5
+            try tiny.send(.connect(connect))
+            try tiny.expectClosed()
         }
     }
 }

@@ -7,6 +7,8 @@ import Testing
 
 @Suite("Delivery", .serialized)
 struct DeliveryTests {
+    // [MQTT-3.3.4-1] [MQTT-3.8.4-8] [MQTT-4.3.1-1] [MQTT-4.3.2-2] [MQTT-4.3.2-4] [MQTT-4.3.3-2] [3.1.1: MQTT-3.3.4-1]
+    // [3.1.1: MQTT-3.8.4-6] [3.1.1: MQTT-4.3.1-1] [3.1.1: MQTT-4.3.2-1] [3.1.1: MQTT-4.3.3-1]
     @Test("a message arrives with the lower of the two QoS", arguments: QoS.allCases, QoS.allCases)
     func qualities(published: QoS, subscribed: QoS) async throws {
         try await withBroker { broker in
@@ -34,6 +36,7 @@ struct DeliveryTests {
         }
     }
 
+    // [MQTT-4.3.3-8] [MQTT-4.3.3-10] [MQTT-4.3.3-11] [MQTT-4.3.3-12] [3.1.1: MQTT-4.3.3-2]
     @Test("a QoS 2 duplicate is acknowledged and not forwarded; PUBREL is answered however often it comes")
     func exactlyOnce() async throws {
         try await withBroker { broker in
@@ -58,6 +61,7 @@ struct DeliveryTests {
         }
     }
 
+    // [3.1.1: MQTT-3.3.5-1]
     @Test("overlapping subscriptions deliver once, with the highest QoS")
     func overlapping() async throws {
         try await withBroker { broker in
@@ -74,6 +78,7 @@ struct DeliveryTests {
         }
     }
 
+    // [3.1.1: MQTT-3.10.4-1] [3.1.1: MQTT-3.10.4-2] [3.1.1: MQTT-3.10.4-4] [3.1.1: MQTT-3.8.4-3]
     @Test("an unsubscribed topic is no longer delivered, a subscribed one is delivered at once after the cache knows")
     func subscriptionsChange() async throws {
         try await withBroker { broker in
@@ -91,6 +96,7 @@ struct DeliveryTests {
         }
     }
 
+    // [MQTT-4.7.2-1] [3.1.1: MQTT-4.7.2-1]
     @Test("topics that begin with $ reach their own subscribers and not those of #")
     func reservedTopics() async throws {
         try await withBroker { broker in
@@ -103,6 +109,7 @@ struct DeliveryTests {
         }
     }
 
+    // [MQTT-4.5.0-1] [3.1.1: MQTT-4.5.0-1]
     @Test("one message reaches fifty subscribers on four loops, payloads small and large", arguments: [16, 300_000])
     func fanOut(payloadBytes: Int) async throws {
         try await withBroker(threads: 4) { broker in
@@ -129,6 +136,7 @@ struct DeliveryTests {
         }
     }
 
+    // [MQTT-4.6.0-5] [MQTT-4.6.0-6] [3.1.1: MQTT-4.6.0-5] [3.1.1: MQTT-4.6.0-6]
     @Test("messages of one publisher keep their order across loops")
     func order() async throws {
         try await withBroker(threads: 3) { broker in

@@ -11,27 +11,44 @@ struct FramingTests {
         ("reserved packet type 0", [0x00, 0x00]),
         ("AUTH is not 3.1.1", [0xF0, 0x00]),
         ("a remaining length of five bytes", [0x30, 0x80, 0x80, 0x80, 0x80, 0x01]),
-        ("QoS 3", [0x36, 0x05, 0x00, 0x01, 0x61, 0x00, 0x01]),
-        ("DUP with QoS 0", [0x38, 0x03, 0x00, 0x01, 0x61]),
-        ("a wildcard in a topic name", [0x30, 0x03, 0x00, 0x01, 0x23]),
-        ("an empty topic name", [0x30, 0x02, 0x00, 0x00]),
+        ("QoS 3 [3.1.1: MQTT-3.3.1-4]", [0x36, 0x05, 0x00, 0x01, 0x61, 0x00, 0x01]),
+        ("DUP with QoS 0 [3.1.1: MQTT-3.3.1-2]", [0x38, 0x03, 0x00, 0x01, 0x61]),
+        ("a wildcard in a topic name [3.1.1: MQTT-3.3.2-2] [3.1.1: MQTT-4.7.1-1]", [0x30, 0x03, 0x00, 0x01, 0x23]),
+        ("an empty topic name [3.1.1: MQTT-4.7.3-1]", [0x30, 0x02, 0x00, 0x00]),
         ("a topic longer than the packet", [0x30, 0x03, 0x00, 0x09, 0x61]),
-        ("invalid UTF-8 in a topic", [0x30, 0x04, 0x00, 0x02, 0xC3, 0x28]),
-        ("U+0000 in a topic", [0x30, 0x04, 0x00, 0x02, 0x61, 0x00]),
-        ("packet identifier 0", [0x32, 0x05, 0x00, 0x01, 0x61, 0x00, 0x00]),
-        ("wrong flags in SUBSCRIBE", [0x80, 0x06, 0x00, 0x01, 0x00, 0x01, 0x61, 0x00]),
-        ("SUBSCRIBE without filters", [0x82, 0x02, 0x00, 0x01]),
-        ("a filter with # in the middle", [0x82, 0x08, 0x00, 0x01, 0x00, 0x03, 0x23, 0x2F, 0x61, 0x00]),
-        ("a subscription QoS of 3", [0x82, 0x06, 0x00, 0x01, 0x00, 0x01, 0x61, 0x03]),
-        ("UNSUBSCRIBE without filters", [0xA2, 0x02, 0x00, 0x01]),
-        ("wrong flags in PUBREL", [0x60, 0x02, 0x00, 0x01]),
+        ("invalid UTF-8 in a topic [3.1.1: MQTT-3.3.2-1]", [0x30, 0x04, 0x00, 0x02, 0xC3, 0x28]),
+        ("U+0000 in a topic [3.1.1: MQTT-4.7.3-2]", [0x30, 0x04, 0x00, 0x02, 0x61, 0x00]),
+        ("packet identifier 0 [3.1.1: MQTT-2.3.1-1]", [0x32, 0x05, 0x00, 0x01, 0x61, 0x00, 0x00]),
+        (
+            "wrong flags in SUBSCRIBE [3.1.1: MQTT-3.8.1-1] [3.1.1: MQTT-2.2.2-2] [3.1.1: MQTT-2.2.2-1]",
+            [0x80, 0x06, 0x00, 0x01, 0x00, 0x01, 0x61, 0x00]
+        ),
+        ("SUBSCRIBE without filters [3.1.1: MQTT-3.8.3-3]", [0x82, 0x02, 0x00, 0x01]),
+        (
+            "a filter with # in the middle [3.1.1: MQTT-4.7.1-2]",
+            [0x82, 0x08, 0x00, 0x01, 0x00, 0x03, 0x23, 0x2F, 0x61, 0x00]
+        ),
+        ("a subscription QoS of 3 [3.1.1: MQTT-3-8.3-4]", [0x82, 0x06, 0x00, 0x01, 0x00, 0x01, 0x61, 0x03]),
+        ("UNSUBSCRIBE without filters [3.1.1: MQTT-3.10.3-2]", [0xA2, 0x02, 0x00, 0x01]),
+        ("wrong flags in PUBREL [3.1.1: MQTT-3.6.1-1]", [0x60, 0x02, 0x00, 0x01]),
         ("PUBACK of three bytes", [0x40, 0x03, 0x00, 0x01, 0x00]),
+        ("wrong flags in UNSUBSCRIBE [3.1.1: MQTT-3.10.1-1]", [0xA0, 0x05, 0x00, 0x01, 0x00, 0x01, 0x61]),
+        ("wrong flags in DISCONNECT [3.1.1: MQTT-3.14.1-1]", [0xE1, 0x00]),
+        ("+ in a level [3.1.1: MQTT-4.7.1-3]", [0x82, 0x07, 0x00, 0x01, 0x00, 0x02, 0x61, 0x2B, 0x00]),
+        (
+            "invalid UTF-8 in a filter [3.1.1: MQTT-3.8.3-1]",
+            [0x82, 0x07, 0x00, 0x01, 0x00, 0x02, 0xC3, 0x28, 0x00]
+        ),
+        (
+            "invalid UTF-8 in a filter to end [3.1.1: MQTT-3.10.3-1]", [0xA2, 0x06, 0x00, 0x01, 0x00, 0x02, 0xC3, 0x28]
+        ),
         ("PINGREQ with a body", [0xC0, 0x01, 0x00]),
         ("CONNACK from a client", [0x20, 0x02, 0x00, 0x00]),
-        ("a second CONNECT", [0x10, 0x0D, 0, 4, 0x4D, 0x51, 0x54, 0x54, 4, 2, 0, 0, 0, 1, 0x78]),
+        ("a second CONNECT [3.1.1: MQTT-3.1.0-2]", [0x10, 0x0D, 0, 4, 0x4D, 0x51, 0x54, 0x54, 4, 2, 0, 0, 0, 1, 0x78]),
         ("a packet over the limit", [0x30, 0xFF, 0xFF, 0xFF, 0x7F]),
     ]
 
+    // [3.1.1: MQTT-4.8.0-1]
     @Test("a malformed packet closes its connection, and the broker goes on", arguments: malformed)
     func isClosed(name: String, bytes: [UInt8]) async throws {
         try await withBroker { broker in
@@ -45,6 +62,7 @@ struct FramingTests {
         }
     }
 
+    // [MQTT-3.1.0-1] [3.1.1: MQTT-3.1.0-1]
     @Test("the first packet must be CONNECT")
     func firstPacket() async throws {
         try await withBroker { broker in
@@ -54,6 +72,8 @@ struct FramingTests {
         }
     }
 
+    // [MQTT-3.1.2-1] [MQTT-3.1.2-2] [3.1.1: MQTT-3.1.2-1] [3.1.1: MQTT-3.1.2-2] [3.1.1: MQTT-3.1.3-6]
+    // [3.1.1: MQTT-3.1.3-7] [3.1.1: MQTT-3.1.3-8] [3.1.1: MQTT-3.2.2-4] [3.1.1: MQTT-3.2.2-5] [3.1.1: MQTT-3.1.4-5]
     @Test("what cannot be served is refused with its return code")
     func refusals() async throws {
         try await withBroker { broker in
@@ -118,6 +138,7 @@ struct FramingTests {
         }
     }
 
+    // [3.1.1: MQTT-4.8.0-2]
     @Test("a packet the arena has no room for closes its connection only")
     func noMemory() async throws {
         try await withBroker({

@@ -267,6 +267,7 @@ struct Publish5Tests {
 
 @Suite("5.0: how much a client takes", .serialized)
 struct FlowControl5Tests {
+    // [MQTT-4.3.2-3]
     @Test(
         "no more unacknowledged messages than the receive maximum, whatever else goes on [MQTT-3.3.4-9] [MQTT-3.3.4-10] [MQTT-4.9.0-1] [MQTT-4.9.0-2] [MQTT-4.9.0-3]"
     )

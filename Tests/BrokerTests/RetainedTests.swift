@@ -5,6 +5,7 @@ import Testing
 
 @Suite("Retained messages", .serialized)
 struct RetainedTests {
+    // [3.1.1: MQTT-3.3.1-5] [3.1.1: MQTT-3.3.1-6] [3.1.1: MQTT-3.3.1-8]
     @Test("a new subscription gets the last retained message, after SUBACK, with RETAIN set")
     func deliver() async throws {
         try await withBroker { broker in
@@ -24,6 +25,7 @@ struct RetainedTests {
         }
     }
 
+    // [3.1.1: MQTT-3.3.1-9]
     @Test("subscribers that were there before get it without RETAIN")
     func live() async throws {
         try await withBroker { broker in
@@ -35,6 +37,7 @@ struct RetainedTests {
         }
     }
 
+    // [MQTT-3.3.1-6] [MQTT-3.3.1-7] [3.1.1: MQTT-3.3.1-10] [3.1.1: MQTT-3.3.1-11]
     @Test("an empty payload removes the message, and is itself delivered to those subscribed")
     func remove() async throws {
         try await withBroker { broker in

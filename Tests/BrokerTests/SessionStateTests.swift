@@ -75,6 +75,7 @@ struct SessionStateTests {
         #expect(state.queuedBytes == 0)
     }
 
+    // [MQTT-2.2.1-4] [MQTT-4.3.2-1] [MQTT-4.3.3-1] [3.1.1: MQTT-2.3.1-4]
     @Test("identifiers wrap from 65,535 to 1 and skip those still in use")
     func identifiersWrap() {
         let limits = Self.limits()
@@ -106,6 +107,7 @@ struct SessionStateTests {
         #expect(reused == .first)
     }
 
+    // [MQTT-4.3.3-3] [MQTT-4.3.3-5] [MQTT-4.3.3-6]
     @Test("QoS 2 out: after PUBREC the message is gone and PUBREL is what is sent again")
     func redelivery() {
         let limits = Self.limits()
@@ -156,6 +158,7 @@ struct SessionStateTests {
         #expect(next?.packetID == 4)
     }
 
+    // [MQTT-4.3.3-7]
     @Test("what has expired is passed over, and makes room in a full queue")
     func expiry() {
         let limits = Self.limits { $0.maxQueuedMessages = 2 }
@@ -171,6 +174,11 @@ struct SessionStateTests {
         #expect(third == .queued && state.queuedCount == 2 && state.nextExpiry == .distantFuture)
         let next = state.next(limits: limits)
         #expect(next.map { String(buffer: $0.message.payload) } == "long")
+        var sent = SessionState()
+        _ = sent.offer(short, canSend: true, limits: limits)
+        sent.resume(receiveMaximum: 10)
+        let again = sent.nextRedelivery()
+        #expect(again != nil, "what was sent is sent again, expired or not")
         var unsent = SessionState()
         _ = unsent.offer(short, canSend: false, limits: limits)
         let nothing = unsent.next(limits: limits)

@@ -6,6 +6,8 @@ import Testing
 
 @Suite("Sessions", .serialized)
 struct SessionTests {
+    // [3.1.1: MQTT-3.1.2-8] [3.1.1: MQTT-3.1.2-10] [3.1.1: MQTT-3.1.2-12] [3.1.1: MQTT-3.1.2-16]
+    // [3.1.1: MQTT-3.1.2-17] [3.1.1: MQTT-3.14.4-3]
     @Test("a will is published when the client vanishes, and not after DISCONNECT")
     func wills() async throws {
         try await withBroker(threads: 2) { broker in
@@ -30,6 +32,8 @@ struct SessionTests {
         }
     }
 
+    // [MQTT-4.1.0-1] [3.1.1: MQTT-3.1.2-4] [3.1.1: MQTT-3.1.2-5] [3.1.1: MQTT-3.2.2-2] [3.1.1: MQTT-3.2.2-3]
+    // [3.1.1: MQTT-4.1.0-1] [3.1.1: MQTT-4.1.0-2] [3.1.1: MQTT-3.1.3-2]
     @Test("a kept session queues QoS 1 and 2 while its client is away and delivers them in order, once")
     func queueing() async throws {
         try await withBroker { broker in
@@ -66,6 +70,7 @@ struct SessionTests {
         }
     }
 
+    // [3.1.1: MQTT-3.3.1-1] [3.1.1: MQTT-4.4.0-1]
     @Test("what was sent and not acknowledged comes again, in order, with DUP; PUBREL without the message")
     func redelivery() async throws {
         try await withBroker { broker in
@@ -90,6 +95,7 @@ struct SessionTests {
         }
     }
 
+    // [MQTT-3.1.4-4] [3.1.1: MQTT-3.1.2-6] [3.1.1: MQTT-3.1.4-3] [3.1.1: MQTT-3.2.2-1]
     @Test("a clean connect ends the kept session")
     func cleanStart() async throws {
         try await withBroker(threads: 2) { broker in
@@ -109,6 +115,7 @@ struct SessionTests {
         }
     }
 
+    // [3.1.1: MQTT-3.1.4-2]
     @Test("taking a client identifier over loses and repeats nothing, on one loop and across loops", arguments: [1, 3])
     func takeOver(threads: Int) async throws {
         try await withBroker(threads: threads) { broker in
@@ -147,6 +154,7 @@ struct SessionTests {
         }
     }
 
+    // [3.1.1: MQTT-3.1.2-24]
     @Test("a silent client is closed after one and a half times its keep alive, one that pings is not")
     func keepAlive() async throws {
         try await withBroker { broker in
@@ -194,6 +202,7 @@ extension SessionTests {
         #expect(closed.count == 2, "\(log.lines)")
     }
 
+    // [MQTT-4.7.3-4] [3.1.1: MQTT-4.7.3-4]
     @Test("names are compared byte for byte: two spellings of é are two clients and two topics")
     func canonicalEquivalents() async throws {
         try await withBroker(threads: 2) { broker in

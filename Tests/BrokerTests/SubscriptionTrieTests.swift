@@ -35,6 +35,7 @@ struct SubscriptionTrieTests {
         ("a/b", "a/b/", false),
     ]
 
+    // [MQTT-3.3.2-3] [3.1.1: MQTT-3.3.2-3]
     @Test("a filter matches as section 4.7 says", arguments: cases)
     func matching(filter: String, topic: String, matches: Bool) {
         var trie = SubscriptionTrie<Client>()

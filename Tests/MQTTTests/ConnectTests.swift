@@ -6,6 +6,7 @@ import Testing
 struct ConnectTests {
     // MARK: Bytes of the specification
 
+    // [3.1.1: MQTT-3.1.3-1]
     @Test("the example of 3.1.1: figure 3.6's variable header, with will, user name and password")
     func everything3() throws {
         let connect = Connect(
@@ -23,6 +24,7 @@ struct ConnectTests {
         #expect(try decode(bytes, .v3_1_1) == .connect(Connect(version: .v3_1_1, keepAlive: 60, clientID: "")))
     }
 
+    // [MQTT-3.1.3-1] [MQTT-3.1.3-3]
     @Test("the example of 5.0: figure 3-6's session expiry of 10 seconds, whatever version is asked for")
     func example5() throws {
         var connect = Connect(version: .v5_0, cleanStart: true, keepAlive: 10, clientID: "id")
@@ -114,6 +116,7 @@ struct ConnectTests {
         #expect(encode(.connack(ConnAck(code: .banned)), .v3_1_1) == wire("20 02 00 05"))
     }
 
+    // [MQTT-3.2.2-1]
     @Test("CONNACK of 5.0 carries a reason code and properties")
     func connack5() throws {
         var ack = ConnAck(sessionPresent: true, code: .success)

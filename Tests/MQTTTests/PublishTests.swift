@@ -41,6 +41,7 @@ struct PublishTests {
         #expect(packet.payload.readableBytes == 0)
     }
 
+    // [MQTT-2.2.1-2] [3.1.1: MQTT-2.3.1-5]
     @Test("QoS 0 has no packet identifier, the payload starts behind the topic")
     func qos0() throws {
         let packet = try publish("30 05 00 01 'a' 00 01", .v3_1_1)

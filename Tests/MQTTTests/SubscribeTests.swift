@@ -4,6 +4,7 @@ import Testing
 
 @Suite("SUBSCRIBE, UNSUBSCRIBE and their acknowledgements")
 struct SubscribeTests {
+    // [3.1.1: MQTT-3.8.4-4]
     @Test("the example of 3.1.1: a/b at QoS 1 and c/d at QoS 2 (figure 3.23)")
     func example3() throws {
         let subscribe = Subscribe(
@@ -72,6 +73,7 @@ struct SubscribeTests {
         #expect(decodeError(noLocal, .v5_0)?.fault?.statement == "MQTT-3.8.3-4")
     }
 
+    // [3.1.1: MQTT-3.9.3-1] [3.1.1: MQTT-3.9.3-2] [3.1.1: MQTT-3.8.4-5]
     @Test("SUBACK of 3.1.1 grants a QoS or says 0x80 (figure 3.26)")
     func suback3() throws {
         let ack = SubAck(packetID: 10, codes: [.granted(.atMostOnce), .granted(.exactlyOnce), .unspecifiedError])

@@ -26,6 +26,7 @@ struct TopicTests {
         }
     }
 
+    // [MQTT-4.7.3-3] [3.1.1: MQTT-4.7.3-3]
     @Test("names and filters have 1 to 65,535 bytes (MQTT-4.7.3-1, MQTT-4.7.3-3)")
     func lengths() {
         #expect(!Topic.isValidName("") && !Topic.isValidFilter(""))
@@ -95,6 +96,7 @@ struct UTF8Tests {
         #expect(!Topic.isValidName(wire(sequence)) && !Topic.isValidFilter(wire(sequence)))
     }
 
+    // [MQTT-4.7.3-2]
     @Test("U+0000 is malformed wherever it stands (MQTT-1.5.3-2, MQTT-1.5.4-2)")
     func null() throws {
         for length in 0...17 {
