@@ -33,8 +33,7 @@ else
     [[ -e /usr/include/zlib.h ]] || missing+=(zlib1g-dev)
     compgen -G '/usr/include/c++/*/string' >/dev/null || missing+=(g++)
 fi
-# For the tests with other people's clients.
-command -v mosquitto_sub >/dev/null || missing+=(mosquitto-clients)
+# paho-mqtt and gmqtt need it, see below.
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
 
 # paho-mqtt and gmqtt in an environment of their own. Without them their tests are skipped, and say so.
@@ -43,7 +42,8 @@ clients() {
     [[ $(cat .build-python/wanted 2>/dev/null) == "$wanted" ]] && return
     say "installing $wanted into .build-python"
     # shellcheck disable=SC2086
-    if python3 -m venv .build-python && .build-python/bin/pip install --quiet --disable-pip-version-check $wanted; then
+    if python3 -m venv .build-python && timeout 300 .build-python/bin/pip install --quiet --disable-pip-version-check \
+        --retries 2 $wanted; then
         printf '%s\n' "$wanted" >.build-python/wanted
     else
         say "no Python clients: the tests that need them will be skipped"

@@ -11,7 +11,12 @@ extension EndToEnd {
             URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent().path + "/.build-python/bin/python3"
 
-        static var hasPython: Bool { FileManager.default.isExecutableFile(atPath: python) }
+        /// Written when the clients are installed: an environment without them is none.
+        private static let installed =
+            URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().path + "/.build-python/wanted"
+
+        static var hasPython: Bool { FileManager.default.fileExists(atPath: installed) }
 
         static var hasMosquitto: Bool { FileManager.default.isExecutableFile(atPath: "/usr/bin/mosquitto_sub") }
 
