@@ -83,6 +83,7 @@ let package = Package(
             name: "Broker",
             dependencies: [
                 "Arena", "ArenaNIO", "DumpFormat", "Ledger", "MQTT", log, "TOMLKit",
+                .product(name: "GRDB", package: "GRDB.swift"), .product(name: "GRDBSQLite", package: "GRDB.swift"),
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "NIOTLS", package: "swift-nio"),
@@ -123,7 +124,10 @@ let package = Package(
             name: "MQTTTests", dependencies: ["MQTT", .product(name: "NIOCore", package: "swift-nio")],
             swiftSettings: common),
         .testTarget(
-            name: "BrokerTests", dependencies: ["Broker", "MQTT", "Analysis", "DumpFormat", log] + nio,
+            name: "BrokerTests",
+            dependencies: [
+                .product(name: "GRDB", package: "GRDB.swift"), "Broker", "MQTT", "Analysis", "DumpFormat", log,
+            ] + nio,
             swiftSettings: common),
         .testTarget(
             name: "EndToEndTests", dependencies: ["DumpFormat", "Analysis", "MQTT"] + nio, exclude: ["Clients"],

@@ -55,6 +55,7 @@ extension Broker {
             ("threads", old.threads == new.threads), ("memoryLimit", old.memoryLimit == new.memoryLimit),
             ("dumpDirectory", old.dumpDirectory == new.dumpDirectory),
             ("flightRecorder", old.flightRecorder == new.flightRecorder),
+            ("dataDirectory", old.dataDirectory == new.dataDirectory),
             ("nearPercent", old.nearPercent == new.nearPercent), ("dumps", old.dumps == new.dumps),
             ("limits", old.limits == new.limits), ("rpc", old.rpc == new.rpc), ("faults", old.faults == new.faults),
         ]

@@ -54,8 +54,12 @@ public final class Broker: Sendable {
         arenas.nearPercent = configuration.nearPercent
         arenas.flightRecorder = FlightRecorder(configuration)
         let pool = try ArenaPool(arenas)
+        let store = try configuration.dataDirectory.map {
+            try Store(directory: $0, maximumBytes: configuration.limits.maxWaitingStoreBytes, log: log)
+        }
         let context = BrokerContext(
-            configuration: configuration, settings: settings, pool: pool, log: log, authenticators: authenticators)
+            configuration: configuration, settings: settings, pool: pool, store: store, log: log,
+            authenticators: authenticators)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: threads)
         var sockets: [ListeningSocket] = []
         do {
@@ -70,6 +74,7 @@ public final class Broker: Sendable {
                     shard.start(peers: shards)
                 }.get()
             }
+            if let store { try await restore(from: store, to: shards, log) }
             let dumper = Dumper(pool: pool, shards: shards, configuration: configuration, log: log)
             dumper.start()
             for listener in context.listeners {
@@ -84,6 +89,7 @@ public final class Broker: Sendable {
         } catch {
             for socket in sockets { await socket.close() }
             context.loginThreads.stop()
+            store?.close()
             try? await group.shutdownGracefully()
             pool.noteEnd()
             throw error
@@ -96,6 +102,7 @@ public final class Broker: Sendable {
         dumper.stop()
         context.loginThreads.stop()
         for shard in shards { try await shard.loop.submit { shard.stop() }.get() }
+        context.store?.close()
         try await group.shutdownGracefully()
         for shard in shards { shard.forgetPeers() }
         context.closeOwners()

@@ -13,6 +13,8 @@ final class BrokerContext: Sendable {
     let router = Router()
     let registry = SessionRegistry()
     let retained: RetainedStore
+    /// What outlives the process; nil where nothing does.
+    let store: Store?
     let counters = Counters()
     let flightRecording: FlightRecording
     let losses = Losses()
@@ -31,13 +33,14 @@ final class BrokerContext: Sendable {
     var limits: Limits { configuration.limits }
 
     init(
-        configuration: Configuration, settings: [Listener.Settings], pool: ArenaPool, log: Logger,
+        configuration: Configuration, settings: [Listener.Settings], pool: ArenaPool, store: Store?, log: Logger,
         authenticators: [any EnhancedAuthenticator] = []
     ) {
         self.authenticators = Dictionary(authenticators.map { ($0.method, $0) }) { first, _ in first }
         self.configuration = configuration
         self.pool = pool
         self.log = log
+        self.store = store
         flightRecording = FlightRecording(configuration)
         listeners = settings.map { settings in
             let listener = settings.configuration

@@ -13,6 +13,8 @@ public struct Configuration: Sendable, Equatable {
     public var dumpDirectory = "."
     /// The file that the ledger is kept in, for who asks after the broker has gone; nil: none.
     public var flightRecorder: String?
+    /// Where sessions, subscriptions, queues and retained messages are kept beyond the process; nil: nowhere.
+    public var dataDirectory: String?
     /// Percent of the limit at which a dump is written and load is shed.
     public var nearPercent = 85
     public var logLevel = LogLevel.info

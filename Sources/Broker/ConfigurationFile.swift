@@ -46,6 +46,7 @@ extension Configuration {
         try top.take("memoryLimit") { memoryLimit = try $0.bytes(atLeast: MemoryLimit.minimumBytes) }
         try top.take("dumpDirectory") { dumpDirectory = try $0.string() }
         try top.take("flightRecorder") { flightRecorder = try $0.string() }
+        try top.take("dataDirectory") { dataDirectory = try $0.string() }
         try top.take("nearPercent") { nearPercent = try $0.integer(1...100) }
         try top.take("logLevel") { logLevel = try $0.choice() }
         try top.section("dumps") { section in
@@ -148,6 +149,7 @@ extension Limits {
         try section.take("maxBacklogBytes") { maxBacklogBytes = try $0.integer(0...1 << 40) }
         try section.take("connectTimeoutSeconds") { connectTimeoutSeconds = try $0.integer(1...3_600) }
         try section.take("packetTimeoutSeconds") { packetTimeoutSeconds = try $0.integer(1...3_600) }
+        try section.take("maxWaitingStoreBytes") { maxWaitingStoreBytes = try $0.integer(1...1 << 40) }
         try section.take("maxPendingRPCPerDevice") { maxPendingRPCPerDevice = try $0.integer(1...1_000_000) }
     }
 }

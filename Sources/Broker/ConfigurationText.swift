@@ -16,6 +16,7 @@ extension Configuration {
         table["memoryLimit"] = memoryLimit
         table["dumpDirectory"] = dumpDirectory
         table["flightRecorder"] = flightRecorder
+        table["dataDirectory"] = dataDirectory
         table["nearPercent"] = nearPercent
         table["logLevel"] = logLevel.rawValue
         table["dumps"] = TOMLTable([
@@ -35,6 +36,7 @@ extension Configuration {
             "maxBacklogBytes": limits.maxBacklogBytes, "connectTimeoutSeconds": limits.connectTimeoutSeconds,
             "packetTimeoutSeconds": limits.packetTimeoutSeconds,
             "maxPendingRPCPerDevice": limits.maxPendingRPCPerDevice,
+            "maxWaitingStoreBytes": limits.maxWaitingStoreBytes,
         ])
         table["rpc"] = TOMLTable([
             "timeoutSeconds": rpc.timeoutSeconds, "requirePending": rpc.requirePending,

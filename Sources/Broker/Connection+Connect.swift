@@ -46,7 +46,8 @@ extension ConnectionHandler {
             Session(
                 clientID: connect.clientID,
                 owner: broker.pool.openOwner(.session, name: connect.clientID, parent: listener.owner),
-                expiryInterval: expiryInterval, home: shard.index)
+                expiryInterval: expiryInterval, home: shard.index,
+                storeKey: expiryInterval > 0 ? broker.store?.takeNumbers() ?? 0 : 0)
         }
         switch claim {
         case .new(let session):
@@ -87,8 +88,10 @@ extension ConnectionHandler {
             return fail(error, while: "keeping a will")
         }
         shard.attach(session, expiryInterval: expiryInterval)
+        heldThrough = session.storedThrough
         connected(to: session)
         session.will = will
+        shard.noteWill(of: session)
         var properties = ConnAckProperties(connect, settings, expiryInterval: expiryInterval, limits: limits)
         if connect.version == .v5_0, policy.maxPacketBytes < Packet.maximumLength {
             properties.maximumPacketSize = UInt32(policy.maxPacketBytes)

@@ -36,13 +36,20 @@ extension ConnectionHandler {
     /// Sends a QoS 1 or 2 message that is in the session's window. One that is larger than the client takes counts as
     /// delivered (MQTT-3.1.2-24, -25).
     func send(_ message: Message, packetID: UInt16, dup: Bool) {
-        if append(message, packetID: packetID, dup: dup) { return }
-        shard.context.counters.messagesTooLarge.increment()
-        session?.state.abandon(packetID)
+        if message.qos == .exactlyOnce, isHeld(packetID, dup: dup) { return }
+        sendNow(message, packetID: packetID, dup: dup)
     }
 
-    /// Sends a packet of two bytes of header and a packet identifier, and in 5.0 a code if that is not success.
-    func sendAck(_ type: PacketType, _ packetID: UInt16, _ code: ReasonCode = .success) {
+    func sendNow(_ message: Message, packetID: UInt16, dup: Bool) {
+        if append(message, packetID: packetID, dup: dup) { return }
+        shard.context.counters.messagesTooLarge.increment()
+        guard let session else { return }
+        session.state.abandon(packetID)
+        shard.noteStored(session)
+    }
+
+    /// Sends what ``sendAck(since:_:_:_:)`` says: two bytes of header and a packet identifier, and in 5.0 a code if that is not success.
+    func writeAck(_ type: PacketType, _ packetID: UInt16, _ code: ReasonCode) {
         guard reserve(5) else { return }
         shard.traffic.packetsSent.bump()
         let first = type.rawValue << 4 | (type.reservedFlags ?? 0)
@@ -269,6 +276,7 @@ extension ConnectionHandler {
             }
         }
         while canSend, let (message, packetID) = session.state.next(limits: limits) {
+            shard.noteStored(session)
             send(message, packetID: packetID, dup: false)
         }
         if session.state.queuedCount == 0 { session.presence = .ready }

@@ -27,8 +27,10 @@ extension ConnectionHandler {
         case .pubrec: received(try decodeAck(header, &body))
         case .pubrel:
             let ack = try decodeAck(header, &body)
+            let mark = shard.journal?.mark
             let isKnown = session?.state.release(ack.packetID) ?? false
-            sendAck(.pubcomp, ack.packetID, isKnown ? .success : .packetIdentifierNotFound)
+            if isKnown, let session, session.isStored { shard.journal?.receiptEnded(ack.packetID, by: session) }
+            sendAck(since: mark, .pubcomp, ack.packetID, isKnown ? .success : .packetIdentifierNotFound)
         case .pubcomp:
             let ack = try decodeAck(header, &body)
             acknowledged(ack.packetID) { $0.pubcomp($1) }
@@ -94,7 +96,7 @@ extension ConnectionHandler {
         switch disconnect.code {
         case .normalDisconnection:
             // The will goes unpublished (MQTT-3.14.4-3, MQTT-3.1.2-10).
-            session.will = nil
+            shard.forgetWill(of: session)
             close(.disconnected)
         default: close(.disconnectedWithWill)
         }
@@ -113,8 +115,11 @@ extension ConnectionHandler {
             return acknowledged(ack.packetID) { $0.refused($1) }
         }
         // An unknown identifier is answered too: the client may repeat what we have completed.
+        let mark = shard.journal?.mark
         let isKnown = session.state.pubrec(ack.packetID)
-        sendAck(.pubrel, ack.packetID, isKnown ? .success : .packetIdentifierNotFound)
+        shard.noteStored(session)
+        // Should we forget that, the client would get the message again after it has forgotten the identifier.
+        sendAck(since: mark, .pubrel, ack.packetID, isKnown ? .success : .packetIdentifierNotFound)
     }
 
     /// Ends a delivery, and makes use of the room in the window.
@@ -126,6 +131,7 @@ extension ConnectionHandler {
                 metadata: ["client": "\(session.logName)", "packet": "\(packetID)"])
             return
         }
+        shard.noteStored(session)
         if session.state.canSendMore(limits: limits) { wantsToSend() }
     }
 }

@@ -22,6 +22,12 @@ extension ConnectionHandler {
         if !isAllowed { shard.context.noteDenied("publish", session, message.topic) }
         // A 3.1.1 client is told nothing, as mosquitto has it (section 3.3.5).
         let isForbidden = !isAllowed || SysTopics.isReserved(message.topic)
+        let mark = shard.journal?.mark
+        let mustBeStored = !isForbidden && mustBeStored(publish, match, from: session)
+        if mustBeStored, shard.context.store?.isFailing == true, !session.state.isReceiving(publish.packetID) {
+            return refuseUnstorable(publish)
+        }
+        defer { if mustBeStored { waitForStore() } }
         switch publish.qos {
         case .atMostOnce:
             if isForbidden { return }
@@ -35,7 +41,7 @@ extension ConnectionHandler {
             guard try retain(publish, message, rpc) else { return sendAck(.puback, publish.packetID, .quotaExceeded) }
             try forward(&message, match, rpc, from: session)
             // Not before the message is where it must be: a refusal leaves it unacknowledged (MQTT-4.3.2-2).
-            sendAck(.puback, publish.packetID, acknowledgement(match, rpc))
+            sendAck(since: mark, .puback, publish.packetID, acknowledgement(match, rpc))
         case .exactlyOnce:
             if isForbidden { return sendAck(.pubrec, publish.packetID, .notAuthorized) }
             switch session.state.receive(publish.packetID, limits: limits) {
@@ -45,9 +51,22 @@ extension ConnectionHandler {
                     session.state.release(publish.packetID)
                     return sendAck(.pubrec, publish.packetID, .quotaExceeded)
                 }
-                if !match.isEmpty { try message.own(in: shard.arena, owner: session.owner, "incoming message") }
-                sendAck(.pubrec, publish.packetID, acknowledgement(match, rpc))
-                try forward(&message, match, rpc, from: session)
+                var isAcknowledged = false
+                do throws(ArenaError) {
+                    if !match.isEmpty { try message.own(in: shard.arena, owner: session.owner, "incoming message") }
+                    if !mustBeStored {
+                        sendAck(.pubrec, publish.packetID, acknowledgement(match, rpc))
+                        isAcknowledged = true
+                    }
+                    try forward(&message, match, rpc, from: session)
+                } catch {
+                    // Else the client's next attempt would count as a repetition, and be lost.
+                    if !isAcknowledged { session.state.release(publish.packetID) }
+                    throw error
+                }
+                guard mustBeStored else { return }
+                if session.isStored { shard.journal?.received(publish.packetID, by: session) }
+                sendAck(since: mark, .pubrec, publish.packetID, acknowledgement(match, rpc))
             case .duplicate: sendAck(.pubrec, publish.packetID)
             case .tooMany:
                 close(

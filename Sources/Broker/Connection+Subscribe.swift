@@ -7,7 +7,15 @@ extension ConnectionHandler {
     func handle(_ subscribe: Subscribe) {
         guard let session else { return }
         let identifier = subscribe.properties.subscriptionIdentifier
+        let mark = shard.journal?.mark
         let outcomes = subscribe.filters.map { shard.subscribe(session, $0, identifier: identifier) }
+        whenStored(since: mark) { $0.answer(subscribe, outcomes, to: session) }
+    }
+
+    private func answer(
+        _ subscribe: Subscribe, _ outcomes: [(code: ReasonCode, isNew: Bool)], to session: Session
+    ) {
+        let identifier = subscribe.properties.subscriptionIdentifier
         let codes = outcomes.map(\.code)
         // SUBACK first, then what is retained: the order clients expect.
         send(.suback(SubAck(packetID: subscribe.packetID, codes: codes)), size: 9 + codes.count)
@@ -44,7 +52,10 @@ extension ConnectionHandler {
 
     func handle(_ unsubscribe: Unsubscribe) {
         guard let session else { return }
+        let mark = shard.journal?.mark
         let codes = unsubscribe.filters.map { shard.unsubscribe(session, $0) }
-        send(.unsuback(UnsubAck(packetID: unsubscribe.packetID, codes: codes)), size: 9 + codes.count)
+        whenStored(since: mark) {
+            $0.send(.unsuback(UnsubAck(packetID: unsubscribe.packetID, codes: codes)), size: 9 + codes.count)
+        }
     }
 }

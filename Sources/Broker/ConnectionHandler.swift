@@ -83,6 +83,11 @@ final class ConnectionHandler: ChannelInboundHandler {
     /// Read while the session was being fetched.
     private var pendingInput: ByteBuffer?
 
+    // The store, see `Connection+Store.swift`.
+    /// Acknowledgements wait for this batch at least: they keep their order.
+    var heldThrough: UInt64 = 0
+    var isWaitingForStore = false
+
     // Output, see `Connection+Output.swift`.
     var output = Output()
 
@@ -181,6 +186,7 @@ final class ConnectionHandler: ChannelInboundHandler {
             switch phase {
             case .closed: return
             case .awaitingSession: return keepForLater(buffer)
+            case .connected where isWaitingForStore: return keepForLater(buffer)
             case .awaitingConnect, .authenticating, .connected: break
             }
             do throws(DecodeError) {
@@ -347,8 +353,9 @@ final class ConnectionHandler: ChannelInboundHandler {
         isPacketWatched = false
         guard case .connected = phase, let start = packetStart else { return }
         // While it is not read, the rest is not the client's to send.
-        if output.isReadingPaused { packetStart = now }
-        if !output.isReadingPaused, now >= start + packetTimeout {
+        let isPaused = output.isReadingPaused || isWaitingForStore
+        if isPaused { packetStart = now }
+        if !isPaused, now >= start + packetTimeout {
             return close(.packetTimeout(seconds: limits.packetTimeoutSeconds))
         }
         beginPacket()
@@ -358,7 +365,8 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     func setReading(_ isOn: Bool) {
         guard let channelContext, channelContext.channel.isActive else { return }
-        try? channelContext.channel.syncOptions?.setOption(.autoRead, value: isOn)
+        try? channelContext.channel.syncOptions?.setOption(
+            .autoRead, value: isOn && !isWaitingForStore && !output.isReadingPaused)
     }
 
     // MARK: - The end

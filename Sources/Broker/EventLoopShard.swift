@@ -23,6 +23,10 @@ public final class EventLoopShard: @unchecked Sendable {
     /// The same for TLS connections.
     let tlsReads: ReadBufferSource
     let mailbox = Mailbox()
+    /// The way to the store, if there is one.
+    let journal: Journal?
+    /// Connections that are not read until the store has caught up.
+    var waitingForStore: [ConnectionReference] = []
     /// What this loop has received and sent; any thread may read it.
     let traffic = Traffic()
     /// All shards of the broker, this one included; set once before the first connection.
@@ -68,6 +72,7 @@ public final class EventLoopShard: @unchecked Sendable {
         self.loop = loop
         self.arena = arena
         self.context = context
+        journal = context.store.map { Journal(store: $0, shard: index) }
         owner = context.pool.openOwner(.eventLoop, name: "loop-\(index)", parent: .process)
         reads = ReadBufferSource(arena: arena, owner: owner, bytes: Limits.readBufferBytes)
         tlsReads = ReadBufferSource(arena: arena, owner: owner, bytes: Limits.tlsReadBufferBytes)
@@ -82,6 +87,7 @@ public final class EventLoopShard: @unchecked Sendable {
         // Made once: a closure for every tick would be an allocation for every tick.
         endTickTask = { [unowned self] in endTick() }
         drainTask = { [unowned self] in drainMailbox() }
+        journal?.whenFirstChanged = { [unowned self] in scheduleEndTick() }
         let period = TimeAmount.milliseconds(Int64(Limits.tickMilliseconds))
         ticker = loop.scheduleRepeatedTask(initialDelay: period, delay: period) { [unowned self] _ in tick() }
     }
@@ -92,7 +98,8 @@ public final class EventLoopShard: @unchecked Sendable {
         ticker?.cancel()
         connections.forEach { $0.close(.shuttingDown) }
         endTick()
-        for session in sessions.values { end(session) }
+        for session in sessions.values { if session.isStored { leave(session) } else { end(session) } }
+        journal?.post()
         trim()
         context.pool.closeOwner(owner)
         arena.unbind()
@@ -117,7 +124,10 @@ public final class EventLoopShard: @unchecked Sendable {
     ///
     /// - Returns: false if the store is full.
     func retain(_ message: Message) throws(ArenaError) -> Bool {
-        if try context.retained.store(message, arena: arena) { return true }
+        if context.store?.isFailing != true, try context.retained.store(message, arena: arena) {
+            journal?.retain(message)
+            return true
+        }
         context.counters.retainedRefused.increment()
         return false
     }
@@ -139,7 +149,9 @@ public final class EventLoopShard: @unchecked Sendable {
                 try deliver(&message, to: group.subscribers, from: session)
             } else {
                 if !message.ownsBuffer { reads.noteKept(by: session?.owner ?? owner) }
+                if group.obliges { journal?.keep(&message, for: group.subscribers) }
                 post(.publish(message, group.subscribers), to: group.shard)
+                message.entry = 0
             }
         }
         for share in match.shares { try deliver(&message, to: share) }
@@ -149,7 +161,7 @@ public final class EventLoopShard: @unchecked Sendable {
     private func deliver(
         _ message: inout Message, to subscribers: Subscribers, from publisher: Session?
     ) throws(ArenaError) {
-        let (qos, retain) = (message.qos, message.retain)
+        let (qos, retain, firstEntry) = (message.qos, message.retain, message.entry)
         let list = subscribers.list
         if list.count > 1, !message.ownsBuffer, message.payload.readableBytes >= Limits.sharedPayloadBytes {
             // One copy, which all of them are sent from.
@@ -157,14 +169,15 @@ public final class EventLoopShard: @unchecked Sendable {
         }
         let outer = fanOut.begin(receivers: list.count)
         defer { fanOut.end(outer) }
-        for subscriber in list {
+        for (offset, subscriber) in list.enumerated() {
             if subscriber.noLocal, subscriber.session === publisher { continue }
             message.qos = min(qos, subscriber.qos)
+            message.entry = firstEntry == 0 || !subscriber.isStored ? 0 : firstEntry + UInt64(offset)
             message.retain = retain && subscriber.retainAsPublished
             message.route = subscriber.route
             try deliver(&message, to: subscriber.session)
         }
-        (message.qos, message.retain, message.route) = (qos, retain, nil)
+        (message.qos, message.retain, message.route, message.entry) = (qos, retain, nil, 0)
     }
 
     /// One member of the group gets the message.
@@ -178,7 +191,7 @@ public final class EventLoopShard: @unchecked Sendable {
         message.retain = retain && member.retainAsPublished
         message.route = member.route
         try send(&message, to: member.session)
-        (message.qos, message.retain, message.route) = (qos, retain, nil)
+        (message.qos, message.retain, message.route, message.entry) = (qos, retain, nil, 0)
     }
 
     /// Delivers a message to a session wherever its home is.
@@ -186,6 +199,7 @@ public final class EventLoopShard: @unchecked Sendable {
         let home = session.home
         if home == index { return try deliver(&message, to: session) }
         if !message.ownsBuffer { reads.noteKept(by: owner) }
+        if session.isStored, message.qos != .atMostOnce { journal?.keep(&message, for: session) }
         post(.deliver(session, message), to: home)
     }
 
@@ -199,9 +213,12 @@ public final class EventLoopShard: @unchecked Sendable {
         let home = session.home
         guard home == index else {
             if !message.ownsBuffer { reads.noteKept(by: owner) }
+            if session.isStored, message.qos != .atMostOnce, message.entry == 0 {
+                journal?.keep(&message, for: session)
+            }
             return post(.forward(session, message), to: home)
         }
-        guard session.mayReceive(message.topic) else { return }
+        guard session.mayReceive(message.topic) else { return giveUp(&message, for: session) }
         if message.qos == .atMostOnce {
             // Not kept for a client that is away: section 4.3.1 leaves it to the server.
             try session.connection?.sendAtMostOnce(&message)
@@ -209,6 +226,7 @@ public final class EventLoopShard: @unchecked Sendable {
         }
         guard !session.isEnded else { return }
         try message.keep(in: arena, owner: session.owner, sharedOwner: context.listenerOwner, "queued message")
+        if session.isStored, message.entry == 0 { journal?.keep(&message, for: session) }
         if session.isInTransit, !isForwarded { return session.arrivals.append(message) }
         queue(message, for: session)
     }
@@ -217,13 +235,17 @@ public final class EventLoopShard: @unchecked Sendable {
     func queue(_ message: Message, for session: Session) {
         let canSend = session.connection?.canSend ?? false
         switch session.state.offer(message, canSend: canSend, limits: context.limits) {
-        case .send(let packetID): session.connection?.send(message, packetID: packetID, dup: false)
+        case .send(let packetID):
+            noteStored(session)
+            session.connection?.send(message, packetID: packetID, dup: false)
+            return
         case .queued: noteQueued(message, session)
         case .dropped: noteQueueDrops(1, session)
         case .replaced(let count):
             noteQueueDrops(count, session)
             noteQueued(message, session)
         }
+        noteStored(session)
     }
 
     private func noteQueued(_ message: Message, _ session: Session) {
@@ -296,6 +318,8 @@ public final class EventLoopShard: @unchecked Sendable {
             index += 1
         }
         dirty.removeAll(keepingCapacity: true)
+        // First: the store hears of a message before any other loop does.
+        journal?.post()
         for shard in outgoing.indices where !outgoing[shard].isEmpty {
             if peers[shard].mailbox.post(&outgoing[shard]) { peers[shard].loop.execute(peers[shard].drainTask) }
         }
@@ -336,6 +360,7 @@ public final class EventLoopShard: @unchecked Sendable {
         let now = NIODeadline.now()
         for watch in wheel.advance() { connections[watch.connection]?.check(watch.deadline, now) }
         for session in sessionWheel.advance() { check(session, at: now) }
+        resumeWaiting()
         ticks += 1
         guard ticks % (1_000 / Limits.tickMilliseconds) == 0 else { return }
         expireCommands(now)
@@ -349,7 +374,8 @@ public final class EventLoopShard: @unchecked Sendable {
         arena.giveBackUnused()
         countStored(now)
         guard index == 0 else { return }
-        context.retained.removeExpired(at: now)
+        context.store?.retry()
+        for message in context.retained.removeExpired(at: now) { journal?.retainedExpired(message) }
         publishSysTopics(now)
         context.pool.trim()
         context.flightRecording.tick(context)

@@ -67,6 +67,10 @@ public struct Limits: Sendable, Equatable {
     /// half a packet for ever.
     public var packetTimeoutSeconds = 60
 
+    /// Bytes on their way to the store. Above, those who publish what must be stored are not read, until half of it is
+    /// safe; what each has sent already comes on top.
+    public var maxWaitingStoreBytes = 16 << 20
+
     /// RPC commands of one device that wait for its response.
     public var maxPendingRPCPerDevice = 64
 
@@ -164,6 +168,9 @@ public struct Limits: Sendable, Equatable {
 
     /// How long a TLS connection waits for the peer's goodbye after ours.
     static let tlsShutdownSeconds = 2
+
+    /// Retained messages read at once at the start.
+    static let restoredPage = 256
 
     /// Log lines that wait for standard error; more are dropped and counted.
     static let maxWaitingLogLines = 4_096

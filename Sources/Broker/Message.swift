@@ -22,6 +22,10 @@ struct Message {
     var route: Route?
     /// Whether topic, properties and payload fill a buffer that holds nothing else.
     var ownsBuffer: Bool
+    /// What the store calls it: as owed to one session, and its bytes. 0 where it does not know of it. The second holds
+    /// within the tick in which it was stored.
+    var entry: UInt64 = 0
+    var contentID: UInt64 = 0
     private(set) var reach = Reach()
     /// For whom it was kept, and whether for others too.
     private var keeper = Keeper.nobody

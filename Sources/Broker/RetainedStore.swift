@@ -99,21 +99,22 @@ final class RetainedStore: Sendable {
     }
 
     /// Lets go of what has expired. To be called once a second.
-    func removeExpired(at now: NIODeadline) {
-        // Freed outside the lock.
-        var removed: [Message?] = []
+    ///
+    /// - Returns: them, to be freed outside the lock.
+    func removeExpired(at now: NIODeadline) -> [Message] {
+        var removed: [Message] = []
         tree.withLockedValue { tree in
             for node in tree.wheel.advance() {
                 node.isTimed = false
                 guard let message = node.message, message.mayExpire else { continue }
                 if message.isExpired(at: now) {
-                    removed.append(Self.replace(nil, Self.levels(message.topic), in: &tree))
+                    if let expired = Self.replace(nil, Self.levels(message.topic), in: &tree) { removed.append(expired) }
                 } else {
                     Self.time(node, at: now, in: &tree)
                 }
             }
         }
-        withExtendedLifetime(removed) {}
+        return removed
     }
 
     private static func time(_ node: Node, at now: NIODeadline, in tree: inout Tree) {

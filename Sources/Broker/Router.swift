@@ -95,6 +95,9 @@ struct Subscriber: Sendable {
     var retainAsPublished: Bool
     var route: Route?
 
+    /// Whether what it gets in QoS 1 or 2 is stored.
+    var isStored: Bool { session.isStored && qos != .atMostOnce }
+
     init(session: Session, options: SubscriptionOptions, route: Route?) {
         self.session = session
         qos = options.qos
@@ -109,15 +112,19 @@ final class Match: Sendable {
     struct Group: Sendable {
         let shard: Int
         let subscribers: Subscribers
+        /// Whether a message of QoS 1 or 2 must be stored for any of them.
+        let obliges: Bool
     }
 
     /// A group of which one member gets each message.
     struct Share: Sendable {
         let group: SharedGroup
         let members: [Subscriber]
+        let obliges: Bool
 
         init(_ share: SubscriptionTrie<Session>.Share) {
             group = share.group
+            obliges = share.members.contains { $0.subscriber.isStored && $0.options.qos != .atMostOnce }
             members = share.members.map { member in
                 let identifier = member.options.identifier
                 return Subscriber(
@@ -130,6 +137,9 @@ final class Match: Sendable {
     let groups: [Group]
     let shares: [Share]
 
+    /// Whether a message of QoS 1 or 2 must be stored for any of them.
+    let obliges: Bool
+
     var isEmpty: Bool { groups.isEmpty && shares.isEmpty }
 
     init(_ subscribers: [Subscriber], shares: [Share], shards: Int) {
@@ -138,8 +148,11 @@ final class Match: Sendable {
             byShard[subscriber.session.home].append(subscriber)
         }
         groups = byShard.enumerated().filter { !$0.element.isEmpty }
-            .map { Group(shard: $0.offset, subscribers: Subscribers($0.element)) }
+            .map { shard, list in
+                Group(shard: shard, subscribers: Subscribers(list), obliges: list.contains(where: \.isStored))
+            }
         self.shares = shares
+        obliges = groups.contains(where: \.obliges) || shares.contains(where: \.obliges)
     }
 }
 

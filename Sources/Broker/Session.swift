@@ -12,10 +12,13 @@ import Synchronization
 /// before it has seen it.
 ///
 /// What must outlive a restart is in plain values: `expiryInterval`, `subscriptions`, `state`, `will`. They change in
-/// few places: `Shard+Sessions.swift`, `Shard+Subscriptions.swift` and the methods of ``SessionState``.
+/// few places: `Shard+Sessions.swift`, `Shard+Subscriptions.swift` and the methods of ``SessionState``, and with them
+/// the store (`Journal`).
 final class Session: @unchecked Sendable {
     let clientID: String
     let owner: OwnerID
+    /// By which the store knows it; 0 for one that is not stored, since it was not to outlive its first connection.
+    let storeKey: UInt64
     private let homeIndex: Synchronization::Atomic<Int>
     private let presenceValue = Synchronization::Atomic<UInt8>(Presence.away.rawValue)
 
@@ -24,6 +27,10 @@ final class Session: @unchecked Sendable {
     var state = SessionState()
     var connection: ConnectionHandler?
     var will: KeptWill?
+    /// The store has a will of this session.
+    var isWillStored = false
+    /// The shard's batch that has the last packet identifier of a QoS 2 message.
+    var storedThrough: UInt64 = 0
     /// Filters in the trie, shared ones with their prefix.
     var subscriptions: [UTF8Key: SubscriptionOptions] = [:]
     /// The command filters, which concern this session alone and are not in the trie.
@@ -50,7 +57,8 @@ final class Session: @unchecked Sendable {
     /// Connections that asked for it in the meantime.
     var claims: [(connection: ConnectionReference, discard: Bool)] = []
 
-    init(clientID: String, owner: OwnerID, expiryInterval: UInt32, home: Int) {
+    init(clientID: String, owner: OwnerID, expiryInterval: UInt32, home: Int, storeKey: UInt64 = 0) {
+        self.storeKey = storeKey
         self.clientID = clientID
         self.owner = owner
         self.expiryInterval = expiryInterval
@@ -95,6 +103,9 @@ extension Session {
         self.listener = listener
     }
 
+    /// By which a stored session finds its listener again.
+    var listenerName: String { listener?.settings.configuration.name ?? "" }
+
     /// After a reload.
     func renewRules() {
         rules = listener?.settings.access.rules(userName: userName, clientID: clientID)
@@ -114,6 +125,9 @@ extension Session {
 extension Session {
     /// The index of the shard that owns this.
     var home: Int { homeIndex.load(ordering: .acquiring) }
+
+    /// Whether the store knows it. The same for its whole life, so that any loop may ask.
+    var isStored: Bool { storeKey != 0 }
 
     /// Whether it outlives its connection.
     var isPersistent: Bool { expiryInterval > 0 }
@@ -163,6 +177,14 @@ final class SessionRegistry: Sendable {
             assert(session.isPersistent == isPersistent)
             table.sessions[key] = (session, isPersistent)
             return .new(session)
+        }
+    }
+
+    /// Enters a session that comes out of the store.
+    func restore(_ session: Session) {
+        table.withLockedValue { table in
+            table.sessions[UTF8Key(session.clientID)] = (session, session.isPersistent)
+            if session.isPersistent { table.persistentCount += 1 }
         }
     }
 

@@ -51,12 +51,22 @@ struct SessionState: ~Copyable {
         var message: Message?
         /// The message's.
         var reach: Message.Reach
+        /// What the store calls it; 0 if it does not know it.
+        var stored: UInt64
 
         var packetID: UInt16 { SessionState.packetID(serial) }
     }
 
     // Deques that lend their elements: whoever looks at a million messages in a safepoint must not copy them, which would
     // write to the reference counts of their buffers.
+    /// What the store must hear of, by the numbers it gave the messages.
+    enum StoredChange: Equatable {
+        case sent(UInt64, serial: UInt64, QoS)
+        case released(UInt64)
+        /// Delivered, or given up.
+        case removed(UInt64)
+    }
+
     private var inflight = UniqueDeque<Entry>()
     private var queue = UniqueDeque<Message>()
     private var nextSerial: UInt64 = 0
@@ -68,6 +78,19 @@ struct SessionState: ~Copyable {
     private(set) var queuedBytes = 0
     /// No queued message expires before this.
     private(set) var nextExpiry = NIODeadline.distantFuture
+    /// Since they were last taken; nothing while there is no store.
+    private var storedChanges: [StoredChange] = []
+
+    var hasStoredChanges: Bool { !storedChanges.isEmpty }
+
+    mutating func takeStoredChanges() -> [StoredChange] {
+        defer { storedChanges = [] }
+        return storedChanges
+    }
+
+    private mutating func noteRemoved(_ stored: UInt64) {
+        if stored != 0 { storedChanges.append(.removed(stored)) }
+    }
 
     var inflightCount: Int { inflight.count }
     var queuedCount: Int { queue.count }
@@ -116,7 +139,10 @@ struct SessionState: ~Copyable {
         guard resent == inflight.count, inflight.count < window(limits) else { return nil }
         while let message = queue.popFirst() {
             queuedBytes -= message.heldBytes
-            if message.mayExpire, message.isExpired(at: .now()) { continue }
+            if message.mayExpire, message.isExpired(at: .now()) {
+                noteRemoved(message.entry)
+                continue
+            }
             return (message, send(message))
         }
         return nil
@@ -129,7 +155,9 @@ struct SessionState: ~Copyable {
     mutating func purgeExpired(at now: NIODeadline) -> Int {
         guard nextExpiry <= now else { return 0 }
         nextExpiry = .distantFuture
-        return removeQueued { $0.isExpired(at: now) }.count
+        let expired = removeQueued { $0.isExpired(at: now) }
+        for message in expired { noteRemoved(message.entry) }
+        return expired.count
     }
 
     /// Takes messages out of the queue, and leaves the others in their order.
@@ -181,6 +209,9 @@ struct SessionState: ~Copyable {
     /// - Returns: whether the identifier was waiting for PUBREC, or had got it: PUBREL is due in both cases.
     mutating func pubrec(_ packetID: UInt16) -> Bool {
         guard let index = index(of: packetID), inflight[index].stage != .sent else { return false }
+        if inflight[index].stored != 0, inflight[index].stage != .released {
+            storedChanges.append(.released(inflight[index].stored))
+        }
         inflight[index].stage = .released
         inflight[index].message = nil
         inflight[index].reach = Message.Reach()
@@ -236,6 +267,38 @@ struct SessionState: ~Copyable {
     /// Whether a QoS 2 message of the client has this identifier and is not released yet.
     func isReceiving(_ packetID: UInt16) -> Bool { incoming.contains(packetID) }
 
+    // MARK: - Out of the store
+
+    /// Takes what was in the window: in the order of the serials. Without a message it waits for PUBCOMP.
+    mutating func restore(_ message: Message?, serial: UInt64, stored: UInt64) {
+        let stage: Stage =
+            switch message?.qos {
+            case nil: .released
+            case .exactlyOnce: .sentExactlyOnce
+            default: .sent
+            }
+        inflight.append(
+            Entry(
+                serial: serial, stage: stage, message: message, reach: message?.reach ?? Message.Reach(), stored: stored
+            ))
+        nextSerial = max(nextSerial, serial + 1)
+    }
+
+    /// Takes what was queued, in its order.
+    mutating func restore(_ message: Message) {
+        queue.append(message)
+        queuedBytes += message.heldBytes
+        nextExpiry = min(nextExpiry, message.expiresAt)
+    }
+
+    mutating func restoreReceipt(_ packetID: UInt16) { incoming.insert(packetID) }
+
+    /// The message that has this identifier and waits for PUBREC.
+    func message(awaitingReceipt packetID: UInt16) -> Message? {
+        guard let index = index(of: packetID), inflight[index].stage == .sentExactlyOnce else { return nil }
+        return inflight[index].message
+    }
+
     // MARK: - For the dump
 
     /// Every message in the window, by what is known of its buffer, or the message itself where that is nothing.
@@ -269,12 +332,14 @@ struct SessionState: ~Copyable {
         inflight.append(
             Entry(
                 serial: serial, stage: message.qos == .exactlyOnce ? .sentExactlyOnce : .sent, message: message,
-                reach: message.reach))
+                reach: message.reach, stored: message.entry))
+        if message.entry != 0 { storedChanges.append(.sent(message.entry, serial: serial, message.qos)) }
         resent = inflight.count
         return Self.packetID(serial)
     }
 
     private mutating func remove(at index: Int) {
+        noteRemoved(inflight[index].stored)
         inflight.remove(at: index)
         if index < resent { resent -= 1 }
     }
@@ -287,7 +352,11 @@ struct SessionState: ~Copyable {
         var replaced = 0
         if nextExpiry != .distantFuture, isFull(for: bytes, limits) { purgeExpired(at: .now()) }
         while isFull(for: bytes, limits) {
-            guard limits.queuePolicy == .dropOldest, let oldest = queue.popFirst() else { return .dropped }
+            guard limits.queuePolicy == .dropOldest, let oldest = queue.popFirst() else {
+                noteRemoved(message.entry)
+                return .dropped
+            }
+            noteRemoved(oldest.entry)
             queuedBytes -= oldest.heldBytes
             replaced += 1
         }

@@ -42,6 +42,7 @@ extension EventLoopShard {
             try deliverCommand(&message, to: session)
         } else {
             reads.noteKept(by: publisher)
+            if session.isStored, message.qos != .atMostOnce { journal?.keep(&message, for: session) }
             post(.command(session, message), to: home)
         }
     }
@@ -51,6 +52,7 @@ extension EventLoopShard {
         let home = session.home
         guard home == index else { return post(.command(session, message), to: home) }
         guard let granted = session.commandFilters.values.map(\.qos).max(), !session.isEnded else {
+            giveUp(&message, for: session)
             return undeliverable("a device that does not listen", session.clientID)
         }
         var id = message.topic
@@ -60,10 +62,12 @@ extension EventLoopShard {
             session.pendingCommands.insert(
                 String(buffer: id), deadline: deadline, limit: context.limits.maxPendingRPCPerDevice)
         else {
+            giveUp(&message, for: session)
             return undeliverable("a device with too many open", session.clientID)
         }
         sessionsWithCommands[ObjectIdentifier(session)] = session
         message.qos = min(message.qos, granted)
+        if message.qos == .atMostOnce { giveUp(&message, for: session) }
         context.counters.commandsDelivered.increment()
         try deliver(&message, to: session)
     }

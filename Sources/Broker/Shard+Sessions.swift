@@ -12,6 +12,7 @@ extension EventLoopShard {
         session.isEnded = true
         session.presence = .ended
         context.registry.remove(session)
+        if session.isStored { journal?.end(session) }
         unsubscribeAll(session)
         let shared = session.state.takeShared()
         session.pendingCommands = PendingCommands()
@@ -28,7 +29,8 @@ extension EventLoopShard {
         setExpiry(of: session, to: expiryInterval)
         session.endsAt = .distantFuture
         // It came back before its will was due (MQTT-3.1.3-9).
-        session.will = nil
+        forgetWill(of: session)
+        noteAttached(session)
         session.presence = session.state.queuedCount > 0 ? .busy : .ready
     }
 
@@ -37,6 +39,9 @@ extension EventLoopShard {
         guard interval != session.expiryInterval else { return }
         session.expiryInterval = min(interval, UInt32(clamping: context.limits.maxSessionExpirySeconds))
         context.registry.note(session, isPersistent: session.isPersistent)
+        if session.isStored {
+            if session.isPersistent { journal?.attach(session) } else { journal?.end(session) }
+        }
     }
 
     /// Called when the network connection of a session is gone: publishes its will unless the client said goodbye, or
@@ -44,10 +49,11 @@ extension EventLoopShard {
     func detach(_ session: Session, publishWill: Bool) {
         session.connection = nil
         session.presence = .away
-        if !publishWill { session.will = nil }
+        if !publishWill { forgetWill(of: session) }
         guard session.isPersistent else { return end(session) }
         let now = NIODeadline.now()
         if session.expiryInterval != .max { session.endsAt = now + .seconds(Int64(session.expiryInterval)) }
+        if session.isStored, session.endsAt != .distantFuture { journal?.detach(session) }
         if let delay = session.will?.delayInterval {
             if delay == 0 { self.publishWill(of: session) } else { session.will?.dueAt = now + .seconds(Int64(delay)) }
         }
@@ -56,7 +62,7 @@ extension EventLoopShard {
 
     private func publishWill(of session: Session) {
         guard let will = session.will else { return }
-        session.will = nil
+        forgetWill(of: session)
         guard session.mayPublish(will.message.topic) else {
             return context.noteDenied("will", session, will.message.topic)
         }
@@ -75,6 +81,7 @@ extension EventLoopShard {
             let next = group.choose(context.router.members(of: group), qos: message.qos, except: session)
         else { return }
         var message = message
+        (message.entry, message.contentID) = (0, 0)
         message.qos = min(message.qos, next.qos)
         message.route = next.route
         do throws(ArenaError) {
@@ -105,7 +112,10 @@ extension EventLoopShard {
             return end(session)
         }
         let expired = session.state.purgeExpired(at: now)
-        if expired > 0 { context.counters.messagesExpired.increment(by: expired) }
+        if expired > 0 {
+            context.counters.messagesExpired.increment(by: expired)
+            noteStored(session)
+        }
         if session.presence == .busy, session.state.queuedCount == 0 { session.presence = .ready }
         watch(session)
     }

@@ -17,7 +17,6 @@ extension EventLoopShard {
             return (.notAuthorized, false)
         }
         let options = SubscriptionOptions(subscription, identifier: identifier)
-        let isCommands = RPCTopic.isCommandFilter(filter.text)
         let isNew = session.subscriptions[filter] == nil && session.commandFilters[filter] == nil
         if isNew {
             let bytes = Limits.subscriptionBytes(filter.text)
@@ -26,13 +25,19 @@ extension EventLoopShard {
             else { return (.quotaExceeded, false) }
             session.subscriptionBytes += bytes
         }
-        if isCommands {
+        install(options, filter, of: session)
+        if session.isStored { journal?.subscribe(session, filter.text, options) }
+        return (.granted(options.qos), isNew)
+    }
+
+    /// Puts a subscription where messages find it.
+    func install(_ options: SubscriptionOptions, _ filter: UTF8Key, of session: Session) {
+        if RPCTopic.isCommandFilter(filter.text) {
             session.commandFilters[filter] = options
         } else {
             session.subscriptions[filter] = options
             context.router.subscribe(session, filter.text, options)
         }
-        return (.granted(options.qos), isNew)
     }
 
     func unsubscribe(_ session: Session, _ filter: String) -> ReasonCode {
@@ -41,6 +46,7 @@ extension EventLoopShard {
         let isSubscription = session.subscriptions.removeValue(forKey: key) != nil
         if isSubscription { context.router.unsubscribe(session, filter) }
         guard isCommands || isSubscription else { return .noSubscriptionExisted }
+        if session.isStored { journal?.unsubscribe(session, filter) }
         session.subscriptionBytes -= Limits.subscriptionBytes(filter)
         return .success
     }

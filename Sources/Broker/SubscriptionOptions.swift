@@ -40,4 +40,10 @@ final class Route: Sendable {
         self.identifiers = OutgoingProperties.encode(subscriptionIdentifiers: identifiers)
         self.group = group
     }
+
+    /// Out of the store.
+    init(encodedIdentifiers: [UInt8]) {
+        identifiers = encodedIdentifiers
+        group = nil
+    }
 }

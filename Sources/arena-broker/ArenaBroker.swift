@@ -43,6 +43,14 @@ struct ArenaBroker: AsyncParsableCommand {
     @Option(
         help: ArgumentHelp(
             """
+            Keep sessions, subscriptions, queued and retained messages in this directory, which is made if need be: \
+            what is acknowledged outlives kill -9 and the power. (default: none, in memory only)
+            """, valueName: "directory"))
+    var dataDirectory: String?
+
+    @Option(
+        help: ArgumentHelp(
+            """
             Keep the record of all buffers in this file, for arena-analyze to read after a crash, kill -9 or the OOM \
             killer; the file of the run before gets the name FILE.previous. (default: none)
             """, valueName: "file"))
@@ -142,6 +150,7 @@ struct ArenaBroker: AsyncParsableCommand {
             ("host", host, "--host"), ("port", port.map(String.init), "--port"),
             ("threads", threads.map(String.init), "--threads"), ("memoryLimit", memoryLimit, "--memory-limit"),
             ("dumpDirectory", dumpDirectory, "--dump-directory"), ("dumps.payload", dumpPayload, "--dump-payload"),
+            ("dataDirectory", dataDirectory, "--data-directory"),
             ("flightRecorder", flightRecorder, "--flight-recorder"), ("logLevel", logLevel, "--log-level"),
         ]
         for (key, text, flag) in flags { if let text { overrides.set(key, text, flag: flag) } }

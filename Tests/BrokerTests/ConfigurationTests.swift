@@ -188,6 +188,8 @@ extension ConfigurationTests {
     func text() throws {
         var configuration = Configuration()
         configuration.threads = 2
+        configuration.dataDirectory = "data"
+        configuration.limits.maxWaitingStoreBytes = 5_000
         configuration.limits.maxSubscriptionBytesPerSession = 4_096
         configuration.limits.maxSessions = 10
         configuration.limits.maxRetainedMessages = 20

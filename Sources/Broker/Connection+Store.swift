@@ -1,0 +1,65 @@
+import MQTT
+import NIOCore
+
+// What waits for the store: acknowledgements that promise to keep something, packet identifiers of QoS 2, and clients
+// that publish faster than the disk writes. Without a store, and for all that promises nothing, this is one test.
+extension ConnectionHandler {
+    /// Sends an acknowledgement: at once, or when what was noted since `mark` is safe. One that promises nothing waits
+    /// too where others wait already, since they must keep their order (MQTT-4.6.0-2 to -4).
+    func sendAck(
+        since mark: UInt64? = nil, _ type: PacketType, _ packetID: UInt16, _ code: ReasonCode = .success
+    ) {
+        guard let journal = shard.journal else { return writeAck(type, packetID, code) }
+        if let mark, journal.mark != mark { heldThrough = journal.number }
+        guard heldThrough > journal.durable else { return writeAck(type, packetID, code) }
+        journal.hold(heldThrough, .ack(reference, type, packetID, code))
+    }
+
+    /// Does something rare when what was noted since `mark` is safe, if the client is still there then.
+    func whenStored(since mark: UInt64?, _ body: @escaping (ConnectionHandler) -> Void) {
+        guard let journal = shard.journal, let mark, journal.mark != mark else { return body(self) }
+        journal.hold(
+            journal.number,
+            .other { [shard, reference] in
+                guard let connection = shard.connections[reference!], case .connected = connection.phase else { return }
+                body(connection)
+            })
+    }
+
+    /// Whether a QoS 2 message has to wait until its identifier is safe: should we forget which it was, its receiver
+    /// would take the message for another one.
+    func isHeld(_ packetID: UInt16, dup: Bool) -> Bool {
+        guard let journal = shard.journal, let session, session.isStored, session.storedThrough > journal.durable else {
+            return false
+        }
+        journal.hold(session.storedThrough, .publish(reference, packetID: packetID, dup: dup))
+        return true
+    }
+
+    /// Whether a publish is to be acknowledged only after the store has it.
+    func mustBeStored(_ publish: IncomingPublish, _ match: Match, from session: Session) -> Bool {
+        guard shard.journal != nil, publish.qos != .atMostOnce else { return false }
+        return match.obliges || publish.retain || (publish.qos == .exactlyOnce && session.isStored)
+    }
+
+    /// Refuses a publish that could not be kept now, before anything is done with it: 3.1.1 has no words for it.
+    func refuseUnstorable(_ publish: IncomingPublish) {
+        guard settings.version == .v5_0 else {
+            return close(.refused("the data directory cannot be written", code: .quotaExceeded))
+        }
+        sendAck(publish.qos == .atLeastOnce ? .puback : .pubrec, publish.packetID, .quotaExceeded)
+    }
+
+    /// Reads no further while the store has more to do than it may.
+    func waitForStore() {
+        guard let store = shard.context.store, store.isFull, !store.isFailing, !isWaitingForStore else { return }
+        isWaitingForStore = true
+        setReading(false)
+        shard.waitingForStore.append(reference)
+    }
+
+    func goOnAfterStore() {
+        isWaitingForStore = false
+        if case .connected = phase { resumeInput() }
+    }
+}

@@ -1,0 +1,183 @@
+import DequeModule
+import MQTT
+import NIOCore
+
+/// One event loop's way to the store: gathers the changes of a tick into a batch, and holds back what may be said only
+/// when they are safe.
+///
+/// Used on its loop only. Batches are numbered from 1; the open one is posted when the tick ends, before the mail of
+/// the tick, so that the store hears of a message before any other loop does.
+final class Journal {
+    let store: Store
+    private let shard: Int
+    private var batch = StoreBatch()
+    /// The batch that changes go to now.
+    private(set) var number: UInt64 = 1
+    /// Batches up to this one are safe.
+    private(set) var durable: UInt64 = 0
+    /// Changes with each change that is noted: compare before and after.
+    private(set) var mark: UInt64 = 0
+    private var held: Deque<(number: UInt64, action: Held)> = []
+
+    /// What waits for a batch.
+    enum Held {
+        case ack(ConnectionReference, PacketType, UInt16, ReasonCode)
+        /// QoS 2 on its first way out: its packet identifier must outlive us before anybody has seen it.
+        case publish(ConnectionReference, packetID: UInt16, dup: Bool)
+        /// Something rare.
+        case other(() -> Void)
+    }
+
+    /// Called when there is something to post.
+    var whenFirstChanged: () -> Void = {}
+
+    init(store: Store, shard: Int) {
+        self.store = store
+        self.shard = shard
+    }
+
+    // MARK: - Batches
+
+    private func append(_ change: StoreBatch.Change) {
+        mark &+= 1
+        if batch.isEmpty { whenFirstChanged() }
+        batch.append(change)
+    }
+
+    /// Whether there is anything to post.
+    var hasChanges: Bool { !batch.isEmpty }
+
+    func post() {
+        guard hasChanges else { return }
+        let posted = batch
+        batch = StoreBatch()
+        number += 1
+        store.post(posted, from: shard, number: number - 1)
+    }
+
+    func hold(_ number: UInt64, _ action: Held) { held.append((number, action)) }
+
+    /// Batches up to `number` are safe: gives what waited for them, in its order.
+    func release(through number: UInt64, _ body: (Held) -> Void) {
+        durable = number
+        while let first = held.first, first.number <= number {
+            held.removeFirst()
+            body(first.action)
+        }
+    }
+
+    // MARK: - Sessions
+
+    /// The client is there, and all of it that may change at this time.
+    func attach(_ session: Session) {
+        append(
+            .session(
+                session.storeKey, client: batch.copy(session.clientID), expiryInterval: session.expiryInterval,
+                user: session.userName.map { batch.copy($0) }, listener: batch.copy(session.listenerName)))
+    }
+
+    func end(_ session: Session) { append(.sessionEnded(session.storeKey)) }
+
+    /// The client is gone.
+    func detach(_ session: Session) {
+        append(.sessionEnds(session.storeKey, at: WallClock.milliseconds(session.endsAt)))
+    }
+
+    func subscribe(_ session: Session, _ filter: String, _ options: SubscriptionOptions) {
+        append(.subscribed(session.storeKey, filter: batch.copy(filter), options))
+    }
+
+    func unsubscribe(_ session: Session, _ filter: String) {
+        append(.unsubscribed(session.storeKey, filter: batch.copy(filter)))
+    }
+
+    func keep(_ will: KeptWill, of session: Session) {
+        append(
+            .will(
+                session.storeKey, content(will.message, id: 0), delayInterval: will.delayInterval,
+                expiryInterval: will.expiryInterval))
+    }
+
+    func forgetWill(of session: Session) { append(.willGone(session.storeKey)) }
+
+    func received(_ packetID: UInt16, by session: Session) {
+        append(.received(session.storeKey, packetID: packetID))
+    }
+
+    func receiptEnded(_ packetID: UInt16, by session: Session) {
+        append(.receiptEnded(session.storeKey, packetID: packetID))
+    }
+
+    // MARK: - Messages
+
+    /// Notes that the message is owed to the session, and marks it so.
+    func keep(_ message: inout Message, for session: Session) {
+        message.entry = store.takeNumbers()
+        keep(message.entry, &message, qos: message.qos, retain: message.retain, route: message.route, session)
+    }
+
+    /// Notes that the message is owed to those of another loop's sessions that are stored: the first has the number
+    /// that the message is marked with, the next one the next, and so on.
+    func keep(_ message: inout Message, for subscribers: Subscribers) {
+        guard message.qos != .atMostOnce else { return }
+        message.entry = store.takeNumbers(subscribers.list.count)
+        for (offset, subscriber) in subscribers.list.enumerated() where subscriber.isStored {
+            keep(
+                message.entry + UInt64(offset), &message, qos: min(message.qos, subscriber.qos),
+                retain: message.retain && subscriber.retainAsPublished, route: subscriber.route, subscriber.session)
+        }
+    }
+
+    private func keep(
+        _ entry: UInt64, _ message: inout Message, qos: QoS, retain: Bool, route: Route?, _ session: Session
+    ) {
+        if message.contentID == 0 {
+            message.contentID = store.takeNumbers()
+            append(.message(content(message, id: message.contentID)))
+        }
+        let identifiers = (route?.identifiers).flatMap { $0.isEmpty ? nil : batch.copy($0) }
+        append(
+            .entry(
+                StoreBatch.Entry(
+                    entry: StoredEntry(session: session.storeKey, id: entry), message: message.contentID, qos: qos,
+                    retain: retain, identifiers: identifiers)))
+    }
+
+    /// What became of a session's messages.
+    ///
+    /// - Returns: whether a QoS 2 message was given its packet identifier.
+    func note(_ changes: [SessionState.StoredChange], of session: Session) -> Bool {
+        var hasIdentifier = false
+        for change in changes {
+            switch change {
+            case .sent(let id, let serial, let qos):
+                append(.sent(StoredEntry(session: session.storeKey, id: id), serial: serial))
+                if qos == .exactlyOnce { hasIdentifier = true }
+            case .released(let id): append(.released(StoredEntry(session: session.storeKey, id: id)))
+            case .removed(let id): append(.removed(StoredEntry(session: session.storeKey, id: id)))
+            }
+        }
+        return hasIdentifier
+    }
+
+    /// An empty payload clears the topic.
+    func retain(_ message: Message) {
+        if message.payload.readableBytes == 0 {
+            append(.retainedGone(topic: batch.copy(message.topic)))
+        } else {
+            append(.retained(content(message, id: 0)))
+        }
+    }
+
+    /// A retained message has expired.
+    func retainedExpired(_ message: Message) {
+        append(.retainedExpired(topic: batch.copy(message.topic), at: WallClock.now() + 1))
+    }
+
+    private func content(_ message: Message, id: UInt64) -> StoreBatch.Content {
+        StoreBatch.Content(
+            id: id, topic: batch.copy(message.topic), properties: message.properties.map { batch.copy($0) },
+            payload: batch.copy(message.payload), qos: message.qos, retain: message.retain,
+            expiresAt: WallClock.milliseconds(message.expiresAt))
+    }
+}

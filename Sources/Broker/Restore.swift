@@ -1,0 +1,142 @@
+import Arena
+import ArenaNIO
+import GRDB
+import Ledger
+import Logging
+import MQTT
+import NIOCore
+
+// At the start, before anybody can connect: what the store has goes back to where it was, into buffers of the arena.
+
+extension Broker {
+    /// - Throws: `StartError` if the database is damaged, or has more than the memory limit takes.
+    static func restore(from store: Store, to shards: [EventLoopShard], _ log: Logger) async throws {
+        store.start(shards.map { shard in { number in shard.loop.execute { shard.stored(through: number) } } })
+        do {
+            let sessions = try await store.queue.write { database in
+                let reader = StoreReader(database: database)
+                try reader.removeRubbish()
+                return try reader.sessions()
+            }
+            var messages = 0
+            for shard in shards {
+                let share = sessions.enumerated().filter { $0.offset % shards.count == shard.index }.map(\.element)
+                messages += try await shard.loop.submit { try shard.restore(share, from: store) }.get()
+            }
+            let first = shards[0]
+            let retained = try await first.loop.submit { try first.restoreRetained(from: store) }.get()
+            log.info(
+                "sessions and retained messages come from \(store.path)",
+                metadata: ["sessions": "\(sessions.count)", "queued": "\(messages)", "retained": "\(retained)"])
+        } catch let error as ArenaError {
+            throw StartError("\(store.path) has more than the memory limit takes: \(error)")
+        } catch {
+            throw StoreSchema.failure(error, store.path)
+        }
+    }
+}
+
+extension EventLoopShard {
+    /// - Returns: how many messages are owed to these sessions.
+    func restore(_ sessions: [StoreReader.StoredSession], from store: Store) throws -> Int {
+        // The bytes of a message are kept once for all sessions of this loop.
+        var contents: [UInt64: Message] = [:]
+        var count = 0
+        for stored in sessions {
+            let belongings = try store.queue.read { try StoreReader(database: $0).belongings(of: stored.id) }
+            let session = Session(
+                clientID: stored.clientID,
+                owner: context.pool.openOwner(.session, name: stored.clientID, parent: context.listenerOwner),
+                expiryInterval: stored.expiryInterval, home: index, storeKey: stored.id)
+            session.isFor(
+                stored.userName, nil,
+                at: context.listeners.first { $0.settings.configuration.name == stored.listenerName }
+                    ?? context.listeners[0])
+            session.renewRules()
+            self.sessions[ObjectIdentifier(session)] = session
+            context.registry.restore(session)
+            for (filter, options) in belongings.subscriptions {
+                session.subscriptionBytes += Limits.subscriptionBytes(filter)
+                install(options, UTF8Key(filter), of: session)
+            }
+            for packetID in belongings.receipts { session.state.restoreReceipt(packetID) }
+            for owed in belongings.owed { try restore(owed, to: session, &contents) }
+            count += belongings.owed.count
+            // A client that was connected when the broker ended has been away since now.
+            let now = NIODeadline.now()
+            if let endsAt = stored.endsAt {
+                session.endsAt = WallClock.deadline(endsAt)
+            } else if stored.expiryInterval != .max {
+                session.endsAt = now + .seconds(Int64(stored.expiryInterval))
+            }
+            if let will = belongings.will {
+                var message = try message(will.content, owner: session.owner, "stored will")
+                (message.qos, message.retain) = (will.qos, will.retain)
+                session.will = KeptWill(
+                    message: message, delayInterval: will.delayInterval, expiryInterval: will.expiryInterval,
+                    dueAt: now + .seconds(Int64(will.delayInterval)))
+                session.isWillStored = true
+            }
+            watch(session)
+        }
+        return count
+    }
+
+    private func restore(
+        _ owed: StoreReader.Owed, to session: Session, _ contents: inout [UInt64: Message]
+    ) throws(ArenaError) {
+        guard let content = owed.content else {
+            return session.state.restore(nil, serial: owed.serial ?? 0, stored: owed.id)
+        }
+        var message: Message
+        if let known = contents[content.id] {
+            message = known
+        } else {
+            message = try self.message(content, owner: session.owner, "stored message")
+        }
+        try message.keep(in: arena, owner: session.owner, sharedOwner: context.listenerOwner, "stored message")
+        contents[content.id] = message
+        (message.qos, message.retain, message.entry) = (owed.qos, owed.retain, owed.id)
+        message.route = owed.identifiers.map { Route(encodedIdentifiers: $0) }
+        if let serial = owed.serial {
+            session.state.restore(message, serial: serial, stored: owed.id)
+        } else {
+            session.state.restore(message)
+        }
+    }
+
+    private func message(
+        _ content: StoreReader.Content, owner: OwnerID, _ label: StaticString
+    ) throws(ArenaError) -> Message {
+        let properties = content.properties?.count ?? 0
+        var buffer = try arena.buffer(
+            capacity: max(content.topic.count + properties + content.payload.count, 1), owner: owner, label)
+        buffer.writeBytes(content.topic)
+        if let list = content.properties { buffer.writeBytes(list) }
+        buffer.writeBytes(content.payload)
+        var message = Message(
+            topic: buffer.getSlice(at: 0, length: content.topic.count)!,
+            payload: buffer.getSlice(at: content.topic.count + properties, length: content.payload.count)!,
+            properties: content.properties == nil ? nil : buffer.getSlice(at: content.topic.count, length: properties)!,
+            qos: .atLeastOnce, ownsBuffer: true)
+        message.expiresAt = WallClock.deadline(content.expiresAt)
+        return message
+    }
+
+    /// - Returns: how many there are.
+    func restoreRetained(from store: Store) throws -> Int {
+        var last: [UInt8] = []
+        while true {
+            let page = try store.queue.read { [last] in
+                try StoreReader(database: $0).retained(after: last, limit: Limits.restoredPage)
+            }
+            guard let end = page.last else { return context.retained.count }
+            last = end.content.topic
+            for stored in page {
+                var message = try message(stored.content, owner: owner, "stored retained message")
+                message.qos = stored.qos
+                _ = try context.retained.store(message, arena: arena)
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+import Arena
+import MQTT
+import NIOCore
+
+// A shard and its journal: what is noted for the store, and what becomes of it when it is safe.
+extension EventLoopShard {
+    /// The client is there: its session is as it says.
+    func noteAttached(_ session: Session) {
+        guard let journal, session.isStored else { return }
+        if session.isPersistent { journal.attach(session) }
+        // What it did on another connection, or on another loop, is safe when this is.
+        session.storedThrough = journal.hasChanges ? journal.number : journal.number - 1
+    }
+
+    /// To be called after anything that changes what is owed to the session.
+    func noteStored(_ session: Session) {
+        guard session.isStored, session.state.hasStoredChanges, let journal else { return }
+        if journal.note(session.state.takeStoredChanges(), of: session) { session.storedThrough = journal.number }
+    }
+
+    /// A message that the store knows is not for the session after all.
+    func giveUp(_ message: inout Message, for session: Session) {
+        guard message.entry != 0, let journal else { return }
+        _ = journal.note([.removed(message.entry)], of: session)
+        message.entry = 0
+    }
+
+    func noteWill(of session: Session) {
+        guard session.isStored, let journal, let will = session.will else { return }
+        journal.keep(will, of: session)
+        session.isWillStored = true
+    }
+
+    func forgetWill(of session: Session) {
+        session.will = nil
+        guard session.isWillStored else { return }
+        session.isWillStored = false
+        journal?.forgetWill(of: session)
+    }
+
+    /// Forgets a session that the store goes on keeping: the broker ends.
+    func leave(_ session: Session) {
+        session.isEnded = true
+        session.presence = .ended
+        context.registry.remove(session)
+        unsubscribeAll(session)
+        session.will = nil
+        session.pendingCommands = PendingCommands()
+        session.state = SessionState()
+        session.arrivals = []
+        sessions[ObjectIdentifier(session)] = nil
+        sessionsWithCommands[ObjectIdentifier(session)] = nil
+        context.pool.closeOwner(session.owner)
+    }
+
+    /// Batches up to this one are safe: says what has waited for that.
+    func stored(through number: UInt64) {
+        journal?.release(through: number) { held in
+            switch held {
+            case .ack(let reference, let type, let packetID, let code):
+                guard let connection = connections[reference], case .connected = connection.phase else { return }
+                connection.writeAck(type, packetID, code)
+            case .publish(let reference, let packetID, let dup):
+                guard let connection = connections[reference], case .connected = connection.phase,
+                    let message = connection.session?.state.message(awaitingReceipt: packetID)
+                else { return }
+                connection.sendNow(message, packetID: packetID, dup: dup)
+            case .other(let body): body()
+            }
+        }
+        resumeWaiting()
+    }
+
+    /// Reads those again who had to wait for the store. When it fails they go on too, to be refused.
+    func resumeWaiting() {
+        guard !waitingForStore.isEmpty, let store = context.store, store.hasRoom || store.isFailing else { return }
+        let waiting = waitingForStore
+        waitingForStore = []
+        for reference in waiting { connections[reference]?.goOnAfterStore() }
+    }
+}

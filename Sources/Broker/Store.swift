@@ -1,0 +1,176 @@
+import GRDB
+import Logging
+import NIOConcurrencyHelpers
+import NIOCore
+import NIOPosix
+import Synchronization
+
+/// What outlives the process: sessions, subscriptions, what is owed to clients, retained messages, in one SQLite file.
+///
+///     shard: changes of a tick --> [ waiting ] --> one transaction of all that waits --> shard: "batch N is safe"
+///
+/// One thread writes. While it waits for the disk, the next batches gather: a commit is as large as the disk is slow. An
+/// acknowledgement that promises something waits for the batch that says so (``Journal``); whatever promises nothing
+/// knows nothing of this.
+///
+/// When the disk fails, nothing is given up and nothing more is promised: the batches that wait are tried again each
+/// second, acknowledgements go on waiting, and publishes that would add to them are refused (``isFailing``).
+final class Store: Sendable {
+    private struct Posted {
+        var batch: StoreBatch
+        var shard: Int
+        var number: UInt64
+    }
+
+    private struct Waiting {
+        var posted: [Posted] = []
+        var isWoken = false
+        var isClosed = false
+        /// Tells each shard what is safe; from the store's thread.
+        var receivers: [@Sendable (UInt64) -> Void] = []
+    }
+
+    let queue: DatabaseQueue
+    let path: String
+    private let maximumBytes: Int
+    private let log: Logger
+    private let thread = NIOThreadPool(numberOfThreads: 1)
+    private let waiting = NIOLockedValueBox(Waiting())
+    private let waitingBytesValue = Synchronization::Atomic<Int>(0)
+    private let failing = Synchronization::Atomic<Bool>(false)
+    private let numbers = Synchronization::Atomic<UInt64>(1)
+    /// Transactions so far.
+    let commits = Synchronization::Atomic<Int>(0)
+
+    /// - Parameter maximumBytes: what may wait before publishers are not read.
+    /// - Throws: `StartError`.
+    init(directory: String, maximumBytes: Int, log: Logger) throws(StartError) {
+        queue = try StoreSchema.open(directory: directory)
+        path = "\(directory)/\(StoreSchema.fileName)"
+        self.maximumBytes = maximumBytes
+        self.log = log
+        do {
+            let last = try queue.read { database in
+                try Int64.fetchOne(
+                    database,
+                    sql: """
+                        SELECT max(coalesce((SELECT max(id) FROM session), 0), coalesce((SELECT max(id) FROM message), 0),
+                            coalesce((SELECT max(id) FROM entry), 0))
+                        """) ?? 0
+            }
+            numbers.store(UInt64(last) + 1, ordering: .relaxed)
+        } catch {
+            throw StoreSchema.failure(error, path)
+        }
+        thread.start()
+    }
+
+    /// Numbers for sessions, messages and entries, in order.
+    ///
+    /// - Returns: the first of `count`.
+    func takeNumbers(_ count: Int = 1) -> UInt64 { numbers.add(UInt64(count), ordering: .relaxed).oldValue }
+
+    /// Bytes of batches that are not safe yet.
+    var waitingBytes: Int { waitingBytesValue.load(ordering: .relaxed) }
+
+    /// Whether those who make the store work should wait.
+    var isFull: Bool { waitingBytes > maximumBytes }
+
+    /// Whether they may go on.
+    var hasRoom: Bool { waitingBytes <= maximumBytes / 2 }
+
+    /// Whether the last transaction failed.
+    var isFailing: Bool { failing.load(ordering: .relaxed) }
+
+    /// - Parameter receivers: for each shard, what is to be told of its batches.
+    func start(_ receivers: [@Sendable (UInt64) -> Void]) {
+        waiting.withLockedValue { $0.receivers = receivers }
+    }
+
+    /// Takes a shard's batch. Batches are written in the order in which they come here.
+    func post(_ batch: consuming StoreBatch, from shard: Int, number: UInt64) {
+        let posted = Posted(batch: batch, shard: shard, number: number)
+        let wake = waiting.withLockedValue { waiting in
+            // After the end of the broker: nothing of it is acknowledged.
+            guard !waiting.isClosed else { return false }
+            waitingBytesValue.add(posted.batch.cost, ordering: .relaxed)
+            waiting.posted.append(posted)
+            // What fails is tried again once a second, not each tick.
+            guard !waiting.isWoken, !isFailing else { return false }
+            waiting.isWoken = true
+            return true
+        }
+        if wake { submitWrite() }
+    }
+
+    /// Tries again what failed. To be called once a second.
+    func retry() {
+        guard isFailing else { return }
+        let wake = waiting.withLockedValue { waiting in
+            defer { waiting.isWoken = true }
+            return !waiting.isWoken
+        }
+        if wake { submitWrite() }
+    }
+
+    private func submitWrite() {
+        thread.submit { [self] _ in write() }
+    }
+
+    private func write() {
+        let (posted, receivers) = waiting.withLockedValue { waiting in
+            waiting.isWoken = false
+            defer { waiting.posted = [] }
+            return (waiting.posted, waiting.receivers)
+        }
+        guard !posted.isEmpty else { return }
+        do {
+            try queue.write { try StoreWriter(database: $0).write(posted.map(\.batch)) }
+        } catch {
+            // Before what has come meanwhile.
+            waiting.withLockedValue { $0.posted.insert(contentsOf: posted, at: 0) }
+            return noteFailure(error)
+        }
+        commits.add(1, ordering: .relaxed)
+        waitingBytesValue.subtract(posted.reduce(0) { $0 + $1.batch.cost }, ordering: .relaxed)
+        if failing.exchange(false, ordering: .relaxed) { log.notice("\(path) can be written again") }
+        var safe: [Int: UInt64] = [:]
+        for posted in posted { safe[posted.shard] = posted.number }
+        for (shard, number) in safe where shard < receivers.count { receivers[shard](number) }
+    }
+
+    private func noteFailure(_ error: any Error) {
+        guard !failing.exchange(true, ordering: .relaxed) else { return }
+        let reason = (error as? DatabaseError)?.message ?? "\(error)"
+        log.error(
+            """
+            \(path) cannot be written: \(reason). What has to be kept is not acknowledged until it can be; \
+            tried again each second
+            """)
+    }
+
+    /// Writes what waits and closes the file. The loops must still run; what is posted from here on is dropped.
+    func close() {
+        finishWriting()
+        let lost = waiting.withLockedValue { waiting in
+            waiting.isClosed = true
+            waiting.receivers = []
+            return waiting.posted.count
+        }
+        if lost > 0 { log.error("\(path): \(lost) batches could not be written; none of them was acknowledged") }
+        do { try queue.close() } catch { log.error("closing \(path): \(error)") }
+        thread.shutdownGracefully { _ in }
+    }
+
+    /// Returns when all that was posted has been tried. Not on an event loop.
+    func finishWriting() {
+        let done = ConditionLock(value: false)
+        thread.submit { [self] _ in
+            write()
+            done.lock()
+            done.unlock(withValue: true)
+        }
+        done.lock(whenValue: true)
+        done.unlock()
+    }
+}

@@ -1,0 +1,161 @@
+import GRDB
+import MQTT
+
+/// Reads what the store has at the start, a session or some hundred retained messages at a time.
+struct StoreReader {
+    struct StoredSession {
+        var id: UInt64
+        var clientID: String
+        var expiryInterval: UInt32
+        /// Milliseconds since 1970; nil if its client was there when the broker ended, or if it never ends.
+        var endsAt: Int64?
+        var userName: String?
+        var listenerName: String
+    }
+
+    struct Content {
+        var id: UInt64 = 0
+        var topic: [UInt8]
+        var properties: [UInt8]?
+        var payload: [UInt8]
+        var expiresAt: Int64?
+    }
+
+    /// A message owed to a session, or, without content, an identifier that waits for PUBCOMP.
+    struct Owed {
+        var id: UInt64
+        var content: Content?
+        var qos: QoS
+        var retain: Bool
+        var identifiers: [UInt8]?
+        var serial: UInt64?
+    }
+
+    struct Will {
+        var content: Content
+        var qos: QoS
+        var retain: Bool
+        var delayInterval: UInt32
+        var expiryInterval: UInt32?
+    }
+
+    /// What belongs to one session.
+    struct Belongings {
+        var subscriptions: [(filter: String, options: SubscriptionOptions)] = []
+        /// What was in the inflight window first, in its order, then the queue in its order.
+        var owed: [Owed] = []
+        var receipts: [UInt16] = []
+        var will: Will?
+    }
+
+    struct Retained {
+        var content: Content
+        var qos: QoS
+    }
+
+    let database: Database
+
+    func sessions() throws -> [StoredSession] {
+        var sessions: [StoredSession] = []
+        try rows("SELECT id, client, expiry, ends, user, listener FROM session ORDER BY id") { row in
+            sessions.append(
+                StoredSession(
+                    id: row.number(0), clientID: row.text(1), expiryInterval: UInt32(clamping: row.int(2)),
+                    endsAt: row.optionalInt(3), userName: row.isNull(4) ? nil : row.text(4),
+                    listenerName: row.text(5)))
+        }
+        return sessions
+    }
+
+    func belongings(of session: UInt64) throws -> Belongings {
+        var found = Belongings()
+        try rows(
+            """
+            SELECT filter, qos, no_local, retain_as_published, identifier FROM subscription WHERE session = ?1
+            """, session
+        ) { row in
+            let options = SubscriptionOptions(
+                qos: try qos(row, 1), noLocal: row.bool(2), retainAsPublished: row.bool(3),
+                identifier: UInt32(clamping: row.int(4)))
+            found.subscriptions.append((row.text(0), options))
+        }
+        try rows(
+            """
+            SELECT entry.id, entry.qos, entry.retain, entry.identifiers, entry.serial, message.id, message.topic,
+                message.properties, message.payload, message.expires
+            FROM entry LEFT JOIN message ON message.id = entry.message
+            WHERE entry.session = ?1 ORDER BY entry.serial IS NULL, entry.serial, entry.id
+            """, session
+        ) { row in
+            found.owed.append(
+                Owed(
+                    id: row.number(0), content: row.isNull(5) ? nil : content(row, from: 5), qos: try qos(row, 1),
+                    retain: row.bool(2), identifiers: row.isNull(3) ? nil : Array(row.bytes(3)),
+                    serial: row.isNull(4) ? nil : row.number(4)))
+        }
+        try rows("SELECT packet FROM receipt WHERE session = ?1", session) { row in
+            found.receipts.append(UInt16(clamping: row.int(0)))
+        }
+        try rows(
+            "SELECT qos, retain, delay, expiry, 0, topic, properties, payload, NULL FROM will WHERE session = ?1",
+            session
+        ) { row in
+            found.will = Will(
+                content: content(row, from: 4), qos: try qos(row, 0), retain: row.bool(1),
+                delayInterval: UInt32(clamping: row.int(2)),
+                expiryInterval: row.optionalInt(3).map { UInt32(clamping: $0) })
+        }
+        return found
+    }
+
+    /// Retained messages in the order of their topics.
+    ///
+    /// - Parameter after: the last topic of the page before.
+    func retained(after topic: [UInt8], limit: Int) throws -> [Retained] {
+        var found: [Retained] = []
+        try topic.withUnsafeBytes { bytes in
+            try database.step(
+                "SELECT qos, 0, topic, properties, payload, expires FROM retained WHERE topic > ?1 ORDER BY topic LIMIT ?2"
+            ) {
+                $0.bind(1, StoreBatch.Piece(start: 0, count: topic.count), bytes)
+                $0.bind(2, Int64(limit))
+            } row: { handle in
+                let row = StoredRow(handle: handle)
+                found.append(Retained(content: content(row, from: 1), qos: try qos(row, 0)))
+            }
+        }
+        return found
+    }
+
+    /// Removes what belongs to nobody, and what has expired meanwhile.
+    func removeRubbish() throws {
+        for table in ["subscription", "entry", "receipt", "will"] {
+            try database.execute(sql: "DELETE FROM \(table) WHERE session NOT IN (SELECT id FROM session)")
+        }
+        try database.execute(sql: "DELETE FROM retained WHERE expires <= ?", arguments: [WallClock.now()])
+        try database.execute(
+            sql: "DELETE FROM message WHERE NOT EXISTS (SELECT 1 FROM entry WHERE entry.message = message.id)")
+    }
+
+    private func rows(_ sql: String, _ session: UInt64? = nil, _ body: (StoredRow) throws -> Void) throws {
+        try database.step(sql) {
+            if let session { $0.bind(1, session) }
+        } row: {
+            try body(StoredRow(handle: $0))
+        }
+    }
+
+    private func content(_ row: StoredRow, from column: Int32) -> Content {
+        Content(
+            id: row.number(column), topic: Array(row.bytes(column + 1)),
+            properties: row.isNull(column + 2) ? nil : Array(row.bytes(column + 2)),
+            payload: Array(row.bytes(column + 3)), expiresAt: row.optionalInt(column + 4))
+    }
+
+    private func qos(_ row: StoredRow, _ column: Int32) throws -> QoS {
+        guard let qos = QoS(rawValue: UInt8(clamping: row.int(column))) else {
+            throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: "a quality of service of \(row.int(column))")
+        }
+        return qos
+    }
+}

@@ -1,0 +1,113 @@
+import GRDB
+import Glibc
+
+/// The database file under the data directory: its tables, and what is refused at the start.
+///
+/// A write-ahead log with a full synchronisation at each commit: what is committed outlives the power too. The file is
+/// locked as long as the broker lives, so that no second one writes to it.
+enum StoreSchema {
+    static let fileName = "arena-broker.sqlite"
+    /// "ARBR": tells our file from others.
+    private static let applicationID: Int32 = 0x4152_4252
+    /// Raised by every change of the tables.
+    static let version: Int32 = 1
+
+    /// - Throws: `StartError` if the directory cannot be used, or the file is not ours, newer, damaged or in use.
+    static func open(directory: String) throws(StartError) -> DatabaseQueue {
+        if mkdir(directory, 0o700) != 0, errno != EEXIST {
+            throw StartError("data directory \(directory): \(SystemError.text())")
+        }
+        var status = stat()
+        guard stat(directory, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
+            throw StartError("data directory \(directory): not a directory")
+        }
+        guard access(directory, R_OK | W_OK | X_OK) == 0 else {
+            throw StartError("data directory \(directory): \(SystemError.text())")
+        }
+        let path = "\(directory)/\(fileName)"
+        do {
+            var configuration = GRDB.Configuration()
+            configuration.journalMode = .wal
+            configuration.prepareDatabase { try $0.execute(sql: "PRAGMA locking_mode = EXCLUSIVE") }
+            let queue = try DatabaseQueue(path: path, configuration: configuration)
+            try queue.inDatabase { database in try database.execute(sql: "PRAGMA synchronous = FULL") }
+            try queue.write { database in try prepare(database, path) }
+            return queue
+        } catch let error as StartError {
+            throw error
+        } catch {
+            throw failure(error, path)
+        }
+    }
+
+    /// What is said of an error at the start.
+    static func failure(_ error: any Error, _ path: String) -> StartError {
+        guard let error = error as? DatabaseError else { return StartError("\(path): \(error)") }
+        switch error.resultCode {
+        case .SQLITE_BUSY, .SQLITE_LOCKED:
+            return StartError("\(path): in use by another process; one broker a data directory")
+        case .SQLITE_CORRUPT, .SQLITE_NOTADB:
+            return StartError(
+                "\(path): damaged (\(error.message ?? "no database")); put a copy in its place, or move it away to begin anew"
+            )
+        default: return StartError("\(path): \(error.message ?? "\(error.resultCode)")")
+        }
+    }
+
+    private static func prepare(_ database: Database, _ path: String) throws {
+        let application = try Int32.fetchOne(database, sql: "PRAGMA application_id") ?? 0
+        let found = try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0
+        if application == 0, found == 0, try Int.fetchOne(database, sql: "SELECT count(*) FROM sqlite_schema") == 0 {
+            for statement in tables { try database.execute(sql: statement) }
+            try database.execute(sql: "PRAGMA application_id = \(applicationID); PRAGMA user_version = \(version)")
+            return
+        }
+        guard application == applicationID else { throw StartError("\(path): a database of another program") }
+        guard found <= version else {
+            throw StartError("\(path): written by a newer arena-broker (layout \(found), this one knows \(version))")
+        }
+    }
+
+    /// Numbers of sessions, messages and entries: ``Store/takeNumbers(_:)``. Times are milliseconds since 1970; no
+    /// time is never. Blobs are bytes as they were sent.
+    private static let tables = [
+        // The user name and the name of the listener say what the client may do while it is away.
+        """
+        CREATE TABLE session (
+            id INTEGER PRIMARY KEY, client TEXT NOT NULL UNIQUE, expiry INTEGER NOT NULL, ends INTEGER, user TEXT,
+            listener TEXT NOT NULL
+        )
+        """,
+        """
+        CREATE TABLE subscription (
+            session INTEGER NOT NULL, filter TEXT NOT NULL, qos INTEGER NOT NULL, no_local INTEGER NOT NULL,
+            retain_as_published INTEGER NOT NULL, identifier INTEGER NOT NULL, PRIMARY KEY (session, filter)
+        ) WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE message (
+            id INTEGER PRIMARY KEY, topic BLOB NOT NULL, properties BLOB, payload BLOB NOT NULL, expires INTEGER
+        )
+        """,
+        // Without a message: a QoS 2 identifier that waits for PUBCOMP. With a serial: in the inflight window.
+        """
+        CREATE TABLE entry (
+            session INTEGER NOT NULL, id INTEGER NOT NULL, message INTEGER, qos INTEGER NOT NULL,
+            retain INTEGER NOT NULL, identifiers BLOB, serial INTEGER, PRIMARY KEY (session, id)
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX entry_message ON entry (message) WHERE message IS NOT NULL",
+        "CREATE TABLE receipt (session INTEGER NOT NULL, packet INTEGER NOT NULL, PRIMARY KEY (session, packet)) WITHOUT ROWID",
+        """
+        CREATE TABLE will (
+            session INTEGER PRIMARY KEY, topic BLOB NOT NULL, properties BLOB, payload BLOB NOT NULL,
+            qos INTEGER NOT NULL, retain INTEGER NOT NULL, delay INTEGER NOT NULL, expiry INTEGER
+        )
+        """,
+        """
+        CREATE TABLE retained (
+            topic BLOB PRIMARY KEY, properties BLOB, payload BLOB NOT NULL, qos INTEGER NOT NULL, expires INTEGER
+        )
+        """,
+    ]
+}

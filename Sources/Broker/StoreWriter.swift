@@ -1,0 +1,200 @@
+import GRDB
+import GRDBSQLite
+import MQTT
+
+/// Writes batches into the database, within a transaction of the caller's.
+///
+/// What is queued and delivered again within the batches of one transaction is never written: a subscriber that keeps
+/// up costs the disk nothing.
+struct StoreWriter {
+    let database: Database
+
+    func write(_ batches: [StoreBatch]) throws {
+        let passing = Self.passing(batches)
+        // Messages whose last entry may be gone.
+        var loosened: Set<Int64> = []
+        for batch in batches {
+            var messages: [UInt64: StoreBatch.Content] = [:]
+            try batch.bytes.withUnsafeBytes { bytes in
+                for change in batch.changes {
+                    try write(change, bytes, &messages, passing, &loosened)
+                }
+            }
+        }
+        for message in loosened {
+            try run(
+                """
+                DELETE FROM message WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM entry WHERE message = ?1)
+                """
+            ) { $0.bind(1, message) }
+        }
+    }
+
+    /// Entries that come and go within these batches.
+    private static func passing(_ batches: [StoreBatch]) -> Set<UInt64> {
+        var (come, gone): (Set<UInt64>, Set<UInt64>) = ([], [])
+        for batch in batches {
+            for change in batch.changes {
+                switch change {
+                case .entry(let entry): come.insert(entry.entry.id)
+                case .removed(let entry): if come.contains(entry.id) { gone.insert(entry.id) }
+                default: break
+                }
+            }
+        }
+        return gone
+    }
+
+    private func write(
+        _ change: StoreBatch.Change, _ bytes: UnsafeRawBufferPointer, _ messages: inout [UInt64: StoreBatch.Content],
+        _ passing: Set<UInt64>, _ loosened: inout Set<Int64>
+    ) throws {
+        switch change {
+        case .session(let id, let client, let expiry, let user, let listener):
+            // The client may have a new session on another loop before the end of the old one is heard of here.
+            var others: [UInt64] = []
+            try database.step("SELECT id FROM session WHERE client = ?1 AND id <> ?2") {
+                $0.bind(text: 1, client, bytes)
+                $0.bind(2, id)
+            } row: {
+                others.append(UInt64(bitPattern: sqlite3_column_int64($0, 0)))
+            }
+            for other in others { try end(other, &loosened) }
+            try run(
+                """
+                INSERT INTO session (id, client, expiry, user, listener) VALUES (?1, ?2, ?3, ?4, ?5)
+                ON CONFLICT (id) DO UPDATE SET expiry = excluded.expiry, ends = NULL, user = excluded.user,
+                    listener = excluded.listener
+                """
+            ) {
+                $0.bind(1, id)
+                $0.bind(text: 2, client, bytes)
+                $0.bind(3, Int64(expiry))
+                if let user { $0.bind(text: 4, user, bytes) } else { $0.bind(4, nil as Int64?) }
+                $0.bind(text: 5, listener, bytes)
+            }
+        case .sessionEnds(let id, let time):
+            try run("UPDATE session SET ends = ?2 WHERE id = ?1") {
+                $0.bind(1, id)
+                $0.bind(2, time)
+            }
+        case .sessionEnded(let id): try end(id, &loosened)
+        case .subscribed(let session, let filter, let options):
+            try run("INSERT OR REPLACE INTO subscription VALUES (?1, ?2, ?3, ?4, ?5, ?6)") {
+                $0.bind(1, session)
+                $0.bind(text: 2, filter, bytes)
+                $0.bind(3, Int64(options.qos.rawValue))
+                $0.bind(4, options.noLocal ? 1 : 0)
+                $0.bind(5, options.retainAsPublished ? 1 : 0)
+                $0.bind(6, Int64(options.identifier))
+            }
+        case .unsubscribed(let session, let filter):
+            try run("DELETE FROM subscription WHERE session = ?1 AND filter = ?2") {
+                $0.bind(1, session)
+                $0.bind(text: 2, filter, bytes)
+            }
+        case .message(let content): messages[content.id] = content
+        case .entry(let entry):
+            guard !passing.contains(entry.entry.id) else { return }
+            if let content = messages.removeValue(forKey: entry.message) { try insert(content, bytes) }
+            // A session that has ended since takes nothing any more.
+            try run(
+                """
+                INSERT INTO entry (session, id, message, qos, retain, identifiers)
+                SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS (SELECT 1 FROM session WHERE id = ?1)
+                """
+            ) {
+                $0.bind(1, entry.entry.session)
+                $0.bind(2, entry.entry.id)
+                $0.bind(3, entry.message)
+                $0.bind(4, Int64(entry.qos.rawValue))
+                $0.bind(5, entry.retain ? 1 : 0)
+                $0.bind(6, entry.identifiers, bytes)
+            }
+            if sqlite3_changes(database.sqliteConnection) == 0 { loosened.insert(Int64(bitPattern: entry.message)) }
+        case .sent(let entry, let serial):
+            guard !passing.contains(entry.id) else { return }
+            try run("UPDATE entry SET serial = ?3 WHERE session = ?1 AND id = ?2") {
+                $0.bind(entry)
+                $0.bind(3, serial)
+            }
+        case .released(let entry):
+            guard !passing.contains(entry.id) else { return }
+            try loosen("SELECT message FROM entry WHERE session = ?1 AND id = ?2", &loosened) { $0.bind(entry) }
+            try run("UPDATE entry SET message = NULL WHERE session = ?1 AND id = ?2") { $0.bind(entry) }
+        case .removed(let entry):
+            guard !passing.contains(entry.id) else { return }
+            try loosen("DELETE FROM entry WHERE session = ?1 AND id = ?2 RETURNING message", &loosened) {
+                $0.bind(entry)
+            }
+        case .received(let session, let packetID):
+            try run("INSERT OR IGNORE INTO receipt VALUES (?1, ?2)") {
+                $0.bind(1, session)
+                $0.bind(2, Int64(packetID))
+            }
+        case .receiptEnded(let session, let packetID):
+            try run("DELETE FROM receipt WHERE session = ?1 AND packet = ?2") {
+                $0.bind(1, session)
+                $0.bind(2, Int64(packetID))
+            }
+        case .will(let session, let content, let delay, let expiry):
+            try run("INSERT OR REPLACE INTO will VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)") {
+                $0.bind(1, session)
+                $0.bind(2, content.topic, bytes)
+                $0.bind(3, content.properties, bytes)
+                $0.bind(4, content.payload, bytes)
+                $0.bind(5, Int64(content.qos.rawValue))
+                $0.bind(6, content.retain ? 1 : 0)
+                $0.bind(7, Int64(delay))
+                $0.bind(8, expiry.map { Int64($0) })
+            }
+        case .willGone(let session): try run("DELETE FROM will WHERE session = ?1") { $0.bind(1, session) }
+        case .retained(let content):
+            try run("INSERT OR REPLACE INTO retained VALUES (?1, ?2, ?3, ?4, ?5)") {
+                $0.bind(1, content.topic, bytes)
+                $0.bind(2, content.properties, bytes)
+                $0.bind(3, content.payload, bytes)
+                $0.bind(4, Int64(content.qos.rawValue))
+                $0.bind(5, content.expiresAt)
+            }
+        case .retainedGone(let topic):
+            try run("DELETE FROM retained WHERE topic = ?1") { $0.bind(1, topic, bytes) }
+        case .retainedExpired(let topic, let time):
+            try run("DELETE FROM retained WHERE topic = ?1 AND expires <= ?2") {
+                $0.bind(1, topic, bytes)
+                $0.bind(2, time)
+            }
+        }
+    }
+
+    private func insert(_ content: StoreBatch.Content, _ bytes: UnsafeRawBufferPointer) throws {
+        try run("INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5)") {
+            $0.bind(1, content.id)
+            $0.bind(2, content.topic, bytes)
+            $0.bind(3, content.properties, bytes)
+            $0.bind(4, content.payload, bytes)
+            $0.bind(5, content.expiresAt)
+        }
+    }
+
+    private func end(_ session: UInt64, _ loosened: inout Set<Int64>) throws {
+        try loosen("DELETE FROM entry WHERE session = ?1 RETURNING message", &loosened) { $0.bind(1, session) }
+        for table in ["subscription", "receipt", "will"] {
+            try run("DELETE FROM \(table) WHERE session = ?1") { $0.bind(1, session) }
+        }
+        try run("DELETE FROM session WHERE id = ?1") { $0.bind(1, session) }
+    }
+
+    // MARK: - Statements
+
+    private func run(_ sql: String, _ bind: (BoundStatement) -> Void) throws {
+        try database.step(sql, bind) { _ in }
+    }
+
+    /// Notes the messages that the rows of the result name.
+    private func loosen(_ sql: String, _ loosened: inout Set<Int64>, _ bind: (BoundStatement) -> Void) throws {
+        try database.step(sql, bind) { handle in
+            if sqlite3_column_type(handle, 0) != SQLITE_NULL { loosened.insert(sqlite3_column_int64(handle, 0)) }
+        }
+    }
+}

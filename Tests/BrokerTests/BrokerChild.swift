@@ -1,0 +1,78 @@
+import Foundation
+import Glibc
+
+/// A real arena-broker on a data directory, to be killed.
+final class BrokerChild {
+    struct Failure: Error, CustomStringConvertible { let description: String }
+
+    private let process = Process()
+    private let output = Pipe()
+    private var text = ""
+    let port: Int
+    var pid: pid_t { process.processIdentifier }
+
+    /// Returns when it listens.
+    init(dataDirectory: String, _ arguments: String...) throws {
+        let path = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+        process.executableURL = URL(filePath: path).deletingLastPathComponent().appending(path: "arena-broker")
+        process.arguments =
+            [
+                "--host", "127.0.0.1", "--port", "0", "--data-directory", dataDirectory, "--dump-directory",
+                dataDirectory,
+            ]
+            + arguments
+        process.standardInput = FileHandle.nullDevice
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = output
+        try process.run()
+        var found: Int?
+        while found == nil {
+            let line = try Self.line(output.fileHandleForReading.fileDescriptor, &text) { $0.contains("listening on") }
+            found = line.components(separatedBy: "127.0.0.1:").last.flatMap { Int($0.prefix { $0.isNumber }) }
+        }
+        port = found!
+    }
+
+    deinit { kill() }
+
+    /// The next log line that matches; an error once there is none to come.
+    func line(where matches: (String) -> Bool) throws -> String {
+        try Self.line(output.fileHandleForReading.fileDescriptor, &text, where: matches)
+    }
+
+    private static func line(
+        _ descriptor: CInt, _ text: inout String, where matches: (String) -> Bool
+    ) throws -> String {
+        while true {
+            while let end = text.firstIndex(of: "\n") {
+                let line = String(text[..<end])
+                text = String(text[text.index(after: end)...])
+                if matches(line) { return line }
+            }
+            var bytes = [UInt8](repeating: 0, count: 4_096)
+            let count = read(descriptor, &bytes, bytes.count)
+            guard count > 0 else { throw Failure(description: "the broker ended: \(text)") }
+            text += String(decoding: bytes[..<count], as: UTF8.self)
+        }
+    }
+
+    /// `kill -9`, and waits for the end.
+    func kill() {
+        guard process.isRunning else { return }
+        Glibc.kill(process.processIdentifier, SIGKILL)
+        process.waitUntilExit()
+    }
+
+    /// SIGTERM, and the exit code.
+    func end() -> Int32 {
+        Glibc.kill(process.processIdentifier, SIGTERM)
+        process.waitUntilExit()
+        return process.terminationStatus
+    }
+
+    /// No file of its may grow beyond this: what a full disk does.
+    func limitFiles(to bytes: UInt?) {
+        var limit = rlimit(rlim_cur: rlim_t(bytes ?? UInt(bitPattern: -1)), rlim_max: rlim_t(UInt(bitPattern: -1)))
+        prlimit(process.processIdentifier, __rlimit_resource(RLIMIT_FSIZE.rawValue), &limit, nil)
+    }
+}
