@@ -36,7 +36,7 @@ extension ConnectionHandler {
     /// Sends a QoS 1 or 2 message that is in the session's window. One that is larger than the client takes counts as
     /// delivered (MQTT-3.1.2-24, -25).
     func send(_ message: Message, packetID: UInt16, dup: Bool) {
-        if message.qos == .exactlyOnce, isHeld(packetID, dup: dup) { return }
+        if isHeld(message, packetID: packetID, dup: dup) { return }
         sendNow(message, packetID: packetID, dup: dup)
     }
 

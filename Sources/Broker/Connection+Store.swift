@@ -12,7 +12,7 @@ extension ConnectionHandler {
         guard let journal = shard.journal else { return writeAck(type, packetID, code) }
         if let mark, journal.mark != mark { heldThrough = journal.number }
         guard heldThrough > journal.durable else { return writeAck(type, packetID, code) }
-        journal.hold(heldThrough, .ack(reference, type, packetID, code))
+        heldThrough = journal.hold(heldThrough, .ack(reference, type, packetID, code))
     }
 
     /// Does something rare when what was noted since `mark` is safe, if the client is still there then.
@@ -26,13 +26,15 @@ extension ConnectionHandler {
             })
     }
 
-    /// Whether a QoS 2 message has to wait until its identifier is safe: should we forget which it was, its receiver
-    /// would take the message for another one.
-    func isHeld(_ packetID: UInt16, dup: Bool) -> Bool {
-        guard let journal = shard.journal, let session, session.isStored, session.storedThrough > journal.durable else {
-            return false
-        }
-        journal.hold(session.storedThrough, .publish(reference, packetID: packetID, dup: dup))
+    /// Whether a message has to wait: QoS 2 until its identifier is safe, since its receiver would take the message for
+    /// another one should we forget which it was; and QoS 1 behind it, to keep the order (MQTT-4.6.0-1).
+    func isHeld(_ message: Message, packetID: UInt16, dup: Bool) -> Bool {
+        guard let journal = shard.journal, let session, session.isStored else { return false }
+        let needed =
+            message.qos == .exactlyOnce
+            ? max(session.storedThrough, publishesHeldThrough) : publishesHeldThrough
+        guard needed > journal.durable else { return false }
+        publishesHeldThrough = journal.hold(needed, .publish(reference, packetID: packetID, dup: dup))
         return true
     }
 

@@ -86,6 +86,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     // The store, see `Connection+Store.swift`.
     /// Acknowledgements wait for this batch at least: they keep their order.
     var heldThrough: UInt64 = 0
+    /// The same for messages of QoS 1 and 2.
+    var publishesHeldThrough: UInt64 = 0
     var isWaitingForStore = false
 
     // Output, see `Connection+Output.swift`.

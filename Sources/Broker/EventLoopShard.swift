@@ -92,14 +92,20 @@ public final class EventLoopShard: @unchecked Sendable {
         ticker = loop.scheduleRepeatedTask(initialDelay: period, delay: period) { [unowned self] _ in tick() }
     }
 
-    /// Closes all connections and forgets all sessions; on the loop.
-    func stop() {
+    /// Closes all connections: nobody can send any more, what has been sent is on its way to the other loops. On the
+    /// loop.
+    func closeConnections() {
         isStopping = true
         ticker?.cancel()
         connections.forEach { $0.close(.shuttingDown) }
         endTick()
+    }
+
+    /// Forgets all sessions; on the loop, after all loops have closed their connections and read their mail.
+    func stop() {
+        endTick()
         for session in sessions.values { if session.isStored { leave(session) } else { end(session) } }
-        journal?.post()
+        journal?.end()
         trim()
         context.pool.closeOwner(owner)
         arena.unbind()
@@ -268,6 +274,9 @@ public final class EventLoopShard: @unchecked Sendable {
     func forEachOutgoing(_ body: (Mail) -> Void) {
         for mail in outgoing { mail.forEach(body) }
     }
+
+    /// What has come so far; at the end of the broker.
+    func handleMail() { drainMailbox() }
 
     private func drainMailbox() {
         mailbox.take(&incoming)

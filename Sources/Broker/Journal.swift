@@ -11,6 +11,8 @@ final class Journal {
     let store: Store
     private let shard: Int
     private var batch = StoreBatch()
+    /// The lowest number of a message whose bytes the open batch has; each batch has bytes of its own.
+    private var firstContent = UInt64.max
     /// The batch that changes go to now.
     private(set) var number: UInt64 = 1
     /// Batches up to this one are safe.
@@ -22,7 +24,7 @@ final class Journal {
     /// What waits for a batch.
     enum Held {
         case ack(ConnectionReference, PacketType, UInt16, ReasonCode)
-        /// QoS 2 on its first way out: its packet identifier must outlive us before anybody has seen it.
+        /// QoS 2 on its way out: its packet identifier must outlive us before anybody has seen it. And what is behind it.
         case publish(ConnectionReference, packetID: UInt16, dup: Bool)
         /// Something rare.
         case other(() -> Void)
@@ -51,11 +53,26 @@ final class Journal {
         guard hasChanges else { return }
         let posted = batch
         batch = StoreBatch()
+        firstContent = .max
         number += 1
         store.post(posted, from: shard, number: number - 1)
     }
 
-    func hold(_ number: UInt64, _ action: Held) { held.append((number, action)) }
+    /// Posts the last batch. Nobody is left to be told of it.
+    func end() {
+        post()
+        held = []
+    }
+
+    /// Has `action` given out when batch `number` is safe, and not before what is held already.
+    ///
+    /// - Returns: the batch that it waits for.
+    @discardableResult
+    func hold(_ number: UInt64, _ action: Held) -> UInt64 {
+        let number = max(number, held.last?.number ?? 0)
+        held.append((number, action))
+        return number
+    }
 
     /// Batches up to `number` are safe: gives what waited for them, in its order.
     func release(through number: UInt64, _ body: (Held) -> Void) {
@@ -131,8 +148,9 @@ final class Journal {
     private func keep(
         _ entry: UInt64, _ message: inout Message, qos: QoS, retain: Bool, route: Route?, _ session: Session
     ) {
-        if message.contentID == 0 {
+        if message.contentID < firstContent {
             message.contentID = store.takeNumbers()
+            firstContent = min(firstContent, message.contentID)
             append(.message(content(message, id: message.contentID)))
         }
         let identifiers = (route?.identifiers).flatMap { $0.isEmpty ? nil : batch.copy($0) }

@@ -23,7 +23,7 @@ struct Message {
     /// Whether topic, properties and payload fill a buffer that holds nothing else.
     var ownsBuffer: Bool
     /// What the store calls it: as owed to one session, and its bytes. 0 where it does not know of it. The second holds
-    /// within the tick in which it was stored.
+    /// on the loop that stored it, within the batch that was open then.
     var entry: UInt64 = 0
     var contentID: UInt64 = 0
     private(set) var reach = Reach()

@@ -108,7 +108,9 @@ final class RetainedStore: Sendable {
                 node.isTimed = false
                 guard let message = node.message, message.mayExpire else { continue }
                 if message.isExpired(at: now) {
-                    if let expired = Self.replace(nil, Self.levels(message.topic), in: &tree) { removed.append(expired) }
+                    if let expired = Self.replace(nil, Self.levels(message.topic), in: &tree) {
+                        removed.append(expired)
+                    }
                 } else {
                     Self.time(node, at: now, in: &tree)
                 }

@@ -293,11 +293,8 @@ struct SessionState: ~Copyable {
 
     mutating func restoreReceipt(_ packetID: UInt16) { incoming.insert(packetID) }
 
-    /// The message that has this identifier and waits for PUBREC.
-    func message(awaitingReceipt packetID: UInt16) -> Message? {
-        guard let index = index(of: packetID), inflight[index].stage == .sentExactlyOnce else { return nil }
-        return inflight[index].message
-    }
+    /// The message that has this identifier and waits for PUBACK or PUBREC.
+    func message(sentAs packetID: UInt16) -> Message? { index(of: packetID).flatMap { inflight[$0].message } }
 
     // MARK: - For the dump
 

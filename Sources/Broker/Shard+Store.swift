@@ -62,7 +62,7 @@ extension EventLoopShard {
                 connection.writeAck(type, packetID, code)
             case .publish(let reference, let packetID, let dup):
                 guard let connection = connections[reference], case .connected = connection.phase,
-                    let message = connection.session?.state.message(awaitingReceipt: packetID)
+                    let message = connection.session?.state.message(sentAs: packetID)
                 else { return }
                 connection.sendNow(message, packetID: packetID, dup: dup)
             case .other(let body): body()

@@ -133,7 +133,11 @@ final class Store: Sendable {
         }
         commits.add(1, ordering: .relaxed)
         waitingBytesValue.subtract(posted.reduce(0) { $0 + $1.batch.cost }, ordering: .relaxed)
-        if failing.exchange(false, ordering: .relaxed) { log.notice("\(path) can be written again") }
+        if failing.exchange(false, ordering: .relaxed) {
+            log.notice("\(path) can be written again")
+            // What came while it was still failing has woken nobody.
+            submitWrite()
+        }
         var safe: [Int: UInt64] = [:]
         for posted in posted { safe[posted.shard] = posted.number }
         for (shard, number) in safe where shard < receivers.count { receivers[shard](number) }

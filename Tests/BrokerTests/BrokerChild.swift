@@ -71,8 +71,12 @@ final class BrokerChild {
     }
 
     /// No file of its may grow beyond this: what a full disk does.
-    func limitFiles(to bytes: UInt?) {
-        var limit = rlimit(rlim_cur: rlim_t(bytes ?? UInt(bitPattern: -1)), rlim_max: rlim_t(UInt(bitPattern: -1)))
-        prlimit(process.processIdentifier, __rlimit_resource(RLIMIT_FSIZE.rawValue), &limit, nil)
+    func limitFiles(to bytes: Int?) throws {
+        let limit = Process()
+        limit.executableURL = URL(filePath: "/usr/bin/prlimit")
+        limit.arguments = ["--pid", "\(pid)", "--fsize=\(bytes.map(String.init) ?? "unlimited"):"]
+        try limit.run()
+        limit.waitUntilExit()
+        guard limit.terminationStatus == 0 else { throw Failure(description: "prlimit: \(limit.terminationStatus)") }
     }
 }

@@ -9,12 +9,12 @@ import Testing
 struct StoreTests {
     /// Runs one broker after another on the same data directory, each shut down in order.
     private func withRestarts(
-        threads: Int = 2, _ configure: (inout Configuration) -> Void = { _ in },
+        _ configure: (inout Configuration) -> Void = { _ in },
         lives: [(Broker) async throws -> Void]
     ) async throws {
         try await withDataDirectory { directory in
             for live in lives {
-                try await withBroker(threads: threads) {
+                try await withBroker(threads: 2) {
                     $0.dataDirectory = directory
                     configure(&$0)
                 } _: {
@@ -236,35 +236,35 @@ struct StoreTests {
 
     @Test("publishers wait while the store has more to do than it may, and all is kept")
     func backPressure() async throws {
-        try await withRestarts(lives: [
-            { broker in
-                $0.limits.maxWaitingStoreBytes = 1
-            },
-            { broker in
-                let device = try TestClient(port: broker.port)
-                try device.connect("device", clean: false)
-                try device.subscribe(("t", .exactlyOnce))
-                try device.disconnect()
-                let publisher = try TestClient(port: broker.port)
-                try publisher.connect("publisher")
-                for number in 1...500 {
-                    try publisher.send(
-                        .publish(Publish(topic: "t", payload: "\(number)", qos: .atLeastOnce, packetID: UInt16(number)))
-                    )
-                }
-                for number in 1...500 { try publisher.expect(.puback(Ack(packetID: UInt16(number)))) }
-                #expect(try await broker.accounting().unheld == 0)
-            },
-            { broker in
-                let device = try TestClient(port: broker.port)
-                try device.connect("device", clean: false)
-                for number in 1...500 {
-                    let publish = try device.receivePublish()
-                    #expect(publish.text == "\(number)")
-                    try device.send(.puback(Ack(packetID: publish.packetID)))
-                }
-            },
-        ])
+        try await withRestarts(
+            { $0.limits.maxWaitingStoreBytes = 1 },
+            lives: [
+                { broker in
+                    let device = try TestClient(port: broker.port)
+                    try device.connect("device", clean: false)
+                    try device.subscribe(("t", .exactlyOnce))
+                    try device.disconnect()
+                    let publisher = try TestClient(port: broker.port)
+                    try publisher.connect("publisher")
+                    for number in 1...500 {
+                        try publisher.send(
+                            .publish(
+                                Publish(topic: "t", payload: "\(number)", qos: .atLeastOnce, packetID: UInt16(number)))
+                        )
+                    }
+                    for number in 1...500 { try publisher.expect(.puback(Ack(packetID: UInt16(number)))) }
+                    #expect(try await broker.accounting().unheld == 0)
+                },
+                { broker in
+                    let device = try TestClient(port: broker.port)
+                    try device.connect("device", clean: false)
+                    for number in 1...500 {
+                        let publish = try device.receivePublish()
+                        #expect(publish.text == "\(number)")
+                        try device.send(.puback(Ack(packetID: publish.packetID)))
+                    }
+                },
+            ])
     }
 
     @Test("a database that is damaged, newer, not ours or in use is an error that says so")
