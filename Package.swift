@@ -43,6 +43,9 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
     ],
@@ -94,8 +97,22 @@ let package = Package(
                 .product(name: "X509", package: "swift-certificates"),
             ] + nio,
             swiftSettings: common),
+        // Apart from the broker, which then need not know the library.
+        .target(
+            name: "BrokerHTTP",
+            dependencies: [
+                "Broker", log, .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdCore", package: "hummingbird"),
+                .product(name: "HummingbirdTLS", package: "hummingbird"),
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+                .product(name: "Crypto", package: "swift-crypto"),
+            ] + nio,
+            swiftSettings: common),
         .executableTarget(
-            name: "arena-broker", dependencies: ["Broker", argumentParser, log], swiftSettings: common),
+            name: "arena-broker", dependencies: ["Broker", "BrokerHTTP", argumentParser, log], swiftSettings: common),
         .executableTarget(
             name: "arena-bench", dependencies: ["MQTT", argumentParser] + nio, swiftSettings: common),
 
@@ -126,7 +143,8 @@ let package = Package(
         .testTarget(
             name: "BrokerTests",
             dependencies: [
-                .product(name: "GRDB", package: "GRDB.swift"), "Broker", "MQTT", "Analysis", "DumpFormat", log,
+                .product(name: "GRDB", package: "GRDB.swift"), "Broker", "BrokerHTTP", "MQTT", "Analysis", "DumpFormat",
+                log,
             ] + nio,
             swiftSettings: common),
         .testTarget(

@@ -9,6 +9,7 @@ extension Broker {
     public static func check(_ configuration: Configuration) throws {
         _ = try configuration.eventLoopCount()
         try configuration.checkListeners()
+        try configuration.checkHTTP()
         for listener in configuration.effectiveListeners { _ = try Listener.Settings(listener, in: configuration) }
     }
 
@@ -58,6 +59,7 @@ extension Broker {
             ("dataDirectory", old.dataDirectory == new.dataDirectory),
             ("nearPercent", old.nearPercent == new.nearPercent), ("dumps", old.dumps == new.dumps),
             ("limits", old.limits == new.limits), ("rpc", old.rpc == new.rpc), ("faults", old.faults == new.faults),
+            ("http", old.http == new.http),
         ]
         return same.filter { !$0.1 }.map(\.0)
     }

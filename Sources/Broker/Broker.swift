@@ -20,6 +20,7 @@ public final class Broker: Sendable {
     public let port: Int
     let context: BrokerContext
     let dumper: Dumper
+    let memoryReporter: MemoryReporter
     private let group: MultiThreadedEventLoopGroup
     private let sockets: [ListeningSocket]
 
@@ -27,8 +28,9 @@ public final class Broker: Sendable {
 
     private init(
         configuration: Configuration, context: BrokerContext, shards: [EventLoopShard],
-        group: MultiThreadedEventLoopGroup, sockets: [ListeningSocket], dumper: Dumper
+        group: MultiThreadedEventLoopGroup, sockets: [ListeningSocket], dumper: Dumper, memoryReporter: MemoryReporter
     ) {
+        self.memoryReporter = memoryReporter
         self.configuration = configuration
         self.dumper = dumper
         self.context = context
@@ -49,6 +51,7 @@ public final class Broker: Sendable {
     ) async throws -> Broker {
         let threads = try configuration.eventLoopCount()
         try configuration.checkListeners()
+        try configuration.checkHTTP()
         let settings = try configuration.effectiveListeners.map { try Listener.Settings($0, in: configuration) }
         var arenas = ArenaPool.Configuration(limitBytes: configuration.memoryLimit)
         arenas.nearPercent = configuration.nearPercent
@@ -77,12 +80,14 @@ public final class Broker: Sendable {
             if let store { try await restore(from: store, to: shards, log) }
             let dumper = Dumper(pool: pool, shards: shards, configuration: configuration, log: log)
             dumper.start()
+            let memory = MemoryReporter(pool: pool, shards: shards, dumper: dumper)
+            for shard in shards { try await shard.loop.submit { shard.memory = memory }.get() }
             for listener in context.listeners {
                 sockets.append(try await ListeningSocket.open(listener, shards, group, log))
             }
             let broker = Broker(
                 configuration: configuration, context: context, shards: shards, group: group, sockets: sockets,
-                dumper: dumper)
+                dumper: dumper, memoryReporter: memory)
             broker.logStart()
             pool.recordEvent(.program, "arena-broker \(version) started", value: UInt64(threads))
             return broker
@@ -168,5 +173,5 @@ public final class Broker: Sendable {
 public struct StartError: Error, CustomStringConvertible {
     public let description: String
 
-    init(_ description: String) { self.description = description }
+    package init(_ description: String) { self.description = description }
 }

@@ -19,6 +19,10 @@ final class BrokerContext: Sendable {
     let flightRecording: FlightRecording
     let losses = Losses()
     let rpcFault: RPCFault
+    let rpcTopics: RPCTopics
+    /// Of commands that came over HTTP.
+    let commandResponses = CommandResponses()
+    let commandNumbers = Atomic<UInt64>(0)
     let sys = SysTopics()
     /// Methods of enhanced authentication, by their names.
     let authenticators: [String: any EnhancedAuthenticator]
@@ -52,6 +56,7 @@ final class BrokerContext: Sendable {
         retainedOwner = pool.openOwner(.retained, name: "retained messages", parent: .process)
         rpcOwner = pool.openOwner(.rpcBridge, name: "rpc bridge", parent: .process)
         retained = RetainedStore(owner: retainedOwner, limits: configuration.limits)
+        rpcTopics = RPCTopics(configuration.rpc)
         rpcFault = RPCFault(leakPercent: configuration.faults.rpcResponseLeakPercent)
     }
 

@@ -24,6 +24,7 @@ public struct Configuration: Sendable, Equatable {
     public var dumps = Dumps()
     public var limits = Limits()
     public var rpc = RPC()
+    public var http = HTTP()
     public var faults = Faults()
 
     public init() {}
@@ -100,6 +101,10 @@ public struct Configuration: Sendable, Equatable {
         public var timeoutSeconds = 30
         /// Whether a response that nobody waits for is dropped; else it is converted and published like any.
         public var requirePending = true
+        /// Where back ends publish commands, and where they find responses. `{device}` is the client identifier, `me`
+        /// for the device itself; `{id}` tells commands apart.
+        public var requestTopic = "v1/devices/{device}/rpc/request/{id}"
+        public var responseTopic = "v1/devices/{device}/rpc/response/{id}"
     }
 
     /// Faults to rehearse incidents with. All off by default, and loud in the log when on.

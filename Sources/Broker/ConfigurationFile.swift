@@ -59,7 +59,14 @@ extension Configuration {
         try top.section("rpc") { section in
             try section.take("timeoutSeconds") { rpc.timeoutSeconds = try $0.integer(1...86_400) }
             try section.take("requirePending") { rpc.requirePending = try $0.bool() }
+            try section.take("requestTopic") { rpc.requestTopic = try $0.commandTopic() }
+            try section.take("responseTopic") { rpc.responseTopic = try $0.commandTopic() }
+            if rpc.requestTopic == rpc.responseTopic {
+                throw ConfigurationError(
+                    "\(section.place(of: "responseTopic")): rpc.requestTopic and rpc.responseTopic must differ")
+            }
         }
+        try top.section("http") { try http.read(&$0) }
         try top.section("faults") { section in
             try section.take("rpcResponseLeakPercent") { faults.rpcResponseLeakPercent = try $0.number(0...100) }
         }
@@ -77,6 +84,19 @@ extension Configuration {
         }
         try top.finish()
         try source.checkOverrides()
+    }
+}
+
+extension Configuration.HTTP {
+    fileprivate mutating func read(_ section: inout ConfigurationSection) throws {
+        try section.take("host") { host = try $0.string() }
+        try section.take("port") { port = try $0.integer(0...65_535) }
+        try section.take("tokenFile") { tokenFile = try $0.string() }
+        try section.take("certificateFile") { certificateFile = try $0.string() }
+        try section.take("keyFile") { keyFile = try $0.string() }
+        try section.take("maxBodyBytes") { maxBodyBytes = try $0.integer(1...Limits.maxHTTPBodyBytes) }
+        try section.take("maxConnections") { maxConnections = try $0.integer(1...100_000) }
+        try section.take("maxCommands") { maxCommands = try $0.integer(1...1_000_000) }
     }
 }
 

@@ -296,6 +296,14 @@ struct ConfigurationValue {
         return payload
     }
 
+    /// A topic of the RPC bridge.
+    func commandTopic() throws -> String {
+        guard let text, RPCTopics.Template(text) != nil else {
+            throw wrong("a topic such as \"v1/devices/{device}/rpc/request/{id}\", which ends with /{id}")
+        }
+        return text
+    }
+
     private func wrong(_ expected: String) -> ConfigurationError {
         let found =
             switch content {

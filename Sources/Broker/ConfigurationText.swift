@@ -40,6 +40,12 @@ extension Configuration {
         ])
         table["rpc"] = TOMLTable([
             "timeoutSeconds": rpc.timeoutSeconds, "requirePending": rpc.requirePending,
+            "requestTopic": rpc.requestTopic, "responseTopic": rpc.responseTopic,
+        ])
+        table["http"] = Self.table([
+            "host": http.host, "port": http.port, "tokenFile": http.tokenFile, "certificateFile": http.certificateFile,
+            "keyFile": http.keyFile, "maxBodyBytes": http.maxBodyBytes, "maxConnections": http.maxConnections,
+            "maxCommands": http.maxCommands,
         ])
         table["faults"] = TOMLTable(["rpcResponseLeakPercent": faults.rpcResponseLeakPercent])
         var accessTable: [String: (any TOMLValueConvertible)?] = [

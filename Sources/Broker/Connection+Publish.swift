@@ -16,7 +16,8 @@ extension ConnectionHandler {
                     "a retained message whose topic has more than \(limits.maxTopicLevels) levels",
                     code: .topicNameInvalid))
         }
-        let rpc = RPCTopic.isPossible(message.topic) ? RPCTopic(message.topic) : nil
+        let topics = shard.context.rpcTopics
+        let rpc = topics.isPossible(message.topic) ? topics.parse(message.topic) : nil
         let match = shard.match(message.topic)
         let isAllowed = session.mayPublish(message.topic)
         if !isAllowed { shard.context.noteDenied("publish", session, message.topic) }

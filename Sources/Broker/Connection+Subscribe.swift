@@ -39,7 +39,7 @@ extension ConnectionHandler {
     ) throws(ArenaError) {
         let filter = subscription.filter
         // The members of a group, and a device that waits for commands, get what is published from now on.
-        if SharedSubscription.parse(filter) != nil || RPCTopic.isCommandFilter(filter) { return }
+        if SharedSubscription.parse(filter) != nil || shard.context.rpcTopics.isCommandFilter(filter) { return }
         let route = Route(identifiers: identifier.map { [$0] } ?? [])
         var messages = shard.context.retained.match(filter)
         if SysTopics.isPossible(filter) { messages += try shard.sysMessages(filter) }

@@ -110,6 +110,15 @@ final class Dumper: @unchecked Sendable {
         }
     }
 
+    /// Runs something on the thread that takes snapshots, after those that have been asked for.
+    ///
+    /// - Returns: false if the broker is ending, and nothing will run.
+    func perform(_ body: @escaping @Sendable () -> Void) -> Bool {
+        guard !isStopped.load(ordering: .acquiring) else { return false }
+        thread.submit { _ in body() }
+        return true
+    }
+
     /// Whether a dump may be written now: always when somebody asked for it, else when the last is long enough ago.
     private func isDue(_ reason: Reason) -> Bool {
         let now = NIODeadline.now()

@@ -31,6 +31,8 @@ public final class EventLoopShard: @unchecked Sendable {
     let traffic = Traffic()
     /// All shards of the broker, this one included; set once before the first connection.
     var peers: [EventLoopShard] = []
+    /// Set once, as `peers`, before the first connection is there.
+    var memory: MemoryReporter?
 
     var connections = ConnectionTable()
     /// Of connections that are not plain TCP, also of such as have gone whose TLS handler has not.

@@ -21,6 +21,7 @@ extension EventLoopShard {
         forEachOutgoing { $0.visit(owner: owner, &visitor) }
         if index == 0 {
             context.visitRetained { $0.visit(owner: $1, kind: .retained, &visitor) }
+            context.commandResponses.forEach { visitor.hold($0, owner: context.rpcOwner, kind: .pendingRPC) }
         }
     }
 }

@@ -172,6 +172,20 @@ public struct Limits: Sendable, Equatable {
     /// Retained messages read at once at the start.
     static let restoredPage = 256
 
+    /// What an HTTP request may ask for: a body, devices at once, and of these how many have a command open at a time.
+    package static let maxHTTPBodyBytes = 16 << 20
+    package static let maxCommandDevices = 10_000
+    package static let commandWindow = 64
+
+    /// The pieces that the body of a response is written in.
+    package static let httpPieceBytes = 64 << 10
+
+    /// A token shorter than this can be guessed.
+    package static let minTokenCharacters = 16
+
+    /// How long HTTP requests that are being answered keep a broker from ending.
+    package static let httpShutdownSeconds = 5
+
     /// Log lines that wait for standard error; more are dropped and counted.
     static let maxWaitingLogLines = 4_096
 }

@@ -1,4 +1,5 @@
 import DequeModule
+import MQTT
 import NIOCore
 import Synchronization
 
@@ -9,50 +10,106 @@ import Synchronization
 ///     back end <-- v1/devices/{device}/rpc/response/{id}    device --> v1/devices/me/rpc/response/{id}
 ///
 /// `{device}` is the device's client identifier; `me` is the session the packet belongs to, so that a device can
-/// neither read the commands of another nor answer for it.
+/// neither read the commands of another nor answer for it. Both topics can be configured.
+struct RPCTopics: Sendable {
+    /// `prefix {device} infix {id}`.
+    struct Template: Sendable, Equatable {
+        fileprivate let prefix: ByteBuffer
+        fileprivate let infix: ByteBuffer
+
+        /// - Returns: nil unless `{device}` and then, at the end, `{id}` are levels of their own, with something between
+        ///   and around them by which such topics can be told from others.
+        init?(_ text: String) {
+            let (device, id) = ("{device}", "/{id}")
+            guard let start = text.firstRange(of: device), text.hasSuffix(id), start.upperBound < text.endIndex,
+                !text.utf8.contains(where: { $0 == 0 || $0 == UInt8(ascii: "+") || $0 == UInt8(ascii: "#") }),
+                text.utf8.count < 1_024
+            else { return nil }
+            let prefix = text[..<start.lowerBound]
+            let infix = text[start.upperBound...].dropLast(id.count - 1)
+            guard prefix.isEmpty || prefix.last == "/", infix.first == "/", infix.count > 2,
+                !prefix.contains("{"), !infix.contains("{")
+            else { return nil }
+            self.prefix = ByteBuffer(string: String(prefix))
+            self.infix = ByteBuffer(string: String(infix))
+        }
+
+        /// The topic up to the command's identifier.
+        func text(_ device: String) -> String { String(buffer: prefix) + device + String(buffer: infix) }
+
+        fileprivate func parse(_ topic: ByteBuffer) -> (device: ByteBuffer, id: ByteBuffer)? {
+            var rest = topic
+            guard rest.skip(prefix) else { return nil }
+            let slash = rest.readableBytesView.firstIndex(of: UInt8(ascii: "/")) ?? rest.writerIndex
+            guard let device = rest.readSlice(length: slash - rest.readerIndex), device.readableBytes > 0,
+                rest.skip(infix), rest.isLevel
+            else { return nil }
+            return (device, rest)
+        }
+    }
+
+    let request: Template
+    let response: Template
+    /// What a device's commands begin with.
+    let commandPrefix: String
+    /// What its responses begin with.
+    let responsePrefix: String
+    // What both begin with, at most eight bytes of it.
+    private let word: UInt64
+    private let mask: UInt64
+    private static let me = "me"
+    private static let meBytes = ByteBuffer(string: me)
+
+    init(_ configuration: Configuration.RPC) {
+        // Checked where the configuration is read.
+        guard let request = Template(configuration.requestTopic), let response = Template(configuration.responseTopic)
+        else { preconditionFailure("RPC topics that were not checked") }
+        self.request = request
+        self.response = response
+        commandPrefix = request.text(Self.me)
+        responsePrefix = response.text(Self.me)
+        var (word, mask): (UInt64, UInt64) = (0, 0)
+        for (byte, other) in zip(request.prefix.readableBytesView, response.prefix.readableBytesView).prefix(8) {
+            guard byte == other else { break }
+            word = word >> 8 | UInt64(byte) << 56
+            mask = mask >> 8 | 0xff << 56
+        }
+        // The first byte is the lowest.
+        let unused = UInt64(mask.trailingZeroBitCount & 63)
+        self.word = mask == 0 ? 0 : word >> unused
+        self.mask = mask == 0 ? 0 : mask >> unused
+    }
+
+    /// One comparison of eight bytes for most other topics.
+    @inline(__always)
+    func isPossible(_ topic: ByteBuffer) -> Bool {
+        guard let first = topic.getInteger(at: topic.readerIndex, endianness: .little, as: UInt64.self) else {
+            // Shorter than eight bytes; topics as people configure them are not.
+            return topic.readableBytes >= 4 && mask >> 56 == 0
+        }
+        return first & mask == word
+    }
+
+    /// nil for every topic that is none of the two.
+    func parse(_ topic: ByteBuffer) -> RPCTopic? {
+        if let (device, id) = request.parse(topic), device != Self.meBytes { return .request(device: device, id: id) }
+        if let (device, id) = response.parse(topic), device == Self.meBytes { return .response(id: id) }
+        return nil
+    }
+
+    /// Whether a subscription asks for the session's own commands: these do not go through the router.
+    func isCommandFilter(_ filter: String) -> Bool {
+        // By bytes: to Swift, a slash with a combining mark behind it is another character.
+        filter.utf8.starts(with: commandPrefix.utf8)
+            && (filter.utf8.suffix(2).elementsEqual("/+".utf8) || filter.utf8.suffix(2).elementsEqual("/#".utf8))
+    }
+}
+
 enum RPCTopic: Equatable {
     /// A command for a device, from anybody.
     case request(device: ByteBuffer, id: ByteBuffer)
     /// A response of the publishing session.
     case response(id: ByteBuffer)
-
-    static let commandPrefix = "v1/devices/me/rpc/request/"
-
-    private static let prefix = ByteBuffer(string: "v1/devices/")
-    private static let prefixWord: UInt64 = ByteBuffer(string: "v1/devic").getInteger(at: 0)!
-    private static let me = ByteBuffer(string: "me")
-    private static let request = ByteBuffer(string: "/rpc/request/")
-    private static let response = ByteBuffer(string: "/rpc/response/")
-
-    /// One comparison of eight bytes for all other topics.
-    @inline(__always)
-    static func isPossible(_ topic: ByteBuffer) -> Bool {
-        topic.getInteger(at: topic.readerIndex, as: UInt64.self) == prefixWord
-    }
-
-    /// nil for every topic that is none of the two.
-    init?(_ topic: ByteBuffer) {
-        var rest = topic
-        guard rest.skip(Self.prefix) else { return nil }
-        let slash = rest.readableBytesView.firstIndex(of: UInt8(ascii: "/")) ?? rest.writerIndex
-        guard let device = rest.readSlice(length: slash - rest.readerIndex), device.readableBytes > 0 else {
-            return nil
-        }
-        if device == Self.me {
-            guard rest.skip(Self.response), rest.isLevel else { return nil }
-            self = .response(id: rest)
-        } else {
-            guard rest.skip(Self.request), rest.isLevel else { return nil }
-            self = .request(device: device, id: rest)
-        }
-    }
-
-    /// Whether a subscription asks for the session's own commands: these do not go through the router.
-    static func isCommandFilter(_ filter: String) -> Bool {
-        // By bytes: to Swift, a slash with a combining mark behind it is another character.
-        filter.utf8.starts(with: commandPrefix.utf8)
-            && (filter.utf8.suffix(2).elementsEqual("/+".utf8) || filter.utf8.suffix(2).elementsEqual("/#".utf8))
-    }
 }
 
 extension ByteBuffer {
@@ -67,38 +124,40 @@ extension ByteBuffer {
     fileprivate var isLevel: Bool { readableBytes > 0 && !readableBytesView.contains(UInt8(ascii: "/")) }
 }
 
-/// The commands a device has been sent and not answered, oldest first. All have the same time to live, so the first
-/// expires first. Bounded by `Limits.maxPendingRPCPerDevice`; holds identifiers, no buffers.
+/// The commands a device has been sent and not answered. Bounded by `Limits.maxPendingRPCPerDevice`; holds identifiers,
+/// no buffers.
 struct PendingCommands {
-    private var commands: Deque<(id: UTF8Key, deadline: NIODeadline)> = []
+    private struct Command {
+        let id: UTF8Key
+        let deadline: NIODeadline
+        /// Who gets the response; nil: those who subscribe to it.
+        let waiter: CommandWaiter?
+    }
+
+    private var commands: Deque<Command> = []
 
     var isEmpty: Bool { commands.isEmpty }
     var count: Int { commands.count }
 
     /// - Returns: whether there was room. An identifier that is open already starts anew.
-    mutating func insert(_ id: String, deadline: NIODeadline, limit: Int) -> Bool {
-        remove(id)
+    mutating func insert(_ id: String, deadline: NIODeadline, waiter: CommandWaiter? = nil, limit: Int) -> Bool {
+        _ = remove(id)
         guard commands.count < limit else { return false }
-        commands.append((UTF8Key(id), deadline))
+        commands.append(Command(id: UTF8Key(id), deadline: deadline, waiter: waiter))
         return true
     }
 
-    /// - Returns: whether the identifier was open.
-    @discardableResult
-    mutating func remove(_ id: String) -> Bool {
-        guard let index = commands.firstIndex(where: { $0.id == UTF8Key(id) }) else { return false }
-        commands.remove(at: index)
-        return true
+    /// - Returns: nil if the identifier was not open, else who waits for the response alone.
+    mutating func remove(_ id: String) -> CommandWaiter?? {
+        guard let index = commands.firstIndex(where: { $0.id == UTF8Key(id) }) else { return nil }
+        return commands.remove(at: index).waiter
     }
 
     /// - Returns: how many there were.
     mutating func removeExpired(at now: NIODeadline) -> Int {
-        var count = 0
-        while let first = commands.first, first.deadline <= now {
-            commands.removeFirst()
-            count += 1
-        }
-        return count
+        let before = commands.count
+        commands.removeAll { $0.deadline <= now }
+        return before - commands.count
     }
 }
 

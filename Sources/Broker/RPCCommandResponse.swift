@@ -20,12 +20,10 @@ extension EventLoopShard {
         arena.touch(publish.payload, "convertToRpcCommandResponse")
         if context.rpcFault.shouldLeak() { forget(publish, of: session) }
 
-        let length = Self.responsePrefix.utf8.count + session.clientID.utf8.count + Self.responseInfix.utf8.count
+        let prefix = context.rpcTopics.response.text(session.clientID)
         var topic = try arena.buffer(
-            capacity: length + id.readableBytes, owner: context.rpcOwner, "rpc response topic")
-        topic.writeString(Self.responsePrefix)
-        topic.writeString(session.clientID)
-        topic.writeString(Self.responseInfix)
+            capacity: prefix.utf8.count + id.readableBytes, owner: context.rpcOwner, "rpc response topic")
+        topic.writeString(prefix)
         topic.writeImmutableBuffer(id)
         context.counters.responsesConverted.increment()
         var message = Message(
@@ -33,9 +31,6 @@ extension EventLoopShard {
         message.expiresAt = publish.expiresAt
         return RPCCommandResponse(requestID: String(buffer: id), message: message)
     }
-
-    private static let responsePrefix = "v1/devices/"
-    private static let responseInfix = "/rpc/response/"
 
     /// The fault of the incident (`faults.rpcResponseLeakPercent`), as it happens in Swift: the buffer is handed to a
     /// C-style callback with a reference of its own, and the callback that should give it back is never called.

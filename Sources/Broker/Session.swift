@@ -212,5 +212,17 @@ final class SessionRegistry: Sendable {
         }
     }
 
+    /// The client identifiers that begin with `prefix`, as far as `limit`, in no order. Looks at every session.
+    func clients(withPrefix prefix: String, limit: Int) -> [String] {
+        table.withLockedValue { table in
+            var found: [String] = []
+            for entry in table.sessions.values where entry.session.clientID.utf8.starts(with: prefix.utf8) {
+                found.append(entry.session.clientID)
+                if found.count == limit { break }
+            }
+            return found
+        }
+    }
+
     var count: Int { table.withLockedValue { $0.sessions.count } }
 }

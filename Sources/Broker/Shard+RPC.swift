@@ -30,9 +30,9 @@ extension EventLoopShard {
             return undeliverable("a device that has no session", name)
         }
         var topic = try arena.buffer(
-            capacity: RPCTopic.commandPrefix.utf8.count + id.readableBytes, owner: context.rpcOwner, "rpc command topic"
-        )
-        topic.writeString(RPCTopic.commandPrefix)
+            capacity: context.rpcTopics.commandPrefix.utf8.count + id.readableBytes, owner: context.rpcOwner,
+            "rpc command topic")
+        topic.writeString(context.rpcTopics.commandPrefix)
         topic.writeImmutableBuffer(id)
         var message = Message(
             topic: topic, payload: publish.payload, properties: publish.properties, qos: publish.qos, ownsBuffer: false)
@@ -51,25 +51,38 @@ extension EventLoopShard {
     func deliverCommand(_ message: inout Message, to session: Session) throws(ArenaError) {
         let home = session.home
         guard home == index else { return post(.command(session, message), to: home) }
+        let deadline = NIODeadline.now() + .seconds(Int64(context.configuration.rpc.timeoutSeconds))
+        _ = try deliverCommand(&message, to: session, deadline: deadline, waiter: nil)
+    }
+
+    enum CommandDelivery { case delivered, notListening, tooMany }
+
+    /// The same for a session whose home this is.
+    ///
+    /// - Parameter waiter: who gets the response; nil: those who subscribe to it.
+    func deliverCommand(
+        _ message: inout Message, to session: Session, deadline: NIODeadline, waiter: CommandWaiter?
+    ) throws(ArenaError) -> CommandDelivery {
         guard let granted = session.commandFilters.values.map(\.qos).max(), !session.isEnded else {
             giveUp(&message, for: session)
-            return undeliverable("a device that does not listen", session.clientID)
+            undeliverable("a device that does not listen", session.clientID)
+            return .notListening
         }
         var id = message.topic
-        id.moveReaderIndex(forwardBy: RPCTopic.commandPrefix.utf8.count)
-        let deadline = NIODeadline.now() + .seconds(Int64(context.configuration.rpc.timeoutSeconds))
-        guard
-            session.pendingCommands.insert(
-                String(buffer: id), deadline: deadline, limit: context.limits.maxPendingRPCPerDevice)
-        else {
+        id.moveReaderIndex(forwardBy: context.rpcTopics.commandPrefix.utf8.count)
+        let isOpen = session.pendingCommands.insert(
+            String(buffer: id), deadline: deadline, waiter: waiter, limit: context.limits.maxPendingRPCPerDevice)
+        guard isOpen else {
             giveUp(&message, for: session)
-            return undeliverable("a device with too many open", session.clientID)
+            undeliverable("a device with too many open", session.clientID)
+            return .tooMany
         }
         sessionsWithCommands[ObjectIdentifier(session)] = session
         message.qos = min(message.qos, granted)
         if message.qos == .atMostOnce { giveUp(&message, for: session) }
         context.counters.commandsDelivered.increment()
         try deliver(&message, to: session)
+        return .delivered
     }
 
     private func undeliverable(_ why: String, _ client: String) {
@@ -79,16 +92,23 @@ extension EventLoopShard {
     }
 
     private func handleResponse(_ publish: Message, id: ByteBuffer, from session: Session) throws(ArenaError) {
-        let isExpected = session.pendingCommands.remove(String(buffer: id))
-        guard isExpected || !context.configuration.rpc.requirePending else {
+        let pending = session.pendingCommands.remove(String(buffer: id))
+        guard pending != nil || !context.configuration.rpc.requirePending else {
             context.counters.responsesUnmatched.increment()
             losses.add(session.clientID)
             context.log.debug("rpc response that nobody waits for", metadata: ["client": "\(session.logName)"])
             return
         }
-        let response = try convertToRpcCommandResponse(publish, id: id, from: session)
-        var message = response.message
-        try self.publish(&message, retain: false, from: session)
+        let waiter = pending ?? nil
+        do throws(ArenaError) {
+            let response = try convertToRpcCommandResponse(publish, id: id, from: session)
+            var message = response.message
+            if let waiter { return try answer(waiter, with: &message) }
+            try self.publish(&message, retain: false, from: session)
+        } catch {
+            waiter?.complete(.noMemory)
+            throw error
+        }
     }
 
     func expireCommands(_ now: NIODeadline) {

@@ -32,7 +32,7 @@ extension EventLoopShard {
 
     /// Puts a subscription where messages find it.
     func install(_ options: SubscriptionOptions, _ filter: UTF8Key, of session: Session) {
-        if RPCTopic.isCommandFilter(filter.text) {
+        if context.rpcTopics.isCommandFilter(filter.text) {
             session.commandFilters[filter] = options
         } else {
             session.subscriptions[filter] = options

@@ -6,16 +6,16 @@ enum SystemError {
 }
 
 /// Reading whole files, with the platform's words for what went wrong.
-enum SmallFile {
-    struct Failure: Error, CustomStringConvertible {
-        let description: String
+package enum SmallFile {
+    package struct Failure: Error, CustomStringConvertible {
+        package let description: String
     }
 
     /// The text of a file of at most a mebibyte, nil if it cannot be read.
     static func read(_ path: String) -> String? { try? contents(of: path) }
 
     /// - Parameter limit: bytes from which on a file is refused.
-    static func contents(of path: String, limit: Int = 1 << 20) throws(Failure) -> String {
+    package static func contents(of path: String, limit: Int = 1 << 20) throws(Failure) -> String {
         let file = open(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { throw Failure(description: "cannot read \(path): \(SystemError.text())") }
         defer { Glibc.close(file) }

@@ -53,16 +53,21 @@ final class SysTopics: Sendable {
         let (uptime, loads) = state.withLockedValue { state in
             (Int((NIODeadline.now() - state.started).nanoseconds / 1_000_000_000), state.loads)
         }
-        return figures.values(uptimeSeconds: uptime) + loads.values
+        return figures.values(uptimeSeconds: uptime) + loads.values + (shards.first?.memory?.latest?.sysValues ?? [])
     }
 
     /// The values that have changed since the last call, which is `seconds` ago.
     func changes(_ context: BrokerContext, _ shards: [EventLoopShard], seconds: Int) -> [Value] {
         let totals = Figures(context, shards).loadTotals
         state.withLockedValue { $0.loads.update(totals, seconds: seconds) }
-        let values = values(context, shards)
+        var values = values(context, shards)
         return state.withLockedValue { state in
-            values.filter { value in
+            // What a report does not name any more has nothing now.
+            let names = Set(values.map(\.name))
+            for name in state.published.keys where name.hasPrefix("memory/") && !names.contains(name) {
+                values.append(Value(name, 0))
+            }
+            return values.filter { value in
                 defer { state.published[value.name] = value.text }
                 return state.published[value.name] != value.text
             }
@@ -204,6 +209,8 @@ extension EventLoopShard {
         sysSeconds += 1
         guard sysSeconds >= interval else { return }
         sysSeconds = 0
+        // A safepoint, so only where somebody wants to know; what it finds is in the next round.
+        if !match(ByteBuffer(string: LiveMemory.reportTopic)).isEmpty { memory?.refresh() }
         for value in context.sys.changes(context, peers, seconds: interval) {
             let match = match(ByteBuffer(string: value.topic))
             guard !match.isEmpty else { continue }

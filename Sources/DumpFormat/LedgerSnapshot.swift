@@ -256,6 +256,13 @@ public struct LedgerSnapshot {
             return image.records(.chunks, of: ChunkRecord.self)[Int(chunk)].mappedBytes
         }
 
+        /// Bytes that a slot's buffer holds; nil if there is no live buffer in it.
+        public func capacity(ofSlot slot: UInt32) -> UInt64? {
+            guard slot < image.rows(.slots) else { return nil }
+            let record = image.records(.slots, of: SlotRecord.self)[Int(slot)]
+            return Self.isLive(record.state) ? capacity(record) : nil
+        }
+
         public func owner(ofRow row: Int) -> UInt32 {
             Snapshot.ownerIndex(image.records(.slots, of: SlotRecord.self)[Int(rows[row])].owner, in: image)
         }

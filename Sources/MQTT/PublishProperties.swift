@@ -68,3 +68,32 @@ extension PublishProperties: PropertyList {
         return length
     }
 }
+
+extension PublishProperties {
+    /// Bytes that ``writePassedOn(to:)`` writes.
+    public var passedOnLength: Int { encodedLength }
+
+    /// Appends the properties as a message on its way carries them, without a length in front.
+    public func writePassedOn(to buffer: inout ByteBuffer) { write(to: &buffer) }
+
+    /// Reads what ``writePassedOn(to:)`` has written, or what a PUBLISH brought to be passed on.
+    ///
+    /// - Returns: nil if the bytes are not such a list.
+    public init?(passedOn bytes: ByteBuffer) {
+        self.init()
+        var reader = PacketReader(
+            bytes,
+            header: FixedHeader(type: .publish, flags: 0, remainingLength: bytes.readableBytes, encodedLength: 0),
+            version: .v5_0)
+        do throws(DecodeError) {
+            while reader.remaining > 0 {
+                let number = try reader.readVariableByteInteger("property identifier")
+                guard let id = UInt8(exactly: number).flatMap(PropertyID.init(rawValue:)),
+                    try read(id, from: &reader)
+                else { return nil }
+            }
+        } catch {
+            return nil
+        }
+    }
+}

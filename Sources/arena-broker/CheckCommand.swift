@@ -1,5 +1,6 @@
 import ArgumentParser
 import Broker
+import BrokerHTTP
 import Foundation
 
 /// Looks at a configuration without running a broker.
@@ -20,6 +21,7 @@ struct Check: ParsableCommand {
             let configuration = try Configuration.load(
                 file: file, overrides: ConfigurationOverrides(environment: ProcessInfo.processInfo.environment))
             try Broker.check(configuration)
+            try HTTPFrontEnd.check(configuration)
             try DumpDirectory.check(configuration.dumpDirectory)
         } catch {
             FileHandle.standardError.write(Data("arena-broker: \(error)\n".utf8))

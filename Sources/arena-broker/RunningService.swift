@@ -1,4 +1,5 @@
 import Broker
+import BrokerHTTP
 import Glibc
 import Logging
 
@@ -14,6 +15,11 @@ struct RunningService {
         let threshold = threshold
         let log = Logger(label: "arena-broker") { _ in LogLines(threshold: threshold) }
         let broker = try await Broker.start(configuration, log: log)
+        let http: HTTPFrontEnd?
+        do { http = try await HTTPFrontEnd.start(broker, log: log) } catch {
+            try await broker.shutdown()
+            throw error
+        }
         manager.ready()
         let watchdog = watch(broker)
         defer { watchdog?.cancel() }
@@ -22,11 +28,12 @@ struct RunningService {
             case .dump: broker.requestDump()
             case .reload:
                 manager.reloading()
-                await reload(broker, log, load)
+                await reload(broker, http, log, load)
                 manager.ready()
             case .end(let name):
                 manager.stopping()
                 log.info("\(name): shutting down")
+                await http?.stop()
                 try await broker.shutdown()
                 LogWriter.standardError.flush()
                 return
@@ -35,9 +42,12 @@ struct RunningService {
     }
 
     /// A configuration with a mistake changes nothing, and ends nothing.
-    private func reload(_ broker: Broker, _ log: Logger, _ load: () throws -> Configuration) async {
+    private func reload(
+        _ broker: Broker, _ http: HTTPFrontEnd?, _ log: Logger, _ load: () throws -> Configuration
+    ) async {
         do {
             let configuration = try load()
+            try http?.reload()
             try await broker.reload(configuration)
             threshold.level = configuration.logLevel.level
         } catch {

@@ -1,41 +1,63 @@
 import NIOCore
-import NIOSSL
+package import NIOSSL
 import SwiftASN1
 import X509
 
 /// What TLS connections of a listener are made with: certificates and keys from files, read at start and at each reload.
-enum TLSContext {
+package enum TLSContext {
     /// - Returns: nil for a listener without TLS.
     /// - Throws: ``ConfigurationError``, which names the listener, the file and what is wrong with it.
     static func make(_ listener: Configuration.Listener) throws -> NIOSSLContext? {
         guard let certificateFile = listener.certificateFile, let keyFile = listener.keyFile else { return nil }
-        func read<Value>(_ key: String, _ path: String, _ body: () throws -> Value) throws -> Value {
-            do { return try body() } catch {
-                let reason: String
-                do throws(SmallFile.Failure) {
-                    _ = try SmallFile.contents(of: path)
-                    reason = "not in PEM, or not what the key says"
-                } catch {
-                    reason = error.description
-                }
-                throw ConfigurationError("listener \(listener.title): \(key) \(path) cannot be used: \(reason)")
-            }
-        }
-        let chain = try read("certificateFile", certificateFile) { try NIOSSLCertificate.fromPEMFile(certificateFile) }
-        let key = try read("keyFile", keyFile) { try NIOSSLPrivateKey(file: keyFile, format: .pem) }
-        var configuration = TLSConfiguration.makeServerConfiguration(
-            certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(key))
+        let title = "listener \(listener.title)"
+        var configuration = try server(title, certificateFile: certificateFile, keyFile: keyFile)
         configuration.minimumTLSVersion = listener.minimumTLSVersion == .v1_3 ? .tlsv13 : .tlsv12
         configuration.shutdownTimeout = .seconds(Int64(Limits.tlsShutdownSeconds))
         if let clientCAFile = listener.clientCAFile {
-            let authorities = try read("clientCAFile", clientCAFile) { try NIOSSLCertificate.fromPEMFile(clientCAFile) }
+            let authorities = try read(title, "clientCAFile", clientCAFile) {
+                try NIOSSLCertificate.fromPEMFile(clientCAFile)
+            }
             configuration.trustRoots = .certificates(authorities)
             configuration.certificateVerification =
                 listener.requireClientCertificate ? .noHostnameVerification : .optionalVerification
         }
         do { return try NIOSSLContext(configuration: configuration) } catch {
             throw ConfigurationError(
-                "listener \(listener.title): \(certificateFile) and \(keyFile) do not belong together: \(error)")
+                "\(title): \(certificateFile) and \(keyFile) do not belong together: \(error)")
+        }
+    }
+
+    /// For HTTPS; nil without a certificate.
+    ///
+    /// - Throws: ``ConfigurationError``.
+    package static func configuration(_ http: Configuration.HTTP) throws -> TLSConfiguration? {
+        guard let certificateFile = http.certificateFile, let keyFile = http.keyFile else { return nil }
+        return try server("http", certificateFile: certificateFile, keyFile: keyFile)
+    }
+
+    private static func server(
+        _ title: String, certificateFile: String, keyFile: String
+    ) throws -> TLSConfiguration {
+        let chain = try read(title, "certificateFile", certificateFile) {
+            try NIOSSLCertificate.fromPEMFile(certificateFile)
+        }
+        let key = try read(title, "keyFile", keyFile) { try NIOSSLPrivateKey(file: keyFile, format: .pem) }
+        return TLSConfiguration.makeServerConfiguration(
+            certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(key))
+    }
+
+    private static func read<Value>(
+        _ title: String, _ key: String, _ path: String, _ body: () throws -> Value
+    ) throws -> Value {
+        do { return try body() } catch {
+            let reason: String
+            do throws(SmallFile.Failure) {
+                _ = try SmallFile.contents(of: path)
+                reason = "not in PEM, or not what the key says"
+            } catch {
+                reason = error.description
+            }
+            throw ConfigurationError("\(title): \(key) \(path) cannot be used: \(reason)")
         }
     }
 }

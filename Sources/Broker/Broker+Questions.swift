@@ -1,0 +1,37 @@
+import Arena
+import ArenaNIO
+import Foundation
+import NIOCore
+
+// What others than MQTT clients ask of a running broker. Not on an event loop.
+extension Broker {
+    /// Sends a command to a device and waits for its response.
+    package func send(_ request: CommandRequest, to device: String) async -> CommandOutcome {
+        await context.command(request, to: device, shards)
+    }
+
+    /// The client identifiers with a session that begin with `prefix`, as far as `limit`, in no order.
+    package func clients(withPrefix prefix: String, limit: Int) -> [String] {
+        context.registry.clients(withPrefix: prefix, limit: limit)
+    }
+
+    /// Where the memory is, at one moment.
+    package func memory() async throws -> LiveMemory { try await memoryReporter.report() }
+
+    /// Writes a dump.
+    ///
+    /// - Returns: where it is and how long the event loops stood still; nil if it failed, which is in the log.
+    package func writeDump() async -> (path: String, pauseNanoseconds: UInt64)? {
+        let result: Dumper.Result? = await withCheckedContinuation { continuation in
+            let isTaken = dumper.perform { [dumper] in continuation.resume(returning: dumper.dump(.request)) }
+            if !isTaken { continuation.resume(returning: nil) }
+        }
+        return result.map { ($0.path, $0.cost.pauseNanoseconds) }
+    }
+
+    /// The word for the pressure on the arena.
+    package var level: String { "\(pool.level)" }
+
+    /// All figures in Prometheus' text format.
+    package var prometheusText: String { PrometheusText.of(context, shards, dumper) }
+}

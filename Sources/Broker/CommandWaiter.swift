@@ -1,0 +1,201 @@
+import Arena
+import ArenaNIO
+import Ledger
+package import MQTT
+import NIOConcurrencyHelpers
+package import NIOCore
+import Synchronization
+
+/// What became of a command that somebody waits for.
+package enum CommandOutcome: Sendable {
+    /// The device's answer, which waits in ``CommandResponses`` under this number.
+    case response(CommandResponses.Ticket, contentType: String?)
+    case unknownDevice
+    /// It has a session, and no subscription to its commands.
+    case notListening
+    /// As many commands as may be are open for it.
+    case tooMany
+    /// The arena has no room for the command or the response.
+    case noMemory
+    case timedOut
+    /// The device's session ended meanwhile, or the broker.
+    case ended
+}
+
+/// Who waits for the response to one command: completed once, whatever happens first. A session that ends lets go of it,
+/// and that completes it too.
+final class CommandWaiter: Sendable {
+    private let continuation: NIOLockedValueBox<CheckedContinuation<CommandOutcome, Never>?>
+
+    init(_ continuation: CheckedContinuation<CommandOutcome, Never>) {
+        self.continuation = NIOLockedValueBox(continuation)
+    }
+
+    deinit { complete(.ended) }
+
+    /// - Returns: false if it was complete already.
+    @discardableResult
+    func complete(_ outcome: CommandOutcome) -> Bool {
+        let waiting = continuation.withLockedValue { waiting in
+            defer { waiting = nil }
+            return waiting
+        }
+        waiting?.resume(returning: outcome)
+        return waiting != nil
+    }
+}
+
+/// Responses on their way from a device to HTTP: in the arena and named as held until the last byte has been handed on.
+package final class CommandResponses: Sendable {
+    /// Keeps one response until it is let go.
+    package final class Ticket: Sendable {
+        fileprivate let responses: CommandResponses
+        fileprivate let number: UInt64
+        package let payload: ByteBuffer
+
+        fileprivate init(_ payload: ByteBuffer, _ number: UInt64, in responses: CommandResponses) {
+            self.payload = payload
+            self.number = number
+            self.responses = responses
+        }
+
+        deinit { responses.remove(number) }
+    }
+
+    private struct Table {
+        var next: UInt64 = 0
+        var payloads: [UInt64: ByteBuffer] = [:]
+    }
+
+    private let table = NIOLockedValueBox(Table())
+
+    var count: Int { table.withLockedValue { $0.payloads.count } }
+
+    func keep(_ payload: ByteBuffer) -> Ticket {
+        let number = table.withLockedValue { table in
+            table.next += 1
+            table.payloads[table.next] = payload
+            return table.next
+        }
+        return Ticket(payload, number, in: self)
+    }
+
+    func forEach(_ body: (ByteBuffer) -> Void) {
+        table.withLockedValue { table in for payload in table.payloads.values { body(payload) } }
+    }
+
+    private func remove(_ number: UInt64) {
+        // Freed outside the lock.
+        let payload = table.withLockedValue { $0.payloads.removeValue(forKey: number) }
+        withExtendedLifetime(payload) {}
+    }
+}
+
+/// A command from outside MQTT.
+package struct CommandRequest: Sendable {
+    package var payload: ByteBuffer
+    /// For devices of 5.0.
+    package var contentType: String?
+    /// The device gets it with the QoS of its subscription if that is lower.
+    package var qos: QoS
+    package var timeout: TimeAmount
+
+    package init(payload: ByteBuffer, contentType: String? = nil, qos: QoS = .atLeastOnce, timeout: TimeAmount) {
+        self.payload = payload
+        self.contentType = contentType
+        self.qos = qos
+        self.timeout = timeout
+    }
+}
+
+extension BrokerContext {
+    /// Sends a command to a device and waits for its response. Any thread that is no event loop's.
+    ///
+    /// - Parameter shards: of this broker.
+    func command(_ request: CommandRequest, to device: String, _ shards: [EventLoopShard]) async -> CommandOutcome {
+        guard let session = registry.find(device) else {
+            counters.commandsUndeliverable.increment()
+            return .unknownDevice
+        }
+        let id = "h\(commandNumbers.add(1, ordering: .relaxed).newValue)"
+        let deadline = NIODeadline.now() + request.timeout
+        let timer = NIOLockedValueBox<Scheduled<Void>?>(nil)
+        let outcome = await withCheckedContinuation { continuation in
+            let waiter = CommandWaiter(continuation)
+            let loop = shards[session.home].loop
+            // Weakly: a session that ends must be able to complete it.
+            let scheduled = loop.scheduleTask(deadline: deadline) { [weak waiter] in
+                _ = waiter?.complete(.timedOut)
+            }
+            timer.withLockedValue { $0 = scheduled }
+            issue(request, id, to: session, deadline, waiter, shards)
+        }
+        timer.withLockedValue { $0?.cancel() }
+        return outcome
+    }
+
+    private func issue(
+        _ request: CommandRequest, _ id: String, to session: Session, _ deadline: NIODeadline, _ waiter: CommandWaiter,
+        _ shards: [EventLoopShard]
+    ) {
+        let shard = shards[session.home]
+        shard.loop.execute { [self] in
+            guard session.home == shard.index else {
+                return issue(request, id, to: session, deadline, waiter, shards)
+            }
+            shard.issue(request, id, to: session, deadline, waiter)
+        }
+    }
+}
+
+extension EventLoopShard {
+    /// Sends a command to a device whose home this is. On the loop.
+    func issue(
+        _ request: CommandRequest, _ id: String, to session: Session, _ deadline: NIODeadline, _ waiter: CommandWaiter
+    ) {
+        do throws(ArenaError) {
+            var message = try commandMessage(request, id)
+            message.expiresAt = deadline
+            switch try deliverCommand(&message, to: session, deadline: deadline, waiter: waiter) {
+            case .delivered: break
+            case .notListening: waiter.complete(.notListening)
+            case .tooMany: waiter.complete(.tooMany)
+            }
+        } catch {
+            waiter.complete(.noMemory)
+            refused(error, while: "sending a command")
+        }
+    }
+
+    /// Topic, properties and payload in a buffer of its own.
+    private func commandMessage(_ request: CommandRequest, _ id: String) throws(ArenaError) -> Message {
+        let topic = context.rpcTopics.commandPrefix + id
+        // For devices of 5.0; those of 3.1.1 have the identifier in the topic.
+        var properties = PublishProperties()
+        properties.contentType = request.contentType
+        properties.responseTopic = context.rpcTopics.responsePrefix + id
+        properties.correlationData = ByteBuffer(string: id)
+        let (topicLength, listLength) = (topic.utf8.count, properties.passedOnLength)
+        var buffer = try arena.buffer(
+            capacity: topicLength + listLength + request.payload.readableBytes, owner: context.rpcOwner, "rpc command")
+        buffer.writeString(topic)
+        properties.writePassedOn(to: &buffer)
+        buffer.writeImmutableBuffer(request.payload)
+        return Message(
+            topic: buffer.getSlice(at: 0, length: topicLength)!,
+            payload: buffer.getSlice(at: topicLength + listLength, length: request.payload.readableBytes)!,
+            properties: buffer.getSlice(at: topicLength, length: listLength)!, qos: request.qos, ownsBuffer: true)
+    }
+
+    /// Hands a device's response to who waits for it, in a buffer of its own.
+    func answer(_ waiter: CommandWaiter, with message: inout Message) throws(ArenaError) {
+        let contentType = message.properties.flatMap(PublishProperties.init(passedOn:))?.contentType
+        var payload = ByteBuffer()
+        if message.payload.readableBytes > 0 {
+            payload = try arena.buffer(
+                capacity: message.payload.readableBytes, owner: context.rpcOwner, "rpc response")
+            payload.writeImmutableBuffer(message.payload)
+        }
+        waiter.complete(.response(context.commandResponses.keep(payload), contentType: contentType))
+    }
+}

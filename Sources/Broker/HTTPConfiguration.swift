@@ -1,0 +1,35 @@
+extension Configuration {
+    /// HTTP for back ends, who send commands, and for operators, who ask where the memory is.
+    public struct HTTP: Sendable, Equatable {
+        public var host = "127.0.0.1"
+        /// Nil: no HTTP at all. 0 lets the system choose.
+        public var port: Int?
+        /// The tokens that requests must show one of: one a line.
+        public var tokenFile: String?
+        /// PEM: the server's certificate, then those between it and the root. With it, HTTPS.
+        public var certificateFile: String?
+        /// PEM.
+        public var keyFile: String?
+        /// The largest body of a request: the payload of a command.
+        public var maxBodyBytes = 256 << 10
+        public var maxConnections = 256
+        /// Commands that wait for a response, of all requests together.
+        public var maxCommands = 4_096
+
+        /// `host:port`.
+        package func address(port: Int) -> String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+    }
+
+    /// - Throws: ``ConfigurationError`` where keys do not go together.
+    func checkHTTP() throws {
+        guard http.port != nil else { return }
+        guard http.tokenFile != nil else {
+            throw ConfigurationError(
+                "http.port without http.tokenFile: whoever sends commands must show a token. Make one with "
+                    + "openssl rand -hex 24 > FILE")
+        }
+        guard (http.certificateFile == nil) == (http.keyFile == nil) else {
+            throw ConfigurationError("http.certificateFile and http.keyFile need each other")
+        }
+    }
+}

@@ -1,0 +1,112 @@
+import Arena
+import ArenaNIO
+import DumpFormat
+import Ledger
+import NIOCore
+import Synchronization
+
+/// Answers where the memory is while the broker runs: by the safepoint that dumps are taken at, without a file.
+///
+/// Who asks while an answer is being made gets that one. The loops stand still as for a dump, some 10 ms for a million
+/// buffers, and the copy of the ledger is charged like a dump's.
+final class MemoryReporter: Sendable {
+    private let pool: ArenaPool
+    private let shards: [EventLoopShard]
+    private let dumper: Dumper
+    private let state = Mutex(State())
+
+    private struct State {
+        var latest: LiveMemory?
+        var waiting: [CheckedContinuation<LiveMemory, any Error>] = []
+        var isRunning = false
+    }
+
+    init(pool: ArenaPool, shards: [EventLoopShard], dumper: Dumper) {
+        self.pool = pool
+        self.shards = shards
+        self.dumper = dumper
+    }
+
+    /// The last answer that was made; nil before the first.
+    var latest: LiveMemory? { state.withLock { $0.latest } }
+
+    /// - Throws: what the safepoint throws, when the broker is stopping.
+    func report() async throws -> LiveMemory {
+        try await withCheckedThrowingContinuation { continuation in
+            let isFirst = state.withLock { state in
+                state.waiting.append(continuation)
+                defer { state.isRunning = true }
+                return !state.isRunning
+            }
+            if isFirst { start() }
+        }
+    }
+
+    /// Has an answer made and returns at once; ``latest`` has it then. Any thread.
+    func refresh() {
+        let isFirst = state.withLock { state in
+            defer { state.isRunning = true }
+            return !state.isRunning
+        }
+        if isFirst { start() }
+    }
+
+    /// After dumps that are under way: one thread takes all snapshots.
+    private func start() {
+        let isTaken = dumper.perform { [self] in
+            do { finish(.success(try take())) } catch { finish(.failure(error)) }
+        }
+        if !isTaken { finish(.failure(CancellationError())) }
+    }
+
+    private func finish(_ result: Result<LiveMemory, any Error>) {
+        let waiting = state.withLock { state in
+            state.isRunning = false
+            if case .success(let memory) = result { state.latest = memory }
+            defer { state.waiting = [] }
+            return state.waiting
+        }
+        for continuation in waiting { continuation.resume(with: result) }
+    }
+
+    private func take() throws -> LiveMemory {
+        var memory: LiveMemory?
+        let retained = Mutex<[(topic: String, slot: SlotIndex)]>([])
+        let cost = try pool.takeSnapshot(loops: shards.map(\.loop)) { [shards] index, visitor in
+            shards[index].visitHeldBuffers(&visitor)
+            if index == 0 {
+                let largest = shards[0].largestRetained()
+                retained.withLock { $0 = largest }
+            }
+        } _: { contents in
+            let snapshot = LedgerSnapshot(contents.ledger, edges: contents.edges)
+            let shares = retained.withLock { $0 }.compactMap { topic, slot in
+                snapshot.slots.capacity(ofSlot: slot.rawValue).map {
+                    LiveMemory.Share(name: topic, buffers: 1, bytes: $0)
+                }
+            }
+            memory = LiveMemory(
+                snapshot, pauseNanoseconds: contents.pauseNanoseconds, retained: LiveMemory.largest(shares))
+        }
+        guard var memory else { throw CancellationError() }
+        memory.pauseNanoseconds = cost.pauseNanoseconds
+        return memory
+    }
+}
+
+extension EventLoopShard {
+    /// The retained messages that asked for most.
+    fileprivate func largestRetained() -> [(topic: String, slot: SlotIndex)] {
+        var largest: [(bytes: Int, message: Message)] = []
+        context.visitRetained { message, _ in
+            let bytes = message.heldBytes
+            if largest.count == LiveMemory.topCount {
+                // Nearly all stop here.
+                guard bytes > largest[largest.count - 1].bytes else { return }
+                largest.removeLast()
+            }
+            largest.insert((bytes, message), at: largest.firstIndex { $0.bytes < bytes } ?? largest.count)
+        }
+        return largest.map { (String(buffer: $1.topic), $1.reach.slot) }
+    }
+}

@@ -1,0 +1,110 @@
+public import Broker
+import Hummingbird
+import HummingbirdCore
+import HummingbirdTLS
+public import Logging
+import NIOCore
+import NIOPosix
+import NIOSSL
+import ServiceLifecycle
+
+/// HTTP beside MQTT: back ends send commands to devices, operators ask where the memory is.
+///
+/// It has a thread and memory of its own, which are not the arena's: a request's body is outside until the command is
+/// made of it, bounded by connections times `http.maxBodyBytes`. What devices answer stays in the arena until it has been
+/// handed to the socket.
+public final class HTTPFrontEnd: Sendable {
+    /// The configured one, or the one that the system chose for 0.
+    public let port: Int
+    private let tokens: AccessTokens
+    private let services: ServiceGroup
+    private let running: Task<Void, any Error>
+    private let group: MultiThreadedEventLoopGroup
+
+    private init(
+        port: Int, tokens: AccessTokens, services: ServiceGroup, running: Task<Void, any Error>,
+        group: MultiThreadedEventLoopGroup
+    ) {
+        self.port = port
+        self.tokens = tokens
+        self.services = services
+        self.running = running
+        self.group = group
+    }
+
+    /// - Returns: nil where the configuration has no HTTP.
+    /// - Throws: ``ConfigurationError`` or ``StartError``.
+    public static func start(_ broker: Broker, log: Logger) async throws -> HTTPFrontEnd? {
+        let configuration = broker.configuration.http
+        guard let port = configuration.port, let tokenFile = configuration.tokenFile else { return nil }
+        let tokens = try AccessTokens(file: tokenFile)
+        let server = try server(configuration)
+        var quiet = log
+        // The library's own lines are about requests.
+        quiet.logLevel = max(log.logLevel, .warning)
+        let address = configuration.address(port: port)
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        let bound = group.next().makePromise(of: Int.self)
+        let application = Application(
+            router: HTTPRoutes.router(broker, tokens), server: server,
+            configuration: ApplicationConfiguration(
+                address: .hostname(configuration.host, port: port), serverName: "arena-broker",
+                availableConnectionsDelegate: MaximumAvailableConnections(configuration.maxConnections)),
+            onServerRunning: { bound.succeed($0.localAddress?.port ?? port) }, eventLoopGroupProvider: .shared(group),
+            logger: quiet)
+        var setup = ServiceGroupConfiguration(services: [.init(service: application)], logger: quiet)
+        setup.maximumGracefulShutdownDuration = .seconds(Limits.httpShutdownSeconds)
+        let services = ServiceGroup(configuration: setup)
+        let running = Task {
+            do {
+                try await services.run()
+                bound.fail(CancellationError())
+            } catch {
+                bound.fail(error)
+                throw error
+            }
+        }
+        do {
+            let port = try await bound.futureResult.get()
+            log.info(
+                "listening on \(configuration.address(port: port))",
+                metadata: ["protocol": "\(configuration.certificateFile == nil ? "http" : "https")"])
+            return HTTPFrontEnd(port: port, tokens: tokens, services: services, running: running, group: group)
+        } catch {
+            try? await group.shutdownGracefully()
+            throw StartError("cannot listen on \(address) for HTTP: \(error)")
+        }
+    }
+
+    private static func server(_ configuration: Configuration.HTTP) throws -> HTTPServerBuilder {
+        let http = HTTPServerBuilder.http1(
+            configuration: .init(
+                idleTimeout: .seconds(60),
+                httpDecoderConfiguration: .init(
+                    maxHeaderFieldSize: 8 << 10, maxHeaderListSize: 16 << 10, maxHeaderFieldCount: 100)))
+        guard let tls = try TLSContext.configuration(configuration) else { return http }
+        return try .tls(http, tlsConfiguration: tls)
+    }
+
+    /// Looks at what a start would read, without starting anything.
+    ///
+    /// - Throws: ``ConfigurationError``.
+    public static func check(_ configuration: Configuration) throws {
+        guard configuration.http.port != nil, let tokenFile = configuration.http.tokenFile else { return }
+        _ = try AccessTokens(file: tokenFile)
+        _ = try TLSContext.configuration(configuration.http)
+    }
+
+    /// Reads the tokens again.
+    ///
+    /// - Throws: ``ConfigurationError``; the old ones stay then.
+    public func reload() throws { try tokens.reload() }
+
+    /// Lets requests that are being answered end, for some seconds, and returns when all have.
+    public func stop() async {
+        await services.triggerGracefulShutdown()
+        // How it ended does not matter any more.
+        _ = await running.result
+        try? await group.shutdownGracefully()
+    }
+}
