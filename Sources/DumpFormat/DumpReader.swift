@@ -91,7 +91,8 @@ public enum DumpReader {
 
     /// The header and the totals: without either, there is no answer.
     private static func onlyRow<Row: TableRow>(of _: Row.Type, _ reader: ColumnReader) throws(DumpError) -> Row {
-        let table = try reader.table(Row.self)
+        // A damaged count could say a million: then the first of them is no better than none.
+        let table = reader.index.rowCount(Row.section) == 1 ? try reader.table(Row.self) : (rows: [], missing: [])
         guard let row = table.rows.first, table.missing.isEmpty else {
             let detail = reader.problems.map { "\n  \($0)" }.joined()
             throw DumpError(
