@@ -53,6 +53,8 @@ struct ArenaState {
     var siteCache = SiteCache()
     /// Chunks none of whose pages are used; one is kept.
     var emptyChunks = 0
+    /// Free pages of all its chunks.
+    var freePages = 0
     /// First page (chunk << 11 | page) of the reserve for allocations that cannot be refused; nil when it is spent.
     var reserve: Int?
     /// Called by another thread when it puts the first buffer onto the remote-free list.

@@ -145,6 +145,8 @@ extension ArenaState {
 
     private mutating func adopt(_ chunk: UInt32, _ pages: Int) -> Run? {
         bits(chunk).clear()
+        // Its pages are not counted yet.
+        chunks[Int(chunk)].freePages = 0
         chunks[Int(chunk)].list = UInt8(Self.listCount)
         relist(chunk, freePages: SizeClasses.pagesPerChunk)
         emptyChunks += 1
@@ -173,6 +175,7 @@ extension ArenaState {
     private mutating func giveBack(_ chunk: UInt32) {
         unlist(chunk)
         emptyChunks -= 1
+        freePages -= SizeClasses.pagesPerChunk
         record.pointee.chunkCount -= 1
         pool.takeUnretainedValue().returnChunk(chunk)
     }
@@ -197,6 +200,7 @@ extension ArenaState {
     private mutating func relist(_ chunk: UInt32, freePages: Int) {
         let longest = bits(chunk).longestFreeRun()
         let record = chunks + Int(chunk)
+        self.freePages += freePages - Int(record.pointee.freePages)
         record.pointee.freePages = UInt32(freePages)
         record.pointee.largestFreeRun = UInt32(longest)
         let list = longest == 0 ? Self.listCount : Int.bitWidth - 1 - longest.leadingZeroBitCount

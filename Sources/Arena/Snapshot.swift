@@ -178,4 +178,14 @@ extension Arena {
         _ = state.pointee.drainRemoteFrees()
         state.pointee.giveBackEmptyChunks()
     }
+
+    /// Bytes of whole free pages in the arena's chunks: what it can serve without a further chunk, if not in one piece.
+    /// The reserve and the free elements of slabs are not in it. On the arena's thread.
+    public var freeBytes: Int { state.pointee.freePages * SizeClasses.pageSize }
+
+    /// Live buffers, by two counters; frees of other threads that wait to be taken back are still live. On the arena's
+    /// thread.
+    public var liveBufferCount: Int {
+        Int(UInt32(truncatingIfNeeded: state.pointee.nextSerial >> 8) &- 1 &- state.pointee.freedCount)
+    }
 }

@@ -98,6 +98,16 @@ public final class Counters: Sendable {
     public let clientsMaximum = Atomic<Int>(0)
     /// Refused by the arena, for whatever purpose.
     public let allocationFailures = Atomic<Int>(0)
+    /// Times a publisher was not read on, because memory was short.
+    public let publisherPauses = Atomic<Int>(0)
+    /// Publishes that were refused for want of memory: QoS 0 dropped, QoS 1 and 2 not acknowledged with success.
+    public let publishesRefused = Atomic<Int>(0)
+    /// Clients that were told "server busy", because memory was short.
+    public let connectsRefused = Atomic<Int>(0)
+    /// Consumers that were disconnected because they held much when memory was critical.
+    public let consumersShed = Atomic<Int>(0)
+    /// Clients that were disconnected because they read nothing for `Limits.slowConsumerSeconds`.
+    public let consumersStalled = Atomic<Int>(0)
     /// QoS 0 messages given up for connections that took no more.
     public let backlogDrops = Atomic<Int>(0)
     /// QoS 1 and 2 messages given up because a session's queue was full.

@@ -23,6 +23,12 @@ enum CloseReason {
     case takenOver
     case outOfMemory(ArenaError)
     case tooManyConnections
+    /// Memory is short, and the client has no session that would make room.
+    case memoryShort
+    /// Memory is critical, and this client holds much of it by not reading.
+    case slowConsumer(bytes: Int)
+    /// The client has read nothing for long, with this much waiting for it.
+    case stalled(bytes: Int, seconds: Int)
     case tooManyFromAddress
     case shuttingDown
 
@@ -42,10 +48,10 @@ enum CloseReason {
         case .malformed(let error): error.reasonCode
         case .protocolViolation(_, let code, _), .refused(_, let code, _): code
         case .keepAliveTimeout: .keepAliveTimeout
-        case .connectTimeout, .tooManyConnections, .tooManyFromAddress: .serverBusy
+        case .connectTimeout, .tooManyConnections, .tooManyFromAddress, .memoryShort: .serverBusy
         case .packetTimeout: .unspecifiedError
         case .takenOver: .sessionTakenOver
-        case .outOfMemory: .quotaExceeded
+        case .outOfMemory, .slowConsumer, .stalled: .quotaExceeded
         case .shuttingDown: .serverShuttingDown
         }
     }
@@ -77,7 +83,11 @@ extension CloseReason: CustomStringConvertible {
         case .takenOver: "client connected again elsewhere [MQTT-3.1.4-2]"
         case .outOfMemory(let error): error.description
         case .tooManyConnections: "too many connections"
+        case .memoryShort: "memory is short, and there is no session to fetch messages from"
+        case .slowConsumer(let bytes):
+            "memory is short, and the client has not read \(bytes) bytes that are kept for it"
         case .tooManyFromAddress: "too many connections from this address"
+        case .stalled(let bytes, let seconds): "nothing was read for \(seconds) s, and \(bytes) bytes wait"
         case .shuttingDown: "broker is shutting down"
         }
     }

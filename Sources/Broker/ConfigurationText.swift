@@ -35,6 +35,7 @@ extension Configuration {
             "queuePolicy": limits.queuePolicy.rawValue, "maxBacklogMessages": limits.maxBacklogMessages,
             "maxBacklogBytes": limits.maxBacklogBytes, "connectTimeoutSeconds": limits.connectTimeoutSeconds,
             "packetTimeoutSeconds": limits.packetTimeoutSeconds,
+            "slowConsumerSeconds": limits.slowConsumerSeconds,
             "maxPendingRPCPerDevice": limits.maxPendingRPCPerDevice,
             "maxWaitingStoreBytes": limits.maxWaitingStoreBytes,
         ])

@@ -39,6 +39,11 @@ extension ConnectionHandler {
         guard let connect = connectPacket else { return }
         if case .closed = phase { return }
         let broker = shard.context
+        if shard.pressure.isShort, broker.registry.find(connect.clientID) == nil {
+            broker.counters.connectsRefused.increment()
+            refuse(connect.version == .v5_0 ? .serverBusy : .serverUnavailable)
+            return close(.memoryShort)
+        }
         let expiryInterval = expiryInterval(of: connect)
         let claim = broker.registry.claim(
             connect.clientID, isPersistent: expiryInterval > 0, limit: limits.maxSessions

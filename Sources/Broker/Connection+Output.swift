@@ -10,7 +10,29 @@ extension ConnectionHandler {
     /// Whether the socket takes more, as far as is known before the flush.
     var canSend: Bool {
         guard case .connected = phase else { return false }
-        return channelContext.channel.isWritable && output.backlog.isEmpty
+        return takesMore && output.backlog.isEmpty
+    }
+
+    /// Whether the socket takes more; when memory is short, a little of it at a time.
+    private var takesMore: Bool {
+        channelContext.channel.isWritable && (!shard.pressure.isShort || takesMoreWhenShort())
+    }
+
+    @inline(never)
+    private func takesMoreWhenShort() -> Bool {
+        guard shard.pressure.hasEgressMemory else {
+            if !output.isStarved { shard.noteStarved(reference) }
+            output.isStarved = true
+            return false
+        }
+        return output.unwrittenBytes + output.bytesThisTick + output.segment.readableBytes < Limits.shortOutputBytes
+    }
+
+    /// What is kept for want of the client's reading, in bytes: what goes when it is disconnected.
+    var bytesBehind: Int {
+        guard case .connected = phase else { return 0 }
+        let session = session.map { $0.isPersistent ? 0 : $0.state.queuedBytes } ?? 0
+        return output.unwrittenBytes + output.backlogBytes + session
     }
 
     /// Sends a QoS 0 message, or puts it into the backlog.
@@ -20,6 +42,11 @@ extension ConnectionHandler {
             return
         }
         guard case .connected = phase else { return }
+        if shard.pressure.gauge.level == .critical {
+            shard.context.counters.backlogDrops.increment()
+            if let session { shard.losses.add(session.clientID) }
+            return
+        }
         try message.keep(in: shard.arena, owner: owner, "outbound backlog")
         let bytes = message.heldBytes
         while output.backlog.count >= limits.maxBacklogMessages || output.backlogBytes + bytes > limits.maxBacklogBytes
@@ -220,6 +247,7 @@ extension ConnectionHandler {
     private func handOver(_ buffer: ByteBuffer, isSegment: Bool) {
         output.handed.append(Output.Handed(buffer: buffer, isSegment: isSegment))
         output.bytesThisTick += buffer.readableBytes
+        output.totalBytes += buffer.readableBytes
         shard.traffic.bytesSent.bump(by: buffer.readableBytes)
         channelContext.write(wrapOutboundOut(buffer), promise: nil)
         // A large tick must not look like a slow socket. What waits in the TLS handler, the socket does not know of.
@@ -238,18 +266,19 @@ extension ConnectionHandler {
 
     /// Writes and flushes what the tick has gathered.
     func finishTick() {
-        guard let channelContext else { return }
+        guard channelContext != nil else { return }
         // Still dirty while this lasts: what is appended on the way is written here.
         sendWaiting()
         handOver()
         output.segment = Output.none
         flush()
         output.isDirty = false
-        if case .closed = phase { return closeSocket() }
+        if case .closed = phase { return closeWhenWritten() }
         adaptSegment()
         settle()
         // The flush may have made room. Without room, `channelWritabilityChanged` will say when there is.
-        if hasWaiting, channelContext.channel.isWritable { wantsToSend() }
+        if hasWaiting, takesMore { wantsToSend() }
+        if retainedRoom > 0, canSend { sendRetainedLater() }
     }
 
     /// Whether anything could be sent now if the socket took it.
@@ -262,11 +291,16 @@ extension ConnectionHandler {
     /// Moves the backlog, then the session's queue, to the socket as far as it takes them.
     private func sendWaiting() {
         guard case .connected = phase else { return }
-        while channelContext.channel.isWritable, let message = output.backlog.popFirst() {
+        while takesMore, let message = output.backlog.popFirst() {
             output.backlogBytes -= message.heldBytes
             if message.mayExpire, message.isExpired(at: .now()) { continue }
             if !append(message, packetID: 0, dup: false) { shard.context.counters.messagesTooLarge.increment() }
         }
+        sendQueued()
+        sendRetained()
+    }
+
+    private func sendQueued() {
         guard let session, session.state.canSendMore(limits: limits) else { return }
         // First, in order, what the client has not acknowledged (MQTT-4.4.0-1).
         while canSend, let again = session.state.nextRedelivery() {
@@ -280,6 +314,17 @@ extension ConnectionHandler {
             send(message, packetID: packetID, dup: false)
         }
         if session.state.queuedCount == 0 { session.presence = .ready }
+    }
+
+    /// Closes the socket once all is written, if a reason for it is among that: a consumer that was slow learns why when it
+    /// reads on. For a while only, and not where the broker ends.
+    func closeWhenWritten() {
+        guard saysWhy, transport == nil, !shard.isStopping else { return closeSocket() }
+        settle()
+        guard output.unwrittenBytes > 0 else { return closeSocket() }
+        guard !isLingering else { return }
+        isLingering = true
+        shard.watch(reference, .goodbye, until: .now() + .seconds(Int64(Limits.lingerSeconds)))
     }
 
     /// The first segment of a tick is as large as what the last ones sent; it shrinks by half a tick.
@@ -298,15 +343,40 @@ extension ConnectionHandler {
             // Flushed, what is not plain TCP is with the transport, which names it.
             if output.handed.count > 8 { output.handed = [] } else { output.handed.removeAll(keepingCapacity: true) }
         }
+        output.unwrittenBytes = unwritten
         if unwritten > 0, !output.isWatching { watchWrites() }
-        pauseReading(unwritten >= Limits.pauseReadingBytes)
+        if unwritten > 0 { watchStall() }
+        // A client that does not take its acknowledgements is not read.
+        if unwritten >= Limits.pauseReadingBytes { pauseReading(.output) } else { resumeReading(.output) }
     }
 
-    /// A client that does not take its acknowledgements is not read.
-    private func pauseReading(_ pause: Bool) {
-        guard pause != output.isReadingPaused else { return }
-        output.isReadingPaused = pause
-        setReading(!pause)
+    /// Bytes that the socket has taken, of all there were for it.
+    private var takenBytes: Int { output.totalBytes - output.unwrittenBytes }
+
+    /// Has it checked whether the socket takes anything, one interval from now.
+    private func watchStall() {
+        guard limits.slowConsumerSeconds > 0, !output.isStallWatched, case .connected = phase else { return }
+        output.isStallWatched = true
+        output.takenBefore = takenBytes
+        shard.watch(reference, .stall, until: .now() + .seconds(Int64(limits.slowConsumerSeconds)))
+    }
+
+    func checkStall() {
+        output.isStallWatched = false
+        guard case .connected = phase else { return }
+        let before = output.takenBefore
+        settle()
+        guard output.unwrittenBytes > 0, before == takenBytes else { return }
+        shard.context.counters.consumersStalled.increment()
+        close(.stalled(bytes: bytesBehind, seconds: limits.slowConsumerSeconds))
+    }
+
+    /// After writes have completed. When memory is short or many wait, nothing else says that there is room for more.
+    private func settleWritten() {
+        output.isWatching = false
+        settle()
+        if case .closed = phase { return closeWhenWritten() }
+        if hasWaiting || retainedRoom > 0, takesMore { wantsToSend() }
     }
 
     /// Learns of the completion of all writes so far by that of an empty write behind them.
@@ -314,17 +384,13 @@ extension ConnectionHandler {
         let count = output.handed.count
         output.isWatching = true
         if let transport {
-            return transport.whenWritten { [self] in
-                output.isWatching = false
-                settle()
-            }
+            return transport.whenWritten { [self] in settleWritten() }
         }
         guard count > 0 else { return output.isWatching = false }
         let promise = channelContext.eventLoop.makePromise(of: Void.self)
         promise.futureResult.assumeIsolated().whenComplete { [self] _ in
-            output.isWatching = false
             output.handed.removeFirst(min(count, output.handed.count))
-            settle()
+            settleWritten()
         }
         channelContext.writeAndFlush(wrapOutboundOut(Output.none), promise: promise)
     }

@@ -15,10 +15,12 @@ extension ConnectionHandler {
         switch header.type {
         case .publish:
             let publish = try IncomingPublish.decode(header: header, body: &body, version: settings.version)
+            if shard.pressure.isShort, !admit(publish) { return }
             do throws(ArenaError) {
                 try handle(publish, ownsBuffer: ownsBuffer)
             } catch {
-                fail(error, while: "handling a publish")
+                shard.refused(error, while: "handling a publish")
+                refuse(publish, .outOfMemory(error))
             }
         case .puback:
             // Whatever its code: the client has had the message (MQTT-4.4.0-2).
@@ -132,6 +134,6 @@ extension ConnectionHandler {
             return
         }
         shard.noteStored(session)
-        if session.state.canSendMore(limits: limits) { wantsToSend() }
+        if session.state.canSendMore(limits: limits) || !session.retained.isEmpty { wantsToSend() }
     }
 }

@@ -48,13 +48,18 @@ extension ConnectionHandler {
             switch session.state.receive(publish.packetID, limits: limits) {
             case .first:
                 // All that may fail for want of memory comes before PUBREC, all that is sent on comes after it.
-                guard try retain(publish, message, rpc) else {
+                do throws(ArenaError) {
+                    guard try retain(publish, message, rpc) else {
+                        session.state.release(publish.packetID)
+                        return sendAck(.pubrec, publish.packetID, .quotaExceeded)
+                    }
+                    if !match.isEmpty { try message.own(in: shard.arena, owner: session.owner, "incoming message") }
+                } catch {
                     session.state.release(publish.packetID)
-                    return sendAck(.pubrec, publish.packetID, .quotaExceeded)
+                    throw error
                 }
                 var isAcknowledged = false
                 do throws(ArenaError) {
-                    if !match.isEmpty { try message.own(in: shard.arena, owner: session.owner, "incoming message") }
                     if !mustBeStored {
                         sendAck(.pubrec, publish.packetID, acknowledgement(match, rpc))
                         isAcknowledged = true

@@ -54,14 +54,13 @@ extension ConnectionHandler {
 
     /// Reads no further while the store has more to do than it may.
     func waitForStore() {
-        guard let store = shard.context.store, store.isFull, !store.isFailing, !isWaitingForStore else { return }
-        isWaitingForStore = true
-        setReading(false)
+        guard let store = shard.context.store, store.isFull, !store.isFailing, !pauses.contains(.store) else { return }
+        pauseReading(.store)
         shard.waitingForStore.append(reference)
     }
 
     func goOnAfterStore() {
-        isWaitingForStore = false
-        if case .connected = phase { resumeInput() }
+        resumeReading(.store)
+        if case .connected = phase { consumePending() }
     }
 }

@@ -40,6 +40,10 @@ final class ConnectionHandler: ChannelInboundHandler {
     var isClientIDAssigned = false
     /// CONNACK has accepted the client: from here on a refusal is a DISCONNECT (MQTT-3.14.0-1).
     var isAnswered = false
+    /// A DISCONNECT with the reason is on its way.
+    private(set) var saysWhy = false
+    /// Closed, but for what is still being written.
+    var isLingering = false
     /// What CONNECT said of this connection.
     var settings = ClientSettings()
     var aliases = TopicAliases()
@@ -88,7 +92,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     var heldThrough: UInt64 = 0
     /// The same for messages of QoS 1 and 2.
     var publishesHeldThrough: UInt64 = 0
-    var isWaitingForStore = false
+
+    private(set) var pauses: Pauses = []
 
     // Output, see `Connection+Output.swift`.
     var output = Output()
@@ -170,7 +175,9 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var buffer = unwrapInboundIn(data)
-        if let error = reads.takeFailure() { return fail(error, while: "reading") }
+        // Read all the same, into a little of the reserve: it may be what makes room.
+        if let error = reads.takeFailure() { shard.refused(error, while: "reading") }
+        shard.updatePressure()
         lastRead = .now()
         shard.traffic.bytesReceived.bump(by: buffer.readableBytes)
         consume(&buffer, ownsBuffer: false)
@@ -188,7 +195,7 @@ final class ConnectionHandler: ChannelInboundHandler {
             switch phase {
             case .closed: return
             case .awaitingSession: return keepForLater(buffer)
-            case .connected where isWaitingForStore: return keepForLater(buffer)
+            case .connected where pauses.contains(.store): return keepForLater(buffer)
             case .awaitingConnect, .authenticating, .connected: break
             }
             do throws(DecodeError) {
@@ -290,7 +297,7 @@ final class ConnectionHandler: ChannelInboundHandler {
     /// Waits for a session that another shard has, without reading on.
     func awaitSession() {
         phase = .awaitingSession
-        setReading(false)
+        pauseReading(.session)
     }
 
     /// Reading goes on, with what came in the meantime first.
@@ -311,7 +318,11 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     func resumeInput() {
-        setReading(true)
+        resumeReading(.session)
+        consumePending()
+    }
+
+    func consumePending() {
         guard var input = pendingInput else { return }
         pendingInput = nil
         consume(&input, ownsBuffer: false)
@@ -321,6 +332,8 @@ final class ConnectionHandler: ChannelInboundHandler {
         switch deadline {
         case .silence: checkSilence(now)
         case .packet: checkPacket(now)
+        case .goodbye: if case .closed = phase { closeSocket() }
+        case .stall: checkStall()
         }
     }
 
@@ -330,6 +343,8 @@ final class ConnectionHandler: ChannelInboundHandler {
             if now >= connectDeadline { close(.connectTimeout) } else { shard.watch(reference, until: connectDeadline) }
         case .connected:
             guard let silence else { return }
+            // What it has sent in the meantime is not known.
+            if pauses.contains(.memory) { lastRead = now }
             let deadline = lastRead + silence
             if now >= deadline {
                 close(.keepAliveTimeout(seconds: Double(silence.nanoseconds) / 1e9))
@@ -355,9 +370,8 @@ final class ConnectionHandler: ChannelInboundHandler {
         isPacketWatched = false
         guard case .connected = phase, let start = packetStart else { return }
         // While it is not read, the rest is not the client's to send.
-        let isPaused = output.isReadingPaused || isWaitingForStore
-        if isPaused { packetStart = now }
-        if !isPaused, now >= start + packetTimeout {
+        if !pauses.isEmpty { packetStart = now }
+        if pauses.isEmpty, now >= start + packetTimeout {
             return close(.packetTimeout(seconds: limits.packetTimeoutSeconds))
         }
         beginPacket()
@@ -365,10 +379,34 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     private var packetTimeout: TimeAmount { .seconds(Int64(limits.packetTimeoutSeconds)) }
 
-    func setReading(_ isOn: Bool) {
+    /// Why the connection is not read. It is, when there is no reason not to.
+    struct Pauses: OptionSet {
+        let rawValue: UInt8
+        /// Its session is being fetched.
+        static let session = Pauses(rawValue: 1)
+        /// It does not take what is sent to it.
+        static let output = Pauses(rawValue: 2)
+        /// It publishes, and memory is short.
+        static let memory = Pauses(rawValue: 4)
+        /// It publishes, and the store has more to do than it may.
+        static let store = Pauses(rawValue: 8)
+    }
+
+    func pauseReading(_ reason: Pauses) {
+        let wasRead = pauses.isEmpty
+        guard pauses.insert(reason).inserted else { return }
+        if reason == .memory { shard.notePaused(reference) }
+        if wasRead { setReading(false) }
+    }
+
+    func resumeReading(_ reason: Pauses) {
+        guard pauses.remove(reason) != nil, pauses.isEmpty else { return }
+        setReading(true)
+    }
+
+    private func setReading(_ isOn: Bool) {
         guard let channelContext, channelContext.channel.isActive else { return }
-        try? channelContext.channel.syncOptions?.setOption(
-            .autoRead, value: isOn && !isWaitingForStore && !output.isReadingPaused)
+        try? channelContext.channel.syncOptions?.setOption(.autoRead, value: isOn)
     }
 
     // MARK: - The end
@@ -420,6 +458,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         let size = 16 + text.utf8.count
         // A reason that does not fit is left out (MQTT-3.14.2-3).
         if size <= settings.maximumPacketSize { disconnect.properties.reasonString = text }
+        saysWhy = true
         send(.disconnect(disconnect), size: size)
     }
 

@@ -66,6 +66,9 @@ public final class EventLoopShard: @unchecked Sendable {
     private var refusals = RefusalLog()
     private var counterLog = CounterLog()
     private var lossLog = LossLog()
+    /// How short memory is.
+    var pressure: ShardPressure
+    var later = Later()
     /// Whom messages were lost for since the last second.
     var losses = LossTally()
 
@@ -76,6 +79,8 @@ public final class EventLoopShard: @unchecked Sendable {
         self.context = context
         journal = context.store.map { Journal(store: $0, shard: index) }
         owner = context.pool.openOwner(.eventLoop, name: "loop-\(index)", parent: .process)
+        pressure = ShardPressure(
+            limitBytes: context.pool.limitBytes, loops: 1, nearPercent: context.configuration.nearPercent)
         reads = ReadBufferSource(arena: arena, owner: owner, bytes: Limits.readBufferBytes)
         tlsReads = ReadBufferSource(arena: arena, owner: owner, bytes: Limits.tlsReadBufferBytes)
     }
@@ -86,6 +91,8 @@ public final class EventLoopShard: @unchecked Sendable {
         arena.bind(to: loop, owner: owner)
         self.peers = peers
         outgoing = Array(repeating: [], count: peers.count)
+        pressure = ShardPressure(
+            limitBytes: context.pool.limitBytes, loops: peers.count, nearPercent: context.configuration.nearPercent)
         // Made once: a closure for every tick would be an allocation for every tick.
         endTickTask = { [unowned self] in endTick() }
         drainTask = { [unowned self] in drainMailbox() }
@@ -152,6 +159,10 @@ public final class EventLoopShard: @unchecked Sendable {
     /// Delivers a message to local subscribers now, to those of other shards by mail.
     func route(_ message: inout Message, _ match: Match, from session: Session?) throws(ArenaError) {
         if message.mayExpire, message.isExpired(at: .now()) { return }
+        // What is acknowledged must not be refused by the loop that it goes to.
+        if message.qos != .atMostOnce, !message.ownsBuffer, match.groups.contains(where: { $0.shard != index }) {
+            try message.own(in: arena, owner: session?.owner ?? owner, "message to another loop")
+        }
         for group in match.groups {
             if group.shard == index {
                 try deliver(&message, to: group.subscribers, from: session)
@@ -206,6 +217,7 @@ public final class EventLoopShard: @unchecked Sendable {
     func send(_ message: inout Message, to session: Session) throws(ArenaError) {
         let home = session.home
         if home == index { return try deliver(&message, to: session) }
+        if message.qos != .atMostOnce { try message.own(in: arena, owner: owner, "message to another loop") }
         if !message.ownsBuffer { reads.noteKept(by: owner) }
         if session.isStored, message.qos != .atMostOnce { journal?.keep(&message, for: session) }
         post(.deliver(session, message), to: home)
@@ -322,6 +334,7 @@ public final class EventLoopShard: @unchecked Sendable {
 
     private func endTick() {
         isEndTickScheduled = false
+        updatePressure()
         // By index: flushing can make further connections dirty.
         var index = 0
         while index < dirty.count {
@@ -344,6 +357,10 @@ public final class EventLoopShard: @unchecked Sendable {
         case silence
         /// An unfinished packet.
         case packet
+        /// What is written after the connection was closed.
+        case goodbye
+        /// A socket that takes nothing.
+        case stall
     }
 
     private struct Watch {
@@ -372,6 +389,7 @@ public final class EventLoopShard: @unchecked Sendable {
         for watch in wheel.advance() { connections[watch.connection]?.check(watch.deadline, now) }
         for session in sessionWheel.advance() { check(session, at: now) }
         resumeWaiting()
+        tickPressure()
         ticks += 1
         guard ticks % (1_000 / Limits.tickMilliseconds) == 0 else { return }
         expireCommands(now)

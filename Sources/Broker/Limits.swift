@@ -71,6 +71,10 @@ public struct Limits: Sendable, Equatable {
     /// safe; what each has sent already comes on top.
     public var maxWaitingStoreBytes = 16 << 20
 
+    /// Seconds a client may take nothing of what waits for it, before it is disconnected: one that does not read would else
+    /// hold its backlog for ever. 0 is never.
+    public var slowConsumerSeconds = 60
+
     /// RPC commands of one device that wait for its response.
     public var maxPendingRPCPerDevice = 64
 
@@ -185,6 +189,47 @@ public struct Limits: Sendable, Equatable {
 
     /// How long HTTP requests that are being answered keep a broker from ending.
     package static let httpShutdownSeconds = 5
+
+    /// When memory is short, see ``PressureGauge``: free percents of a loop's share at which it is `elevated` and
+    /// `critical`, and how much more there must be for it to be over.
+    static let elevatedFreePercent = 25
+    static let criticalFreePercent = 5
+    static let pressureHysteresisPercent = 5
+
+    /// What nothing but acknowledgements and the like may take.
+    static let controlReserveBytes = 256 << 10
+
+    /// What a live buffer costs on the heap: NIO's object for it, and the message in a queue.
+    static let heapBytesPerBuffer = 256
+
+    /// The read buffer when memory is short: bounds what a publisher can still bring before it is not read any more.
+    static let smallReadBytes = 8 << 10
+
+    /// Publishers that are read on in one tick when memory is there again, or for their acknowledgements.
+    static let resumedPerTick = 64
+
+    /// What a connection may have unwritten when memory is short; otherwise `highWatermark`.
+    static let shortOutputBytes = 32 << 10
+
+    /// How long a connection that was closed with a reason is given to take what is written.
+    static let lingerSeconds = 2
+
+    /// Retained messages for new subscriptions: how many a loop sends in a tick, how many of them to one connection at
+    /// once, in how many bytes, and how many nodes of the tree it looks at for these.
+    static let retainedPerTick = 1_024
+    static let retainedPerFetch = 64
+    static let retainedBytesPerFetch = 64 << 10
+    static let retainedVisitsPerFetch = 1_024
+
+    /// Sessions that end: how many subscriptions and wills a loop deals with in a tick. More wait for the next.
+    static let endingsPerTick = 512
+
+    /// How long work of which there is more than for one tick waits, so that sockets are read in between.
+    static let nextTickMilliseconds = 1
+
+    /// Consumers disconnected in one tick when memory is critical, and how much one must be behind.
+    static let shedPerTick = 4
+    static let shedFromBytes = 64 << 10
 
     /// Log lines that wait for standard error; more are dropped and counted.
     static let maxWaitingLogLines = 4_096

@@ -75,6 +75,8 @@ struct LossLog {
         [
             ("queue_drops", counters.queueDrops.value),
             ("backlog_drops", counters.backlogDrops.value),
+            ("publishes_refused", counters.publishesRefused.value),
+            ("consumers_disconnected", counters.consumersShed.value),
             ("retained_refused", counters.retainedRefused.value),
             ("commands_undeliverable", counters.commandsUndeliverable.value),
             ("commands_timed_out", counters.commandsTimedOut.value),

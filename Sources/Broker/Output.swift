@@ -29,7 +29,16 @@ struct Output {
     var isDirty = false
     /// A promise is out that tells when `handed` is written.
     var isWatching = false
-    var isReadingPaused = false
+    /// As of the end of the last tick.
+    var unwrittenBytes = 0
+    /// In the shard's list of connections to send retained messages to in the next tick.
+    var isRetainedScheduled = false
+    /// Handed over since the beginning, and what of that the socket had taken when it was last looked at.
+    var totalBytes = 0
+    var takenBefore = 0
+    var isStallWatched = false
+    /// The shard will look at it again when there may be memory.
+    var isStarved = false
 
     struct Handed {
         var buffer: ByteBuffer

@@ -19,6 +19,10 @@ final class ReadBufferSource: @unchecked Sendable {
     private var isTransferred = false
     private var wasUsed = false
     private var failure: ArenaError?
+    /// Memory is short: reads are small. What is kept for large ones goes.
+    var isSmall = false {
+        didSet { if isSmall != oldValue { drop() } }
+    }
 
     /// - Parameter bytes: how much one read brings at most.
     init(arena: Arena, owner: OwnerID, bytes: Int) {
@@ -39,7 +43,8 @@ final class ReadBufferSource: @unchecked Sendable {
         }
         isTransferred = false
         do {
-            let buffer = try arena.buffer(capacity: bytes, owner: owner, "socket read")
+            let buffer = try arena.buffer(
+                capacity: isSmall ? Limits.smallReadBytes : bytes, owner: owner, "socket read")
             current = buffer
             return buffer
         } catch {

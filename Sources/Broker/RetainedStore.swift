@@ -10,16 +10,13 @@ import NIOCore
 /// Shared by all loops behind one lock, which only retained publishes and subscribes take. Every message owns an
 /// exact buffer, whose owner is the retained store.
 final class RetainedStore: Sendable {
-    private final class Node {
-        var message: Message?
-        var children: [[UInt8]: Node] = [:]
-        /// The wheel has an entry for it.
-        var isTimed = false
-    }
+    private typealias Node = RetainedNode
 
     /// Reachable through the box only, hence guarded by its lock.
     private struct Tree: @unchecked Sendable {
-        var root = Node()
+        let root = Node(isRoot: true)
+        /// Messages stored since the beginning.
+        var stored: UInt64 = 0
         var count = 0
         /// What the messages hold.
         var bytes = 0
@@ -83,19 +80,25 @@ final class RetainedStore: Sendable {
         return node.message != nil || tree.count < limits.maxRetainedMessages
     }
 
-    /// The retained messages that a new subscription to `filter` gets: none that has expired (MQTT-3.3.2-5).
-    func match(_ filter: String) -> [Message] {
+    /// Where the retained messages begin that a new subscription to `filter` gets.
+    func cursor(_ filter: String) -> RetainedCursor {
         let levels = filter.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map(Array.init)
-        var found = tree.withLockedValue { tree in
-            var found: [Message] = []
-            Self.match(levels[...], at: tree.root, isRoot: true, &found)
-            return found
+        return tree.withLockedValue { tree in
+            RetainedCursor(
+                levels: levels, lastNumber: tree.stored, path: [RetainedCursor.Frame(node: tree.root, depth: 0)])
         }
-        if found.contains(where: \.mayExpire) {
-            let now = NIODeadline.now()
-            found.removeAll { $0.isExpired(at: now) }
+    }
+
+    /// The next of them, none that has expired (MQTT-3.3.2-5), up to the bounds given; and whether these were the last.
+    func next(
+        _ cursor: inout RetainedCursor, count: Int, bytes: Int = .max, visits: Int = Limits.retainedVisitsPerFetch
+    ) -> (messages: [Message], isAtEnd: Bool) {
+        let now = NIODeadline.now()
+        var found: [Message] = []
+        let isAtEnd = tree.withLockedValue { _ in
+            cursor.next(count: count, bytes: bytes, visits: visits, at: now, into: &found)
         }
-        return found
+        return (found, isAtEnd)
     }
 
     /// Lets go of what has expired. To be called once a second.
@@ -130,7 +133,10 @@ final class RetainedStore: Sendable {
     private static func replace(_ message: Message?, _ levels: [[UInt8]], in tree: inout Tree) -> Message? {
         let (root, now) = (tree.root, message?.mayExpire == true ? NIODeadline.now() : .distantFuture)
         var nodes = tree.nodes
+        tree.stored += 1
+        let number = tree.stored
         let previous = replace(message, levels[...], at: root, nodes: &nodes) { node in
+            node.number = number
             if message?.mayExpire == true { time(node, at: now, in: &tree) }
         }
         tree.nodes = nodes
@@ -162,41 +168,21 @@ final class RetainedStore: Sendable {
             child = existing
         } else {
             guard message != nil else { return nil }
-            child = Node()
+            child = Node(name: level)
             nodes += 1
-            node.children[level] = child
+            node.children.insert(child)
         }
         let previous = replace(message, levels.dropFirst(), at: child, nodes: &nodes, placed)
         if child.message == nil, child.children.isEmpty {
-            node.children[level] = nil
+            node.children.remove(level)
             nodes -= 1
         }
         return previous
     }
 
-    private static func match(_ levels: ArraySlice<[UInt8]>, at node: Node, isRoot: Bool, _ found: inout [Message]) {
-        guard let level = levels.first else {
-            if let message = node.message { found.append(message) }
-            return
-        }
-        // A leading wildcard does not match names that begin with `$` (MQTT-4.7.2-1).
-        let visible = { (name: [UInt8]) in !isRoot || name.first != UInt8(ascii: "$") }
-        switch level {
-        case [UInt8(ascii: "#")]:
-            // `a/#` matches `a` too (MQTT-4.7.1-2).
-            if let message = node.message { found.append(message) }
-            for (name, child) in node.children where visible(name) { forEach(child) { found.append($0) } }
-        case [UInt8(ascii: "+")]:
-            for (name, child) in node.children where visible(name) {
-                match(levels.dropFirst(), at: child, isRoot: false, &found)
-            }
-        default:
-            if let child = node.children[level] { match(levels.dropFirst(), at: child, isRoot: false, &found) }
-        }
-    }
-
     private static func forEach(_ node: Node, _ body: (Message) -> Void) {
         if let message = node.message { body(message) }
-        for child in node.children.values { forEach(child, body) }
+        var place = 0
+        while let child = node.children.next(&place) { forEach(child, body) }
     }
 }

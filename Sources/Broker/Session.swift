@@ -43,6 +43,10 @@ final class Session: @unchecked Sendable {
     private(set) var rules: AccessRules?
     private(set) var listener: Listener?
     var isEnded = false
+    /// Its connection is gone, and what follows from that has yet to happen.
+    var isLeaving = false
+    /// Subscriptions whose retained messages are yet to be sent, the first one's first.
+    var retained: [RetainedDelivery] = []
 
     // Time.
     /// When it ends, if its client does not come back before.
@@ -93,6 +97,14 @@ struct KeptWill {
     var expiryInterval: UInt32?
     /// When it is published; the distant future while its client is there.
     var dueAt = NIODeadline.distantFuture
+}
+
+/// What a new subscription gets of what is retained.
+struct RetainedDelivery {
+    let filter: UTF8Key
+    let qos: QoS
+    let route: Route?
+    var cursor: RetainedCursor
 }
 
 // What the client may do.

@@ -102,6 +102,11 @@ struct SessionState: ~Copyable {
         return !queue.isEmpty && inflight.count < window(limits)
     }
 
+    /// How many further messages would be sent at once.
+    func room(limits: Limits) -> Int {
+        queue.isEmpty && resent == inflight.count ? max(0, window(limits) - inflight.count) : 0
+    }
+
     private func window(_ limits: Limits) -> Int { min(limits.maxInflight, receiveMaximum) }
 
     /// The client is there again: all that is in the window is due to be sent once more.

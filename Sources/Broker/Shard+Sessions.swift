@@ -17,6 +17,8 @@ extension EventLoopShard {
         let shared = session.state.takeShared()
         session.pendingCommands = PendingCommands()
         session.state = SessionState()
+        session.retained = []
+        session.isLeaving = false
         session.endsAt = .distantFuture
         sessions[ObjectIdentifier(session)] = nil
         sessionsWithCommands[ObjectIdentifier(session)] = nil
@@ -46,10 +48,19 @@ extension EventLoopShard {
 
     /// Called when the network connection of a session is gone: publishes its will unless the client said goodbye, or
     /// has it wait for its delay, and ends the session if it is not to outlive its connection.
+    ///
+    /// When many go at once, that takes more than one tick.
     func detach(_ session: Session, publishWill: Bool) {
         session.connection = nil
         session.presence = .away
         if !publishWill { forgetWill(of: session) }
+        leaveSoon(session)
+    }
+
+    /// What follows when the connection of a session is gone.
+    func finishLeaving(_ session: Session) {
+        guard session.isLeaving else { return }
+        session.isLeaving = false
         guard session.isPersistent else { return end(session) }
         let now = NIODeadline.now()
         if session.expiryInterval != .max { session.endsAt = now + .seconds(Int64(session.expiryInterval)) }
@@ -139,6 +150,7 @@ extension EventLoopShard {
         guard home == index else { return post(.takeOver(session, connection, discard: discard), to: home) }
         if session.isInTransit { return session.claims.append((connection, discard)) }
         session.connection?.close(.takenOver)
+        finishLeaving(session)
         if discard, !session.isEnded { end(session) }
         // To this shard too by mail: the connection that asks is in the middle of handling its CONNECT.
         guard !session.isEnded else { return post(.claimAgain(connection), to: connection.shard) }

@@ -47,8 +47,21 @@ extension EventLoopShard {
         if isSubscription { context.router.unsubscribe(session, filter) }
         guard isCommands || isSubscription else { return .noSubscriptionExisted }
         if session.isStored { journal?.unsubscribe(session, filter) }
+        session.retained.removeAll { $0.filter == key }
         session.subscriptionBytes -= Limits.subscriptionBytes(filter)
         return .success
+    }
+
+    /// Some of a session that ends.
+    ///
+    /// - Returns: how many.
+    func unsubscribe(_ session: Session, atMost count: Int) -> Int {
+        let filters = Array(session.subscriptions.keys.prefix(count))
+        for filter in filters {
+            context.router.unsubscribe(session, filter.text)
+            session.subscriptions[filter] = nil
+        }
+        return filters.count
     }
 
     /// All of a session that ends.

@@ -24,6 +24,7 @@ struct ConfigurationTests {
                 maxSessions = 10
                 maxRetainedMessages = 20
                 packetTimeoutSeconds = 7
+                slowConsumerSeconds = 9
                 [rpc]
                 timeoutSeconds = 5
                 requirePending = false
@@ -44,6 +45,7 @@ struct ConfigurationTests {
         expected.limits.maxSessions = 10
         expected.limits.maxRetainedMessages = 20
         expected.limits.packetTimeoutSeconds = 7
+        expected.limits.slowConsumerSeconds = 9
         expected.rpc.timeoutSeconds = 5
         expected.rpc.requirePending = false
         expected.faults.rpcResponseLeakPercent = 0.5
@@ -194,6 +196,7 @@ extension ConfigurationTests {
         configuration.limits.maxSessions = 10
         configuration.limits.maxRetainedMessages = 20
         configuration.limits.packetTimeoutSeconds = 7
+        configuration.limits.slowConsumerSeconds = 9
         var again = Configuration()
         try again.read(toml: configuration.toml, name: "dump")
         #expect(again == configuration)

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# pressure.sh [BIN] [SECONDS]: what the broker does when there is more than it can take.
+#
+# 1,000 publishers at full speed for SECONDS (default 120), half of them 3.1.1 and half 5.0, against a limit of 256 MiB
+# and two queues that nobody empties; then floods of connections and subscriptions, and a wildcard over 100,000 retained
+# messages. Needs python3. Exit code 1 if something acknowledged was lost, or memory passed the limit by 10 percent.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=scripts/broker.sh
+source "$root/scripts/broker.sh"
+
+bin=$(cd "${1:-$root/.build/release}" && pwd)
+seconds=${2:-120}
+limit=$((256 << 20))
+work=$(mktemp -d)
+trap 'stop_broker || true; rm -rf "$work"' EXIT
+cd "$work"
+mkdir dumps
+ulimit -n "$(ulimit -H -n)"
+flood() { python3 "$root/Benchmarks/pressure/flood.py" "$1" --port "$broker_port" --pid "$broker_pid" "${@:2}"; }
+start() { start_broker "$bin/arena-broker" --host 127.0.0.1 --port 0 --dump-directory dumps --config broker.toml "$@"; }
+
+failed=0
+for payload in 64 1024 16384; do
+    printf '[limits]\nmaxQueuedMessages = 100000000\nmaxQueuedBytes = 1099511627776\n' >broker.toml
+    rm -f dumps/*
+    start --memory-limit "$limit"
+    printf '\n1,000 publishers, %s bytes\n' "$payload"
+    flood publishers --payload "$payload" --seconds "$seconds" | tee result || failed=1
+    most=$(sed -n 's/^resident at most //p' result)
+    printf 'of the limit, percent %s\n' "$((most * 100 / limit))"
+    ((most <= limit / 100 * 110)) || failed=1
+    printf 'dumps near the limit %s, for refusals %s\n' "$(count_lines 'dump written.*near-limit')" \
+        "$(count_lines 'dump written.*allocation-failure')"
+    stop_broker || failed=1
+done
+
+printf '[limits]\nmaxSubscriptionBytesPerSession = 1073741824\n' >broker.toml
+start --memory-limit 512MiB
+files=$(ulimit -n)
+printf '\nconnections\n'
+flood connections --count $((files > 15500 ? 15000 : files - 500)) || failed=1
+stop_broker || failed=1
+start --memory-limit 512MiB
+printf '\nsubscriptions\n'
+flood subscriptions --count 1000000 || failed=1
+stop_broker || failed=1
+start --memory-limit 512MiB
+printf '\nretained messages\n'
+flood retained --count 100000 --payload 1000 || failed=1
+stop_broker || failed=1
+exit "$failed"

@@ -1,0 +1,133 @@
+import MQTT
+import NIOCore
+
+/// A place in the tree of retained messages: where a subscription's retained messages are to go on. A wildcard may find a
+/// hundred thousand of them, which are fetched and sent a few at a time, as the client takes them, and never all queued.
+///
+/// The tree may change meanwhile: children keep their places, so nothing is seen twice or left out. What is stored after
+/// the cursor was made is not found: the subscription stands already, and has had it.
+struct RetainedCursor {
+    struct Frame {
+        let node: RetainedNode
+        /// How many levels of the filter lead to the node; nil below `#`.
+        var depth: Int?
+        /// The next child to look at.
+        var place = 0
+    }
+
+    let levels: [[UInt8]]
+    /// Numbers of later messages are above.
+    let lastNumber: UInt64
+    /// From the root down to where it goes on; empty at the end. Touched under the store's lock.
+    var path: [Frame]
+
+    /// Goes on until there are `count` messages or `bytes` of them, or that many nodes were looked at: a filter may find
+    /// next to nothing in a large tree. A single message may be larger.
+    ///
+    /// - Returns: whether it is at the end.
+    mutating func next(
+        count: Int, bytes: Int, visits: Int, at now: NIODeadline, into found: inout [Message]
+    ) -> Bool {
+        var (bytes, visits) = (bytes, visits)
+        /// - Returns: false if there is no room for it.
+        func take(_ node: RetainedNode) -> Bool {
+            guard let message = node.message, node.number <= lastNumber,
+                !message.mayExpire || !message.isExpired(at: now)
+            else { return true }
+            guard found.isEmpty || message.heldBytes <= bytes else { return false }
+            bytes -= message.heldBytes
+            found.append(message)
+            return true
+        }
+        while let frame = path.last {
+            guard found.count < count, visits > 0 else { return false }
+            visits -= 1
+            guard let depth = frame.depth else {
+                if frame.place == 0 {
+                    guard take(frame.node) else { return false }
+                    guard found.count < count else {
+                        // Not this one again.
+                        if !descend(to: nil) { path.removeLast() }
+                        return path.isEmpty
+                    }
+                }
+                if !descend(to: nil) { path.removeLast() }
+                continue
+            }
+            guard depth < levels.count else {
+                guard take(frame.node) else { return false }
+                path.removeLast()
+                continue
+            }
+            switch levels[depth] {
+            case [UInt8(ascii: "#")]: path[path.count - 1].depth = nil  // `a/#` matches `a` too (MQTT-4.7.1-2).
+            case [UInt8(ascii: "+")]: if !descend(to: depth + 1) { path.removeLast() }
+            default:
+                path.removeLast()
+                if let child = frame.node.children[levels[depth]] { path.append(Frame(node: child, depth: depth + 1)) }
+            }
+        }
+        return true
+    }
+
+    /// Goes to the next child of the last node; false if there is none.
+    private mutating func descend(to depth: Int?) -> Bool {
+        let last = path.count - 1
+        while let child = path[last].node.children.next(&path[last].place) {
+            // A leading wildcard does not match names that begin with `$` (MQTT-4.7.2-1).
+            if path[last].node.isRoot, child.name.first == UInt8(ascii: "$") { continue }
+            path.append(Frame(node: child, depth: depth))
+            return true
+        }
+        return false
+    }
+}
+
+/// One level of a topic in the tree of retained messages.
+final class RetainedNode {
+    let name: [UInt8]
+    let isRoot: Bool
+    var message: Message?
+    /// When the message was stored, counted in messages.
+    var number: UInt64 = 0
+    var children = Children()
+    /// The wheel has an entry for it.
+    var isTimed = false
+
+    init(name: [UInt8] = [], isRoot: Bool = false) {
+        self.name = name
+        self.isRoot = isRoot
+    }
+
+    /// Children by name, each at a place that is its own until it is removed.
+    struct Children {
+        private var indices: [[UInt8]: Int] = [:]
+        private var places: [RetainedNode?] = []
+        private var free: [Int] = []
+
+        var isEmpty: Bool { indices.isEmpty }
+
+        subscript(name: [UInt8]) -> RetainedNode? { indices[name].flatMap { places[$0] } }
+
+        mutating func insert(_ node: RetainedNode) {
+            let place = free.popLast() ?? places.count
+            if place == places.count { places.append(node) } else { places[place] = node }
+            indices[node.name] = place
+        }
+
+        mutating func remove(_ name: [UInt8]) {
+            guard let place = indices.removeValue(forKey: name) else { return }
+            places[place] = nil
+            free.append(place)
+        }
+
+        /// The child at `place` or the first one behind it, and moves `place` behind that.
+        func next(_ place: inout Int) -> RetainedNode? {
+            while place < places.count {
+                defer { place += 1 }
+                if let node = places[place] { return node }
+            }
+            return nil
+        }
+    }
+}

@@ -1,0 +1,154 @@
+import Arena
+import DequeModule
+import Ledger
+import Logging
+import NIOCore
+
+// What a shard does when memory gets short, and when it comes back. See `PressureGauge` for the levels.
+extension EventLoopShard {
+    /// Brings the level up to date; before every read, and at the end of every tick.
+    @inline(__always)
+    func updatePressure() {
+        if pressure.gauge.level == .normal, availableBytes(cachedChunks: 0) >= pressure.gauge.comfortableBytes {
+            return
+        }
+        reassessPressure()
+    }
+
+    /// What the shard can still get, in bytes; may be negative.
+    ///
+    /// Of the chunks that nobody has, only whole ones count, and only as many for each loop as there are for all: another
+    /// loop may take its own at any moment. What a dump takes while it is written comes back by itself.
+    private func availableBytes(cachedChunks: Int) -> Int {
+        let pool = context.pool
+        let unclaimed = max(0, pool.limitBytes - pool.counterBytes + pool.stagingBytes) / SizeClasses.chunkSize
+        return arena.freeBytes + (unclaimed + cachedChunks) / max(1, peers.count) * SizeClasses.chunkSize
+            - arena.liveBufferCount * Limits.heapBytesPerBuffer
+    }
+
+    @inline(never)
+    private func reassessPressure() {
+        // A fault that is to exhaust the memory could not, if publishers were slowed.
+        guard !context.rpcFault.isOn else { return }
+        let available = availableBytes(cachedChunks: context.pool.cachedChunkCount)
+        let old = pressure.gauge.level
+        pressure.hasEgressMemory = available >= Limits.controlReserveBytes
+        guard pressure.gauge.update(available: available) else { return }
+        let new = pressure.gauge.level
+        pressure.isShort = new >= .near
+        reads.isSmall = new >= .elevated
+        tlsReads.isSmall = new >= .elevated
+        if old == .normal { giveBack() }
+        if new >= .near, new > old { logPressure(new, available) }
+        if new < .near { resumePublishers() }
+    }
+
+    /// Frees what is kept only to save time.
+    private func giveBack() {
+        fanOut.drop()
+        arena.giveBackUnused()
+    }
+
+    /// The levels may come and go many times a second, while many clients want more than there is.
+    private func logPressure(_ level: ArenaPool.Level, _ available: Int) {
+        let now = NIODeadline.now()
+        if let last = pressure.lastLog, now - last < .seconds(Int64(Limits.lossLogIntervalSeconds)) { return }
+        pressure.lastLog = now
+        context.log.warning(
+            "memory is short: \(level == .critical ? "publishes are refused" : "publishers are not read")",
+            metadata: [
+                "loop": "\(index)", "available": "\(available)", "counter": "\(context.pool.counterBytes)",
+                "limit": "\(context.pool.limitBytes)",
+            ])
+    }
+
+    // MARK: - Publishers
+
+    /// Has a publisher resumed when there is room again.
+    func notePaused(_ publisher: ConnectionReference) {
+        context.counters.publisherPauses.increment()
+        pressure.paused.append(publisher)
+    }
+
+    /// Reads on from publishers, some at a time: each may bring as much as one read. In the order in which they were
+    /// paused, so that all of them get on.
+    func resumePublishers() {
+        guard !pressure.isShort, !pressure.paused.isEmpty else { return }
+        for _ in 0..<min(Limits.resumedPerTick, pressure.paused.count) {
+            connections[pressure.paused.removeFirst()]?.resumeReading(.memory)
+        }
+        if !pressure.paused.isEmpty { scheduleLater() }
+    }
+
+    /// Of the paused publishers, those whose acknowledgements are waited for are read once: they come behind whatever
+    /// else these clients have sent.
+    private func readAcknowledgements() {
+        for _ in 0..<min(Limits.resumedPerTick, pressure.paused.count) {
+            let reference = pressure.paused.removeFirst()
+            guard let connection = connections[reference] else { continue }
+            if connection.session?.state.inflightCount ?? 0 > 0 {
+                connection.resumeReading(.memory)
+            } else {
+                pressure.paused.append(reference)
+            }
+        }
+    }
+
+    // MARK: - Consumers
+
+    /// Has a connection's output looked at again when there may be memory for it.
+    func noteStarved(_ connection: ConnectionReference) { pressure.starved.append(connection) }
+
+    private func feedStarved() {
+        let starved = pressure.starved
+        pressure.starved = []
+        for reference in starved {
+            guard let connection = connections[reference] else { continue }
+            connection.output.isStarved = false
+            connection.wantsToSend()
+        }
+    }
+
+    /// Disconnects the consumers that hold the most for want of reading, a few at a time.
+    private func shedConsumers() {
+        var worst: [(connection: ConnectionHandler, bytes: Int)] = []
+        connections.forEach { connection in
+            let bytes = connection.bytesBehind
+            guard bytes >= Limits.shedFromBytes else { return }
+            worst.append((connection, bytes))
+        }
+        worst.sort { $0.bytes > $1.bytes }
+        for (connection, bytes) in worst.prefix(Limits.shedPerTick) {
+            context.counters.consumersShed.increment()
+            connection.close(.slowConsumer(bytes: bytes))
+        }
+    }
+
+    /// Four times a second.
+    func tickPressure() {
+        if pressure.gauge.level > .normal { arena.giveBackUnused() }
+        updatePressure()
+        if !pressure.starved.isEmpty { feedStarved() }
+        guard pressure.isShort else { return resumePublishers() }
+        readAcknowledgements()
+        if pressure.gauge.level == .critical { shedConsumers() }
+    }
+}
+
+/// What a shard remembers of a shortage.
+struct ShardPressure {
+    var gauge: PressureGauge
+    /// The level is `near` or `critical`.
+    var isShort = false
+    /// More than is kept for acknowledgements.
+    var hasEgressMemory = true
+    /// Publishers that are not read, in the order in which they came here; some may be gone.
+    var paused: Deque<ConnectionReference> = []
+    /// Connections that had something to send, and no memory for it.
+    var starved: [ConnectionReference] = []
+    var lastLog: NIODeadline?
+
+    init(limitBytes: Int, loops: Int, nearPercent: Int) {
+        gauge = PressureGauge(share: limitBytes / max(1, loops), nearPercent: nearPercent)
+    }
+}

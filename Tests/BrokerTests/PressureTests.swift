@@ -1,0 +1,329 @@
+import Arena
+import ArenaNIO
+import Foundation
+import Ledger
+import MQTT
+import NIOCore
+import NIOPosix
+import Synchronization
+import Testing
+
+@testable import Broker
+
+/// What clients see when memory gets short (docs/architecture.md, "Under pressure").
+@Suite("Under pressure", .serialized)
+struct PressureTests {
+    /// Three chunks and their ledger.
+    private static let limit = 64 << 20
+
+    @Test("each level is entered below its part of the memory and left above that")
+    func levels() {
+        var gauge = PressureGauge(share: 1_000, nearPercent: 85)
+        func level(_ available: Int) -> ArenaPool.Level {
+            _ = gauge.update(available: available)
+            return gauge.level
+        }
+        #expect(gauge.comfortableBytes == 300)
+        #expect(level(250) == .normal)
+        #expect(level(249) == .elevated)
+        #expect(level(299) == .elevated)
+        #expect(level(149) == .near)
+        #expect(level(199) == .near)
+        #expect(level(200) == .elevated)
+        #expect(level(-10) == .critical)
+        #expect(level(99) == .critical)
+        #expect(level(100) == .near)
+        #expect(level(300) == .normal)
+    }
+
+    @Test("a client that comes to fetch its messages is let in and served at the limit, while publishers hammer")
+    func drain() async throws {
+        try await withBroker({
+            $0.memoryLimit = Self.limit
+            $0.limits.maxQueuedMessages = 1_000_000
+            $0.limits.maxQueuedBytes = 1 << 40
+        }) { broker in
+            func consumer() throws -> TestClient {
+                let client = try TestClient(port: broker.port)
+                try client.connect("consumer", clean: false)
+                return client
+            }
+            let away = try consumer()
+            try away.subscribe(("fleet/#", .atLeastOnce))
+            try away.disconnect()
+
+            let publishers = try (0..<4).map { try Hammer(broker.port, "publisher-\($0)", bytes: 100_000) }
+            try await broker.poll { broker.counters.publisherPauses.value > 0 }
+
+            // Who does not make room must wait.
+            let stranger = try TestClient(port: broker.port, version: .v5_0)
+            #expect(try stranger.connect("stranger").code == .serverBusy)
+            try stranger.expectClosed()
+            #expect(try TestClient(port: broker.port).connect("stranger").code == .serverUnavailable)
+
+            // More than fits in the memory: what is drained makes room for what comes.
+            let back = try TestClient(port: broker.port)
+            #expect(try back.connect("consumer", clean: false) == ConnAck(sessionPresent: true, code: .success))
+            let count = 2 * Self.limit / 100_000
+            for _ in 0..<count { try back.acknowledge(try back.receivePublish()) }
+            for publisher in publishers { publisher.stop() }
+            #expect(broker.counters.queueDrops.value == 0)
+
+            // Back to normal: the rest comes, and anybody may connect.
+            try await broker.poll { broker.counters.clientsConnected.value == 1 }
+            try back.ping { try back.acknowledge($0) }
+            try await broker.awaitLevel(.normal)
+            try TestClient(port: broker.port).connect("stranger")
+        }
+    }
+
+    @Test(
+        "a publish that cannot be kept is not acknowledged with success, and is forwarded once when it is tried again",
+        arguments: [ProtocolVersion.v3_1_1, .v5_0])
+    func refused(version: ProtocolVersion) async throws {
+        try await withBroker({ $0.memoryLimit = Self.limit }) { broker in
+            let subscriber = try TestClient(port: broker.port)
+            try subscriber.connect("subscriber")
+            try subscriber.subscribe(("t", .exactlyOnce))
+            func publisher(_ name: String) throws -> TestClient {
+                let client = try TestClient(port: broker.port, version: version)
+                try client.connect(name, clean: false) { if version == .v5_0 { $0.sessionExpiryInterval = 60 } }
+                return client
+            }
+            let publishers = try (0..<3).map { try publisher("publisher-\($0)") }
+            let ballast = Ballast()
+            try await broker.fill(ballast, to: .critical)
+            for (publisher, qos) in zip(publishers, [QoS.atMostOnce, .atLeastOnce, .exactlyOnce]) {
+                let publish = Publish(topic: "t", payload: "no \(qos)", qos: qos, packetID: qos == .atMostOnce ? 0 : 7)
+                try publisher.send(.publish(publish))
+                switch (qos, version) {
+                case (.atMostOnce, _): try await broker.poll { broker.counters.publishesRefused.value == 1 }
+                case (.atLeastOnce, .v5_0): try publisher.expect(.puback(Ack(packetID: 7, code: .quotaExceeded)))
+                case (.exactlyOnce, .v5_0): try publisher.expect(.pubrec(Ack(packetID: 7, code: .quotaExceeded)))
+                case (_, .v3_1_1): try publisher.expectClosed()
+                }
+            }
+            #expect(broker.counters.publishesRefused.value == 3)
+
+            try await broker.empty(ballast)
+            for (index, qos) in [QoS.atMostOnce, .atLeastOnce, .exactlyOnce].enumerated() {
+                let isClosed = version == .v3_1_1 && qos != .atMostOnce
+                let client = isClosed ? try publisher("publisher-\(index)") : publishers[index]
+                try client.publish("t", "yes \(qos)", qos: qos)
+                let publish = try subscriber.receivePublish()
+                #expect(publish.text == "yes \(qos)")
+                try subscriber.acknowledge(publish)
+            }
+            try subscriber.ping()
+        }
+    }
+
+    @Test("a publisher is not read while memory is short, and is served again without a word of it")
+    func paused() async throws {
+        try await withBroker({ $0.memoryLimit = Self.limit }) { broker in
+            let publisher = try TestClient(port: broker.port)
+            try publisher.connect("publisher", keepAlive: 1)
+            let ballast = Ballast()
+            try await broker.fill(ballast, to: .near)
+            // Taken: there is still what is kept for what has been read already.
+            try publisher.publish("t", "first", qos: .atLeastOnce)
+            #expect(broker.counters.publisherPauses.value == 1)
+            try publisher.send(.publish(Publish(topic: "t", payload: "second", qos: .atLeastOnce, packetID: 9)))
+            // Longer than its keep alive: it is the broker that is silent.
+            for _ in 0..<8 { try await broker.awaitTick() }
+            #expect(broker.shards[0].traffic.publishesReceived.value == 1)
+            try await broker.empty(ballast)
+            try publisher.expect(.puback(Ack(packetID: 9)))
+            try publisher.ping()
+        }
+    }
+
+    @Test("a client that publishes and owes acknowledgements is read for these while memory is short")
+    func acknowledgements() async throws {
+        try await withBroker({
+            $0.memoryLimit = Self.limit
+            $0.limits.maxInflight = 1
+        }) { broker in
+            let both = try TestClient(port: broker.port)
+            try both.connect("both")
+            try both.subscribe(("in", .atLeastOnce))
+            let other = try TestClient(port: broker.port)
+            try other.connect("other")
+            try other.publish("in", "1", qos: .atLeastOnce)
+            try other.publish("in", "2", qos: .atLeastOnce)
+            let first = try both.receivePublish()
+            let ballast = Ballast()
+            try await broker.fill(ballast, to: .near)
+            try both.publish("out", "x", qos: .atLeastOnce)
+            #expect(broker.counters.publisherPauses.value == 1)
+            try both.acknowledge(first)
+            #expect(try both.receivePublish().text == "2")
+            try await broker.empty(ballast)
+        }
+    }
+
+    @Test("when memory is critical, the consumer that is furthest behind is disconnected and told why")
+    func shed() async throws {
+        try await withBroker({
+            $0.memoryLimit = Self.limit
+            $0.limits.maxBacklogMessages = 1_000_000
+            $0.limits.maxBacklogBytes = 1 << 40
+        }) { broker in
+            let slow = try TestClient(port: broker.port, version: .v5_0)
+            try slow.connect("slow")
+            try slow.subscribe(("t", .atMostOnce))
+            let quick = try TestClient(port: broker.port, version: .v5_0)
+            try quick.connect("quick")
+            try quick.subscribe(("t", .atMostOnce))
+            let publisher = try TestClient(port: broker.port)
+            try publisher.connect("publisher")
+            let payload = String(repeating: "x", count: 100_000)
+            // Until the socket takes no more and messages wait here.
+            var count = 0
+            var behind = 0
+            while behind < 1 << 20 {
+                try publisher.publish("t", payload, qos: .atMostOnce)
+                try publisher.ping()
+                try #require(try quick.receivePublish().text.utf8.count == payload.utf8.count)
+                behind = try await broker.bytesBehind("slow")
+                count += 1
+            }
+            let ballast = Ballast()
+            try await broker.fill(ballast, to: .critical)
+            try await broker.poll { broker.counters.consumersShed.value == 1 }
+            // It reads on, and finds the reason behind what was written.
+            var received = 0
+            while case .publish? = try slow.receive(until: { $0 == .quotaExceeded }) { received += 1 }
+            #expect(received < count)
+            try slow.expectClosed()
+            try await broker.empty(ballast)
+            try quick.ping()
+            #expect(broker.counters.consumersShed.value == 1)
+        }
+    }
+
+    @Test("a client that reads nothing for the time allowed is disconnected, however much memory there is")
+    func stalled() async throws {
+        try await withBroker({ $0.limits.slowConsumerSeconds = 1 }) { broker in
+            let stalled = try TestClient(port: broker.port, version: .v5_0)
+            try stalled.connect("stalled")
+            try stalled.subscribe(("t", .atMostOnce))
+            let publisher = try TestClient(port: broker.port)
+            try publisher.connect("publisher")
+            let payload = String(repeating: "x", count: 100_000)
+            while try await broker.bytesBehind("stalled") < 300_000 {
+                try publisher.publish("t", payload)
+                try publisher.ping()
+            }
+            try await broker.poll { broker.counters.consumersStalled.value == 1 }
+            while case .publish? = try stalled.receive(until: { $0 == .quotaExceeded }) {}
+            try stalled.expectClosed()
+            try publisher.ping()
+        }
+    }
+}
+
+/// A client that publishes QoS 1 as fast as the broker reads it, on a thread of its own.
+final class Hammer: Sendable {
+    private let client: TestClientBox
+
+    private struct TestClientBox: @unchecked Sendable {
+        let client: TestClient
+    }
+
+    init(_ port: Int, _ name: String, bytes: Int) throws {
+        let client = try TestClient(port: port)
+        try client.connect(name)
+        self.client = TestClientBox(client: client)
+        var publish = ByteBuffer()
+        Packet.publish(
+            Publish(
+                topic: "fleet/\(name)", payload: String(repeating: "x", count: bytes), qos: .atLeastOnce, packetID: 1)
+        ).encode(into: &publish, version: .v3_1_1)
+        let packet = Array(publish.readableBytesView)
+        let box = self.client
+        for body: @Sendable () -> Void in [
+            // Ends when the socket is shut down.
+            { while (try? box.client.send(raw: packet)) != nil {} },
+            { while ((try? box.client.receiveRaw()) ?? nil) != nil {} },
+        ] {
+            Thread.detachNewThread(body)
+        }
+    }
+
+    func stop() { client.client.vanish() }
+}
+
+/// Memory that is taken, on behalf of nobody.
+final class Ballast: @unchecked Sendable {
+    fileprivate var buffers: [ByteBuffer] = []
+}
+
+extension Broker {
+    /// Takes memory on the first loop until its level is this.
+    func fill(_ ballast: Ballast, to level: ArenaPool.Level) async throws {
+        let shard = shards[0]
+        try await shard.loop.submit {
+            while shard.pressure.gauge.level < level {
+                ballast.buffers.append(try shard.arena.buffer(capacity: 100_000, owner: shard.owner, "ballast"))
+                shard.updatePressure()
+            }
+        }.get()
+    }
+
+    func empty(_ ballast: Ballast) async throws {
+        try await shards[0].loop.submit { ballast.buffers = [] }.get()
+        try await awaitLevel(.normal)
+    }
+
+    func awaitLevel(_ level: ArenaPool.Level) async throws {
+        let deadline = ContinuousClock.now + .seconds(10)
+        while try await shards[0].loop.submit({ [shard = shards[0]] in shard.pressure.gauge.level }).get() != level {
+            try #require(ContinuousClock.now < deadline, "the level did not become \(level)")
+        }
+    }
+
+    /// Until the first loop has looked at its timers once more.
+    func awaitTick() async throws {
+        let loop = shards[0].loop
+        try await loop.scheduleTask(in: .milliseconds(Int64(Limits.tickMilliseconds))) {}.futureResult.get()
+    }
+
+    /// What is kept for a client because it does not read.
+    func bytesBehind(_ clientID: String) async throws -> Int {
+        let session = try #require(context.registry.find(clientID))
+        return try await shards[session.home].loop.submit { session.connection?.bytesBehind ?? 0 }.get()
+    }
+}
+
+extension TestClient {
+    func acknowledge(_ publish: Publish) throws {
+        switch publish.qos {
+        case .atMostOnce: break
+        case .atLeastOnce: try send(.puback(Ack(packetID: publish.packetID)))
+        case .exactlyOnce:
+            try send(.pubrec(Ack(packetID: publish.packetID)))
+            try expect(.pubrel(Ack(packetID: publish.packetID)))
+            try send(.pubcomp(Ack(packetID: publish.packetID)))
+        }
+    }
+
+    /// All that was sent before has been handled when this returns; what comes meanwhile is given to `body`.
+    func ping(_ body: (Publish) throws -> Void) throws {
+        try send(.pingreq)
+        while let packet = try receive() {
+            guard case .publish(let publish) = packet else { break }
+            try body(publish)
+        }
+    }
+
+    /// The next packet; nil for a DISCONNECT of the kind that is waited for.
+    func receive(until isExpected: (ReasonCode) -> Bool) throws -> Packet? {
+        let packet = try receive()
+        guard case .disconnect(let disconnect)? = packet, isExpected(disconnect.code) else {
+            if packet == nil { throw Failure(description: "closed without DISCONNECT") }
+            return packet
+        }
+        return nil
+    }
+}
