@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo incident check format asan asan-release tsan fuzz bench bench-arena bench-heapdump bench-analyze man completions expected clean
+.PHONY: help setup build test demo incident check format asan asan-release tsan fuzz bench bench-arena bench-heapdump bench-analyze bench-pressure man completions expected clean
 
 BIN := .build/release
 
@@ -52,6 +52,9 @@ bench-heapdump: setup  ## how fast a large Java heap dump is read, and in how mu
 
 bench-analyze: setup  ## every command of the analyzer on a dump of 10,000,000 buffers, beside zstd
 	@Benchmarks/analyze.sh
+
+bench-pressure: build  ## a thousand publishers at full speed, and floods of connections and subscriptions
+	@Benchmarks/pressure.sh $(BIN)
 
 bench: build  ## what the broker carries on this machine
 	@scripts/bench.sh $(BIN)

@@ -29,7 +29,7 @@ for payload in 64 1024 16384; do
     flood publishers --payload "$payload" --seconds "$seconds" | tee result || failed=1
     most=$(sed -n 's/^resident at most //p' result)
     printf 'of the limit, percent %s\n' "$((most * 100 / limit))"
-    ((most <= limit / 100 * 110)) || failed=1
+    ((most * 10 <= limit * 11)) || failed=1
     printf 'dumps near the limit %s, for refusals %s\n' "$(count_lines 'dump written.*near-limit')" \
         "$(count_lines 'dump written.*allocation-failure')"
     stop_broker || failed=1

@@ -72,6 +72,7 @@ class Client:
         self.socket.setblocking(False)
         self.output = bytearray()
         self.input = bytearray()
+        self.kept = []
         self.is_open = True
 
     def flush(self):
@@ -100,7 +101,8 @@ class Client:
             self.input += data
             if len(data) < 262144:
                 break
-        view, start, found = self.input, 0, []
+        view, start, found = self.input, 0, self.kept
+        self.kept = []
         while len(view) - start >= 2:
             size, shift, place = 0, 0, start + 1
             while place < len(view):
@@ -125,8 +127,11 @@ class Client:
         while time.monotonic() < deadline:
             self.flush()
             select.select([self.socket], [self.socket] if self.output else [], [], 0.5)
-            for first, body in self.packets():
+            found = self.packets()
+            for place, (first, body) in enumerate(found):
                 if first >> 4 == kind:
+                    # What came behind it is for whoever asks next.
+                    self.kept = found[place + 1 :]
                     return body
             if not self.is_open:
                 return None

@@ -246,6 +246,7 @@ extension ConnectionHandler {
 
     private func handOver(_ buffer: ByteBuffer, isSegment: Bool) {
         output.handed.append(Output.Handed(buffer: buffer, isSegment: isSegment))
+        output.handedBytes += buffer.readableBytes
         output.bytesThisTick += buffer.readableBytes
         output.totalBytes += buffer.readableBytes
         shard.traffic.bytesSent.bump(by: buffer.readableBytes)
@@ -339,10 +340,8 @@ extension ConnectionHandler {
     private func settle() {
         guard let channelContext else { return }
         let unwritten = (try? channelContext.channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
-        if unwritten == 0 || transport != nil {
-            // Flushed, what is not plain TCP is with the transport, which names it.
-            if output.handed.count > 8 { output.handed = [] } else { output.handed.removeAll(keepingCapacity: true) }
-        }
+        // Flushed, what is not plain TCP is with the transport, which names it.
+        output.forgetWritten(unwritten: transport == nil ? unwritten : 0)
         output.unwrittenBytes = unwritten
         if unwritten > 0, !output.isWatching { watchWrites() }
         if unwritten > 0 { watchStall() }
@@ -381,15 +380,13 @@ extension ConnectionHandler {
 
     /// Learns of the completion of all writes so far by that of an empty write behind them.
     private func watchWrites() {
-        let count = output.handed.count
         output.isWatching = true
         if let transport {
             return transport.whenWritten { [self] in settleWritten() }
         }
-        guard count > 0 else { return output.isWatching = false }
+        guard !output.handed.isEmpty else { return output.isWatching = false }
         let promise = channelContext.eventLoop.makePromise(of: Void.self)
         promise.futureResult.assumeIsolated().whenComplete { [self] _ in
-            output.handed.removeFirst(min(count, output.handed.count))
             settleWritten()
         }
         channelContext.writeAndFlush(wrapOutboundOut(Output.none), promise: promise)

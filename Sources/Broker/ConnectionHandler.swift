@@ -232,7 +232,11 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     private func beginAssembly(_ header: FixedHeader, _ start: inout ByteBuffer) {
         do throws(ArenaError) {
-            var buffer = try shard.arena.buffer(capacity: header.packetLength, owner: owner, "packet assembly")
+            // What there can be no room for is refused before it comes.
+            let capacity =
+                shard.hasRoom(header.packetLength)
+                ? min(header.packetLength, max(start.readableBytes, Limits.firstAssemblyBytes)) : header.packetLength
+            var buffer = try shard.arena.buffer(capacity: capacity, owner: owner, "packet assembly")
             buffer.writeBuffer(&start)
             assembly = buffer
             assemblyHeader = header
@@ -245,7 +249,9 @@ final class ConnectionHandler: ChannelInboundHandler {
     private func assemble(_ buffer: inout ByteBuffer) throws(DecodeError) {
         let header = assemblyHeader!
         let missing = header.packetLength - assembly!.readableBytes
-        var part = buffer.readSlice(length: min(missing, buffer.readableBytes))!
+        let count = min(missing, buffer.readableBytes)
+        guard assembly!.writableBytes >= count || growAssembly(by: count, to: header.packetLength) else { return }
+        var part = buffer.readSlice(length: count)!
         assembly!.writeBuffer(&part)
         guard assembly!.readableBytes == header.packetLength else { return }
         var packet = assembly!
@@ -255,6 +261,25 @@ final class ConnectionHandler: ChannelInboundHandler {
         packet.moveReaderIndex(forwardBy: header.encodedLength)
         var body = packet.readSlice(length: header.remainingLength)!
         try handle(header, &body, ownsBuffer: true)
+    }
+
+    /// A larger buffer for a packet of which more has come: so much is taken for it as the peer has sent, times four, and
+    /// at most a third of it is copied once more.
+    ///
+    /// - Returns: false if the arena refused; the connection is closed then.
+    private func growAssembly(by count: Int, to packetLength: Int) -> Bool {
+        let old = assembly!
+        do throws(ArenaError) {
+            var buffer = try shard.arena.buffer(
+                capacity: min(packetLength, max(old.readableBytes + count, 4 * old.readableBytes)), owner: owner,
+                "packet assembly")
+            buffer.writeImmutableBuffer(old)
+            assembly = buffer
+            return true
+        } catch {
+            fail(error, while: "receiving a packet of \(packetLength) bytes")
+            return false
+        }
     }
 
     /// Adds bytes until the fixed header is whole: a byte at a time, for this is rare and at most four bytes long.

@@ -44,7 +44,8 @@ final class Dumper: @unchecked Sendable {
     private let thread = NIOThreadPool(numberOfThreads: 1)
     private let waiting = Mutex<Set<Reason>>([])
     private let isStopped = Atomic<Bool>(false)
-    // Only the thread uses these two.
+    // Only the thread uses these three.
+    private var reserve = DescriptorReserve()
     /// Numbers the files of this process.
     private var sequence = 0
     /// When the last dump for each reason was begun.
@@ -162,7 +163,9 @@ final class Dumper: @unchecked Sendable {
         if !removed.isEmpty { log.info("old dumps removed", metadata: ["count": "\(removed.count)"]) }
     }
 
-    private func write(_ reason: Reason) throws -> Result {
+    private func write(_ reason: Reason) throws -> Result { try reserve.released { try writeFile(reason) } }
+
+    private func writeFile(_ reason: Reason) throws -> Result {
         let figures = ProcessFigures.current()
         // The file comes first: without a place to write to, nobody needs to stop.
         let file = try DumpFile.create(directory: directory, name: name(reason))

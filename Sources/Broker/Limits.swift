@@ -2,8 +2,8 @@ import MQTT
 
 /// Every bound of the broker, in one place, with its reason. All but the constants at the end are configurable.
 public struct Limits: Sendable, Equatable {
-    /// The largest packet accepted, fixed header included. A packet's buffer is reserved whole as soon as its header is
-    /// known, so this is also what one unfinished packet can make the broker reserve. EMQX's default.
+    /// The largest packet accepted, fixed header included. The buffer of one that comes in parts grows with what
+    /// has come, so that an unfinished packet costs the broker about what it has cost its sender. EMQX's default.
     public var maxPacketBytes = 1 << 20
 
     /// Sockets open at once. Bounds what idle connections cost: about 4 KiB each.
@@ -204,6 +204,9 @@ public struct Limits: Sendable, Equatable {
 
     /// The read buffer when memory is short: bounds what a publisher can still bring before it is not read any more.
     static let smallReadBytes = 8 << 10
+
+    /// The first buffer of a packet that comes in parts: who announces a large one and sends a byte of it gets no more.
+    static let firstAssemblyBytes = 16 << 10
 
     /// Publishers that are read on in one tick when memory is there again, or for their acknowledgements.
     static let resumedPerTick = 64

@@ -18,6 +18,8 @@ struct Output {
 
     var segment = Output.none
     var handed: [Handed] = []
+    /// Of those.
+    var handedBytes = 0
     var backlog: Deque<Message> = []
     var backlogBytes = 0
     /// How large the first segment of a tick is: what the last ticks needed.
@@ -44,6 +46,16 @@ struct Output {
         var buffer: ByteBuffer
         /// One of this connection's segments, not a payload that others have too.
         var isSegment: Bool
+    }
+
+    /// Lets go of what the socket has taken: all but the last `unwritten` bytes, and the buffer that these begin in.
+    mutating func forgetWritten(unwritten: Int) {
+        var count = 0
+        while count < handed.count, handedBytes - handed[count].buffer.readableBytes >= unwritten {
+            handedBytes -= handed[count].buffer.readableBytes
+            count += 1
+        }
+        if count == handed.count, count > 8 { handed = [] } else { handed.removeFirst(count) }
     }
 
     mutating func clearBacklog() {

@@ -26,6 +26,11 @@ extension EventLoopShard {
             - arena.liveBufferCount * Limits.heapBytesPerBuffer
     }
 
+    /// Whether so many bytes in one piece are possible at all.
+    func hasRoom(_ bytes: Int) -> Bool {
+        bytes <= max(arena.freeBytes, context.pool.limitBytes - context.pool.counterBytes)
+    }
+
     @inline(never)
     private func reassessPressure() {
         // A fault that is to exhaust the memory could not, if publishers were slowed.

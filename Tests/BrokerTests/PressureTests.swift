@@ -71,7 +71,7 @@ struct PressureTests {
 
             // Back to normal: the rest comes, and anybody may connect.
             try await broker.poll { broker.counters.clientsConnected.value == 1 }
-            try back.ping { try back.acknowledge($0) }
+            repeat { try back.ping { try back.acknowledge($0) } } while try await broker.owed("consumer") > 0
             try await broker.awaitLevel(.normal)
             try TestClient(port: broker.port).connect("stranger")
         }
@@ -287,6 +287,13 @@ extension Broker {
     func awaitTick() async throws {
         let loop = shards[0].loop
         try await loop.scheduleTask(in: .milliseconds(Int64(Limits.tickMilliseconds))) {}.futureResult.get()
+    }
+
+    /// Messages that wait for a client, or for its acknowledgement.
+    fileprivate func owed(_ clientID: String) async throws -> Int {
+        let session = try #require(context.registry.find(clientID))
+        return try await shards[session.home].loop.submit { session.state.queuedCount + session.state.inflightCount }
+            .get()
     }
 
     /// What is kept for a client because it does not read.
