@@ -124,9 +124,13 @@ class Client:
     def wait(self, kind, seconds=60):
         """Blocks until a packet of this kind has come."""
         deadline = time.monotonic() + seconds
+        # Not select(), which takes descriptors below 1024 only.
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
         while time.monotonic() < deadline:
             self.flush()
-            select.select([self.socket], [self.socket] if self.output else [], [], 0.5)
+            poll.modify(self.socket, select.POLLIN | (select.POLLOUT if self.output else 0))
+            poll.poll(500)
             found = self.packets()
             for place, (first, body) in enumerate(found):
                 if first >> 4 == kind:

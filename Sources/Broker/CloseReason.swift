@@ -35,7 +35,8 @@ enum CloseReason {
     /// Whether this is how a connection should end: logged at debug level, not at info.
     var isOrderly: Bool {
         switch self {
-        case .disconnected, .disconnectedWithWill, .shuttingDown: true
+        // The last is counted, and said once in a while: there are many of it at once.
+        case .disconnected, .disconnectedWithWill, .shuttingDown, .memoryShort: true
         default: false
         }
     }
