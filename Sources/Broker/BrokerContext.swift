@@ -100,7 +100,8 @@ public final class Counters: Sendable {
     public let allocationFailures = Atomic<Int>(0)
     /// Times a publisher was not read on, because memory was short.
     public let publisherPauses = Atomic<Int>(0)
-    /// Publishes that were refused for want of memory: QoS 0 dropped, QoS 1 and 2 not acknowledged with success.
+    /// Publishes that were refused, since memory is short, the data directory cannot be written, or a queue is full and its
+    /// policy is to reject: QoS 0 dropped, QoS 1 and 2 not acknowledged with success.
     public let publishesRefused = Atomic<Int>(0)
     /// Clients that were told "server busy", because memory was short.
     public let connectsRefused = Atomic<Int>(0)

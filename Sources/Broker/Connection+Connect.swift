@@ -45,6 +45,10 @@ extension ConnectionHandler {
             return close(.memoryShort)
         }
         let expiryInterval = expiryInterval(of: connect)
+        if expiryInterval > 0, let store = broker.store, store.isFailing, store.isFull {
+            refuse(.serverUnavailable, "the data directory cannot be written")
+            return close(.refused("the data directory cannot be written", code: .serverUnavailable))
+        }
         let claim = broker.registry.claim(
             connect.clientID, isPersistent: expiryInterval > 0, limit: limits.maxSessions
         ) {

@@ -302,7 +302,12 @@ extension ConnectionHandler {
     }
 
     private func sendQueued() {
-        guard let session, session.state.canSendMore(limits: limits) else { return }
+        guard let session else { return }
+        if session.state.canSendMore(limits: limits) { sendQueue(of: session) }
+        if session.state.hasSpilled { shard.wantPage(session) }
+    }
+
+    private func sendQueue(of session: Session) {
         // First, in order, what the client has not acknowledged (MQTT-4.4.0-1).
         while canSend, let again = session.state.nextRedelivery() {
             switch again {
@@ -315,6 +320,7 @@ extension ConnectionHandler {
             send(message, packetID: packetID, dup: false)
         }
         if session.state.queuedCount == 0 { session.presence = .ready }
+        shard.noteFullness(session)
     }
 
     /// Closes the socket once all is written, if a reason for it is among that: a consumer that was slow learns why when it

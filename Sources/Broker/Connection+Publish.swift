@@ -26,9 +26,15 @@ extension ConnectionHandler {
         let mark = shard.journal?.mark
         let mustBeStored = !isForbidden && mustBeStored(publish, match, from: session)
         if mustBeStored, shard.context.store?.isFailing == true, !session.state.isReceiving(publish.packetID) {
-            return refuseUnstorable(publish)
+            return refuse(publish, .refused("the data directory cannot be written", code: .quotaExceeded))
         }
-        defer { if mustBeStored { waitForStore() } }
+        if limits.queuePolicy == .reject, publish.qos != .atMostOnce, !isForbidden, match.hasFullQueue,
+            !session.state.isReceiving(publish.packetID)
+        {
+            return refuse(
+                publish, .refused("the queue of a subscriber is full (limits.queuePolicy)", code: .quotaExceeded))
+        }
+        defer { waitForStore(since: mark) }
         switch publish.qos {
         case .atMostOnce:
             if isForbidden { return }
@@ -48,19 +54,15 @@ extension ConnectionHandler {
             switch session.state.receive(publish.packetID, limits: limits) {
             case .first:
                 // All that may fail for want of memory comes before PUBREC, all that is sent on comes after it.
+                let isFirst = !mustBeStored && rpc == nil
+                var isAcknowledged = false
                 do throws(ArenaError) {
                     guard try retain(publish, message, rpc) else {
                         session.state.release(publish.packetID)
                         return sendAck(.pubrec, publish.packetID, .quotaExceeded)
                     }
                     if !match.isEmpty { try message.own(in: shard.arena, owner: session.owner, "incoming message") }
-                } catch {
-                    session.state.release(publish.packetID)
-                    throw error
-                }
-                var isAcknowledged = false
-                do throws(ArenaError) {
-                    if !mustBeStored {
+                    if isFirst {
                         sendAck(.pubrec, publish.packetID, acknowledgement(match, rpc))
                         isAcknowledged = true
                     }
@@ -70,8 +72,8 @@ extension ConnectionHandler {
                     if !isAcknowledged { session.state.release(publish.packetID) }
                     throw error
                 }
-                guard mustBeStored else { return }
-                if session.isStored { shard.journal?.received(publish.packetID, by: session) }
+                if isFirst { return }
+                if mustBeStored, session.isStored { shard.journal?.received(publish.packetID, by: session) }
                 sendAck(since: mark, .pubrec, publish.packetID, acknowledgement(match, rpc))
             case .duplicate: sendAck(.pubrec, publish.packetID)
             case .tooMany:

@@ -44,17 +44,10 @@ extension ConnectionHandler {
         return match.obliges || publish.retain || (publish.qos == .exactlyOnce && session.isStored)
     }
 
-    /// Refuses a publish that could not be kept now, before anything is done with it: 3.1.1 has no words for it.
-    func refuseUnstorable(_ publish: IncomingPublish) {
-        guard settings.version == .v5_0 else {
-            return close(.refused("the data directory cannot be written", code: .quotaExceeded))
-        }
-        sendAck(publish.qos == .atLeastOnce ? .puback : .pubrec, publish.packetID, .quotaExceeded)
-    }
-
-    /// Reads no further while the store has more to do than it may.
-    func waitForStore() {
-        guard let store = shard.context.store, store.isFull, !store.isFailing, !pauses.contains(.store) else { return }
+    /// Reads no further while the store has more to do than it may, if anything was noted since `mark`.
+    func waitForStore(since mark: UInt64?) {
+        guard let mark, let journal = shard.journal, journal.mark != mark, journal.store.isFull else { return }
+        guard !pauses.contains(.store), case .connected = phase else { return }
         pauseReading(.store)
         shard.waitingForStore.append(reference)
     }

@@ -10,6 +10,7 @@ extension ConnectionHandler {
         let mark = shard.journal?.mark
         let outcomes = subscribe.filters.map { shard.subscribe(session, $0, identifier: identifier) }
         whenStored(since: mark) { $0.answer(subscribe, outcomes, to: session) }
+        waitForStore(since: mark)
     }
 
     private func answer(
@@ -106,5 +107,6 @@ extension ConnectionHandler {
         whenStored(since: mark) {
             $0.send(.unsuback(UnsubAck(packetID: unsubscribe.packetID, codes: codes)), size: 9 + codes.count)
         }
+        waitForStore(since: mark)
     }
 }

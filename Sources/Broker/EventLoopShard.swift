@@ -1,5 +1,6 @@
 import Arena
 import ArenaNIO
+import DequeModule
 import Ledger
 import Logging
 import MQTT
@@ -27,6 +28,8 @@ public final class EventLoopShard: @unchecked Sendable {
     let journal: Journal?
     /// Connections that are not read until the store has caught up.
     var waitingForStore: [ConnectionReference] = []
+    /// Parts of queues to be read from the store.
+    var pages = StorePages()
     /// What this loop has received and sent; any thread may read it.
     let traffic = Traffic()
     /// All shards of the broker, this one included; set once before the first connection.
@@ -107,6 +110,8 @@ public final class EventLoopShard: @unchecked Sendable {
         isStopping = true
         ticker?.cancel()
         connections.forEach { $0.close(.shuttingDown) }
+        // Now, in however many ticks it would have been: their wills are owed to sessions that are kept.
+        while let session = later.leaving.popFirst() { finishLeaving(session) }
         endTick()
     }
 
@@ -139,8 +144,9 @@ public final class EventLoopShard: @unchecked Sendable {
     ///
     /// - Returns: false if the store is full.
     func retain(_ message: Message) throws(ArenaError) -> Bool {
-        if context.store?.isFailing != true, try context.retained.store(message, arena: arena) {
-            journal?.retain(message)
+        if context.store?.isFailing != true,
+            try context.retained.store(message, arena: arena, whenPlaced: { journal?.retain(message) })
+        {
             return true
         }
         context.counters.retainedRefused.increment()
@@ -245,6 +251,11 @@ public final class EventLoopShard: @unchecked Sendable {
             return
         }
         guard !session.isEnded else { return }
+        if session.isStored, session.state.spills(message), !session.isInTransit || isForwarded {
+            // It need not even be in the arena.
+            if message.entry == 0 { journal?.keep(&message, for: session) }
+            return queue(message, for: session)
+        }
         try message.keep(in: arena, owner: session.owner, sharedOwner: context.listenerOwner, "queued message")
         if session.isStored, message.entry == 0 { journal?.keep(&message, for: session) }
         if session.isInTransit, !isForwarded { return session.arrivals.append(message) }
@@ -266,6 +277,13 @@ public final class EventLoopShard: @unchecked Sendable {
             noteQueued(message, session)
         }
         noteStored(session)
+        noteFullness(session)
+    }
+
+    /// Lets all loops know whether publishers are to be refused, where that is the policy.
+    func noteFullness(_ session: Session) {
+        guard context.limits.queuePolicy == .reject else { return }
+        session.isQueueFull = session.state.isFull(for: 0, context.limits)
     }
 
     private func noteQueued(_ message: Message, _ session: Session) {
@@ -311,6 +329,7 @@ public final class EventLoopShard: @unchecked Sendable {
             case .fence(let session, let shard): post(.fencePassed(session), to: shard)
             case .fencePassed(let session): fencePassed(session)
             case .adopt(let session, let connection): adopt(session, for: connection)
+            case .page(let session, let page): take(page, for: session)
             case .claimAgain(let reference): connections[reference]?.claimSession()
             }
         } catch {
@@ -344,6 +363,7 @@ public final class EventLoopShard: @unchecked Sendable {
         dirty.removeAll(keepingCapacity: true)
         // First: the store hears of a message before any other loop does.
         journal?.post()
+        if !pages.wanted.isEmpty { readPages() }
         for shard in outgoing.indices where !outgoing[shard].isEmpty {
             if peers[shard].mailbox.post(&outgoing[shard]) { peers[shard].loop.execute(peers[shard].drainTask) }
         }
@@ -390,6 +410,7 @@ public final class EventLoopShard: @unchecked Sendable {
         for session in sessionWheel.advance() { check(session, at: now) }
         resumeWaiting()
         tickPressure()
+        if !pages.again.isEmpty { wantPagesAgain() }
         ticks += 1
         guard ticks % (1_000 / Limits.tickMilliseconds) == 0 else { return }
         expireCommands(now)
@@ -404,7 +425,7 @@ public final class EventLoopShard: @unchecked Sendable {
         countStored(now)
         guard index == 0 else { return }
         context.store?.retry()
-        for message in context.retained.removeExpired(at: now) { journal?.retainedExpired(message) }
+        context.retained.removeExpired(at: now) { journal?.retainedExpired($0) }
         publishSysTopics(now)
         context.pool.trim()
         context.flightRecording.tick(context)

@@ -61,7 +61,7 @@ extension Mail {
             message.visit(owner: owner, kind: .outbound, &visitor)
         // On its way to its new home it is in no shard's list.
         case .adopt(let session, _): session.visitHeldBuffers(&visitor)
-        case .takeOver, .fence, .fencePassed, .claimAgain: break
+        case .takeOver, .fence, .fencePassed, .claimAgain, .page: break
         }
     }
 }

@@ -111,7 +111,7 @@ final class Journal {
     func keep(_ will: KeptWill, of session: Session) {
         append(
             .will(
-                session.storeKey, content(will.message, id: 0), delayInterval: will.delayInterval,
+                session.storeKey, batch.copy(will.message, id: 0), delayInterval: will.delayInterval,
                 expiryInterval: will.expiryInterval))
     }
 
@@ -151,14 +151,15 @@ final class Journal {
         if message.contentID < firstContent {
             message.contentID = store.takeNumbers()
             firstContent = min(firstContent, message.contentID)
-            append(.message(content(message, id: message.contentID)))
+            append(.message(batch.copy(message, id: message.contentID)))
         }
         let identifiers = (route?.identifiers).flatMap { $0.isEmpty ? nil : batch.copy($0) }
+        let share = (route?.group).map { batch.copy($0.subscription) }
         append(
             .entry(
                 StoreBatch.Entry(
                     entry: StoredEntry(session: session.storeKey, id: entry), message: message.contentID, qos: qos,
-                    retain: retain, identifiers: identifiers)))
+                    retain: retain, identifiers: identifiers, share: share)))
     }
 
     /// What became of a session's messages.
@@ -178,24 +179,32 @@ final class Journal {
         return hasIdentifier
     }
 
-    /// An empty payload clears the topic.
+    // MARK: - Retained messages
+    //
+    // All loops write to one tree, and the store must have the last of two messages to a topic that the tree has. So these
+    // changes are in one list, in the order in which the tree took them; what is in a loop's own batch only says that
+    // there is one.
+
+    /// An empty payload clears the topic. To be called where the tree changes, under its lock.
     func retain(_ message: Message) {
-        if message.payload.readableBytes == 0 {
-            append(.retainedGone(topic: batch.copy(message.topic)))
-        } else {
-            append(.retained(content(message, id: 0)))
+        store.noteRetained { batch in
+            if message.payload.readableBytes == 0 {
+                let topic = batch.copy(message.topic)
+                batch.append(.retainedGone(topic: topic))
+            } else {
+                let content = batch.copy(message, id: 0)
+                batch.append(.retained(content))
+            }
         }
+        append(.retainedNoted)
     }
 
     /// A retained message has expired.
     func retainedExpired(_ message: Message) {
-        append(.retainedExpired(topic: batch.copy(message.topic), at: WallClock.now() + 1))
-    }
-
-    private func content(_ message: Message, id: UInt64) -> StoreBatch.Content {
-        StoreBatch.Content(
-            id: id, topic: batch.copy(message.topic), properties: message.properties.map { batch.copy($0) },
-            payload: batch.copy(message.payload), qos: message.qos, retain: message.retain,
-            expiresAt: WallClock.milliseconds(message.expiresAt))
+        store.noteRetained { batch in
+            let topic = batch.copy(message.topic)
+            batch.append(.retainedGone(topic: topic))
+        }
+        append(.retainedNoted)
     }
 }

@@ -234,6 +234,14 @@ public struct Limits: Sendable, Equatable {
     static let shedPerTick = 4
     static let shedFromBytes = 64 << 10
 
+    /// What of a stored session's queue is in memory, so that a client that takes part in the traffic need not wait for
+    /// the disk; the rest is in the store only. Also what is read from there at once.
+    static let queueMemoryMessages = 64
+    static let queueMemoryBytes = 256 << 10
+
+    /// Pages of queues that are read at once for a loop: they are outside the arena until they have come.
+    static let maxOpenPages = 4
+
     /// Log lines that wait for standard error; more are dropped and counted.
     static let maxWaitingLogLines = 4_096
 }
@@ -244,4 +252,7 @@ public enum QueuePolicy: String, Sendable, CaseIterable {
     case dropNewest = "drop-newest"
     /// The message that has waited longest: what the client gets is recent.
     case dropOldest = "drop-oldest"
+    /// Nothing: whoever publishes to it in QoS 1 or 2 is refused (5.0: 0x97; 3.1.1: its connection is closed). What is on
+    /// its way when the queue fills is still taken, up to twice the bounds.
+    case reject = "reject"
 }

@@ -18,6 +18,8 @@ enum Mail: Sendable {
     case fencePassed(Session)
     /// The session is yours now.
     case adopt(Session, ConnectionReference)
+    /// A part of the session's queue, read from the store for the loop that it has left.
+    case page(Session, StorePage)
     /// The session that was in the way has ended.
     case claimAgain(ConnectionReference)
 }

@@ -61,7 +61,12 @@ extension EventLoopShard {
             }
             for packetID in belongings.receipts { session.state.restoreReceipt(packetID) }
             for owed in belongings.owed { try restore(owed, to: session, &contents) }
-            count += belongings.owed.count
+            for queued in belongings.queued {
+                session.state.restoreSpilled(
+                    queued.id, bytes: queued.bytes, expiresAt: WallClock.deadline(queued.expiresAt))
+            }
+            noteFullness(session)
+            count += belongings.owed.count + belongings.queued.count
             // A client that was connected when the broker ended has been away since now.
             let now = NIODeadline.now()
             if let endsAt = stored.endsAt {
@@ -97,7 +102,8 @@ extension EventLoopShard {
         try message.keep(in: arena, owner: session.owner, sharedOwner: context.listenerOwner, "stored message")
         contents[content.id] = message
         (message.qos, message.retain, message.entry) = (owed.qos, owed.retain, owed.id)
-        message.route = owed.identifiers.map { Route(encodedIdentifiers: $0) }
+        message.route = Route(
+            encodedIdentifiers: owed.identifiers, group: owed.share.flatMap { context.router.group(of: $0) })
         if let serial = owed.serial {
             session.state.restore(message, serial: serial, stored: owed.id)
         } else {
@@ -105,7 +111,8 @@ extension EventLoopShard {
         }
     }
 
-    private func message(
+    /// A message out of the store, in a buffer of its own.
+    func message(
         _ content: StoreReader.Content, owner: OwnerID, _ label: StaticString
     ) throws(ArenaError) -> Message {
         let properties = content.properties?.count ?? 0

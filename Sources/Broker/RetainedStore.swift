@@ -46,8 +46,11 @@ final class RetainedStore: Sendable {
 
     /// Stores, replaces (MQTT-3.3.1-5) or, for an empty payload, removes (MQTT-3.3.1-10, -11).
     ///
+    /// - Parameter whenPlaced: called in the order in which loops that publish to one topic at once replace each other.
     /// - Returns: false if the store is full. What is there already can still be replaced.
-    func store(_ message: Message, arena: Arena) throws(ArenaError) -> Bool {
+    func store(
+        _ message: Message, arena: Arena, whenPlaced: () -> Void = {}
+    ) throws(ArenaError) -> Bool {
         var kept: Message?
         if message.payload.readableBytes > 0 {
             // Always a buffer of its own: this one may live for years.
@@ -63,6 +66,7 @@ final class RetainedStore: Sendable {
         // What was there is returned too, and freed outside the lock.
         let (isStored, _) = tree.withLockedValue { tree -> (Bool, Message?) in
             if kept != nil, !hasRoom(for: levels, in: tree) { return (false, nil) }
+            whenPlaced()
             return (true, Self.replace(kept, levels, in: &tree))
         }
         return isStored
@@ -103,8 +107,10 @@ final class RetainedStore: Sendable {
 
     /// Lets go of what has expired. To be called once a second.
     ///
+    /// - Parameter whenRemoved: called with each, in the order of all changes of its topic.
     /// - Returns: them, to be freed outside the lock.
-    func removeExpired(at now: NIODeadline) -> [Message] {
+    @discardableResult
+    func removeExpired(at now: NIODeadline, whenRemoved: (Message) -> Void = { _ in }) -> [Message] {
         var removed: [Message] = []
         tree.withLockedValue { tree in
             for node in tree.wheel.advance() {
@@ -112,6 +118,7 @@ final class RetainedStore: Sendable {
                 guard let message = node.message, message.mayExpire else { continue }
                 if message.isExpired(at: now) {
                     if let expired = Self.replace(nil, Self.levels(message.topic), in: &tree) {
+                        whenRemoved(expired)
                         removed.append(expired)
                     }
                 } else {

@@ -71,6 +71,14 @@ final class Router: Sendable {
             }, shares: shares, shards: shards)
     }
 
+    /// The group of a shared subscription out of the store, as it is now or as it was.
+    func group(of filter: String) -> SharedGroup? {
+        SharedSubscription.parse(filter).map { shared in
+            trie.withLockedValue { $0.share(filter: shared.filter.utf8Span.span, group: shared.group)?.group }
+                ?? SharedGroup(name: shared.group, filter: shared.filter)
+        }
+    }
+
     /// Who is in a group now.
     func members(of group: SharedGroup) -> [Subscriber] {
         trie.withLockedValue { $0.share(filter: group.filter.utf8Span.span, group: group.name) }
@@ -94,6 +102,8 @@ struct Subscriber: Sendable {
     var noLocal: Bool
     var retainAsPublished: Bool
     var route: Route?
+
+    var isFull: Bool { qos != .atMostOnce && session.isQueueFull }
 
     /// Whether what it gets in QoS 1 or 2 is stored.
     var isStored: Bool { session.isStored && qos != .atMostOnce }
@@ -141,6 +151,12 @@ final class Match: Sendable {
     let obliges: Bool
 
     var isEmpty: Bool { groups.isEmpty && shares.isEmpty }
+
+    /// Whether a message of QoS 1 or 2 would come to a queue that takes no more: for the policy that rejects it.
+    var hasFullQueue: Bool {
+        groups.contains { $0.subscribers.list.contains(where: \.isFull) }
+            || shares.contains { !$0.members.isEmpty && $0.members.allSatisfy(\.isFull) }
+    }
 
     init(_ subscribers: [Subscriber], shares: [Share], shards: Int) {
         var byShard: [[Subscriber]] = Array(repeating: [], count: shards)

@@ -7,7 +7,7 @@ import Synchronization
 
 /// A client's session (section 4.1). One object for its whole life, whichever loop serves it.
 ///
-/// It belongs to the event loop `home` names: all else but the constants and the two atomics is touched on that loop
+/// It belongs to the event loop `home` names: all else but the constants and the atomics is touched on that loop
 /// only. Storing `home` hands the session over: the old loop touches nothing after the store, the new one nothing
 /// before it has seen it.
 ///
@@ -21,6 +21,7 @@ final class Session: @unchecked Sendable {
     let storeKey: UInt64
     private let homeIndex: Synchronization::Atomic<Int>
     private let presenceValue = Synchronization::Atomic<UInt8>(Presence.away.rawValue)
+    private let isQueueFullValue = Synchronization::Atomic<Bool>(false)
 
     /// Seconds it outlives its connection (section 3.1.2.11.2): 0 is not at all, `UInt32.max` for ever.
     var expiryInterval: UInt32
@@ -79,6 +80,12 @@ final class Session: @unchecked Sendable {
         case ready
 
         static func < (a: Presence, b: Presence) -> Bool { a.rawValue < b.rawValue }
+    }
+
+    /// Whether messages to it are to be refused; any loop may ask.
+    var isQueueFull: Bool {
+        get { isQueueFullValue.load(ordering: .relaxed) }
+        set { isQueueFullValue.store(newValue, ordering: .relaxed) }
     }
 
     var presence: Presence {

@@ -5,8 +5,10 @@ import NIOCore
 /// What a session owes its client and is owed by it (section 4.1): packet identifiers, the inflight window, the queue
 /// behind it and the QoS 2 receipts. Decides, and does no I/O: callers send what the results say.
 ///
-///     publish --> [ queue ] --> [ inflight ] --> PUBACK / PUBREC, PUBCOMP
-///                  bounded       bounded: Limits.maxInflight
+///     publish --> [ spilled | queue ] --> [ inflight ] --> PUBACK / PUBREC, PUBCOMP
+///                      bounded            bounded: Limits.maxInflight
+///
+/// With a store, little of the queue is in memory: the rest is spilled, there only (``SpilledQueue``).
 ///
 /// A message goes straight into the window if the client is there and the queue is empty, else to the queue's end. A
 /// full queue drops by `Limits.queuePolicy`. Entries leave the window when acknowledged, and what is still in it is
@@ -69,15 +71,18 @@ struct SessionState: ~Copyable {
 
     private var inflight = UniqueDeque<Entry>()
     private var queue = UniqueDeque<Message>()
+    /// Behind `queue`.
+    private var spilled = SpilledQueue()
     private var nextSerial: UInt64 = 0
     private var incoming: Set<UInt16> = []
     /// Entries of the window that this connection has been sent.
     private var resent = 0
     /// What the client takes at once (Receive Maximum).
     private var receiveMaximum = Int(UInt16.max)
+    /// What the part of the queue in memory holds.
     private(set) var queuedBytes = 0
-    /// No queued message expires before this.
-    private(set) var nextExpiry = NIODeadline.distantFuture
+    /// No message of that part expires before this.
+    private(set) var nextQueuedExpiry = NIODeadline.distantFuture
     /// Since they were last taken; nothing while there is no store.
     private var storedChanges: [StoredChange] = []
 
@@ -93,7 +98,9 @@ struct SessionState: ~Copyable {
     }
 
     var inflightCount: Int { inflight.count }
-    var queuedCount: Int { queue.count }
+    var queuedCount: Int { queue.count + spilled.count }
+    /// No queued message expires before this.
+    var nextExpiry: NIODeadline { min(nextQueuedExpiry, spilled.nextExpiry) }
     var incomingCount: Int { incoming.count }
 
     /// Whether there is anything to send that the window has room for.
@@ -104,7 +111,7 @@ struct SessionState: ~Copyable {
 
     /// How many further messages would be sent at once.
     func room(limits: Limits) -> Int {
-        queue.isEmpty && resent == inflight.count ? max(0, window(limits) - inflight.count) : 0
+        queue.isEmpty && spilled.isEmpty && resent == inflight.count ? max(0, window(limits) - inflight.count) : 0
     }
 
     private func window(_ limits: Limits) -> Int { min(limits.maxInflight, receiveMaximum) }
@@ -127,12 +134,12 @@ struct SessionState: ~Copyable {
 
     // MARK: - To the client
 
-    /// Takes a QoS 1 or 2 message that owns its buffer.
+    /// Takes a QoS 1 or 2 message that owns its buffer, unless it ``spills(_:)``.
     ///
     /// - Parameter canSend: whether the client is connected and its socket takes more.
     mutating func offer(_ message: Message, canSend: Bool, limits: Limits) -> Offer {
-        assert(message.qos != .atMostOnce && message.ownsBuffer)
-        if canSend, queue.isEmpty, resent == inflight.count, inflight.count < window(limits) {
+        assert(message.qos != .atMostOnce && (message.ownsBuffer || spills(message)))
+        if canSend, queue.isEmpty, spilled.isEmpty, resent == inflight.count, inflight.count < window(limits) {
             return .send(packetID: send(message))
         }
         return enqueue(message, limits: limits)
@@ -158,8 +165,8 @@ struct SessionState: ~Copyable {
     /// - Returns: how many.
     @discardableResult
     mutating func purgeExpired(at now: NIODeadline) -> Int {
-        guard nextExpiry <= now else { return 0 }
-        nextExpiry = .distantFuture
+        guard nextQueuedExpiry <= now else { return 0 }
+        nextQueuedExpiry = .distantFuture
         let expired = removeQueued { $0.isExpired(at: now) }
         for message in expired { noteRemoved(message.entry) }
         return expired.count
@@ -174,7 +181,7 @@ struct SessionState: ~Copyable {
                 queuedBytes -= message.heldBytes
                 removed.append(message)
             } else {
-                nextExpiry = min(nextExpiry, message.expiresAt)
+                nextQueuedExpiry = min(nextQueuedExpiry, message.expiresAt)
                 queue.append(message)
             }
         }
@@ -293,7 +300,7 @@ struct SessionState: ~Copyable {
     mutating func restore(_ message: Message) {
         queue.append(message)
         queuedBytes += message.heldBytes
-        nextExpiry = min(nextExpiry, message.expiresAt)
+        nextQueuedExpiry = min(nextQueuedExpiry, message.expiresAt)
     }
 
     mutating func restoreReceipt(_ packetID: UInt16) { incoming.insert(packetID) }
@@ -350,25 +357,101 @@ struct SessionState: ~Copyable {
     private func index(of packetID: UInt16) -> Int? { inflight.indices.first { inflight[$0].packetID == packetID } }
 
     private mutating func enqueue(_ message: Message, limits: Limits) -> Offer {
-        let bytes = message.heldBytes
+        let (bytes, spills) = (message.heldBytes, message.entry != 0 && spills(message))
         var replaced = 0
-        if nextExpiry != .distantFuture, isFull(for: bytes, limits) { purgeExpired(at: .now()) }
+        if nextQueuedExpiry != .distantFuture, isFull(for: bytes, limits) { purgeExpired(at: .now()) }
         while isFull(for: bytes, limits) {
-            guard limits.queuePolicy == .dropOldest, let oldest = queue.popFirst() else {
+            switch limits.queuePolicy {
+            case .dropOldest where dropOldest(): replaced += 1
+            // Publishers were refused when it was full: what is on its way since is taken.
+            case .reject where !isFull(for: bytes, limits, times: 2): return keep(message, spills, replaced)
+            default:
                 noteRemoved(message.entry)
                 return .dropped
             }
-            noteRemoved(oldest.entry)
-            queuedBytes -= oldest.heldBytes
-            replaced += 1
         }
-        queue.append(message)
-        queuedBytes += bytes
-        nextExpiry = min(nextExpiry, message.expiresAt)
+        return keep(message, spills, replaced)
+    }
+
+    private mutating func keep(_ message: Message, _ spills: Bool, _ replaced: Int) -> Offer {
+        if spills {
+            spilled.append(message.entry, bytes: message.heldBytes, expiresAt: message.expiresAt)
+        } else {
+            queue.append(message)
+            queuedBytes += message.heldBytes
+            nextQueuedExpiry = min(nextQueuedExpiry, message.expiresAt)
+        }
         return replaced == 0 ? .queued : .replaced(count: replaced)
     }
 
-    private func isFull(for bytes: Int, _ limits: Limits) -> Bool {
-        queue.count >= limits.maxQueuedMessages || queuedBytes + bytes > limits.maxQueuedBytes
+    private mutating func dropOldest() -> Bool {
+        if let oldest = queue.popFirst() {
+            noteRemoved(oldest.entry)
+            queuedBytes -= oldest.heldBytes
+            return true
+        }
+        guard let oldest = spilled.removeFirst() else { return false }
+        noteRemoved(oldest)
+        return true
     }
+
+    /// Whether the queue takes no message of `bytes`.
+    func isFull(for bytes: Int, _ limits: Limits, times: Int = 1) -> Bool {
+        queuedCount >= limits.maxQueuedMessages * times
+            || queuedBytes + spilled.bytes + bytes > limits.maxQueuedBytes * times
+    }
+}
+
+// What is in the store only.
+extension SessionState {
+    var hasSpilled: Bool { !spilled.isEmpty }
+    /// Bytes of messages that are in the store only.
+    var spilledBytes: Int { spilled.bytes }
+
+    /// Whether a message that the store has, or is to have, would be in the store only. The messages of shared
+    /// subscriptions are in memory, since another member may get them.
+    func spills(_ message: Message) -> Bool {
+        guard message.route?.group == nil else { return false }
+        return !spilled.isEmpty || queue.count >= Limits.queueMemoryMessages
+            || (!queue.isEmpty && queuedBytes + message.heldBytes > Limits.queueMemoryBytes)
+    }
+
+    /// - Returns: the page to be read now, if few messages are left in memory.
+    mutating func beginReading() -> [UInt64]? {
+        guard !spilled.isEmpty, !spilled.isReading, queue.count <= Limits.queueMemoryMessages / 4,
+            queuedBytes <= Limits.queueMemoryBytes / 4
+        else { return nil }
+        return spilled.beginReading()
+    }
+
+    mutating func endReading() { spilled.endReading() }
+
+    /// Takes a message that was read, unless it has been given up meanwhile.
+    mutating func takeSpilled(_ message: Message) {
+        guard spilled.take(message.entry) else { return }
+        restore(message)
+    }
+
+    /// Out of the store, in its order.
+    mutating func restoreSpilled(_ entry: UInt64, bytes: Int, expiresAt: NIODeadline) {
+        spilled.append(entry, bytes: bytes, expiresAt: expiresAt)
+    }
+
+    /// Gives up what has expired.
+    ///
+    /// - Returns: how many.
+    mutating func removeSpilled(_ entries: Set<UInt64>) -> Int {
+        let count = spilled.remove(entries)
+        if count > 0 { for entry in entries { noteRemoved(entry) } }
+        return count
+    }
+
+    /// - Returns: whether there may be any that have expired.
+    mutating func beginExpiry() -> Bool {
+        guard spilled.nextExpiry <= .now() else { return false }
+        spilled.beginExpiry()
+        return !spilled.isEmpty
+    }
+
+    mutating func expires(at deadline: NIODeadline) { spilled.expires(at: deadline) }
 }

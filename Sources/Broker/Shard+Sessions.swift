@@ -41,9 +41,8 @@ extension EventLoopShard {
         guard interval != session.expiryInterval else { return }
         session.expiryInterval = min(interval, UInt32(clamping: context.limits.maxSessionExpirySeconds))
         context.registry.note(session, isPersistent: session.isPersistent)
-        if session.isStored {
-            if session.isPersistent { journal?.attach(session) } else { journal?.end(session) }
-        }
+        // Also one that is to end with its connection: until then its queue is in the store.
+        if session.isStored { journal?.attach(session) }
     }
 
     /// Called when the network connection of a session is gone: publishes its will unless the client said goodbye, or
@@ -127,6 +126,8 @@ extension EventLoopShard {
             context.counters.messagesExpired.increment(by: expired)
             noteStored(session)
         }
+        wantExpired(session)
+        noteFullness(session)
         if session.presence == .busy, session.state.queuedCount == 0 { session.presence = .ready }
         watch(session)
     }

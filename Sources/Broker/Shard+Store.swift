@@ -7,7 +7,7 @@ extension EventLoopShard {
     /// The client is there: its session is as it says.
     func noteAttached(_ session: Session) {
         guard let journal, session.isStored else { return }
-        if session.isPersistent { journal.attach(session) }
+        journal.attach(session)
         // What it did on another connection, or on another loop, is safe when this is.
         session.storedThrough = journal.hasChanges ? journal.number : journal.number - 1
     }

@@ -8,6 +8,8 @@ import Synchronization
 final class SharedGroup: Sendable {
     let name: String
     let filter: String
+    /// The filter as it is subscribed to.
+    var subscription: String { "\(SharedSubscription.prefix)\(name)/\(filter)" }
     private let turn = Atomic<Int>(0)
 
     init(name: String, filter: String) {
@@ -25,10 +27,16 @@ final class SharedGroup: Sendable {
         guard !members.isEmpty else { return nil }
         let start = Int(UInt(bitPattern: turn.add(1, ordering: .relaxed).oldValue) % UInt(members.count))
         var second: (member: Subscriber, presence: Session.Presence)?
+        // For what is on its way when the queues of all have filled.
+        var last: Subscriber?
         for offset in 0..<members.count {
             let index = start + offset
             let member = members[index < members.count ? index : index - members.count]
             if member.session === excluded { continue }
+            if member.session.isQueueFull, qos != .atMostOnce {
+                last = member
+                continue
+            }
             switch member.session.presence {
             case .ready: return member
             case .away where qos == .atMostOnce: break
@@ -36,6 +44,6 @@ final class SharedGroup: Sendable {
             default: break
             }
         }
-        return second?.member
+        return second?.member ?? last
     }
 }

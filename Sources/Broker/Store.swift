@@ -18,7 +18,8 @@ import Synchronization
 final class Store: Sendable {
     private struct Posted {
         var batch: StoreBatch
-        var shard: Int
+        /// Whose it is; nil for changes of retained messages, which are of all.
+        var shard: Int?
         var number: UInt64
     }
 
@@ -36,11 +37,14 @@ final class Store: Sendable {
     private let log: Logger
     private let thread = NIOThreadPool(numberOfThreads: 1)
     private let waiting = NIOLockedValueBox(Waiting())
+    /// Changes of retained messages, in the order of the tree.
+    private let retained = NIOLockedValueBox(StoreBatch())
     private let waitingBytesValue = Synchronization::Atomic<Int>(0)
     private let failing = Synchronization::Atomic<Bool>(false)
     private let numbers = Synchronization::Atomic<UInt64>(1)
-    /// Transactions so far.
+    /// Transactions so far, and those that failed.
     let commits = Synchronization::Atomic<Int>(0)
+    let failures = Synchronization::Atomic<Int>(0)
 
     /// - Parameter maximumBytes: what may wait before publishers are not read.
     /// - Throws: `StartError`.
@@ -87,6 +91,16 @@ final class Store: Sendable {
         waiting.withLockedValue { $0.receivers = receivers }
     }
 
+    /// Adds to the changes of retained messages. Those that are noted here when a batch is posted are safe when it is.
+    func noteRetained(_ body: (inout StoreBatch) -> Void) {
+        let cost = retained.withLockedValue { batch in
+            let before = batch.cost
+            body(&batch)
+            return batch.cost - before
+        }
+        waitingBytesValue.add(cost, ordering: .relaxed)
+    }
+
     /// Takes a shard's batch. Batches are written in the order in which they come here.
     func post(_ batch: consuming StoreBatch, from shard: Int, number: UInt64) {
         let posted = Posted(batch: batch, shard: shard, number: number)
@@ -113,22 +127,50 @@ final class Store: Sendable {
         if wake { submitWrite() }
     }
 
+    /// Reads on the store's thread, after all that was posted has been written.
+    ///
+    /// - Parameter whenRead: called on that thread.
+    func read(
+        _ body: @escaping @Sendable (StoreReader) throws -> StorePage, whenRead: @escaping @Sendable (StorePage) -> Void
+    ) {
+        thread.submit { [self] state in
+            guard state == .active else { return }
+            if !isFailing { write() }
+            guard !isFailing else { return whenRead(.unavailable) }
+            do {
+                whenRead(try queue.read { try body(StoreReader(database: $0)) })
+            } catch {
+                failures.increment()
+                log.error("\(path) cannot be read: \(Self.reason(error))")
+                whenRead(.unavailable)
+            }
+        }
+    }
+
+    private static func reason(_ error: any Error) -> String { (error as? DatabaseError)?.message ?? "\(error)" }
+
     private func submitWrite() {
         thread.submit { [self] _ in write() }
     }
 
     private func write() {
-        let (posted, receivers) = waiting.withLockedValue { waiting in
+        var (posted, receivers) = waiting.withLockedValue { waiting in
             waiting.isWoken = false
             defer { waiting.posted = [] }
             return (waiting.posted, waiting.receivers)
         }
+        // After the batches: it has all that they speak of.
+        let changes = retained.withLockedValue { batch in
+            defer { batch = StoreBatch() }
+            return batch
+        }
+        if !changes.isEmpty { posted.append(Posted(batch: changes, shard: nil, number: 0)) }
         guard !posted.isEmpty else { return }
         do {
             try queue.write { try StoreWriter(database: $0).write(posted.map(\.batch)) }
         } catch {
             // Before what has come meanwhile.
-            waiting.withLockedValue { $0.posted.insert(contentsOf: posted, at: 0) }
+            waiting.withLockedValue { [posted] in $0.posted.insert(contentsOf: posted, at: 0) }
             return noteFailure(error)
         }
         commits.add(1, ordering: .relaxed)
@@ -139,16 +181,16 @@ final class Store: Sendable {
             submitWrite()
         }
         var safe: [Int: UInt64] = [:]
-        for posted in posted { safe[posted.shard] = posted.number }
+        for posted in posted { if let shard = posted.shard { safe[shard] = posted.number } }
         for (shard, number) in safe where shard < receivers.count { receivers[shard](number) }
     }
 
     private func noteFailure(_ error: any Error) {
+        failures.increment()
         guard !failing.exchange(true, ordering: .relaxed) else { return }
-        let reason = (error as? DatabaseError)?.message ?? "\(error)"
         log.error(
             """
-            \(path) cannot be written: \(reason). What has to be kept is not acknowledged until it can be; \
+            \(path) cannot be written: \(Self.reason(error)). What has to be kept is not acknowledged until it can be; \
             tried again each second
             """)
     }

@@ -38,8 +38,8 @@ struct StoreBatch: Sendable {
         case willGone(UInt64)
         case retained(Content)
         case retainedGone(topic: Piece)
-        /// What is retained there now may be newer: only what had expired by this time is gone.
-        case retainedExpired(topic: Piece, at: Int64)
+        /// One of the two above is in the list that all loops have in common (``Store/noteRetained(_:)``).
+        case retainedNoted
     }
 
     /// A message without a receiver.
@@ -62,6 +62,8 @@ struct StoreBatch: Sendable {
         var retain: Bool
         /// As in ``Route``.
         var identifiers: Piece?
+        /// The shared subscription whose message it is.
+        var share: Piece?
     }
 
     private(set) var changes: [Change] = []
@@ -90,6 +92,13 @@ struct StoreBatch: Sendable {
         let start = bytes.count
         bytes.append(contentsOf: list)
         return Piece(start: start, count: list.count)
+    }
+
+    mutating func copy(_ message: Message, id: UInt64) -> Content {
+        Content(
+            id: id, topic: copy(message.topic), properties: message.properties.map { copy($0) },
+            payload: copy(message.payload), qos: message.qos, retain: message.retain,
+            expiresAt: WallClock.milliseconds(message.expiresAt))
     }
 }
 

@@ -28,6 +28,7 @@ struct StoreReader {
         var qos: QoS
         var retain: Bool
         var identifiers: [UInt8]?
+        var share: String?
         var serial: UInt64?
     }
 
@@ -42,8 +43,10 @@ struct StoreReader {
     /// What belongs to one session.
     struct Belongings {
         var subscriptions: [(filter: String, options: SubscriptionOptions)] = []
-        /// What was in the inflight window first, in its order, then the queue in its order.
+        /// What was in the inflight window first, in its order, then what is queued by shared subscriptions, in its order.
         var owed: [Owed] = []
+        /// What else is queued, in its order.
+        var queued: [(id: UInt64, bytes: Int, expiresAt: Int64?)] = []
         var receipts: [UInt16] = []
         var will: Will?
     }
@@ -81,17 +84,21 @@ struct StoreReader {
         }
         try rows(
             """
-            SELECT entry.id, entry.qos, entry.retain, entry.identifiers, entry.serial, message.id, message.topic,
-                message.properties, message.payload, message.expires
-            FROM entry LEFT JOIN message ON message.id = entry.message
-            WHERE entry.session = ?1 ORDER BY entry.serial IS NULL, entry.serial, entry.id
+            \(Self.owedColumns) FROM entry LEFT JOIN message ON message.id = entry.message
+            WHERE entry.session = ?1 AND (entry.serial IS NOT NULL OR entry.share IS NOT NULL)
+            ORDER BY entry.serial IS NULL, entry.serial, entry.id
             """, session
         ) { row in
-            found.owed.append(
-                Owed(
-                    id: row.number(0), content: row.isNull(5) ? nil : content(row, from: 5), qos: try qos(row, 1),
-                    retain: row.bool(2), identifiers: row.isNull(3) ? nil : Array(row.bytes(3)),
-                    serial: row.isNull(4) ? nil : row.number(4)))
+            found.owed.append(try owed(row))
+        }
+        try rows(
+            """
+            SELECT entry.id, length(topic) + coalesce(length(properties), 0) + length(payload), expires
+            FROM entry JOIN message ON message.id = entry.message
+            WHERE entry.session = ?1 AND entry.serial IS NULL AND entry.share IS NULL ORDER BY entry.id
+            """, session
+        ) { row in
+            found.queued.append((row.number(0), Int(row.int(1)), row.optionalInt(2)))
         }
         try rows("SELECT packet FROM receipt WHERE session = ?1", session) { row in
             found.receipts.append(UInt16(clamping: row.int(0)))
@@ -106,6 +113,51 @@ struct StoreReader {
                 expiryInterval: row.optionalInt(3).map { UInt32(clamping: $0) })
         }
         return found
+    }
+
+    /// Messages owed to a session; without those that are not there.
+    func owed(to session: UInt64, _ entries: [UInt64]) throws -> [UInt64: Owed] {
+        var found: [UInt64: Owed] = [:]
+        for entry in entries {
+            try database.step(
+                """
+                \(Self.owedColumns) FROM entry JOIN message ON message.id = entry.message
+                WHERE entry.session = ?1 AND entry.id = ?2
+                """
+            ) {
+                $0.bind(1, session)
+                $0.bind(2, entry)
+            } row: {
+                found[entry] = try owed(StoredRow(handle: $0))
+            }
+        }
+        return found
+    }
+
+    /// Which queued messages of a session have expired, and when the next one does.
+    func expired(of session: UInt64, at now: Int64) throws -> (expired: [UInt64], next: Int64?) {
+        var (expired, next) = ([UInt64](), Int64?.none)
+        try rows(
+            """
+            SELECT entry.id, expires FROM entry JOIN message ON message.id = entry.message
+            WHERE entry.session = ?1 AND entry.serial IS NULL AND expires IS NOT NULL
+            """, session
+        ) { row in
+            if row.int(1) <= now { expired.append(row.number(0)) } else { next = min(next ?? .max, row.int(1)) }
+        }
+        return (expired, next)
+    }
+
+    private static let owedColumns = """
+        SELECT entry.id, entry.qos, entry.retain, entry.identifiers, entry.serial, entry.share, message.id,
+            message.topic, message.properties, message.payload, message.expires
+        """
+
+    private func owed(_ row: StoredRow) throws -> Owed {
+        Owed(
+            id: row.number(0), content: row.isNull(6) ? nil : content(row, from: 6), qos: try qos(row, 1),
+            retain: row.bool(2), identifiers: row.isNull(3) ? nil : Array(row.bytes(3)),
+            share: row.isNull(5) ? nil : row.text(5), serial: row.isNull(4) ? nil : row.number(4))
     }
 
     /// Retained messages in the order of their topics.
@@ -129,6 +181,8 @@ struct StoreReader {
 
     /// Removes what belongs to nobody, and what has expired meanwhile.
     func removeRubbish() throws {
+        // They were to end with their connections, which were to the broker before.
+        try database.execute(sql: "DELETE FROM session WHERE expiry = 0")
         for table in ["subscription", "entry", "receipt", "will"] {
             try database.execute(sql: "DELETE FROM \(table) WHERE session NOT IN (SELECT id FROM session)")
         }

@@ -89,11 +89,12 @@ enum StoreSchema {
             id INTEGER PRIMARY KEY, topic BLOB NOT NULL, properties BLOB, payload BLOB NOT NULL, expires INTEGER
         )
         """,
-        // Without a message: a QoS 2 identifier that waits for PUBCOMP. With a serial: in the inflight window.
+        // Without a message: a QoS 2 identifier that waits for PUBCOMP. With a serial: in the inflight window. The share
+        // is the shared subscription that it came by.
         """
         CREATE TABLE entry (
             session INTEGER NOT NULL, id INTEGER NOT NULL, message INTEGER, qos INTEGER NOT NULL,
-            retain INTEGER NOT NULL, identifiers BLOB, serial INTEGER, PRIMARY KEY (session, id)
+            retain INTEGER NOT NULL, identifiers BLOB, serial INTEGER, share TEXT, PRIMARY KEY (session, id)
         ) WITHOUT ROWID
         """,
         "CREATE INDEX entry_message ON entry (message) WHERE message IS NOT NULL",

@@ -100,8 +100,8 @@ struct StoreWriter {
             // A session that has ended since takes nothing any more.
             try run(
                 """
-                INSERT INTO entry (session, id, message, qos, retain, identifiers)
-                SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS (SELECT 1 FROM session WHERE id = ?1)
+                INSERT OR IGNORE INTO entry (session, id, message, qos, retain, identifiers, share)
+                SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE EXISTS (SELECT 1 FROM session WHERE id = ?1)
                 """
             ) {
                 $0.bind(1, entry.entry.session)
@@ -110,6 +110,7 @@ struct StoreWriter {
                 $0.bind(4, Int64(entry.qos.rawValue))
                 $0.bind(5, entry.retain ? 1 : 0)
                 $0.bind(6, entry.identifiers, bytes)
+                if let share = entry.share { $0.bind(text: 7, share, bytes) }
             }
             if sqlite3_changes(database.sqliteConnection) == 0 { loosened.insert(Int64(bitPattern: entry.message)) }
         case .sent(let entry, let serial):
@@ -159,16 +160,12 @@ struct StoreWriter {
             }
         case .retainedGone(let topic):
             try run("DELETE FROM retained WHERE topic = ?1") { $0.bind(1, topic, bytes) }
-        case .retainedExpired(let topic, let time):
-            try run("DELETE FROM retained WHERE topic = ?1 AND expires <= ?2") {
-                $0.bind(1, topic, bytes)
-                $0.bind(2, time)
-            }
+        case .retainedNoted: break
         }
     }
 
     private func insert(_ content: StoreBatch.Content, _ bytes: UnsafeRawBufferPointer) throws {
-        try run("INSERT INTO message VALUES (?1, ?2, ?3, ?4, ?5)") {
+        try run("INSERT OR IGNORE INTO message VALUES (?1, ?2, ?3, ?4, ?5)") {
             $0.bind(1, content.id)
             $0.bind(2, content.topic, bytes)
             $0.bind(3, content.properties, bytes)

@@ -41,9 +41,10 @@ final class Route: Sendable {
         self.group = group
     }
 
-    /// Out of the store.
-    init(encodedIdentifiers: [UInt8]) {
-        identifiers = encodedIdentifiers
-        group = nil
+    /// Out of the store; nil if there is nothing to say.
+    init?(encodedIdentifiers: [UInt8]?, group: SharedGroup?) {
+        guard encodedIdentifiers != nil || group != nil else { return nil }
+        identifiers = encodedIdentifiers ?? []
+        self.group = group
     }
 }

@@ -124,6 +124,16 @@ final class SysTopics: Sendable {
             ]
         }
 
+        /// How the data directory does.
+        private var storeValues: [Value] {
+            guard let store = context.store else { return [] }
+            return [
+                Value("data directory/commits", store.commits.value),
+                Value("data directory/failures", store.failures.value),
+                Value("data directory/bytes waiting", store.waitingBytes),
+            ]
+        }
+
         func values(uptimeSeconds: Int) -> [Value] {
             let counters = context.counters
             let connected = counters.clientsConnected.value
@@ -147,7 +157,8 @@ final class SysTopics: Sendable {
                 Value("publish/bytes/sent", publishBytesSent), Value("bytes/received", bytesReceived),
                 Value("bytes/sent", bytesSent), Value("heap/current", context.pool.counterBytes),
                 Value("heap/limit", context.pool.limitBytes),
-            ]
+                Value("publish/messages/refused", counters.publishesRefused.value),
+            ] + storeValues
         }
     }
 }
@@ -233,7 +244,7 @@ extension EventLoopShard {
         var (count, bytes) = (0, 0)
         for session in sessions.values {
             count += session.state.queuedCount + session.state.inflightCount
-            bytes += session.state.queuedBytes
+            bytes += session.state.queuedBytes + session.state.spilledBytes
             session.state.forEachInflight { bytes += $1?.heldBytes ?? Int($0.bytes) }
         }
         traffic.storedMessages.set(count)

@@ -34,6 +34,8 @@ struct Traffic: ParsableCommand {
     var payloadSize = 64
     @Option(help: "QoS of publishes and subscriptions: 0 or 1.")
     var qos = 0
+    @Flag(help: "Subscribers with sessions that outlive them: what a broker with a store must keep on disk.")
+    var persistent = false
     @Option(help: "Deliveries under way at most. Above what a broker queues for a client, QoS 1 messages are dropped.")
     var window = 1_000
     @Option(help: "The broker's process, to measure its CPU time.")
@@ -61,7 +63,7 @@ struct Traffic: ParsableCommand {
         let plan = TrafficPlan(
             publishers: shape == .fanOut ? 1 : clients, subscribers: shape == .fanIn ? 1 : clients,
             fanOut: shape == .fanOut ? clients : 1, isShared: shape != .pairs, messages: messages,
-            payloadSize: payloadSize, qos: UInt8(qos), window: window, serverPid: serverPid)
+            payloadSize: payloadSize, qos: UInt8(qos), isPersistent: persistent, window: window, serverPid: serverPid)
         let (host, port, limit) = (target.host, target.port, timeLimit)
         loop.execute {
             let run = TrafficRun(plan, loop: loop, done: done)
@@ -88,6 +90,7 @@ struct TrafficPlan: Sendable {
     let messages: Int
     let payloadSize: Int
     let qos: UInt8
+    let isPersistent: Bool
     let window: Int
     let serverPid: Int32?
 

@@ -145,7 +145,11 @@ final class TrafficClient: ChannelInboundHandler {
     func channelActive(context: ChannelHandlerContext) {
         self.context = context
         var buffer = context.channel.allocator.buffer(capacity: 256)
-        Connect(version: .v3_1_1, cleanStart: true, keepAlive: 0, clientID: id).encode(into: &buffer)
+        // A name of its own for each run: nothing is left to it by another one.
+        let isKept = subscribes && plan.isPersistent
+        Connect(
+            version: .v3_1_1, cleanStart: !isKept, keepAlive: 0, clientID: isKept ? "\(id)-\(getpid())" : id
+        ).encode(into: &buffer)
         if subscribes {
             var subscribe = Subscribe(packetID: 1, filters: [Subscription(filter: String(buffer: topic), qos: qos)])
             subscribe.packetID = 1

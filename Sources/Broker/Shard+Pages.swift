@@ -1,0 +1,129 @@
+import Arena
+import Logging
+import MQTT
+import NIOCore
+
+// The part of a session's queue that is in the store only comes back a page at a time, as the client takes what is in
+// memory. Pages are outside the arena while they are read: few are at once, for each loop.
+//
+//     client takes messages --> few are left --> [ wanted ] --> the store's thread reads --> messages in the arena
+
+/// What a loop wants to have read.
+struct StorePages {
+    /// In the order in which they asked.
+    var wanted: [(session: Session, read: Read)] = []
+    /// On their way.
+    var open = 0
+    /// Those who asked in vain: the disk failed, or the arena was full.
+    var again: [Session] = []
+
+    enum Read {
+        case messages([UInt64])
+        case expired
+    }
+}
+
+/// What was read for a session.
+enum StorePage: Sendable {
+    /// Of those asked for, in order; without content where there is none.
+    case messages([UInt64: StoreReader.Owed], order: [UInt64])
+    /// What has expired, and when the next one does, in milliseconds since 1970.
+    case expired([UInt64], next: Int64?)
+    /// The store does not work now.
+    case unavailable
+}
+
+extension EventLoopShard {
+    /// Has the next page read if few messages of the session are left in memory.
+    func wantPage(_ session: Session) {
+        guard journal != nil, let page = session.state.beginReading() else { return }
+        pages.wanted.append((session, .messages(page)))
+        scheduleEndTick()
+    }
+
+    /// Has the store say which of the messages there have expired.
+    func wantExpired(_ session: Session) {
+        guard journal != nil, session.state.beginExpiry() else { return }
+        pages.wanted.append((session, .expired))
+        scheduleEndTick()
+    }
+
+    /// When the tick's batch has been posted: what is read may be in it.
+    func readPages() {
+        while pages.open < Limits.maxOpenPages, !pages.wanted.isEmpty, let store = context.store {
+            let (session, read) = pages.wanted.removeFirst()
+            pages.open += 1
+            let (key, loop) = (session.storeKey, loop)
+            store.read { reader in
+                switch read {
+                case .messages(let order): return .messages(try reader.owed(to: key, order), order: order)
+                case .expired:
+                    let (expired, next) = try reader.expired(of: key, at: WallClock.now())
+                    return .expired(expired, next: next)
+                }
+            } whenRead: { page in
+                loop.execute {
+                    self.pages.open -= 1
+                    self.take(page, for: session)
+                    self.scheduleEndTick()
+                }
+            }
+        }
+    }
+
+    /// Takes what was read, or sends it after the session.
+    func take(_ page: StorePage, for session: Session) {
+        guard session.home == index else { return post(.page(session, page), to: session.home) }
+        guard !session.isEnded else { return }
+        switch page {
+        case .unavailable:
+            session.state.endReading()
+            // What has expired is asked for again in a while.
+            if session.state.hasSpilled { session.state.expires(at: .now() + .seconds(1)) }
+            pages.again.append(session)
+        case .expired(let entries, let next):
+            let count = session.state.removeSpilled(Set(entries))
+            context.counters.messagesExpired.increment(by: count)
+            if let next { session.state.expires(at: WallClock.deadline(next)) }
+            noteStored(session)
+            noteFullness(session)
+            if session.presence == .busy, session.state.queuedCount == 0 { session.presence = .ready }
+        case .messages(let found, let order): take(found, order, for: session)
+        }
+        watch(session)
+    }
+
+    private func take(_ found: [UInt64: StoreReader.Owed], _ order: [UInt64], for session: Session) {
+        session.state.endReading()
+        do throws(ArenaError) {
+            for entry in order {
+                guard let owed = found[entry], let content = owed.content else {
+                    // All that was posted had been written: it should be there.
+                    if session.state.removeSpilled([entry]) > 0 {
+                        context.log.error(
+                            "a queued message is not in the store", metadata: ["client": "\(session.logName)"])
+                    }
+                    continue
+                }
+                var message = try message(content, owner: session.owner, "queued message")
+                try message.keep(in: arena, owner: session.owner, "queued message")
+                (message.qos, message.retain, message.entry) = (owed.qos, owed.retain, entry)
+                message.route = Route(encodedIdentifiers: owed.identifiers, group: nil)
+                session.state.takeSpilled(message)
+            }
+        } catch {
+            refused(error, while: "reading a queue from the store")
+            pages.again.append(session)
+        }
+        session.connection?.wantsToSend()
+    }
+
+    /// Four times a second.
+    func wantPagesAgain() {
+        let again = pages.again
+        pages.again = []
+        for session in again where session.home == index && !session.isEnded && session.connection != nil {
+            wantPage(session)
+        }
+    }
+}

@@ -1,0 +1,73 @@
+import DequeModule
+import NIOCore
+
+/// The part of a session's queue that is in the store only: what is known of it here is a number and a size for each
+/// message, twelve bytes. It is behind the part in memory, in its order, and comes back in pages (`Shard+Pages.swift`).
+struct SpilledQueue {
+    private var entries = Deque<UInt64>()
+    private var sizes = Deque<UInt32>()
+    private(set) var bytes = 0
+    /// None of these messages expires before this.
+    private(set) var nextExpiry = NIODeadline.distantFuture
+    /// A page has been asked for and has not come yet.
+    private(set) var isReading = false
+
+    var count: Int { entries.count }
+    var isEmpty: Bool { entries.isEmpty }
+
+    mutating func append(_ entry: UInt64, bytes size: Int, expiresAt: NIODeadline) {
+        entries.append(entry)
+        sizes.append(UInt32(clamping: size))
+        bytes += Int(sizes.last!)
+        nextExpiry = min(nextExpiry, expiresAt)
+    }
+
+    /// - Returns: what the store calls the message that has waited longest.
+    mutating func removeFirst() -> UInt64? {
+        guard let entry = entries.popFirst() else { return nil }
+        bytes -= Int(sizes.removeFirst())
+        return entry
+    }
+
+    /// - Returns: how many of these were there.
+    mutating func remove(_ gone: Set<UInt64>) -> Int {
+        guard !gone.isEmpty else { return 0 }
+        var (left, leftSizes) = (Deque<UInt64>(), Deque<UInt32>())
+        for (entry, size) in zip(entries, sizes) where !gone.contains(entry) {
+            left.append(entry)
+            leftSizes.append(size)
+        }
+        let count = entries.count - left.count
+        (entries, sizes) = (left, leftSizes)
+        bytes = sizes.reduce(0) { $0 + Int($1) }
+        return count
+    }
+
+    /// - Returns: the messages to be read now, at least one.
+    mutating func beginReading() -> [UInt64] {
+        isReading = true
+        var (page, size) = ([UInt64](), 0)
+        for (entry, bytes) in zip(entries, sizes) {
+            size += Int(bytes)
+            if page.count == Limits.queueMemoryMessages || (size > Limits.queueMemoryBytes && !page.isEmpty) { break }
+            page.append(entry)
+        }
+        return page
+    }
+
+    mutating func endReading() { isReading = false }
+
+    /// A message has been read.
+    ///
+    /// - Returns: whether it is still the next one: it may have been given up meanwhile.
+    mutating func take(_ entry: UInt64) -> Bool {
+        guard entries.first == entry else { return false }
+        _ = removeFirst()
+        return true
+    }
+
+    /// The store is being asked what has expired; it will say when the next one does.
+    mutating func beginExpiry() { nextExpiry = .distantFuture }
+
+    mutating func expires(at deadline: NIODeadline) { nextExpiry = min(nextExpiry, deadline) }
+}
