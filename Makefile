@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo incident check format asan asan-release tsan fuzz bench bench-arena bench-heapdump bench-analyze bench-pressure man completions expected clean
+.PHONY: help setup build test demo incident check format asan asan-release tsan fuzz bench bench-arena bench-heapdump bench-analyze bench-pressure bench-mqtt man completions expected clean
 
 BIN := .build/release
 
@@ -46,6 +46,9 @@ fuzz: setup  ## fuzz the readers of dumps, of flight recorders' files and of MQT
 
 bench-arena: setup  ## the allocator beside malloc, jemalloc, mimalloc and Netty
 	@Benchmarks/run.sh
+
+bench-mqtt: setup  ## the broker beside mosquitto: deliveries per second of CPU time, and latency
+	@Benchmarks/mqtt.sh
 
 bench-heapdump: setup  ## how fast a large Java heap dump is read, and in how much memory
 	@Benchmarks/heapdump.sh

@@ -15,7 +15,7 @@ extension ConnectionHandler {
 
     /// Whether the socket takes more; when memory is short, a little of it at a time.
     private var takesMore: Bool {
-        channelContext.channel.isWritable && (!shard.pressure.isShort || takesMoreWhenShort())
+        isWritable && (!shard.pressure.isShort || takesMoreWhenShort())
     }
 
     @inline(never)
@@ -255,7 +255,7 @@ extension ConnectionHandler {
         if transport != nil {
             output.unflushedBytes += buffer.readableBytes
             if output.unflushedBytes >= Limits.highWatermark { flush() }
-        } else if !channelContext.channel.isWritable {
+        } else if !isWritable {
             flush()
         }
     }

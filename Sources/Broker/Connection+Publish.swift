@@ -86,7 +86,18 @@ extension ConnectionHandler {
     }
 
     /// The message with its topic, whether that came or its alias; nil if the connection is closed for it.
+    @inline(__always)
     private func message(_ publish: IncomingPublish, ownsBuffer: Bool) throws(ArenaError) -> Message? {
+        guard publish.topicAlias == 0, publish.morePassedOn.isEmpty, publish.messageExpiryInterval == nil else {
+            return try rareMessage(publish, ownsBuffer: ownsBuffer)
+        }
+        return Message(
+            topic: publish.topic, payload: publish.payload, properties: publish.passedOn, qos: publish.qos,
+            retain: publish.retain, ownsBuffer: ownsBuffer)
+    }
+
+    @inline(never)
+    private func rareMessage(_ publish: IncomingPublish, ownsBuffer: Bool) throws(ArenaError) -> Message? {
         var (topic, ownsBuffer) = (publish.topic, ownsBuffer)
         if publish.topicAlias != 0 {
             guard publish.topicAlias <= limits.maxTopicAliases else {

@@ -97,6 +97,8 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     // Output, see `Connection+Output.swift`.
     var output = Output()
+    /// As the channel says; asking it for each message costs more than all the rest of the question.
+    private(set) var isWritable = true
 
     /// Between this and the socket, if that is not plain TCP.
     let transport: TransportBuffers?
@@ -184,8 +186,9 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
+        isWritable = context.channel.isWritable
         // Not now: this can come out of a flush in the middle of a delivery.
-        if context.channel.isWritable { wantsToSend() }
+        if isWritable { wantsToSend() }
     }
 
     // MARK: - Framing
