@@ -29,7 +29,7 @@ public final class Heap {
     public private(set) var roots: [UInt64] = []
 
     /// A pass keeps so much of the file mapped behind it and no more, so that what the process has does not grow with it.
-    private static let window = 64 << 20
+    private static let window = 16 << 20
 
     private var windowStart = 0
     private let file: MappedFile
@@ -72,6 +72,7 @@ public final class Heap {
         if let problem = file.problem { note(view.count, problem) }
         scanRecords(from: start + 12)
         resolveClasses()
+        file.letGoOfAll()
     }
 
     // MARK: The first pass
@@ -87,6 +88,7 @@ public final class Heap {
         // One heap dump record is whole by itself; segments are not, until a record says that they end.
         var isEnded = true
         while position < view.count {
+            letGo(behind: position)
             guard view.has(RecordTag.headerBytes, at: position) else {
                 note(position, "the file ends inside the header of a record")
                 break
@@ -128,11 +130,18 @@ public final class Heap {
         if !index.finish() { indexEachObject() }
         let reader = ClassRecordReader(view: view, idSize: idSize)
         for place in classPlaces {
+            file.touch(place)
             let id = view.id(place, idSize)
             let name = classNames[id].map { string($0) } ?? ""
             classByID[id] = classes.count
             classes.append(reader.read(place, name: name.replacingDots(), names: string))
         }
+    }
+
+    @inline(__always) private func letGo(behind position: Int) {
+        guard position - windowStart > Self.window else { return }
+        file.letGo(windowStart..<position)
+        windowStart = position
     }
 
     private func scanSegment(_ start: Int, _ limit: Int, _ classPlaces: inout [Int]) {
@@ -142,10 +151,7 @@ public final class Heap {
         var index = ObjectIndex()
         swap(&index, &self.index)
         while scanner.next(&record) {
-            if record.start - windowStart > Self.window {
-                file.letGo(windowStart..<record.start)
-                windowStart = record.start
-            }
+            letGo(behind: record.start)
             switch record.kind {
             case .instance, .objectArray, .primitiveArray: index.add(record)
             case .classDump: classPlaces.append(record.body)
@@ -177,6 +183,7 @@ public final class Heap {
         var record = SubRecord()
         // A JVM's segments are of 1 MiB, or one is of gigabytes.
         var windowStart = 0
+        defer { file.letGo(windowStart..<view.count) }
         for segment in segments {
             var scanner = SubRecordScanner(view, idSize: idSize, from: segment.lowerBound, to: segment.upperBound)
             while scanner.next(&record) {
@@ -195,6 +202,7 @@ public final class Heap {
     /// The text of a name; empty where the dump does not have it.
     func string(_ id: UInt64) -> String {
         guard let record = strings.find(id) else { return "" }
+        file.touch(record)
         let bytes = Int(view.u32(record + 5)) - idSize
         return view.text(record + RecordTag.headerBytes + idSize, bytes)
     }
@@ -213,10 +221,20 @@ public final class Heap {
         var scanner = SubRecordScanner(view, idSize: idSize, from: offset, to: view.count)
         var record = SubRecord()
         for number in 0..<objects {
+            if scanner.position < view.count { file.touch(scanner.position) }
             guard scanner.next(&record), record.id <= id else { return nil }
             if record.id == id, record.isObject { return (record.start, ordinal + number) }
         }
         return nil
+    }
+
+    /// To be said before something is read at `offset`, which is in the file, outside a pass from front to back.
+    @inline(__always) func touch(_ offset: Int) { file.touch(offset) }
+
+    /// The identifier at `offset`, which is in the file.
+    @inline(__always) func id(at offset: Int) -> UInt64 {
+        file.touch(offset)
+        return view.id(offset, idSize)
     }
 
     var ordinalCount: Int { index.ordinalCount }
@@ -225,6 +243,7 @@ public final class Heap {
     func classPlace(_ id: UInt64) -> Int? { classByID[id] }
 
     func record(at offset: Int) -> SubRecord? {
+        file.touch(offset)
         var scanner = SubRecordScanner(view, idSize: idSize, from: offset, to: view.count)
         var record = SubRecord()
         return scanner.next(&record) ? record : nil

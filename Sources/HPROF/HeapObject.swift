@@ -62,7 +62,7 @@ public struct HeapObject {
     /// The references in an array of objects, 0 for null; empty for anything else.
     public var references: [UInt64] {
         guard case .objectArray = kind else { return [] }
-        return (0..<count).map { heap.view.id(body + $0 * heap.idSize, heap.idSize) }
+        return (0..<count).map { heap.id(at: body + $0 * heap.idSize) }
     }
 
     /// The objects in an array, nulls left out.
@@ -72,7 +72,10 @@ public struct HeapObject {
     public var integers: [Int64] {
         guard case .primitiveArray(let type) = kind else { return [] }
         let stride = type.bytes(heap.idSize)
-        return (0..<count).compactMap { HeapValue(heap.view, body + $0 * stride, type, idSize: heap.idSize).integer }
+        return (0..<count).compactMap { index in
+            heap.touch(body + index * stride)
+            return HeapValue(heap.view, body + index * stride, type, idSize: heap.idSize).integer
+        }
     }
 
     // MARK: Text

@@ -7,38 +7,82 @@ internal import Glibc
 /// A compressed dump is unpacked to a temporary file first, which loses its name at once and so goes away with
 /// the process. Random access needs the bytes somewhere, and memory is where a heap dump larger than it does not fit. The
 /// file is in `TMPDIR` or else in `/var/tmp`, and never takes the last sixteenth of the room there.
+///
+/// What was looked at stays mapped, and counts as the process' memory, until somebody lets go of it. A pass from front to
+/// back does so by itself (`letGo`). Whoever looks things up all over the file says where (`touch`), and when that has become
+/// too much, all of it goes at once: what is wanted again comes back from the page cache, at about a microsecond.
 final class MappedFile {
     let view: ByteView
     /// What of a compressed file could not be unpacked.
     let problem: String?
+    /// A bit for each piece that was touched since all were let go of, and how many those are.
+    private let touched: UnsafeMutablePointer<UInt64>
+    private let touchedWords: Int
+    private var touchedCount = 0
+    private let touchedLimit: Int
 
-    init(path: String) throws(HPROFError) {
+    /// The system maps so much around the place that is looked at, where the page cache has it.
+    private static let pieceShift = 16
+
+    /// Bytes that may stay mapped by `touch`, for a file of that many: a sixteenth of it, or 32 MiB of a small one.
+    static func residentLimit(of count: Int) -> Int { max(32 << 20, count / 16) }
+
+    convenience init(path: String) throws(HPROFError) {
         let descriptor = try Self.openForReading(path)
         defer { close(descriptor) }
         let start = Self.read(descriptor, upTo: 18)
         guard let compression = Compression(startingWith: start) else {
-            view = try Self.map(descriptor, path)
-            problem = nil
+            self.init(try Self.map(descriptor, path), problem: nil)
             return
         }
         let temporary = try Self.temporaryFile(path)
         defer { close(temporary.descriptor) }
-        let unpacked = try Self.unpack(descriptor, compression, into: temporary, path)
-        view = try Self.map(temporary.descriptor, path)
-        problem = unpacked
+        let problem = try Self.unpack(descriptor, compression, into: temporary, path)
+        self.init(try Self.map(temporary.descriptor, path), problem: problem)
     }
 
-    /// Lets go of the pages of these bytes: they come back from the page cache when they are looked at again.
+    private init(_ view: ByteView, problem: String?) {
+        self.view = view
+        self.problem = problem
+        touchedWords = (view.count >> Self.pieceShift) / 64 + 1
+        touched = .allocate(capacity: touchedWords)
+        touched.initialize(repeating: 0, count: touchedWords)
+        touchedLimit = Self.residentLimit(of: view.count) >> Self.pieceShift
+    }
+
+    /// Says that the byte at `offset`, which is in the file, and some behind it are about to be looked at.
+    @inline(__always) func touch(_ offset: Int) {
+        let piece = offset >> Self.pieceShift
+        if touched[piece >> 6] >> UInt64(piece & 63) & 1 == 0 { touchFirst(piece) }
+    }
+
+    @inline(never) private func touchFirst(_ piece: Int) {
+        if touchedCount >= touchedLimit { letGoOfAll() }
+        touched[piece >> 6] |= 1 << UInt64(piece & 63)
+        touchedCount += 1
+    }
+
+    /// Lets go of all pages.
+    func letGoOfAll() {
+        madvise(UnsafeMutableRawPointer(mutating: view.base), view.count, MADV_DONTNEED)
+        touched.update(repeating: 0, count: touchedWords)
+        touchedCount = 0
+    }
+
+    /// Lets go of the pages of these bytes: they come back from the page cache when they are looked at again. The piece in
+    /// which they end stays, and goes with those behind it.
     func letGo(_ bytes: Range<Int>) {
-        let page = Int(sysconf(Int32(_SC_PAGESIZE)))
-        let (start, end) = (
-            (bytes.lowerBound + page - 1) / page * page, min(bytes.upperBound, view.count) / page * page
-        )
+        let piece = 1 << Self.pieceShift
+        let start = bytes.lowerBound / piece * piece
+        let end = bytes.upperBound < view.count ? bytes.upperBound / piece * piece : view.count
         guard start < end else { return }
         madvise(UnsafeMutableRawPointer(mutating: view.base) + start, end - start, MADV_DONTNEED)
     }
 
-    deinit { if view.count > 0 { munmap(UnsafeMutableRawPointer(mutating: view.base), view.count) } }
+    deinit {
+        munmap(UnsafeMutableRawPointer(mutating: view.base), view.count)
+        touched.deallocate()
+    }
 
     /// The first bytes of a file, unpacked if need be; empty where there are none.
     static func peek(path: String, upTo count: Int) -> [UInt8] {

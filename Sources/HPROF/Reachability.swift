@@ -81,10 +81,10 @@ public struct Reachability {
         switch record.kind {
         case .instance:
             for offset in strongReferences(record.classID) where offset + size <= record.count {
-                mark(heap.view.id(record.body + offset, size), limit)
+                mark(heap.id(at: record.body + offset), limit)
             }
         case .objectArray:
-            for index in 0..<record.count { mark(heap.view.id(record.body + index * size, size), limit) }
+            for index in 0..<record.count { mark(heap.id(at: record.body + index * size), limit) }
         case .primitiveArray, .classDump, .root, .other: break
         }
     }

@@ -1,7 +1,8 @@
 // heapdump-benchmark DUMP: how fast a Java heap dump is read, and in how much memory.
 //
 // Each step with its CPU time, what that is in MB/s of one core, the memory of the process' own that its result takes, and
-// the most it ever had with pages of the mapped file, which the system takes back when it needs them. `heapdump.sh` makes a dump of a size worth measuring first.
+// the most that was resident during the step, mapped pages of the file among it. `heapdump.sh` makes a dump of a size worth
+// measuring first.
 
 import Glibc
 import HPROF
@@ -19,23 +20,24 @@ func elapsedSeconds() -> Double {
     return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
 }
 
-func peakBytes() -> Double {
-    var usage = rusage()
-    getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
-    return Double(usage.ru_maxrss) * 1024
-}
-
-/// Memory of the process' own, now: what is not a page of a file.
-func ownBytes() -> Double {
+/// A figure of `/proc/self/status`, in bytes: `RssAnon` is memory of the process' own, what is not a page of a file;
+/// `VmHWM` is the most that was resident since `forgetPeak`.
+func statusBytes(_ name: String) -> Double {
     guard let file = fopen("/proc/self/status", "r") else { return 0 }
     defer { fclose(file) }
     var line = [CChar](repeating: 0, count: 256)
     while fgets(&line, 256, file) != nil {
         let text = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        guard text.hasPrefix("RssAnon:") else { continue }
+        guard text.hasPrefix(name + ":") else { continue }
         return Double(text.filter(\.isNumber)).map { $0 * 1024 } ?? 0
     }
     return 0
+}
+
+func forgetPeak() {
+    guard let file = fopen("/proc/self/clear_refs", "w") else { return }
+    fputs("5", file)
+    fclose(file)
 }
 
 /// `12.34`, without Foundation.
@@ -55,14 +57,16 @@ guard CommandLine.arguments.count == 2 else {
 let path = CommandLine.arguments[1]
 
 func measure<T>(_ name: String, bytes: Int?, _ work: () throws -> T) rethrows -> T {
+    forgetPeak()
     let (cpu, elapsed) = (cpuSeconds(), elapsedSeconds())
     let result = try work()
     let (cpuTaken, elapsedTaken) = (cpuSeconds() - cpu, elapsedSeconds() - elapsed)
     let size = Double(bytes ?? (result as? Heap)?.byteCount ?? 0)
+    let (own, peak) = (statusBytes("RssAnon"), statusBytes("VmHWM"))
     print(
         "\(name): \(fixed(cpuTaken)) s of CPU, \(fixed(elapsedTaken)) s elapsed, \(fixed(size / cpuTaken / 1e6, 0)) MB/s "
-            + "per core; own memory behind it \(fixed(ownBytes() / 1e6, 0)) MB = \(fixed(100 * ownBytes() / size, 1)) % of the file, "
-            + "peak with pages of the file \(fixed(peakBytes() / 1e6, 0)) MB")
+            + "per core; peak \(fixed(peak / 1e6, 0)) MB = \(fixed(100 * peak / size, 1)) % of the file, of its own behind "
+            + "it \(fixed(own / 1e6, 0)) MB = \(fixed(100 * own / size, 1)) %")
     return result
 }
 
