@@ -38,7 +38,7 @@ extension Report {
     static func heapDumpData(_ snapshot: Snapshot) -> [Field] {
         [
             Field("unpooled_bytes", .bytes(snapshot.totals.unpooledBytes)),
-            Field("notes", .text(snapshot.notes.joined(separator: "\n"))),
+            Field("notes", .text(snapshot.notes.map(\.text).joined(separator: "\n"))),
         ]
     }
 
@@ -120,7 +120,7 @@ extension FindingStory {
                 "Evidence (\(finding.confidence.rawValue)): they only grow, and objects of the program hold them.")
         }
         parts.append("A heap dump does not say where or when they were allocated.")
-        let detector = snapshot.notes.filter { $0.hasPrefix("Netty's leak detector") }.prefix(2)
+        let detector = snapshot.notes.map(\.text).filter { $0.hasPrefix("Netty's leak detector") }.prefix(2)
         parts += detector
         parts.append(
             detector.isEmpty

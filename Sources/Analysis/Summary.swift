@@ -18,7 +18,7 @@ extension Report {
         let diagnosis = Diagnosis(snapshot)
         let sentence = filter.flatMap { diagnosis.reassurance(under: $0) } ?? diagnosis.sentence
         report.add("Verdict", .paragraph("\(.text(sentence), as: "verdict")", diagnosis.tone))
-        for note in snapshot.notes { report.add(nil, .paragraph("\(.text(note))")) }
+        for note in snapshot.notes { report.add(nil, .paragraph("\(.text(note.text))")) }
         report.data = data(snapshot, diagnosis)
         if snapshot.header.format == .nettyHeapDump { report.data += heapDumpData(snapshot) }
         report.note(filter, snapshot)

@@ -18,6 +18,8 @@ enum Section: UInt16, CaseIterable {
     case events = 12
     /// Since 2.0.
     case freed = 13
+    /// Only in copies of foreign heap dumps that have any.
+    case notes = 14
     case runs = 32
     case slots = 33
     case edges = 34

@@ -110,7 +110,7 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
         var strings = StringTable()
         let header = encode([tables.header], &strings)
         let totals = encode([tables.totals], &strings)
-        let rest = [
+        var rest = [
             encode(tables.sizeClasses, &strings), encode(tables.arenas, &strings), encode(tables.sites, &strings),
             EncodedTable(
                 section: .lifetimes,
@@ -124,6 +124,7 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
             encode(tables.owners, &strings), encode(tables.retainers, &strings), encode(tables.chunks, &strings),
             encode(tables.events, &strings), encode(tables.freed, &strings),
         ]
+        if !tables.notes.isEmpty { rest.append(encode(tables.notes, &strings)) }
         try writeTable(header)
         try writeTable(totals)
         try writeTable(EncodedTable(section: .stringBytes, columns: [(1, EncodedColumn(strings.bytes, .raw))]))

@@ -29,8 +29,8 @@ public struct Snapshot: Sendable {
     public var freed: [Freed] = []
     /// Which bytes of the buffers the dump has, by row of `slots`; nil where it has none, or nobody asked.
     public var payloads: PayloadColumns?
-    /// What a reader of the answers must know, in whole sentences; not written to dumps.
-    public var notes: [String] = []
+    /// What a reader of the answers must know, in whole sentences.
+    public var notes: [Note] = []
     /// What could be read of the file this came from.
     public var completeness: Completeness
 
@@ -232,6 +232,19 @@ extension Snapshot {
         public var value: UInt64 = 0
 
         public init() {}
+    }
+
+    /// A sentence or several about the snapshot.
+    public struct Note: Sendable, Equatable {
+        public var text = ""
+        /// What the text quotes of the program's data, between quotation marks: a redacted copy must not have it. Not
+        /// written to dumps.
+        public var quotes: [String] = []
+
+        public init(_ text: String, quoting quotes: [String] = []) {
+            self.text = text
+            self.quotes = quotes
+        }
     }
 
     /// A buffer that was freed shortly before, and where.

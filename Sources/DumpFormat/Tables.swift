@@ -211,6 +211,12 @@ extension Snapshot.Event: TableRow {
     }
 }
 
+extension Snapshot.Note: TableRow {
+    static var section: Section { .notes }
+    static var blank: Self { Self("") }
+    static var columns: [TableColumn<Self>] { [.string(1, "text", \.text)] }
+}
+
 extension Snapshot.Freed: TableRow {
     static var section: Section { .freed }
     static var blank: Self { Self() }

@@ -98,24 +98,26 @@ struct LeakDetector {
         return frames.first { !isPlumbing($0) } ?? frames.first
     }
 
-    var notes: [String] {
-        var notes: [String] = []
+    var notes: [Snapshot.Note] {
+        var notes: [Snapshot.Note] = []
         for report in reports.prefix(5) {
             var note = "Netty's leak detector reported a leak"
             if let place = Self.asker(report.createdAt) { note += " of a buffer made at \(place)" }
-            if let hint = report.lastHint { note += "; the last to have it: \(hint)" }
-            notes.append(note + ".")
+            if let hint = report.lastHint { note += "; the last to have it: \"\(hint)\"" }
+            notes.append(Snapshot.Note(note + ".", quoting: [report.lastHint].compactMap { $0 }))
         }
         if collected > 0 {
             var note = "Netty's leak detector has \(collected) sampled buffers that were collected without release and "
             note += "not logged yet"
+            var quotes: [String] = []
             if let most = askers.max(by: { ($0.value, $1.key) < ($1.value, $0.key) }) {
                 note += "; \(most.value) of them were made by \(most.key)"
             }
             if let most = lastHints.max(by: { ($0.value, $1.key) < ($1.value, $0.key) }) {
-                note += "; the last to have \(most.value) of them: \(most.key)"
+                note += "; the last to have \(most.value) of them: \"\(most.key)\""
+                quotes = [most.key]
             }
-            notes.append(note + ".")
+            notes.append(Snapshot.Note(note + ".", quoting: quotes))
         }
         return notes
     }

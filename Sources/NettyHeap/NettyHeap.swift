@@ -72,14 +72,15 @@ public enum NettyHeap {
         snapshot.completeness.sectionsRead = ["classes", "objects"]
         snapshot.completeness.problems = heap.problems.map(\.description) + arenas.problems
         snapshot.events = detector.events
-        snapshot.notes += [table.garbageNote].compactMap { $0 } + detector.notes + (holders?.notes ?? [])
-        if !memory.usesCleaners, let note = table.unpooledNote { snapshot.notes.append(note) }
+        snapshot.notes += [table.garbageNote].compactMap { $0 }.map { Snapshot.Note($0) } + detector.notes
+        snapshot.notes += (holders?.notes ?? []).map { Snapshot.Note($0) }
+        if !memory.usesCleaners, let note = table.unpooledNote { snapshot.notes.append(Snapshot.Note(note)) }
         addActiveAllocations(arenas, &snapshot)
         addLostReferences(arenas, &snapshot)
         if arenas.heapArenaChunks > 0 {
             snapshot.notes.append(
-                "Arenas on the Java heap have \(arenas.heapArenaChunks) chunks of \(arenas.heapArenaBytes) bytes; "
-                    + "they are not direct memory and not in these figures.")
+                Snapshot.Note("Arenas on the Java heap have \(arenas.heapArenaChunks) chunks of \(arenas.heapArenaBytes) bytes; "
+                    + "they are not direct memory and not in these figures."))
         }
         let checks = Checks(arenas).all + SnapshotInvariants.check(snapshot)
         return Result(snapshot: snapshot, checks: checks)
@@ -91,9 +92,9 @@ public enum NettyHeap {
         guard !chunks.isEmpty else { return }
         let lost = chunks.reduce(0) { $0 + $1.lostReferences }
         snapshot.notes.append(
-            "By their reference counts \(chunks.count) bump chunks have \(lost) buffers that no ByteBuf refers to. What "
+            Snapshot.Note("By their reference counts \(chunks.count) bump chunks have \(lost) buffers that no ByteBuf refers to. What "
                 + "lies between the live buffers there is shown as theirs: part of it may have been released, but none "
-                + "of it can be used again.")
+                + "of it can be used again."))
     }
 
     /// Runs that nobody refers to and that are neighbours look like one; the arenas' own counts know how many they are.
@@ -106,7 +107,7 @@ public enum NettyHeap {
         let others = snapshot.totals.liveBuffers - found - snapshot.totals.hugeCount
         guard active > others + found else { return }
         snapshot.notes.append(
-            "Neighbouring runs without a ByteBuf look like one: their bytes are exact, \(found) is the least number of "
-                + "them. By the arenas' own counts of allocations they are \(active - others).")
+            Snapshot.Note("Neighbouring runs without a ByteBuf look like one: their bytes are exact, \(found) is the least number of "
+                + "them. By the arenas' own counts of allocations they are \(active - others)."))
     }
 }

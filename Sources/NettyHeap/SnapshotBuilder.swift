@@ -153,8 +153,8 @@ struct SnapshotBuilder {
             addHuge(index, active - bytes, arena: number, serial: arena.id << 20, .nobody)
             index += UInt32(clamping: (active - bytes + stride - 1) / stride)
             snapshot.notes.append(
-                "\(arena.name) counts \(active - bytes) bytes of \(count) huge allocations whose objects are gone; "
-                    + "they are shown as one.")
+                Snapshot.Note("\(arena.name) counts \(active - bytes) bytes of \(count) huge allocations whose objects are gone; "
+                    + "they are shown as one."))
         }
     }
 
@@ -169,8 +169,8 @@ struct SnapshotBuilder {
             addHuge(index, registered - found, arena: number, serial: arena.id << 20, .nobody)
             index += UInt32(clamping: (registered - found + stride - 1) / stride)
             snapshot.notes.append(
-                "The \(arena.name) counts \(registered - found) bytes of chunks that no object refers to any more: all "
-                    + "buffers in them were lost. They are shown as one.")
+                Snapshot.Note("The \(arena.name) counts \(registered - found) bytes of chunks that no object refers to any more: all "
+                    + "buffers in them were lost. They are shown as one."))
         }
     }
 
@@ -321,16 +321,16 @@ struct SnapshotBuilder {
         let pooled = chunkBytes + snapshot.totals.hugeBytes
         snapshot.totals.freeBytes = pooled - min(pooled, snapshot.totals.liveBytes)
         snapshot.totals.limitBytes = memory.limit ?? 0
-        snapshot.notes += memory.notes
+        snapshot.notes += memory.notes.map { Snapshot.Note($0) }
         if let counter = memory.counter, counter >= pooled {
             snapshot.totals.counterBytes = counter
             snapshot.totals.unpooledBytes = counter - pooled
         } else {
             if let counter = memory.counter {
                 snapshot.notes.append(
-                    "The counter says \(counter) bytes, less than the chunks found: they changed meanwhile.")
+                    Snapshot.Note("The counter says \(counter) bytes, less than the chunks found: they changed meanwhile."))
             } else {
-                snapshot.notes.append("The counter shown is the sum of the chunks found; unpooled memory is not in it.")
+                snapshot.notes.append(Snapshot.Note("The counter shown is the sum of the chunks found; unpooled memory is not in it."))
             }
             snapshot.totals.counterBytes = pooled
         }

@@ -56,6 +56,7 @@ func expectSame(_ a: Snapshot, _ b: Snapshot, _ location: SourceLocation = #_sou
     #expect(a.chunks == b.chunks, sourceLocation: location)
     #expect(a.events == b.events, sourceLocation: location)
     #expect(a.freed == b.freed, sourceLocation: location)
+    #expect(a.notes == b.notes, sourceLocation: location)
     #expect(a.runs == b.runs, sourceLocation: location)
     #expect(a.slots == b.slots, sourceLocation: location)
     #expect(a.edges == b.edges, sourceLocation: location)

@@ -179,6 +179,7 @@ struct SyntheticArena {
         snapshot.edges = makeEdges(columns, &random)
         snapshot.events = makeEvents(&random)
         snapshot.freed = makeFreed(&random)
+        snapshot.notes = [.init("Some sentence."), .init("")]
         Self.addUp(&snapshot, &random)
         return snapshot
     }

@@ -1,4 +1,7 @@
+import Analysis
+import DumpFormat
 import Foundation
+import NettyHeap
 import Testing
 
 /// Each command of `arena-analyze` on a heap dump, as a person uses it.
@@ -110,9 +113,12 @@ import Testing
     }
 
     @Test(
-        "a redacted copy adds up, and keeps classes but no names of threads",
-        arguments: [Fixture.pooled4196, .adaptive])
-    func redact(fixture: Fixture) throws {
+        "a redacted copy adds up, and keeps classes and notes but no names of threads",
+        arguments: [
+            (Fixture.pooled4196, "No ByteBuf refers to the other 900 bytes"),
+            (.adaptive, "bump chunks have 12 buffers that no ByteBuf refers to"),
+        ])
+    func redact(fixture: Fixture, note: String) throws {
         let folder = NSTemporaryDirectory() + "netty-" + UUID().uuidString
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: folder) }
@@ -128,6 +134,35 @@ import Testing
         let copied = try Analyzer.run("summary", copy).words
         for line in ["without a ByteBuf", "on Netty"] { #expect(copied.contains(line), "\(line)") }
         #expect(original.contains("unpooled 1.6 KiB") && copied.contains("unpooled 1.6 KiB"))
+        #expect(original.contains(note) && copied.contains(note))
+    }
+
+    @Test("a redacted copy still says where leaked buffers were made, and hides the program's hints")
+    func redactedReports() throws {
+        let folder = NSTemporaryDirectory() + "netty-" + UUID().uuidString
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let copy = folder + "/copy.dump.zst"
+        #expect(try Analyzer.run("redact", "-o", copy, path(.leak41)).status == 0)
+        let place = "MqttDecoder.decodePublishPayload(MqttDecoder.java:421)"
+        for command in ["summary", "leaks"] { #expect(try Analyzer.run(command, copy).words.contains(place)) }
+
+        var snapshot = try Fixture.clean41.read().snapshot
+        let hints = ["user alice", "of"]
+        snapshot.notes = [
+            .init("made at a.B.c; the last of them to have it: \"user alice\", \"of\".", quoting: hints)
+        ]
+        let note = try #require(Redaction(Pseudonyms()).apply(to: snapshot).notes.first)
+        #expect(note.text.hasPrefix("made at a.B.c; the last of them to have it: \"hint-"))
+        #expect(!note.text.contains("alice") && !note.text.contains("\"of\""))
+        #expect(note.quotes == [])
+    }
+
+    @Test("query --schema says every state and kind of run that such a dump has")
+    func schema() throws {
+        let schema = try Analyzer.run("query", "--schema").words
+        #expect(schema.contains("3 in a thread's cache"))
+        #expect(schema.contains("bump (of foreign allocators)"))
     }
 
     @Test("a heap dump of a program without Netty is refused, and said why")

@@ -63,7 +63,7 @@ import Testing
         #expect(totals.unheldBytes == 871_170_048)
         #expect(try held(snapshot, state: 1) == (4, 458_752))
         #expect(try held(snapshot, state: 3) == (4, 69_632))
-        #expect(snapshot.notes.contains { $0.contains("look like one") })
+        #expect(snapshot.notes.contains { $0.text.contains("look like one") })
     }
 
     @Test("huge and unpooled buffers, kept and lost")
@@ -75,8 +75,8 @@ import Testing
         #expect(totals.counterBytes == totals.chunkBytes + totals.hugeBytes + totals.unpooledBytes)
         #expect(totals.unheldBuffers == 501)
         #expect(totals.unheldBytes == 500 * 65_536 + (60 << 20))
-        #expect(snapshot.notes.contains { $0.contains("62914560 bytes of 3 huge allocations") })
-        #expect(snapshot.notes.contains { $0.contains("No ByteBuf refers to the other 15000 bytes") })
+        #expect(snapshot.notes.contains { $0.text.contains("62914560 bytes of 3 huge allocations") })
+        #expect(snapshot.notes.contains { $0.text.contains("No ByteBuf refers to the other 15000 bytes") })
         let owners = Dictionary(uniqueKeysWithValues: snapshot.owners.map { ($0.name, $0.liveBuffers) })
         #expect(owners["static Big.huge"] == 1)
         #expect(owners["Big$Session.pending"] == 200)
@@ -93,7 +93,7 @@ import Testing
     @Test("the leak detector's report names the line that asked for the buffer")
     func leakReports() throws {
         let notes = try Fixture.leak41.read().snapshot.notes
-        #expect(notes.contains { $0.contains("MqttDecoder.decodePublishPayload(MqttDecoder.java:421)") })
+        #expect(notes.contains { $0.text.contains("MqttDecoder.decodePublishPayload(MqttDecoder.java:421)") })
     }
 
     @Test("what a thread caches is that thread's")

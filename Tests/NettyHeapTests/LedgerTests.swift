@@ -75,8 +75,8 @@ import Testing
         let slots = try #require(snapshot.slots)
         let large = (0..<slots.count).filter { slots.requested[$0] == 20_000 || slots.requested[$0] == 100_000 }
         #expect(large.count == 12)
-        #expect(snapshot.notes.contains { $0.contains("bump chunks have 12 buffers that no ByteBuf refers to") })
-        #expect(snapshot.notes.contains { $0.contains("counts 24000000 bytes of chunks that no object refers to") })
+        #expect(snapshot.notes.contains { $0.text.contains("bump chunks have 12 buffers that no ByteBuf refers to") })
+        #expect(snapshot.notes.contains { $0.text.contains("counts 24000000 bytes of chunks that no object refers to") })
         #expect(snapshot.header.programVersion == "on Netty 4.2, adaptive")
     }
 
@@ -89,8 +89,8 @@ import Testing
             let live = try live.read().snapshot
             #expect(try bySize(all) == bySize(live))
             #expect(all.totals == live.totals)
-            #expect(all.notes.contains { $0.contains("no GC root leads to 66 of its ByteBufs") })
-            #expect(!live.notes.contains { $0.contains("GC root") })
+            #expect(all.notes.contains { $0.text.contains("no GC root leads to 66 of its ByteBufs") })
+            #expect(!live.notes.contains { $0.text.contains("GC root") })
         }
     }
 

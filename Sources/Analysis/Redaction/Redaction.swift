@@ -4,7 +4,7 @@ import Ledger
 /// A snapshot without the names of users' things, analysable as before.
 ///
 /// What is kept is listed, and all other text goes: names of owners (client ids, user names, addresses, topics), the
-/// host, texts in the configuration, and details of events become pseudonyms. Kept are the program's own words: its
+/// host, texts in the configuration, what notes quote, and details of events become pseudonyms. Kept are the program's own words: its
 /// name and version, sites in its code, arenas, kinds, and the reason of the dump. Numbers stay. Payload is not read,
 /// so it is not in the copy.
 public struct Redaction {
@@ -23,7 +23,16 @@ public struct Redaction {
         for index in result.events.indices where !ownWords.contains(result.events[index].kind) {
             result.events[index].detail = pseudonyms.name(result.events[index].detail, kind: "detail")
         }
+        result.notes = snapshot.notes.map(redact)
         return result
+    }
+
+    /// Notes are the analyzer's words about classes and counters, but for what they quote.
+    private func redact(_ note: Snapshot.Note) -> Snapshot.Note {
+        Snapshot.Note(
+            note.quotes.reduce(note.text) { text, quote in
+                text.replacing("\"\(quote)\"", with: "\"\(pseudonyms.name(quote, kind: "hint"))\"")
+            })
     }
 
     private func redact(_ owner: inout Snapshot.Owner, isForeign: Bool) {
