@@ -1,6 +1,6 @@
 internal import HPROF
 
-/// A chunk of Netty 4.2's adaptive allocator. There are two kinds, told apart by their fields.
+/// A chunk of Netty 4.2's adaptive allocator. There are three kinds, told apart by their fields; one has a tree of buddies.
 ///
 /// A chunk of one *size class* has `segmentSize`, and a list of the segments that are free. What is neither free nor a
 /// live `ByteBuf`'s is lost.
@@ -47,6 +47,10 @@ struct AdaptiveChunk {
         if let segment = chunk.integer("segmentSize"), segment > 0, segment <= capacity {
             guard let free = Self.freeSegments(chunk) else { return nil }
             addSegments(Int(segment), free, buffers)
+        } else if let tree = chunk.object("buddies")?.integers {
+            let known = Self.buddies(chunk, tree, capacity: Int(capacity), pageSize: pageSize, buffers)
+            guard let known else { return nil }
+            contents = known
         } else {
             let references = Self.references(chunk)
             let live = UInt64(buffers.count + keepers)
@@ -76,20 +80,23 @@ struct AdaptiveChunk {
     /// Offsets of free segments: a queue any thread may put them into, and in later versions also the owner's stack.
     private static func freeSegments(_ chunk: HeapObject) -> Set<Int>? {
         guard let queue = chunk.object("freeList") ?? chunk.object("externalFreeList") else { return nil }
-        var free: Set<Int> = []
-        if let slots = queue.object("array")?.integers, let mask = queue.integer("mask"),
-            let first = queue.integer("consumerIndex"), let end = queue.integer("producerIndex"), !slots.isEmpty
-        {
-            for place in 0..<min(max(0, end &- first), Int64(slots.count)) {
-                let slot = Int(truncatingIfNeeded: (first &+ place) & mask)
-                if slots.indices.contains(slot) { free.insert(Int(slots[slot])) }
-            }
-        }
+        var free = Set((queued(queue) ?? []).map { Int($0) })
         if let own = chunk.object("localFreeList"), let stack = own.object("stack")?.integers {
             let count = Int(clamping: (own.integer("top") ?? -1) &+ 1)
             for offset in stack.prefix(max(0, count)) { free.insert(Int(offset)) }
         }
         return free
+    }
+
+    /// What is in an `MpscIntQueue`, the oldest first.
+    static func queued(_ queue: HeapObject) -> [Int64]? {
+        guard let slots = queue.object("array")?.integers, let mask = queue.integer("mask"),
+            let first = queue.integer("consumerIndex"), let end = queue.integer("producerIndex"), !slots.isEmpty
+        else { return nil }
+        return (0..<min(max(0, end &- first), Int64(slots.count))).compactMap { place in
+            let slot = Int(truncatingIfNeeded: (first &+ place) & mask)
+            return slots.indices.contains(slot) ? slots[slot] : nil
+        }
     }
 
     private mutating func addSegments(

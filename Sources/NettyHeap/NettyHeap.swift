@@ -79,8 +79,9 @@ public enum NettyHeap {
         addLostReferences(arenas, &snapshot)
         if arenas.heapArenaChunks > 0 {
             snapshot.notes.append(
-                Snapshot.Note("Arenas on the Java heap have \(arenas.heapArenaChunks) chunks of \(arenas.heapArenaBytes) bytes; "
-                    + "they are not direct memory and not in these figures."))
+                Snapshot.Note(
+                    "Arenas on the Java heap have \(arenas.heapArenaChunks) chunks of \(arenas.heapArenaBytes) bytes; "
+                        + "they are not direct memory and not in these figures."))
         }
         let checks = Checks(arenas).all + SnapshotInvariants.check(snapshot)
         return Result(snapshot: snapshot, checks: checks)
@@ -92,9 +93,10 @@ public enum NettyHeap {
         guard !chunks.isEmpty else { return }
         let lost = chunks.reduce(0) { $0 + $1.lostReferences }
         snapshot.notes.append(
-            Snapshot.Note("By their reference counts \(chunks.count) bump chunks have \(lost) buffers that no ByteBuf refers to. What "
-                + "lies between the live buffers there is shown as theirs: part of it may have been released, but none "
-                + "of it can be used again."))
+            Snapshot.Note(
+                "By their reference counts \(chunks.count) bump chunks have \(lost) buffers that no ByteBuf refers to. What "
+                    + "lies between the live buffers there is shown as theirs: part of it may have been released, but none "
+                    + "of it can be used again."))
     }
 
     /// Runs that nobody refers to and that are neighbours look like one; the arenas' own counts know how many they are.
@@ -107,7 +109,8 @@ public enum NettyHeap {
         let others = snapshot.totals.liveBuffers - found - snapshot.totals.hugeCount
         guard active > others + found else { return }
         snapshot.notes.append(
-            Snapshot.Note("Neighbouring runs without a ByteBuf look like one: their bytes are exact, \(found) is the least number of "
-                + "them. By the arenas' own counts of allocations they are \(active - others)."))
+            Snapshot.Note(
+                "Neighbouring runs without a ByteBuf look like one: their bytes are exact, \(found) is the least number of "
+                    + "them. By the arenas' own counts of allocations they are \(active - others)."))
     }
 }

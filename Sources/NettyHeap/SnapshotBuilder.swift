@@ -153,8 +153,9 @@ struct SnapshotBuilder {
             addHuge(index, active - bytes, arena: number, serial: arena.id << 20, .nobody)
             index += UInt32(clamping: (active - bytes + stride - 1) / stride)
             snapshot.notes.append(
-                Snapshot.Note("\(arena.name) counts \(active - bytes) bytes of \(count) huge allocations whose objects are gone; "
-                    + "they are shown as one."))
+                Snapshot.Note(
+                    "\(arena.name) counts \(active - bytes) bytes of \(count) huge allocations whose objects are gone; "
+                        + "they are shown as one."))
         }
     }
 
@@ -169,8 +170,9 @@ struct SnapshotBuilder {
             addHuge(index, registered - found, arena: number, serial: arena.id << 20, .nobody)
             index += UInt32(clamping: (registered - found + stride - 1) / stride)
             snapshot.notes.append(
-                Snapshot.Note("The \(arena.name) counts \(registered - found) bytes of chunks that no object refers to any more: all "
-                    + "buffers in them were lost. They are shown as one."))
+                Snapshot.Note(
+                    "The \(arena.name) counts \(registered - found) bytes of chunks that no object refers to any more: all "
+                        + "buffers in them were lost. They are shown as one."))
         }
     }
 
@@ -328,9 +330,11 @@ struct SnapshotBuilder {
         } else {
             if let counter = memory.counter {
                 snapshot.notes.append(
-                    Snapshot.Note("The counter says \(counter) bytes, less than the chunks found: they changed meanwhile."))
+                    Snapshot.Note(
+                        "The counter says \(counter) bytes, less than the chunks found: they changed meanwhile."))
             } else {
-                snapshot.notes.append(Snapshot.Note("The counter shown is the sum of the chunks found; unpooled memory is not in it."))
+                snapshot.notes.append(
+                    Snapshot.Note("The counter shown is the sum of the chunks found; unpooled memory is not in it."))
             }
             snapshot.totals.counterBytes = pooled
         }

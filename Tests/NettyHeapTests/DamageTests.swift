@@ -46,7 +46,7 @@ import Testing
         }
     }
 
-    @Test("flipped bits never trap", arguments: [Fixture.leak42, .pooled4196, .adaptiveAll])
+    @Test("flipped bits never trap", arguments: [Fixture.leak42, .pooled4196, .adaptiveAll, .adaptive4213])
     func bitFlips(fixture: Fixture) throws {
         let bytes = try plain(fixture)
         var random = SeededGenerator(seed: 42)

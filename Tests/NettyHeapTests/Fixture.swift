@@ -19,6 +19,8 @@ enum Fixture: String, CaseIterable {
     case adaptiveEarly = "netty-4.2.7-adaptive-early"
     case adaptiveAll = "netty-4.2.7-adaptive-all"
 
+    case adaptive4213 = "netty-4.2.13-adaptive"
+
     var path: String {
         get throws {
             try #require(Bundle.module.path(forResource: "Fixtures/\(rawValue).hprof", ofType: "zst"))

@@ -76,8 +76,29 @@ import Testing
         let large = (0..<slots.count).filter { slots.requested[$0] == 20_000 || slots.requested[$0] == 100_000 }
         #expect(large.count == 12)
         #expect(snapshot.notes.contains { $0.text.contains("bump chunks have 12 buffers that no ByteBuf refers to") })
-        #expect(snapshot.notes.contains { $0.text.contains("counts 24000000 bytes of chunks that no object refers to") })
+        #expect(
+            snapshot.notes.contains { $0.text.contains("counts 24000000 bytes of chunks that no object refers to") })
         #expect(snapshot.header.programVersion == "on Netty 4.2, adaptive")
+    }
+
+    // MARK: 4.2.13, adaptive
+
+    @Test("buddies of the adaptive allocator: every buffer by itself, kept or lost")
+    func buddies() throws {
+        let snapshot = try Fixture.adaptive4213.read().snapshot
+        let totals = snapshot.totals
+        #expect(totals.counterBytes == 36_016_256)
+        #expect(totals.chunkBytes + totals.hugeBytes == 36_014_656)
+        #expect(totals.hugeBytes == 9_000_000 + 2 * 12_000_000)
+        let counts = try bySize(snapshot)
+        #expect(counts[128] == Counts(kept: 40, lost: 80))
+        #expect(counts[1_024] == Counts(kept: 40, lost: 40))
+        #expect(counts[512] == Counts(kept: 5, lost: 7))
+        // Of 20,000 bytes; of 100,000 kept and 70,000 lost.
+        #expect(counts[32 << 10] == Counts(kept: 6, lost: 6))
+        #expect(counts[128 << 10] == Counts(kept: 6, lost: 6))
+        // Here nothing is a guess.
+        #expect(!snapshot.notes.contains { $0.text.contains("bump chunks") })
     }
 
     // MARK: All
@@ -94,7 +115,9 @@ import Testing
         }
     }
 
-    @Test("holders have names in every version", arguments: [Fixture.pooled4168, .pooled4196, .adaptive, .adaptiveAll])
+    @Test(
+        "holders have names in every version",
+        arguments: [Fixture.pooled4168, .pooled4196, .adaptive, .adaptiveAll, .adaptive4213])
     func holders(fixture: Fixture) throws {
         let owners = Dictionary(
             try fixture.read().snapshot.owners.map { ($0.name, $0.liveBuffers) }, uniquingKeysWith: +)

@@ -55,7 +55,9 @@ extension DumpTables {
                     let first = facts.firstRow
                     return { Cell(kinds[first + $0]) }
                 },
-                slot("state", "1 live; 2 freed by another thread, not yet taken back; 3 freed, kept by a thread cache", .state, \.state),
+                slot(
+                    "state", "1 live; 2 freed by another thread, not yet taken back; 3 freed, kept by a thread cache",
+                    .state, \.state),
             ],
             rowCount: { $0.slots.count },
             // Some column must be read to learn the number of rows; this is the smallest.
@@ -92,7 +94,9 @@ extension DumpTables {
             columns: [
                 run("chunk", \.chunk, "that it is in"), run("first_page", \.firstPage, "in the chunk"),
                 run("pages", \.pages, "that it covers"),
-                DumpTable.Column(name: "kind", type: .text, about: "buffer, slab, reserve, or bump (of foreign allocators)") { facts in
+                DumpTable.Column(
+                    name: "kind", type: .text, about: "buffer, slab, reserve, or bump (of foreign allocators)"
+                ) { facts in
                     let kinds = facts.runs.kind
                     return { .text(Snapshot.RunColumns.Kind(rawValue: kinds[$0]).map { "\($0)" } ?? "unknown") }
                 },

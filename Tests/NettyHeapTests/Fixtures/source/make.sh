@@ -3,6 +3,7 @@
 #     make.sh OUT POOLED_OR_ADAPTIVE NETTY_JAR...
 # OUT-early is taken after the first round, OUT-all and OUT after the second. OUT-all is taken before anything was
 # collected since, so that what was lost in the second round is garbage in it; the others are of live objects.
+# HEAP is the Java heap's limit: with less than 512m the adaptive allocator of 4.2.13 has no chunks of buddies.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=$(realpath "$1") kind=$2
@@ -13,7 +14,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 javac -nowarn -XDstringConcat=inline -cp "$path" -d . "$here/Ledger.java"
 options=(
-    -Xmx48m -Xshare:off -XX:+UseSerialGC -XX:TieredStopAtLevel=1 --limit-modules 'java.base,jdk.unsupported,java.logging'
+    "-Xmx${HEAP:-48m}" -Xshare:off -XX:+UseSerialGC -XX:TieredStopAtLevel=1 --limit-modules 'java.base,jdk.unsupported,java.logging'
     # Netty counts direct memory only where it may make buffers without cleaners.
     --add-opens java.base/java.nio=ALL-UNNAMED -Dio.netty.tryReflectionSetAccessible=true
     -XX:MaxDirectMemorySize=200m -Dio.netty.leakDetection.level=disabled

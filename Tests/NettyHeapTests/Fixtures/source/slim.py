@@ -2,7 +2,8 @@
 """slim.py DUMP: makes a heap dump small enough to be kept beside the tests, in place.
 
 Symbols that no class of the dump uses are left out (the JVM writes all it has), and so are stack frames; byte and
-character arrays of 16 elements or more become zeros (paths, properties, jar directories), except the command line.
+character arrays of 16 elements or more become zeros (paths, properties, jar directories), except the command line and the
+adaptive allocator's trees of buddies.
 Objects, classes, references, fields and roots stay as the JVM wrote them.
 """
 import struct
@@ -34,6 +35,11 @@ def u64(at):
     return struct.unpack_from(">Q", data, at)[0]
 
 
+def is_tree(text):
+    """Whether it may be AdaptivePoolingAllocator.BuddyChunk.buddies: nothing, then log2 of sizes with two flags."""
+    return len(text) & (len(text) - 1) == 0 and text[0] == 0 and all(byte & 0x3F < 16 for byte in text) and any(text)
+
+
 def segment(at, end):
     while at < end:
         tag = u8(at)
@@ -62,7 +68,8 @@ def segment(at, end):
         elif tag == 0x23:
             count, kind = u32(at + 12), u8(at + 16)
             body, length = at + 17, count * width[kind]
-            if kind in (5, 8) and count >= 16 and data[body:body + 6] != b"Ledger":
+            text = data[body:body + length]
+            if kind in (5, 8) and count >= 16 and text[:6] != b"Ledger" and not (kind == 8 and is_tree(text)):
                 data[body:body + length] = bytes(length)
             at = body + length
         else:
