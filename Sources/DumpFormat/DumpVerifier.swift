@@ -50,14 +50,85 @@ public enum DumpVerifier {
         tables.completeness.sectionsRead += [Section.slots.name] + (blocks.hasEdges ? [Section.edges.name] : [])
         let sections = "\(tables.completeness.sectionsRead.count) sections"
         report.checks.append(VerifyCheck(name: readable, passed: true, detail: sections, about: .wholeness))
-        var checks = SlotChecks(tables, slotCount: blocks.slotCount)
-        let reader = DumpBlockReader(blocks)
-        for block in 0..<blocks.edgeBlocks { checks.add(try reader.edges(block: block), slotCount: blocks.slotCount) }
-        for block in 0..<blocks.slotBlocks {
-            checks.add(try reader.slots(Set(Snapshot.SlotColumns.Column.allCases), block: block))
+        let edges = try edgeChecks(blocks, owners: tables.owners.count)
+        let (layout, serials) = (Layout(tables), SerialSet(count: blocks.slotCount))
+        let columns = Set(Snapshot.SlotColumns.Column.allCases)
+        let halves = try inHalves(blocks.slotBlocks) { [tables] half, range throws(DumpError) in
+            var checks = SlotChecks(
+                tables, layout, serials, edges: half == 0 ? edges : edges?.continued,
+                firstRow: range.lowerBound * DumpBlocks.rowsPerBlock)
+            let reader = DumpBlockReader(blocks)
+            for block in range { checks.add(try reader.slots(columns, block: block)) }
+            return checks
         }
-        report.checks += SnapshotInvariants.tables(tables) + checks.results()
+        var checks = halves[0]
+        for later in halves.dropFirst() { checks.add(later) }
+        let results = try checks.results { () throws(DumpError) in
+            let reader = DumpBlockReader(blocks)
+            var all: (addresses: [UInt64], capacities: [UInt64]) = ([], [])
+            for block in 0..<blocks.slotBlocks {
+                let slots = try reader.slots([.address, .capacity], block: block)
+                all.addresses += slots.address
+                all.capacities += slots.capacity
+            }
+            return all
+        }
+        report.checks += SnapshotInvariants.tables(tables) + results
         report.tables = tables
+    }
+
+    private static func edgeChecks(_ blocks: DumpBlocks, owners: Int) throws(DumpError) -> EdgeChecks? {
+        guard blocks.hasEdges else { return nil }
+        let halves = try inHalves(blocks.edgeBlocks) { _, range throws(DumpError) in
+            var checks = EdgeChecks(
+                slotCount: blocks.slotCount, firstEdge: range.lowerBound * DumpBlocks.rowsPerBlock)
+            let reader = DumpBlockReader(blocks)
+            for block in range { checks.add(try reader.edges(block: block), owners: owners) }
+            return checks
+        }
+        var checks = halves[0]
+        for later in halves.dropFirst() { checks.add(edgesOf: later) }
+        return checks
+    }
+
+    /// Runs `body` for the first half of `count` blocks and for the second, on a thread each; findings stay in the order of
+    /// the file.
+    private static func inHalves<Value>(
+        _ count: Int, _ body: @escaping (Int, Range<Int>) throws(DumpError) -> Value
+    ) throws(DumpError) -> [Value] {
+        let ranges = count < 2 ? [0..<count] : [0..<count / 2, count / 2..<count]
+        let halves = Halves(body, ranges)
+        let queue = WorkQueue(ranges.count)
+        Workers.run(ranges.count) {
+            while let half = queue.take() { halves.run(half) }
+        }
+        var values: [Value] = []
+        for result in halves.results { if let result { values.append(try result.get()) } }
+        return values
+    }
+
+    /// What the threads came to, each writing only what it took.
+    private final class Halves<Value>: @unchecked Sendable {
+        private let body: (Int, Range<Int>) throws(DumpError) -> Value
+        private let ranges: [Range<Int>]
+        let results: UnsafeMutableBufferPointer<Result<Value, DumpError>?>
+
+        init(_ body: @escaping (Int, Range<Int>) throws(DumpError) -> Value, _ ranges: [Range<Int>]) {
+            self.body = body
+            self.ranges = ranges
+            results = .allocate(capacity: ranges.count)
+            results.initialize(repeating: nil)
+        }
+
+        deinit { results.deinitialize().deallocate() }
+
+        func run(_ half: Int) {
+            do throws(DumpError) {
+                results[half] = .success(try body(half, ranges[half]))
+            } catch {
+                results[half] = .failure(error)
+            }
+        }
     }
 
     private static let readable = "every section can be read"

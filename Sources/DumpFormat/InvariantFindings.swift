@@ -17,6 +17,12 @@ struct Findings {
         if actual != expected { add("\(what()) is \(actual), expected \(expected)") }
     }
 
+    /// Adds what was found behind it.
+    mutating func add(_ later: Findings) {
+        count += later.count
+        first += later.first.prefix(max(0, 5 - first.count))
+    }
+
     /// `checked` says what was looked at, for the reader of a check that passed.
     func result(_ checked: String) -> VerifyCheck {
         let more = count > first.count ? "; and \(count - first.count) more" : ""
@@ -35,6 +41,12 @@ struct Sums: Equatable, CustomStringConvertible {
         buffers &+= 1
         bytes &+= slots.capacity[row]
         requested &+= slots.requested[row]
+    }
+
+    mutating func add(_ other: Sums) {
+        buffers &+= other.buffers
+        bytes &+= other.bytes
+        requested &+= other.requested
     }
 
     var description: String { "\(buffers) buffers, \(bytes) bytes, \(requested) requested" }

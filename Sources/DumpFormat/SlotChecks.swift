@@ -1,7 +1,8 @@
 internal import Ledger
 
-/// The checks that look at every slot, all in one pass, block by block: a dump of any size needs the memory of what
-/// must be compared across blocks, 33 bytes a slot. Edges come first, then the slots, in the order of their rows.
+/// The checks that look at every slot, all in one pass, block by block: a dump of any size needs the memory of what must be
+/// compared across blocks, the set of serials and two bytes for each slot. Edges come first, then the slots, in the order
+/// of their rows. Each thread checks blocks that follow each other, and the second's findings are added to the first's.
 struct SlotChecks {
     private let snapshot: Snapshot
     private let layout: Layout
@@ -12,36 +13,36 @@ struct SlotChecks {
     private var places = Findings("each slot lies in a chunk")
     private var inRuns = Findings("each slot lies in a run of its size class")
     private var liveElements: [Int]
-    private var serials: [UInt64] = []
-    private var addresses: [UInt64] = []
-    private var capacities: [UInt64] = []
+    /// Shared by the threads; what was there already is found by whichever comes second.
+    private let serials: SerialSet
+    private var twice: [UInt64] = []
+    private var addresses = AddressOrder()
     private var edges: EdgeChecks?
-    private var rows = 0
+    /// The row that comes next.
+    private var rows: Int
+    private var count = 0
 
-    /// `snapshot` has the small tables and the runs.
-    init(_ snapshot: Snapshot, slotCount: Int) {
+    /// `snapshot` has the small tables and the runs; `edges` have been through all edges.
+    init(
+        _ snapshot: Snapshot, _ layout: Layout, _ serials: SerialSet, edges: EdgeChecks? = nil, firstRow: Int = 0
+    ) {
         self.snapshot = snapshot
-        layout = Layout(snapshot)
+        self.layout = layout
+        self.serials = serials
+        self.edges = edges
+        rows = firstRow
         sums = SlotSums(snapshot)
         liveElements = [Int](repeating: 0, count: snapshot.runs?.count ?? 0)
-        serials.reserveCapacity(slotCount)
-        addresses.reserveCapacity(slotCount)
-        capacities.reserveCapacity(slotCount)
-        for (id, owner) in snapshot.owners.enumerated() where Int(owner.parent) >= snapshot.owners.count {
+        for (id, owner) in snapshot.owners.enumerated()
+        where firstRow == 0 && Int(owner.parent) >= snapshot.owners.count {
             references.add("owner \(id) names parent \(owner.parent) of \(snapshot.owners.count)")
         }
     }
 
-    mutating func add(_ block: Snapshot.EdgeColumns, slotCount: Int) {
-        if edges == nil { edges = EdgeChecks(slotCount: slotCount) }
-        edges?.add(block, owners: snapshot.owners.count)
-    }
-
     mutating func add(_ slots: Snapshot.SlotColumns) {
         sums.add(slots, layout)
-        serials.append(contentsOf: slots.serial)
-        addresses.append(contentsOf: slots.address)
-        capacities.append(contentsOf: slots.capacity)
+        for serial in slots.serial where !serials.insert(serial) { twice.append(serial) }
+        addresses.add(slots, firstRow: rows)
         edges?.add(slots, firstRow: rows)
         checkReferences(slots)
         checkSizes(slots)
@@ -49,19 +50,42 @@ struct SlotChecks {
         checkChunks(slots)
         if snapshot.runs != nil { checkRuns(slots) }
         rows += slots.count
+        count += slots.count
     }
 
-    consuming func results() -> [VerifyCheck] {
-        let counted = "\(rows) slots"
+    /// Adds the findings of the rows that follow.
+    mutating func add(_ later: SlotChecks) {
+        sums.add(later.sums)
+        references.add(later.references)
+        sizes.add(later.sizes)
+        births.add(later.births)
+        places.add(later.places)
+        inRuns.add(later.inRuns)
+        for run in liveElements.indices { liveElements[run] += later.liveElements[run] }
+        twice += later.twice
+        addresses.add(later.addresses)
+        if let more = later.edges { edges?.add(slotsOf: more) }
+        rows = later.rows
+        count += later.count
+    }
+
+    /// `unordered` gives addresses and capacities of all rows, which are asked for only where rows are not in the order of
+    /// their addresses.
+    func results<Failure: Error>(
+        _ unordered: () throws(Failure) -> (addresses: [UInt64], capacities: [UInt64])
+    ) throws(Failure) -> [VerifyCheck] {
+        let overlaps = addresses.isInOrder ? addresses.findings : AddressOrder.overlaps(try unordered())
+        let counted = "\(count) slots"
         var checks = sums.results(snapshot)
         checks += [
-            references.result(counted), sizes.result(counted), overlaps(), Self.unique(serials), births.result(counted),
+            references.result(counted), sizes.result(counted), overlaps.result(counted), unique.result(counted),
+            births.result(counted),
         ]
-        checks.append(places.result("\(rows) slots in \(snapshot.chunks.count) chunks"))
+        checks.append(places.result("\(count) slots in \(snapshot.chunks.count) chunks"))
         if let runs = snapshot.runs {
             checks += [
                 SnapshotInvariants.runOverlaps(snapshot, runs, layout),
-                inRuns.result("\(rows) slots in \(runs.count) runs"),
+                inRuns.result("\(count) slots in \(runs.count) runs"),
                 elements(runs), SnapshotInvariants.freePages(snapshot, runs, layout),
             ]
         }
@@ -173,109 +197,11 @@ struct SlotChecks {
         return findings.result("\(runs.count) runs")
     }
 
-    private func overlaps() -> VerifyCheck {
-        var findings = Findings("no two slots overlap")
-        func compare(_ first: Int, _ second: Int) {
-            let end = addresses[first].addingClamped(capacities[first])
-            if end > addresses[second] {
-                findings.add(
-                    "slot row \(first) ends at \(Self.hex(end)), behind the start of row \(second) at "
-                        + Self.hex(addresses[second]))
-            }
-        }
-        if addresses.indices.dropFirst().allSatisfy({ addresses[$0 - 1] <= addresses[$0] }) {
-            for row in addresses.indices.dropFirst() { compare(row - 1, row) }
-        } else {
-            let order = addresses.indices.map { UInt32(truncatingIfNeeded: $0) }
-                .sorted { addresses[Int($0)] < addresses[Int($1)] }
-            for place in order.indices.dropFirst() { compare(Int(order[place - 1]), Int(order[place])) }
-        }
-        return findings.result("\(rows) slots")
-    }
-
-    private static func unique(_ serials: [UInt64]) -> VerifyCheck {
+    private var unique: Findings {
         var findings = Findings("serial numbers are unique")
-        var sorted = serials
-        RadixSort.sort(&sorted)
-        for place in sorted.indices.dropFirst() where sorted[place - 1] == sorted[place] {
-            findings.add("serial \(sorted[place]) is there twice")
-        }
-        return findings.result("\(serials.count) slots")
+        for serial in twice.sorted() { findings.add("serial \(serial) is there twice") }
+        return findings
     }
 
     static func hex(_ address: UInt64) -> String { "0x" + String(address, radix: 16) }
-}
-
-/// What edges say of slots, and which slots none speaks of.
-struct EdgeChecks {
-    private var targets = Findings("edges lead from owners to live slots")
-    private var isHeld: [Bool]
-    private var count = 0
-    private var unheld = Sums()
-
-    init(slotCount: Int) { isHeld = [Bool](repeating: false, count: slotCount) }
-
-    mutating func add(_ edges: Snapshot.EdgeColumns, owners: Int) {
-        for edge in 0..<edges.count {
-            let row = Int(edges.slotRow[edge])
-            if row < isHeld.count {
-                isHeld[row] = true
-            } else {
-                targets.add("edge row \(count + edge) points to slot row \(row) of \(isHeld.count)")
-            }
-            if Int(edges.holderOwner[edge]) >= owners {
-                targets.add("edge row \(count + edge) names owner \(edges.holderOwner[edge]) of \(owners)")
-            }
-        }
-        count += edges.count
-    }
-
-    mutating func add(_ slots: Snapshot.SlotColumns, firstRow: Int) {
-        for row in 0..<slots.count {
-            let held = isHeld[firstRow + row]
-            if held, slots.state[row] == 2 {
-                targets.add("an edge points to slot row \(firstRow + row), which is freed (state 2)")
-            } else if !held, slots.state[row] == 1 {
-                unheld.add(slots, row)
-            }
-        }
-    }
-
-    func results(_ snapshot: Snapshot) -> [VerifyCheck] {
-        var findings = Findings("unheld = live slots without an edge")
-        if let stored = snapshot.totals.unheldBuffers { findings.expect("unheldBuffers", stored, unheld.buffers) }
-        if let stored = snapshot.totals.unheldBytes { findings.expect("unheldBytes", stored, unheld.bytes) }
-        if snapshot.totals.unheldBuffers != nil {
-            let inRetainers = snapshot.retainers.reduce(UInt64(0)) { $0 &+ $1.unheldBuffers }
-            findings.expect("unheld buffers of all retainers", inRetainers, unheld.buffers)
-            let retainerBytes = snapshot.retainers.reduce(UInt64(0)) { $0 &+ $1.unheldBytes }
-            findings.expect("unheld bytes of all retainers", retainerBytes, unheld.bytes)
-        }
-        return [targets.result("\(count) edges"), findings.result("\(unheld.buffers) buffers, \(unheld.bytes) bytes")]
-    }
-}
-
-/// Least-significant-digit radix sort: linear, and only over the digits in which the numbers differ.
-enum RadixSort {
-    static func sort(_ numbers: inout [UInt64]) {
-        guard let first = numbers.first else { return }
-        let digitBits: UInt64 = 11
-        let mask: UInt64 = 1 << digitBits - 1
-        let varying = numbers.reduce(0) { $0 | ($1 ^ first) }
-        var scratch = numbers
-        var shift: UInt64 = 0
-        while shift < 64 {
-            defer { shift += digitBits }
-            guard varying >> shift & mask != 0 else { continue }
-            var starts = [Int](repeating: 0, count: Int(mask) + 2)
-            for number in numbers { starts[Int(number >> shift & mask) + 1] += 1 }
-            for digit in 1..<starts.count { starts[digit] += starts[digit - 1] }
-            for number in numbers {
-                let digit = Int(number >> shift & mask)
-                scratch[starts[digit]] = number
-                starts[digit] += 1
-            }
-            swap(&numbers, &scratch)
-        }
-    }
 }

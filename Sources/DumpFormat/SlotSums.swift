@@ -29,6 +29,15 @@ struct SlotSums {
         }
     }
 
+    mutating func add(_ other: SlotSums) {
+        total.add(other.total)
+        for row in chunks.indices { chunks[row].add(other.chunks[row]) }
+        for row in sites.indices { sites[row].add(other.sites[row]) }
+        for row in owners.indices { owners[row].add(other.owners[row]) }
+        for row in arenas.indices { arenas[row].add(other.arenas[row]) }
+        retainers.add(other.retainers)
+    }
+
     func results(_ snapshot: Snapshot) -> [VerifyCheck] {
         [
             totals(snapshot), ofChunks(snapshot), ofSites(snapshot), ofOwners(snapshot), ofArenas(snapshot),
@@ -118,6 +127,15 @@ private struct RetainerSums {
         groups[place].sum.add(slots, row)
         groups[place].oldest = min(groups[place].oldest, slots.birth[row])
         groups[place].newest = max(groups[place].newest, slots.birth[row])
+    }
+
+    mutating func add(_ other: RetainerSums) {
+        for (key, index) in other.places {
+            let place = place(of: key)
+            groups[place].sum.add(other.groups[index].sum)
+            groups[place].oldest = min(groups[place].oldest, other.groups[index].oldest)
+            groups[place].newest = max(groups[place].newest, other.groups[index].newest)
+        }
     }
 
     private mutating func place(of key: Key) -> Int {

@@ -32,10 +32,15 @@ public enum SnapshotInvariants {
                 VerifyCheck(name: "slots", passed: false, detail: "the dump has no slots to check against")
             ]
         }
-        var checks = SlotChecks(snapshot, slotCount: slots.count)
-        if let edges = snapshot.edges { checks.add(edges, slotCount: slots.count) }
+        var edges: EdgeChecks?
+        if let all = snapshot.edges {
+            var found = EdgeChecks(slotCount: slots.count)
+            found.add(all, owners: snapshot.owners.count)
+            edges = found
+        }
+        var checks = SlotChecks(snapshot, Layout(snapshot), SerialSet(count: slots.count), edges: edges)
         checks.add(slots)
-        return tables(snapshot) + checks.results()
+        return tables(snapshot) + checks.results { (slots.address, slots.capacity) }
     }
 
     /// What the small tables alone must obey.

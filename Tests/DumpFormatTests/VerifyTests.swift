@@ -39,6 +39,35 @@ struct VerifyTests {
         }
     }
 
+    @Test("looks at all blocks, whichever thread has them, and across them")
+    func blocks() throws {
+        var arena = SyntheticArena(seed: 5)
+        arena.slots = 140_000
+        let whole = arena.make()
+        func failures(_ change: (inout Snapshot) -> Void) throws -> [String] {
+            var snapshot = whole
+            change(&snapshot)
+            let file = TemporaryFile(try encode(snapshot))
+            return DumpVerifier.verify(path: file.path).checks.filter { !$0.passed }.map { "\($0.name): \($0.detail)" }
+        }
+        #expect(try failures { _ in } == [])
+        let last = 139_999
+        #expect(
+            try failures { $0.slots!.serial[last] = $0.slots!.serial[3] }
+                == ["serial numbers are unique: serial \(whole.slots!.serial[3]) is there twice"])
+        let sizes = try failures { $0.slots!.requested[last] = $0.slots!.capacity[last] + 1 }
+        #expect(sizes.contains { $0.contains("slot row 139999: requested") })
+        let edges = try failures { $0.edges!.slotRow[$0.edges!.count - 1] = 1 << 30 }
+        #expect(edges.contains { $0.contains("edge row \(whole.edges!.count - 1) points to slot row \(1 << 30)") })
+        // Where the second thread's rows begin.
+        let border = 65_536
+        let overlap = try failures { $0.slots!.address[border] = $0.slots!.address[border - 1] }
+        #expect(overlap.contains { $0.hasPrefix("no two slots overlap: slot row 65535 ends at") })
+        let disorder = try failures { $0.slots!.address.swapAt(7, last) }
+        #expect(!disorder.contains { $0.hasPrefix("serial numbers") })
+        #expect(disorder.contains { $0.hasPrefix("chunks = sums") || $0.hasPrefix("each slot lies in a run") })
+    }
+
     @Test("says so where there is no file to check")
     func missing() {
         let report = DumpVerifier.verify(path: "/tmp/no-such-dump")

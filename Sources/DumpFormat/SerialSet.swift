@@ -1,0 +1,82 @@
+internal import Glibc
+internal import Synchronization
+
+/// Serial numbers of millions of buffers as a set that several threads fill and ask at once: eight bytes for each of its
+/// places, of which at most two thirds are taken, and a bit more for marks.
+///
+/// Open addressing with linear probing; a place is taken by one exchange, and never given up.
+package final class SerialSet: @unchecked Sendable {
+    /// Serial plus one; 0 is free.
+    private let places: UnsafeMutablePointer<Atomic<UInt64>>
+    private let marks: UnsafeMutablePointer<Atomic<UInt8>>
+    private let mask: Int
+    private let shift: UInt64
+    /// The serial that has no number above it.
+    private let hasLast = Atomic<Bool>(false)
+    private let isLastMarked = Atomic<Bool>(false)
+
+    /// For at most `count` different serials.
+    package init(count: Int) {
+        var log: UInt64 = 10
+        while 1 << log < count + count / 2 { log += 1 }
+        let capacity = 1 << Int(log)
+        // Zeros are free places, and cost nothing until they are touched.
+        places = calloc(capacity, MemoryLayout<Atomic<UInt64>>.stride)!
+            .bindMemory(to: Atomic<UInt64>.self, capacity: capacity)
+        marks = calloc(capacity, MemoryLayout<Atomic<UInt8>>.stride)!
+            .bindMemory(to: Atomic<UInt8>.self, capacity: capacity)
+        mask = capacity - 1
+        shift = 64 - log
+    }
+
+    deinit {
+        free(places)
+        free(marks)
+    }
+
+    /// Fibonacci hashing: Knuth, "The Art of Computer Programming", volume 3, section 6.4.
+    @inline(__always) private func start(_ key: UInt64) -> Int {
+        Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) >> shift)
+    }
+
+    /// False where it was there already.
+    package func insert(_ serial: UInt64) -> Bool {
+        if serial == .max { return !hasLast.exchange(true, ordering: .relaxed) }
+        let key = serial + 1
+        var place = start(key)
+        while true {
+            let found = places[place].compareExchange(expected: 0, desired: key, ordering: .relaxed)
+            if found.exchanged { return true }
+            if found.original == key { return false }
+            place = (place + 1) & mask
+        }
+    }
+
+    private func find(_ serial: UInt64) -> Int? {
+        let key = serial + 1
+        var place = start(key)
+        while true {
+            let found = places[place].load(ordering: .relaxed)
+            if found == key { return place }
+            if found == 0 { return nil }
+            place = (place + 1) & mask
+        }
+    }
+
+    /// Marks it if it is there, and says whether it is.
+    package func mark(_ serial: UInt64) -> Bool {
+        if serial == .max {
+            guard hasLast.load(ordering: .relaxed) else { return false }
+            isLastMarked.store(true, ordering: .relaxed)
+            return true
+        }
+        guard let place = find(serial) else { return false }
+        marks[place].store(1, ordering: .relaxed)
+        return true
+    }
+
+    package func isMarked(_ serial: UInt64) -> Bool {
+        if serial == .max { return isLastMarked.load(ordering: .relaxed) }
+        return find(serial).map { marks[$0].load(ordering: .relaxed) == 1 } ?? false
+    }
+}
