@@ -69,7 +69,7 @@ public struct BufferChoice {
 extension Report {
     /// All columns: each row shows everything known about it.
     public static let buffersSelection = DumpSelection(
-        slots: Set(Snapshot.SlotColumns.Column.allCases), runs: false, edges: true)
+        slots: Set(Snapshot.SlotColumns.Column.allCases), reaches: true)
 
     /// The first `limit` of them (nil: all). Nil where the snapshot has no slots, or not what the filter asks about.
     public static func buffers(

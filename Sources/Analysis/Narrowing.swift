@@ -6,7 +6,7 @@ import Ledger
 extension Snapshot {
     /// What a reader must load to narrow to `filter`.
     public static func narrowingSelection(_ filter: Filter) -> DumpSelection {
-        DumpSelection(slots: [.site, .touchSite, .owner, .capacity, .requested, .birth, .state], edges: true)
+        DumpSelection(slots: [.site, .touchSite, .owner, .capacity, .requested, .birth, .state], reaches: true)
             .union(filter.selection)
     }
 
@@ -26,7 +26,7 @@ extension Snapshot {
     public struct Narrowing {
         /// What the first reading must load, and the second.
         public static func selection(_ filter: Filter) -> DumpSelection {
-            DumpSelection(slots: [.state], edges: true).union(filter.selection)
+            DumpSelection(slots: [.state], reaches: true).union(filter.selection)
         }
         public static let countedSelection = Snapshot.countedSelection
 

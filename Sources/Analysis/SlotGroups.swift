@@ -18,7 +18,7 @@ public enum Grouping: String, Sendable, CaseIterable {
         case .sizeClass: DumpSelection(slots: [.sizeClass])
         case .age: DumpSelection(slots: [.birth])
         case .arena: DumpSelection(slots: [.arena])
-        case .holder: DumpSelection(slots: [.state], edges: true)
+        case .holder: DumpSelection(slots: [.state], reaches: true)
         }
     }
 
@@ -40,9 +40,9 @@ public enum Grouping: String, Sendable, CaseIterable {
 extension DumpSelection {
     /// What either needs.
     public func union(_ other: DumpSelection?) -> DumpSelection {
-        guard let other else { return self }
-        return DumpSelection(
-            slots: slots.union(other.slots), runs: runs || other.runs, edges: edges || other.edges)
+        var result = self
+        if let other { result.formUnion(other) }
+        return result
     }
 }
 

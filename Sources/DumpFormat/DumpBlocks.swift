@@ -47,6 +47,9 @@ public struct DumpBlocks: Sendable {
     /// Whether edges are stored as differences from the slots they point to; not so in version 1.
     var hasRelativeEdges: Bool { !index.entries(.edges, Snapshot.EdgeColumns.Column.ownerStep.rawValue).isEmpty }
 
+    /// What of the edges tells which slots have holders.
+    static let reachColumns = [Snapshot.EdgeColumns.Column.holderKind, .slotRow].map(\.rawValue)
+
     /// The columns of a table in this file, as far as this version knows them.
     func columns(_ section: Section) -> [UInt16] {
         switch section {
@@ -77,6 +80,9 @@ public struct DumpBlocks: Sendable {
     public func isIntact(_ selection: DumpSelection, parallelism: Int = 2) -> Bool {
         var entries = selection.slots.flatMap { index.entries(.slots, $0.rawValue) }
         if selection.runs { for column in columns(.runs) { entries += index.entries(.runs, column) } }
+        if selection.reaches, !selection.edges {
+            for column in Self.reachColumns { entries += index.entries(.edges, column) }
+        }
         if selection.edges {
             for column in columns(.edges) { entries += index.entries(.edges, column) }
             if hasRelativeEdges {

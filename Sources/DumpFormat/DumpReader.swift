@@ -2,16 +2,22 @@
 public struct DumpSelection: Sendable, Equatable {
     public var slots: Set<Snapshot.SlotColumns.Column>
     public var runs: Bool
+    /// All columns of the edges: they are told from the owners and sizes of the slots, which takes four times the memory of
+    /// `reaches`.
     public var edges: Bool
+    /// Of the edges, which slots there are holders of, and of what kinds; with `edges` it says nothing new.
+    public var reaches: Bool
     /// Which bytes of the slots' buffers there are; needs a column of the slots too.
     public var payloads: Bool
 
     public init(
-        slots: Set<Snapshot.SlotColumns.Column> = [], runs: Bool = false, edges: Bool = false, payloads: Bool = false
+        slots: Set<Snapshot.SlotColumns.Column> = [], runs: Bool = false, edges: Bool = false, reaches: Bool = false,
+        payloads: Bool = false
     ) {
         self.slots = slots
         self.runs = runs
         self.edges = edges
+        self.reaches = reaches
         self.payloads = payloads
     }
 
@@ -56,7 +62,7 @@ public enum DumpReader {
         var wanted = mandatory
         if selection.runs { wanted.append(.runs) }
         if !selection.slots.isEmpty { wanted.append(.slots) }
-        if selection.edges { wanted.append(.edges) }
+        if selection.edges || selection.reaches { wanted.append(.edges) }
         for section in wanted {
             if index.contains(section) {
                 snapshot.completeness.sectionsRead.append(section.name)
@@ -198,18 +204,19 @@ public enum DumpReader {
             }
             snapshot.payloads = payloads
         }
-        if selection.edges, reader.index.contains(.edges) {
-            snapshot.edges = try readEdges(snapshot.slots, keptSlots, reader)
+        if selection.edges || selection.reaches, reader.index.contains(.edges) {
+            snapshot.edges = try readEdges(snapshot.slots, keptSlots, isWhole: selection.edges, reader)
         }
     }
 
     private static func readEdges(
-        _ slots: Snapshot.SlotColumns?, _ keptSlots: RowFilter?, _ reader: ColumnReader
+        _ slots: Snapshot.SlotColumns?, _ keptSlots: RowFilter?, isWhole: Bool, _ reader: ColumnReader
     ) throws(DumpError) -> Snapshot.EdgeColumns {
-        let isRelative = !reader.index.entries(.edges, Snapshot.EdgeColumns.Column.ownerStep.rawValue).isEmpty
-        var bulk = BulkReader<Snapshot.EdgeColumns.Column>(
-            reader, .edges,
-            isRelative ? [.holderKind, .slotRow, .ownerStep, .unreferredBytes] : [.holderOwner, .holderKind, .slotRow])
+        let isRelative =
+            isWhole && !reader.index.entries(.edges, Snapshot.EdgeColumns.Column.ownerStep.rawValue).isEmpty
+        let columns: Set<Snapshot.EdgeColumns.Column> =
+            !isWhole ? [] : isRelative ? [.ownerStep, .unreferredBytes] : [.holderOwner]
+        var bulk = BulkReader(reader, .edges, columns.union([.holderKind, .slotRow]))
         var edges = Snapshot.EdgeColumns()
         try bulk.read(.holderOwner, &edges.holderOwner)
         try bulk.read(.holderKind, &edges.holderKind)
@@ -218,9 +225,8 @@ public enum DumpReader {
             try bulk.read(.ownerStep, &edges.holderOwner)
             try bulk.read(.unreferredBytes, &edges.referredBytes)
             // What the slots' filter left out is needed by row: read again where it was not read whole.
-            let isWhole = keptSlots == nil
-            var owners = isWhole ? slots?.owner ?? [] : []
-            var requested = isWhole ? slots?.requested ?? [] : []
+            var owners = keptSlots == nil ? slots?.owner ?? [] : []
+            var requested = keptSlots == nil ? slots?.requested ?? [] : []
             if owners.isEmpty { owners = try reader.slotColumn(.owner) }
             if requested.isEmpty { requested = try reader.slotColumn(.requested) }
             for edge in edges.slotRow.indices {
@@ -339,7 +345,7 @@ extension Snapshot.EdgeColumns {
         var kept = Self()
         for edge in 0..<count {
             guard Int(slotRow[edge]) < newRows.count, let row = newRows[Int(slotRow[edge])] else { continue }
-            kept.holderOwner.append(holderOwner[edge])
+            if !holderOwner.isEmpty { kept.holderOwner.append(holderOwner[edge]) }
             kept.holderKind.append(holderKind[edge])
             kept.slotRow.append(row)
             if !referredBytes.isEmpty { kept.referredBytes.append(referredBytes[edge]) }

@@ -148,6 +148,8 @@ struct FrameIndex {
                 switch Section(rawValue: UInt16(column.key >> 16)) {
                 case .slots: slots.contains(UInt16(truncatingIfNeeded: column.key))
                 case .runs: selection.runs
+                case .edges where selection.reaches && !selection.edges:
+                    DumpBlocks.reachColumns.contains(UInt16(truncatingIfNeeded: column.key))
                 case .edges: selection.edges
                 default: true
                 }

@@ -332,6 +332,7 @@ extension Snapshot {
 
     /// Which holder reaches which live buffer, one row per reach.
     public struct EdgeColumns: Sendable, Equatable {
+        /// Empty where only reaches were asked for.
         public var holderOwner: [UInt32] = []
         /// `HolderKind` raw values.
         public var holderKind: [UInt8] = []

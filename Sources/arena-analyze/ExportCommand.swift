@@ -1,5 +1,6 @@
 public import Analysis
 public import ArgumentParser
+import DumpFormat
 
 struct ExportCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -64,7 +65,7 @@ struct ExportCommand: ParsableCommand {
         if format == .pprof {
             try Terminal.print(bytes: try exporter.profile(parts.tables))
         } else {
-            try exporter.write(parts) { try Terminal.print(bytes: $0) }
+            try exporter.write(parts) { try Terminal.print(bytes: Array($0)) }
         }
         return Origin(path: dump, parts.tables)
     }
@@ -77,6 +78,14 @@ struct ExportCommand: ParsableCommand {
     private func save(_ exporter: Exporter) throws -> Origin {
         // The file comes first: without a place to write to, nothing needs to be read.
         let file = try OutputFile.create(path: output, replacing: force)
+        if format == .sqlite, let blocks = try DumpPath.blocks(dump),
+            let rows = try exporter.databaseParts(of: blocks)
+        {
+            let tables = try DumpPath.read(dump, DumpSelection(runs: true))
+            try exporter.writeDatabase(tables, rows: rows, path: file.partialPath)
+            try file.commit()
+            return Origin(path: dump, tables)
+        }
         let parts = try parts(exporter)
         switch format {
         case .sqlite: try exporter.writeDatabase(parts.tables, path: file.partialPath)

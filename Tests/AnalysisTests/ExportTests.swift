@@ -28,6 +28,21 @@ struct ExportTests {
         #expect(try text(.csv, snapshot, table: "owners").contains(",session,\"a \"\"b\"\", c\","))
     }
 
+    @Test("numbers of every length are written digit by digit as they are")
+    func digits() throws {
+        var numbers = [UInt64(Int64.max)]
+        var power: UInt64 = 1
+        for _ in 0..<19 {
+            numbers += [power - 1, power, power + 1, 2 * power - 1].filter { $0 <= UInt64(Int64.max) }
+            power *= 10
+        }
+        let buffers = numbers.map { Fixture.Buffer(serial: $0, site: 1, touch: 1, owner: 1, bytes: 64) }
+        let snapshot = Fixture.snapshot(of: buffers, secondsAfterNoon: 10, chunks: 1, ownerKind: .session)
+        let written = try text(.csv, snapshot).split(separator: "\n").dropFirst().map { $0.split(separator: ",")[1] }
+        #expect(written.map(String.init) == numbers.map { "\($0)" })
+        #expect(try text(.jsonl, snapshot).contains("\"serial\":9223372036854775807,"))
+    }
+
     @Test(
         "block by block the text is that of the whole, numbers of rows and holders too",
         arguments: ["buffers", "edges"])
@@ -62,6 +77,24 @@ struct ExportTests {
                 #expect(isSame)
                 #expect(text.count > 100_000)
             }
+            let exporter = Exporter(format: .sqlite)
+            let rows = try #require(try exporter.databaseParts(of: blocks))
+            try exporter.writeDatabase(blocks.tables, rows: rows, path: folder + "/blocks.db")
+            try exporter.writeDatabase(snapshot, path: folder + "/whole.db")
+            let sums = try ["/blocks.db", "/whole.db"].map { name in
+                try DatabaseQueue(path: folder + name).read { database in
+                    try Row.fetchAll(
+                        database,
+                        sql: """
+                            SELECT count(*), sum(buffer), sum(serial), sum(unheld), sum(holder_mask), max(buffer) FROM buffers
+                            UNION ALL SELECT count(*), sum(buffer), sum(owner), count(DISTINCT kind), sum(referred_bytes), 0
+                            FROM edges
+                            """
+                    ).map { Array($0.databaseValues) }
+                }
+            }
+            #expect(sums[0] == sums[1])
+            #expect(sums[0][0][0] == 150_050.databaseValue)
         }
     }
 

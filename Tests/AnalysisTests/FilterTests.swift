@@ -76,7 +76,7 @@ struct FilterTests {
                 // Only the columns it asked for.
                 var poor = snapshot
                 poor.slots = snapshot.slots!.only(filter.selection.slots)
-                if !filter.selection.edges { poor.edges = nil }
+                if !filter.selection.reaches { poor.edges = nil }
                 let rows = try #require(filter.rows(in: poor), "\(text)")
                 let expected = (0..<snapshot.slots!.count).map { meaning(snapshot, $0) }
                 #expect(rows.isIn == expected, "\(text), seed \(seed)")

@@ -43,7 +43,7 @@ struct QueryTests {
         #expect(try Query(sql: "SELECT sum(bytes) FROM buffers").selection.slots == [.capacity, .state])
         #expect(try Query(sql: "SELECT count(*) FROM runs").selection == DumpSelection(runs: true))
         let unheld = try Query(sql: "SELECT sum(slack_bytes) FROM buffers WHERE unheld").selection
-        #expect(unheld == DumpSelection(slots: [.capacity, .requested, .state], edges: true))
+        #expect(unheld == DumpSelection(slots: [.capacity, .requested, .state], reaches: true))
         #expect(
             try Query(sql: "SELECT * FROM buffers").selection.slots.isSuperset(of: [.serial, .address, .touchTime]))
     }

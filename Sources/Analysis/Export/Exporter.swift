@@ -26,8 +26,9 @@ public struct Exporter {
         }
     }
 
-    /// Writes all of it. Only SQLite needs a file of its own rather than a stream: see `writeDatabase`.
-    public func write(_ parts: DumpParts, to output: ([UInt8]) throws -> Void) throws {
+    /// Writes all of it, piece by piece and in order, though perhaps from several threads. Only SQLite needs a file of its
+    /// own rather than a stream: see `writeDatabase`.
+    public func write(_ parts: DumpParts, to output: (UnsafeRawBufferPointer) throws -> Void) throws {
         switch format {
         case .csv: try text(.csv).write(parts, to: output)
         case .jsonl: try text(.lines).write(parts, to: output)
@@ -50,20 +51,23 @@ public struct Exporter {
     /// A profile as bytes of its protocol buffer.
     public func profile(_ snapshot: Snapshot) throws -> [UInt8] { try PprofProfile(snapshot).bytes }
 
-    /// What the views join and group by.
-    private static let indices = """
-        CREATE INDEX buffers_site ON buffers (site);
-        CREATE INDEX buffers_owner ON buffers (owner);
-        CREATE INDEX buffers_chunk ON buffers (chunk);
-        CREATE INDEX edges_buffer ON edges (buffer);
-        """
+    /// Of a whole dump, the tables with millions of rows block by block; nil where a block is damaged. The snapshot that
+    /// goes with them has the runs.
+    public func databaseParts(of blocks: DumpBlocks) throws -> [String: DumpParts]? {
+        var parts: [String: DumpParts] = [:]
+        for table in [DumpTables.buffers, DumpTables.edges] where table.name == "buffers" || blocks.hasEdges {
+            guard let found = try DumpParts(blocks, table: table.name, table.selection(for: nil)) else { return nil }
+            parts[table.name] = found
+        }
+        return parts
+    }
 
-    /// Writes all tables and views to a new SQLite database: `path` is an empty file, or none.
-    public func writeDatabase(_ snapshot: Snapshot, path: String) throws {
+    /// Writes all tables and views to a new SQLite database: `path` is an empty file, or none. `rows` are those of tables
+    /// whose rows are not in the snapshot itself.
+    public func writeDatabase(_ snapshot: Snapshot, rows: [String: DumpParts] = [:], path: String) throws {
         do {
             let database = try DumpDatabase(path: path)
-            try database.load(snapshot)
-            try database.queue.write { try $0.execute(sql: Self.indices) }
+            try database.load(snapshot, rows: rows)
             try database.queue.close()
         } catch let error as DatabaseError {
             throw OutputFile.Problem(description: "cannot write the database: \(error.message ?? "\(error)")")

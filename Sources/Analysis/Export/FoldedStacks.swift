@@ -25,7 +25,7 @@ public struct FoldedStacks {
         }
     }
 
-    func write(to output: ([UInt8]) throws -> Void) throws {
+    func write(to output: (UnsafeRawBufferPointer) throws -> Void) throws {
         var text: [UInt8] = []
         var sites: [UInt32: [UInt8]] = [:]
         var owner: (id: UInt32, frames: [UInt8])?
@@ -37,11 +37,11 @@ public struct FoldedStacks {
             text += sites[site] ?? []
             text += " \(weights[number])\n".utf8
             if text.count >= 1 << 16 {
-                try output(text)
+                try text.withUnsafeBytes(output)
                 text = []
             }
         }
-        try output(text)
+        try text.withUnsafeBytes(output)
     }
 
     private func frames(of owner: UInt32) -> [UInt8] {

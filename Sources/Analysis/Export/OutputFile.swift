@@ -45,14 +45,22 @@ public struct OutputFile: ~Copyable {
     public func write(_ text: String) throws(Problem) { try write(Array(text.utf8)) }
 
     public func write(_ bytes: [UInt8]) throws(Problem) {
-        var rest = bytes[...]
+        let problem = bytes.withUnsafeBytes { bytes -> Problem? in
+            do throws(Problem) { try write(bytes) } catch { return error }
+            return nil
+        }
+        if let problem { throw problem }
+    }
+
+    public func write(_ bytes: UnsafeRawBufferPointer) throws(Problem) {
+        var rest = bytes
         while !rest.isEmpty {
-            let written = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+            let written = Glibc.write(descriptor, rest.baseAddress, rest.count)
             if written < 0 {
                 if errno == EINTR { continue }
                 throw Self.problem(path)
             }
-            rest = rest.dropFirst(written)
+            rest = UnsafeRawBufferPointer(rebasing: rest[written...])
         }
     }
 

@@ -20,13 +20,13 @@ public struct Filter: Sendable {
     public var selection: DumpSelection {
         DumpSelection(
             slots: usedFields.reduce(into: []) { $0.formUnion($1.columns) },
-            edges: usedFields.contains(where: \.needsEdges))
+            reaches: usedFields.contains(where: \.needsEdges))
     }
 
     /// The rows of `slots` it lets through; nil where the snapshot lacks what it asks about.
     func rows(in snapshot: Snapshot) -> RowMask? {
         guard let slots = snapshot.slots, slots.hasWhole(selection.slots) else { return nil }
-        guard let holders = selection.edges ? HolderMasks(snapshot) : HolderMasks(unknownFor: slots.count) else {
+        guard let holders = selection.reaches ? HolderMasks(snapshot) : HolderMasks(unknownFor: slots.count) else {
             return nil
         }
         return FilterScan(snapshot: snapshot, slots: slots, holders: holders).mask(expression)

@@ -4,7 +4,7 @@ import Ledger
 /// What each page of each chunk is used for: one letter a page, run-length encoded, so that the map of a million buffers
 /// is as large as that of a thousand.
 struct ChunkMap {
-    static let selection = DumpSelection(slots: [.address, .capacity, .site, .state], runs: true, edges: true)
+    static let selection = DumpSelection(slots: [.address, .capacity, .site, .state], runs: true, reaches: true)
 
     /// Sites with a colour of their own; the others share one.
     static let namedSites = 10

@@ -4,7 +4,7 @@ import Ledger
 /// The owner tree for a flame graph: owners with what they have below them, their own buffers by site as leaves. Small
 /// siblings become one node, so that the tree of a million sessions has some hundred nodes.
 struct OwnerFlame {
-    static let selection = DumpSelection(slots: [.owner, .site, .capacity, .state], edges: true)
+    static let selection = DumpSelection(slots: [.owner, .site, .capacity, .state], reaches: true)
 
     /// Siblings below this share of all live bytes are summed up.
     static let smallShare = 0.008

@@ -4,7 +4,7 @@ import Ledger
 extension Findings {
     /// What a reader must load for the details of suspects; without suspects the small tables are enough.
     static let detailsSelection = DumpSelection(
-        slots: [.site, .touchSite, .owner, .capacity, .birth, .state], edges: true)
+        slots: [.site, .touchSite, .owner, .capacity, .birth, .state], reaches: true)
     /// More suspects than a person reads are told without.
     private static let detailed = 8
 

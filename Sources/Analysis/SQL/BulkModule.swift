@@ -10,6 +10,8 @@ import GRDBSQLite
 final class BulkModule {
     let table: DumpTable
     private var cells: [(Int) -> Cell] = []
+    /// The same for columns of numbers only.
+    private var numbers: [((Int) -> Int64)?] = []
     private var count = 0
 
     init(_ table: DumpTable) { self.table = table }
@@ -19,8 +21,14 @@ final class BulkModule {
         cells = table.columns.map { column in
             columns?.contains(column.name) ?? true ? column.cells(facts) : { _ in .null }
         }
+        numbers = table.columns.map { column in
+            columns?.contains(column.name) ?? true ? column.numbers?(facts) : nil
+        }
         count = table.rowCount(facts)
     }
+
+    /// Forgets its rows.
+    func empty() { (cells, numbers, count) = ([], [], 0) }
 
     /// Makes it known to a connection, which keeps it as long as it lives.
     func register(_ database: Database) throws {
@@ -29,6 +37,10 @@ final class BulkModule {
         ) { Unmanaged<BulkModule>.fromOpaque($0!).release() }
         guard code == SQLITE_OK else { throw DatabaseError(resultCode: ResultCode(rawValue: code)) }
     }
+
+    /// As a source of rows for the table of its name.
+    var createSource: String { "CREATE VIRTUAL TABLE temp.rows_of_\(table.name) USING dump_\(table.name)" }
+    var copyStatement: String { "INSERT INTO main.\(table.name) SELECT * FROM temp.rows_of_\(table.name)" }
 
     var createStatement: String { "CREATE VIRTUAL TABLE \(table.name) USING dump_\(table.name)" }
 
@@ -134,6 +146,10 @@ final class BulkModule {
 
         func give(_ column: Int, to context: OpaquePointer?) {
             guard module.cells.indices.contains(column) else { return sqlite3_result_null(context) }
+            if let number = module.numbers[column] {
+                let value = number(row)
+                return value == Cell.nullNumber ? sqlite3_result_null(context) : sqlite3_result_int64(context, value)
+            }
             switch module.cells[column](row) {
             case .null: sqlite3_result_null(context)
             case .integer(let number): sqlite3_result_int64(context, number)

@@ -23,7 +23,7 @@ public struct DumpParts {
         switch table {
         case "buffers":
             count = blocks.slotBlocks
-            let kinds = try selection.edges ? blocks.holderKinds() : nil
+            let kinds = try selection.edges || selection.reaches ? blocks.holderKinds() : nil
             let tables = blocks.tables
             facts = { part in
                 var snapshot = tables

@@ -19,6 +19,9 @@ struct DumpTable {
         /// What it means, and its unit where the name does not say it.
         let about: String
         var needs = DumpSelection.tables
+        /// The same as `cells`, without a cell for each of a hundred million numbers: `Cell.nullNumber` is null. Nil where
+        /// cells may be text.
+        var numbers: ((DumpFacts) -> (Int) -> Int64)? = nil
         /// Looks up what the cells need once, and then gives the cell of any row.
         let cells: (DumpFacts) -> (Int) -> Cell
     }
@@ -39,9 +42,28 @@ enum Cell: Equatable {
     case integer(Int64)
     case text(String)
 
+    /// Stands for null among plain numbers, none of which is negative.
+    static let nullNumber = Int64.min
+
     init(_ number: some FixedWidthInteger) { self = .integer(Int64(clamping: number)) }
     init(_ flag: Bool) { self = .integer(flag ? 1 : 0) }
     init(_ number: UInt64?) { self = number.map { .integer(Int64(clamping: $0)) } ?? .null }
+}
+
+extension DumpTable.Column {
+    /// A column of numbers, looked up like cells.
+    init(
+        numbers name: String, _ about: String, needs: DumpSelection = .tables,
+        _ numbers: @escaping (DumpFacts) -> (Int) -> Int64
+    ) {
+        self.init(name: name, type: .integer, about: about, needs: needs, numbers: numbers) { facts in
+            let number = numbers(facts)
+            return { row in
+                let value = number(row)
+                return value == Cell.nullNumber ? .null : .integer(value)
+            }
+        }
+    }
 }
 
 extension DumpSelection {
@@ -50,6 +72,7 @@ extension DumpSelection {
         slots.formUnion(other.slots)
         runs = runs || other.runs
         edges = edges || other.edges
+        reaches = reaches || other.reaches
         payloads = payloads || other.payloads
     }
 }

@@ -16,7 +16,7 @@ extension DumpTables {
                 slot("requested_bytes", "asked for", .requested, \.requested),
                 slots("slack_bytes", "bytes - requested_bytes", [.capacity, .requested]) { facts in
                     let (capacity, requested) = (facts.slots.capacity, facts.slots.requested)
-                    return { Cell(capacity[$0].less(requested[$0])) }
+                    return { Int64(clamping: capacity[$0].less(requested[$0])) }
                 },
                 age("age_ns", "since its birth", .birth, \.birth),
                 slot("site", "where it was allocated", .site, \.site),
@@ -24,39 +24,39 @@ extension DumpTables {
                 age("touch_age_ns", "since then", .touchTime, \.touchTime),
                 slot("owner", "who answers for it", .owner, \.owner),
                 DumpTable.Column(
-                    name: "unheld", type: .integer, about: "1 if no holder reaches it; null if the dump cannot tell",
-                    needs: DumpSelection(slots: [.state], edges: true)
+                    numbers: "unheld", "1 if no holder reaches it; null if the dump cannot tell",
+                    needs: DumpSelection(slots: [.state], reaches: true)
                 ) { facts in
                     guard facts.snapshot.totals.unheldBuffers != nil, let kinds = facts.holderKinds else {
-                        return { _ in .null }
+                        return { _ in Cell.nullNumber }
                     }
                     let (state, first) = (facts.slots.state, facts.firstRow)
-                    return { Cell(state[$0] == Slots.live && kinds[first + $0] == 0) }
+                    return { state[$0] == Slots.live && kinds[first + $0] == 0 ? 1 : 0 }
                 },
                 slot("arena", "that it is of", .arena, \.arena),
                 slots("chunk", "that it is in", [.address]) { facts in
                     let (address, size) = (facts.slots.address, max(1, facts.snapshot.totals.chunkSize))
-                    return { Cell(address[$0] / size) }
+                    return { Int64(clamping: address[$0] / size) }
                 },
                 slots("offset", "in the chunk, in bytes", [.address]) { facts in
                     let (address, size) = (facts.slots.address, max(1, facts.snapshot.totals.chunkSize))
-                    return { Cell(address[$0] % size) }
+                    return { Int64(clamping: address[$0] % size) }
                 },
                 slots("size_class", "its index; null for a huge buffer", [.sizeClass]) { facts in
                     let sizeClass = facts.slots.sizeClass
-                    return { sizeClass[$0] == Slots.hugeClass ? .null : Cell(sizeClass[$0]) }
+                    return { sizeClass[$0] == Slots.hugeClass ? Cell.nullNumber : Int64(sizeClass[$0]) }
                 },
                 DumpTable.Column(
-                    name: "holder_mask", type: .integer,
-                    about: "kinds of holder that reach it, a bit each as in edges; null if the dump cannot tell",
-                    needs: DumpSelection(edges: true)
+                    numbers: "holder_mask",
+                    "kinds of holder that reach it, a bit each as in edges; null if the dump cannot tell",
+                    needs: DumpSelection(reaches: true)
                 ) { facts in
-                    guard let kinds = facts.holderKinds else { return { _ in .null } }
+                    guard let kinds = facts.holderKinds else { return { _ in Cell.nullNumber } }
                     let first = facts.firstRow
-                    return { Cell(kinds[first + $0]) }
+                    return { Int64(kinds[first + $0]) }
                 },
                 slot(
-                    "state", "1 live; 2 freed by another thread, not yet taken back; 3 freed, kept by a thread cache",
+                    "state", "1 live; 2 freed, not taken back; 3 in a thread's cache",
                     .state, \.state),
             ],
             rowCount: { $0.slots.count },
@@ -68,22 +68,22 @@ extension DumpTables {
         DumpTable(
             name: "edges", about: "Which holder reaches which buffer, one row a reach.",
             columns: [
-                edge("buffer", .integer, "its row in buffers") { edges in
+                edge("buffer", "its row in buffers") { edges in
                     let rows = edges.slotRow
-                    return { Cell(rows[$0]) }
+                    return { Int64(rows[$0]) }
                 },
-                edge("owner", .integer, "whose structure it is") { edges in
+                edge("owner", "whose structure it is") { edges in
                     let owners = edges.holderOwner
-                    return { Cell(owners[$0]) }
+                    return { Int64(owners[$0]) }
                 },
-                edge("kind", .text, "of structure: read buffer, offline queue, …") { edges in
-                    let kinds = edges.holderKind
+                DumpTable.Column(name: "kind", type: .text, about: "of structure: read buffer, offline queue, …") {
+                    facts in
+                    let kinds = facts.edges.holderKind
                     return { .text(HolderKind(rawValue: kinds[$0])?.name ?? "unknown") }
                 },
-                edge("referred_bytes", .integer, "of the buffer that it refers to; null if the dump cannot tell") {
-                    edges in
+                edge("referred_bytes", "of the buffer that it refers to; null if the dump cannot tell") { edges in
                     let bytes = edges.referredBytes
-                    return { bytes.isEmpty ? .null : Cell(bytes[$0]) }
+                    return { bytes.isEmpty ? Cell.nullNumber : Int64(bytes[$0]) }
                 },
             ], rowCount: { $0.edges.count }, needs: DumpSelection(edges: true))
     }
@@ -107,9 +107,9 @@ extension DumpTables {
 
     private static func slots(
         _ name: String, _ about: String, _ columns: Set<Slots.Column>,
-        _ cells: @escaping (DumpFacts) -> (Int) -> Cell
+        _ numbers: @escaping (DumpFacts) -> (Int) -> Int64
     ) -> DumpTable.Column {
-        DumpTable.Column(name: name, type: .integer, about: about, needs: DumpSelection(slots: columns), cells: cells)
+        DumpTable.Column(numbers: name, about, needs: DumpSelection(slots: columns), numbers)
     }
 
     private static func slot(
@@ -118,7 +118,7 @@ extension DumpTables {
     ) -> DumpTable.Column {
         slots(name, about, [column]) { facts in
             let values = facts.slots[keyPath: path]
-            return { Cell(values[$0]) }
+            return { Int64(clamping: values[$0]) }
         }
     }
 
@@ -127,23 +127,22 @@ extension DumpTables {
     ) -> DumpTable.Column {
         slots(name, about, [column]) { facts in
             let (times, now) = (facts.slots[keyPath: path], facts.snapshot.header.monotonicTime)
-            return { Cell(now.less(times[$0])) }
+            return { Int64(clamping: now.less(times[$0])) }
         }
     }
 
     private static func edge(
-        _ name: String, _ type: CellType, _ about: String,
-        _ cells: @escaping (Snapshot.EdgeColumns) -> (Int) -> Cell
+        _ name: String, _ about: String, _ numbers: @escaping (Snapshot.EdgeColumns) -> (Int) -> Int64
     ) -> DumpTable.Column {
-        DumpTable.Column(name: name, type: type, about: about) { cells($0.edges) }
+        DumpTable.Column(numbers: name, about) { numbers($0.edges) }
     }
 
     private static func run(
         _ name: String, _ path: KeyPath<Snapshot.RunColumns, [some FixedWidthInteger]>, _ about: String
     ) -> DumpTable.Column {
-        DumpTable.Column(name: name, type: .integer, about: about) { facts in
+        DumpTable.Column(numbers: name, about) { facts in
             let values = facts.runs[keyPath: path]
-            return { Cell(values[$0]) }
+            return { Int64(clamping: values[$0]) }
         }
     }
 }

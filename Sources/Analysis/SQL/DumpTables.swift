@@ -200,9 +200,9 @@ enum DumpTables {
 
 extension DumpTable.Column {
     static func rowNumber(_ name: String, _ about: String) -> Self {
-        Self(name: name, type: .integer, about: about) { facts in
+        Self(numbers: name, about) { facts in
             let first = facts.firstRow
-            return { Cell(first + $0) }
+            return { Int64(first + $0) }
         }
     }
 }
