@@ -24,8 +24,8 @@ public struct Difference {
     let siteSeries: [[Amount]]
     let pairSeries: [UInt64: [Amount]]
 
-    /// With a filter, the snapshots are reduced to it.
-    public init(_ snapshots: [Snapshot], where filter: Filter? = nil) {
+    /// With a filter, the snapshots are reduced to it. `rows` are their buffers where they are not in the snapshots themselves.
+    public init(_ snapshots: [Snapshot], where filter: Filter? = nil, rows: [SlotRows]? = nil) {
         precondition(snapshots.count >= 2, "a difference needs two snapshots")
         self.filter = filter
         self.snapshots = snapshots
@@ -38,13 +38,14 @@ public struct Difference {
             $0.header.pid == first.pid && $0.header.startTime == first.startTime && $0.header.host == first.host
         }
         let last = snapshots.count - 1
-        overall = isSameProcess ? SlotDifference(snapshots, from: 0, to: last, sites, owners) : nil
+        let rows = rows ?? snapshots.map(SlotDifference.rows)
+        overall = isSameProcess ? SlotDifference(rows, from: 0, to: last, sites, owners) : nil
         if !isSameProcess {
             steps = [SlotDifference?](repeating: nil, count: last)
         } else if last == 1 {
             steps = [overall]
         } else {
-            steps = (0..<last).map { SlotDifference(snapshots, from: $0, to: $0 + 1, sites, owners) }
+            steps = (0..<last).map { SlotDifference(rows, from: $0, to: $0 + 1, sites, owners) }
         }
         growth = Growth(snapshots)
 

@@ -4,8 +4,11 @@ import Ledger
 extension Report {
     /// Two snapshots or more, in the order they were taken.
     /// With a filter, they are reduced to it.
-    public static func difference(of snapshots: [Snapshot], where filter: Filter? = nil) -> Report {
-        let difference = Difference(snapshots, where: filter)
+    /// `rows` are their buffers where they are not in the snapshots themselves.
+    public static func difference(
+        of snapshots: [Snapshot], where filter: Filter? = nil, rows: [SlotRows]? = nil
+    ) -> Report {
+        let difference = Difference(snapshots, where: filter, rows: rows)
         var report = Report(command: "diff")
         report.mainTableName = "sites"
         if let filter { report.add(nil, .lines([Line("filter", "\(.text(filter.text))")])) }

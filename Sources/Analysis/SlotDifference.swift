@@ -27,6 +27,12 @@ struct Turnover: Equatable {
         }
     }
 
+    mutating func add(_ other: Turnover) {
+        born.add(other.born)
+        freed.add(other.freed)
+        survived.add(other.survived)
+    }
+
     var before: Amount {
         Amount(buffers: freed.buffers &+ survived.buffers, bytes: freed.bytes &+ survived.bytes)
     }
@@ -37,16 +43,16 @@ struct Turnover: Equatable {
 
 /// Two snapshots of one process, compared buffer by buffer.
 ///
-/// Serial numbers are never reused, so a merge of both slot tables in serial order tells born, freed and survived
-/// exactly. A survivor counts for the last touch and the owner it has in the later snapshot.
+/// Serial numbers are never reused, so a set of the earlier ones tells exactly: a later buffer whose serial is in it survived,
+/// others were born, and what of the set nobody asked for was freed. Three passes, each on two threads and in the order of the
+/// file: nothing is sorted, and beside the set there is no memory for each buffer. A survivor counts for the last touch and
+/// the owner it has in the later snapshot.
 struct SlotDifference {
     private(set) var total = Turnover()
     /// By entry of the site directory.
     private(set) var bySite: [Turnover]
     /// By `pairKey` of site and last touch.
     private(set) var byPair: [UInt64: Turnover] = [:]
-    private var pairs = PairNumbers()
-    private var pairTurnovers: [Turnover] = []
     /// By entry of the owner directory: what was born into it, freed out of it, stayed.
     private(set) var byOwner: [Turnover]
 
@@ -54,78 +60,74 @@ struct SlotDifference {
 
     static func pairKey(_ site: Int, _ touch: Int) -> UInt64 { UInt64(site) << 32 | UInt64(touch) }
 
-    /// Nil if one of the snapshots has not all the columns.
+    /// The rows of a snapshot that has all the columns; nil of another.
+    static func rows(_ snapshot: Snapshot) -> SlotRows? {
+        guard let slots = snapshot.slots, slots.hasWhole(columns) else { return nil }
+        return SlotRows(slots)
+    }
+
+    /// `rows` are those of the snapshots; nil where one of the two has none.
     init?(
-        _ snapshots: [Snapshot], from older: Int, to newer: Int, _ sites: SiteDirectory, _ owners: OwnerDirectory
+        _ rows: [SlotRows?], from older: Int, to newer: Int, _ sites: SiteDirectory, _ owners: OwnerDirectory
     ) {
-        guard let before = snapshots[older].slots, let after = snapshots[newer].slots,
-            Self.isWhole(before), Self.isWhole(after)
-        else { return nil }
+        guard let before = rows[older], let after = rows[newer] else { return nil }
         bySite = Array(repeating: Turnover(), count: sites.count)
         byOwner = Array(repeating: Turnover(), count: owners.owners.count)
-        var old = DifferenceSide(before, sites: sites.entries(in: older), owners: owners.entries(in: older))
-        var new = DifferenceSide(after, sites: sites.entries(in: newer), owners: owners.entries(in: newer))
-        while true {
-            switch (old.row, new.row) {
-            case (let left?, let right?) where before.serial[left] == after.serial[right]:
-                count(.survived, new, right)
-                old.advance()
-                new.advance()
-            case (let left?, let right?) where before.serial[left] > after.serial[right]:
-                count(.born, new, right)
-                new.advance()
-            case (let left?, _):
-                count(.freed, old, left)
-                old.advance()
-            case (nil, let right?):
-                count(.born, new, right)
-                new.advance()
-            case (nil, nil):
-                byPair = Dictionary(uniqueKeysWithValues: zip(pairs.pairs, pairTurnovers))
-                return
-            }
+        let serials = SerialSet(count: before.count)
+        _ = before.gather([.serial], {}) { _, slots, rows in
+            for row in rows { _ = serials.insert(slots.serial[row]) }
         }
+        let sizes = (sites: sites.count, owners: owners.owners.count)
+        func tally(_ index: Int) -> () -> DifferenceTally {
+            let (siteEntries, ownerEntries) = (sites.entries(in: index), owners.entries(in: index))
+            return { DifferenceTally(sizes.sites, sizes.owners, sites: siteEntries, owners: ownerEntries) }
+        }
+        let later = after.gather(Self.columns, tally(newer)) { tally, slots, rows in
+            for row in rows { tally.count(serials.mark(slots.serial[row]) ? .survived : .born, slots, row) }
+        }
+        let earlier = before.gather(Self.columns, tally(older)) { tally, slots, rows in
+            for row in rows where !serials.isMarked(slots.serial[row]) { tally.count(.freed, slots, row) }
+        }
+        for tally in later + earlier { add(tally) }
     }
 
-    private mutating func count(_ fate: Turnover.Fate, _ side: DifferenceSide, _ row: Int) {
-        func entry(_ id: UInt32, _ entries: [Int]) -> Int { id < entries.count ? entries[Int(id)] : 0 }
-        let bytes = side.slots.capacity[row]
-        let site = entry(side.slots.site[row], side.sites)
-        let touch = entry(side.slots.touchSite[row], side.sites)
-        total.add(bytes, fate)
-        bySite[site].add(bytes, fate)
-        byOwner[entry(side.slots.owner[row], side.owners)].add(bytes, fate)
-        let number = pairs.number(of: Self.pairKey(site, touch))
-        if number == pairTurnovers.count { pairTurnovers.append(Turnover()) }
-        pairTurnovers[number].add(bytes, fate)
-    }
-
-    private static func isWhole(_ slots: Snapshot.SlotColumns) -> Bool {
-        let rows = slots.serial.count
-        return rows == slots.count && slots.site.count == rows && slots.touchSite.count == rows
-            && slots.owner.count == rows && slots.capacity.count == rows && rows <= UInt32.max
+    private mutating func add(_ tally: DifferenceTally) {
+        for site in bySite.indices {
+            bySite[site].add(tally.bySite[site])
+            total.add(tally.bySite[site])
+        }
+        for owner in byOwner.indices { byOwner[owner].add(tally.byOwner[owner]) }
+        for (pair, turnover) in zip(tally.pairs.pairs, tally.byPair) { byPair[pair, default: Turnover()].add(turnover) }
     }
 }
 
-/// One of the snapshots: its rows in the order of their serial numbers, and what ids mean in it.
-private struct DifferenceSide {
-    let slots: Snapshot.SlotColumns
-    /// Nil if the table is in order already.
-    private let order: [UInt32]?
-    let sites: [Int]
-    let owners: [Int]
-    private var next = 0
+/// What one thread counted.
+private struct DifferenceTally {
+    private(set) var bySite: [Turnover]
+    private(set) var byOwner: [Turnover]
+    private(set) var pairs = PairNumbers()
+    /// By number of the pair.
+    private(set) var byPair: [Turnover] = []
+    /// What ids mean in this snapshot.
+    private let sites: [Int]
+    private let owners: [Int]
 
-    init(_ slots: Snapshot.SlotColumns, sites: [Int], owners: [Int]) {
-        self.slots = slots
+    init(_ siteCount: Int, _ ownerCount: Int, sites: [Int], owners: [Int]) {
+        bySite = Array(repeating: Turnover(), count: siteCount)
+        byOwner = Array(repeating: Turnover(), count: ownerCount)
         self.sites = sites
         self.owners = owners
-        let serials = slots.serial
-        let isSorted = serials.indices.dropFirst().allSatisfy { serials[$0 - 1] <= serials[$0] }
-        order = isSorted ? nil : RowOrder.sorted(by: serials)
     }
 
-    /// The row that is next in turn.
-    var row: Int? { next < slots.count ? order.map { Int($0[next]) } ?? next : nil }
-    mutating func advance() { next += 1 }
+    mutating func count(_ fate: Turnover.Fate, _ slots: Snapshot.SlotColumns, _ row: Int) {
+        func entry(_ id: UInt32, _ entries: [Int]) -> Int { id < entries.count ? entries[Int(id)] : 0 }
+        let bytes = slots.capacity[row]
+        let site = entry(slots.site[row], sites)
+        let touch = entry(slots.touchSite[row], sites)
+        bySite[site].add(bytes, fate)
+        byOwner[entry(slots.owner[row], owners)].add(bytes, fate)
+        let number = pairs.number(of: SlotDifference.pairKey(site, touch))
+        if number == byPair.count { byPair.append(Turnover()) }
+        byPair[number].add(bytes, fate)
+    }
 }

@@ -30,15 +30,45 @@ struct DiffCommand: ParsableCommand {
 
     func run() throws {
         let filter = try filter.parsed()
-        var files = try dumps.map { (path: $0, snapshot: try DumpPath.readReduced($0, filter)) }
+        if let report = try filter == nil ? wholeFiles() : nil { return try show(report) }
+        var files: [File] = try dumps.map { (path: $0, snapshot: try DumpPath.readReduced($0, filter)) }
+        inOrder(&files)
+        var report = Report.difference(of: files.map(\.snapshot), where: filter)
+        report.origins = files.map { Origin(path: $0.path, $0.snapshot) }
+        try show(report)
+    }
+
+    private typealias File = (path: String, snapshot: Snapshot)
+
+    /// Whole dumps are compared block by block, in a fraction of the memory; nil where one is damaged, or another kind of
+    /// file: then `run` says what there is.
+    private func wholeFiles() throws -> Report? {
+        let blocks = try dumps.map { try DumpPath.blocks($0) }
+        var files: [File] = []
+        var blocksOf: [String: DumpBlocks] = [:]
+        for (path, blocks) in zip(dumps, blocks) {
+            guard let blocks else { return nil }
+            files.append((path, blocks.tables))
+            blocksOf[path] = blocks
+        }
+        inOrder(&files)
+        let rows = files.compactMap { blocksOf[$0.path].map { SlotRows($0) } }
+        var report = Report.difference(of: files.map(\.snapshot), rows: rows)
+        report.origins = files.map { Origin(path: $0.path, $0.snapshot) }
+        return rows.contains(where: \.isDamaged) ? nil : report
+    }
+
+    private func inOrder(_ files: inout [File]) {
         let given = files.map(\.snapshot.header.wallTime)
         files.sort { $0.snapshot.header.wallTime < $1.snapshot.header.wallTime }
         if files.map(\.snapshot.header.wallTime) != given {
             let order = files.map(\.path).joined(separator: ", then ")
             Terminal.warn("the dumps were not given in the order they were taken; comparing \(order)")
         }
-        var report = Report.difference(of: files.map(\.snapshot), where: filter)
-        report.origins = files.map { Origin(path: $0.path, $0.snapshot) }
+    }
+
+    private func show(_ report: Report) throws {
+        var report = report
         try list.apply(to: &report, people: 10, noun: "site", output)
         try output.show(report)
     }

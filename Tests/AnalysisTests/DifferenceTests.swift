@@ -67,6 +67,38 @@ struct DifferenceTests {
         }
     }
 
+    @Test("block by block from files the comparison is that of tables in memory")
+    func blocks() throws {
+        try Program.withFolder { folder in
+            let snapshots = [UInt64(0), 60].map { second in
+                let buffers = (0..<140_000 as Range<UInt64>).map { number in
+                    Fixture.Buffer(
+                        serial: (number + 500 * second) * 7919 % 1_000_003, site: UInt32(number % 5) + 1,
+                        touch: UInt32(number % 3), owner: UInt32(number % 2) + 1, bytes: 64 << (number % 7))
+                }
+                var snapshot = Fixture.snapshot(of: buffers, secondsAfterNoon: second, chunks: 10, ownerKind: .session)
+                snapshot.owners.append(Fixture.owner(.session, "device-1", parent: 1))
+                return snapshot
+            }
+            let rows = try snapshots.enumerated().map { index, snapshot in
+                let path = try Program.write(snapshot, to: folder, as: "\(index).dump.zst")
+                let blocks = try DumpBlocks(path: path)
+                return SlotRows(try #require(blocks))
+            }
+            let inMemory = try #require(Difference(snapshots).overall)
+            let inBlocks = try #require(Difference(snapshots, rows: rows).overall)
+            #expect(inBlocks.total == inMemory.total)
+            #expect(inBlocks.bySite == inMemory.bySite)
+            #expect(inBlocks.byOwner == inMemory.byOwner)
+            #expect(inBlocks.byPair == inMemory.byPair)
+            let (old, new) = (Set(snapshots[0].slots!.serial), Set(snapshots[1].slots!.serial))
+            #expect(inBlocks.total.survived.buffers == UInt64(old.intersection(new).count))
+            #expect(inBlocks.total.born.buffers == UInt64(new.subtracting(old).count))
+            #expect(inBlocks.total.born.buffers > 10_000 && inBlocks.total.survived.buffers > 10_000)
+            #expect(rows.map(\.isDamaged) == [false, false])
+        }
+    }
+
     @Test("a steady leak is named, with the time it leaves")
     func timeToLimit() {
         let snapshots = [UInt64(60), 120].map { Fixture.growing(secondsAfterNoon: $0) }
