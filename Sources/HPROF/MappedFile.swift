@@ -20,8 +20,13 @@ final class MappedFile {
     private let touchedWords: Int
     private var touchedCount = 0
     private let touchedLimit: Int
+    /// Of `/proc/self/statm`, or -1.
+    private let statistics: Int32
+    /// What of other files was mapped before, in pieces.
+    private let mappedBefore: Int
 
-    /// The system maps so much around the place that is looked at, where the page cache has it.
+    /// The system maps so much around the place that is looked at, where the page cache has it; twice as much and more where
+    /// the page cache has it in large pieces.
     private static let pieceShift = 16
 
     /// Bytes that may stay mapped by `touch`, for a file of that many: a sixteenth of it, or 32 MiB of a small one.
@@ -48,6 +53,8 @@ final class MappedFile {
         touched = .allocate(capacity: touchedWords)
         touched.initialize(repeating: 0, count: touchedWords)
         touchedLimit = Self.residentLimit(of: view.count) >> Self.pieceShift
+        statistics = open("/proc/self/statm", O_RDONLY | O_CLOEXEC)
+        mappedBefore = Self.mappedPieces(statistics)
     }
 
     /// Says that the byte at `offset`, which is in the file, and some behind it are about to be looked at.
@@ -57,9 +64,22 @@ final class MappedFile {
     }
 
     @inline(never) private func touchFirst(_ piece: Int) {
-        if touchedCount >= touchedLimit { letGoOfAll() }
+        // The pieces are counted; how much the system has really mapped for them it tells itself, now and then.
+        if touchedCount >= touchedLimit || touchedCount % 64 == 63 && mappedPieces >= touchedLimit { letGoOfAll() }
         touched[piece >> 6] |= 1 << UInt64(piece & 63)
         touchedCount += 1
+    }
+
+    private var mappedPieces: Int { Self.mappedPieces(statistics) - mappedBefore }
+
+    /// Resident pages of files in this process, in pieces; none where the system does not tell.
+    private static func mappedPieces(_ statistics: Int32) -> Int {
+        var text = [UInt8](repeating: 0, count: 128)
+        let got = pread(statistics, &text, text.count, 0)
+        // size, resident, shared, ... in pages: proc(5)
+        let words = text.prefix(max(0, got)).split(separator: UInt8(ascii: " "))
+        guard words.count > 2, let pages = Int(String(decoding: words[2], as: UTF8.self)) else { return 0 }
+        return (pages * Int(sysconf(Int32(_SC_PAGESIZE)))) >> pieceShift
     }
 
     /// Lets go of all pages.
@@ -82,6 +102,7 @@ final class MappedFile {
     deinit {
         munmap(UnsafeMutableRawPointer(mutating: view.base), view.count)
         touched.deallocate()
+        if statistics >= 0 { close(statistics) }
     }
 
     /// The first bytes of a file, unpacked if need be; empty where there are none.
