@@ -20,18 +20,25 @@ package final class SerialSet: @unchecked Sendable {
         var log: UInt64 = 10
         while 1 << log < count + count / 2 { log += 1 }
         let capacity = 1 << Int(log)
-        // Zeros are free places, and cost nothing until they are touched.
-        places = calloc(capacity, MemoryLayout<Atomic<UInt64>>.stride)!
-            .bindMemory(to: Atomic<UInt64>.self, capacity: capacity)
-        marks = calloc(capacity, MemoryLayout<Atomic<UInt8>>.stride)!
-            .bindMemory(to: Atomic<UInt8>.self, capacity: capacity)
+        places = Self.zeros(capacity).bindMemory(to: Atomic<UInt64>.self, capacity: capacity)
+        marks = Self.zeros(capacity / 8).bindMemory(to: Atomic<UInt8>.self, capacity: capacity)
         mask = capacity - 1
         shift = 64 - log
     }
 
     deinit {
-        free(places)
-        free(marks)
+        munmap(places, (mask + 1) * 8)
+        munmap(marks, mask + 1)
+    }
+
+    /// Zeros are free places. Every access is to another page, so pages should be large.
+    private static func zeros(_ words: Int) -> UnsafeMutableRawPointer {
+        let bytes = words * 8
+        guard let base = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+            base != MAP_FAILED
+        else { fatalError("no memory for \(bytes) bytes: \(String(cString: strerror(errno)))") }
+        madvise(base, bytes, MADV_HUGEPAGE)
+        return base
     }
 
     /// Fibonacci hashing: Knuth, "The Art of Computer Programming", volume 3, section 6.4.
