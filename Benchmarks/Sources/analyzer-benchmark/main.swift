@@ -18,8 +18,8 @@ let only = arguments.count > 5 ? arguments[5] : ""
 let folder = String(cString: mkdtemp(strdup("/tmp/analyzer-benchmark-XXXXXX")))
 let rounds = 3
 
-/// Peak memory that any command may need.
-let memoryBound = 64 + buffers * 40 / 0x1p20
+/// Peak memory that a command may need for so many dumps, in MiB.
+func memoryBound(dumps: Int) -> Double { 64 + Double(dumps) * buffers * 40 / 0x1p20 }
 
 struct Cost {
     var seconds = Double.infinity
@@ -116,6 +116,7 @@ for (command, bound) in commands where command[0].hasPrefix(only) {
     }
     var remarks: [String] = []
     if cost.seconds > bound { remarks.append("over \(shown(bound, 1)) s") }
+    let memoryBound = memoryBound(dumps: command.contains(later) ? 2 : 1)
     if cost.peakMebibytes > memoryBound { remarks.append("over \(shown(memoryBound, 1)) MiB") }
     if command[0] == "summary", let unpacking { remarks.append("\(shown(cost.seconds / unpacking.seconds)) of zstd") }
     line([
