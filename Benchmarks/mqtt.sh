@@ -45,7 +45,7 @@ start_peer() {
     port=$((20000 + RANDOM % 10000))
     printf '%s\n' "listener $port 127.0.0.1" 'allow_anonymous true' 'max_queued_messages 0' 'max_inflight_messages 0' \
         'set_tcp_nodelay true' >"$work/peer.conf"
-    "$peer" -c "$work/peer.conf" -v >"$work/log" 2>&1 &
+    "$peer" -c "$work/peer.conf" >"$work/log" 2>&1 &
     pid=$!
     await '\(mosquitto version [0-9.]* running\)' >/dev/null
 }
