@@ -116,7 +116,7 @@ extension Broker {
 
     /// Waits until no buffer is live, as it must be once all connections and sessions have gone.
     func awaitNothingLeft() async throws {
-        let deadline = ContinuousClock.now + .seconds(10)
+        let deadline = ContinuousClock.now + .seconds(30)
         var left = try await accounting()
         while left != Accounting(), ContinuousClock.now < deadline { left = try await accounting() }
         #expect(left == Accounting())
@@ -124,7 +124,7 @@ extension Broker {
 
     /// Asks all loops in turn until `condition` holds; each question is a tick, so this waits for work, not for time.
     func poll(_ condition: @Sendable () -> Bool) async throws {
-        let deadline = ContinuousClock.now + .seconds(10)
+        let deadline = ContinuousClock.now + .seconds(30)
         while !condition() {
             try #require(ContinuousClock.now < deadline, "the condition did not come to hold")
             for shard in shards { try await shard.loop.submit {}.get() }

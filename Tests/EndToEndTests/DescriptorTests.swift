@@ -8,7 +8,7 @@ extension EndToEnd {
         @Test(
             "without a free descriptor the listener rests, a dump is written, and service goes on when there are some")
         func exhausted() async throws {
-            try await withBroker { broker in
+            try await withBroker(configuration: "[limits]\nconnectTimeoutSeconds = 3600\n") { broker in
                 // What it has, and some for connections.
                 let limit = try broker.openDescriptors() + 10
                 let limiter = try ChildProcess(
