@@ -1,4 +1,5 @@
 import Glibc
+import Ledger
 
 /// Which old dumps go when a new one has been written: as many as needed to keep count and bytes within their bounds,
 /// oldest first, never the new one. Only files that a broker named are touched.
@@ -40,9 +41,10 @@ enum DumpRotation {
                 String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
             }
             guard isDump(name) else { continue }
-            var status = stat()
-            guard lstat("\(directory)/\(name)", &status) == 0, status.st_mode & S_IFMT == S_IFREG else { continue }
-            files.append(File(name: name, bytes: Int(status.st_size)))
+            guard let status = FileStatus("\(directory)/\(name)", followsLinks: false), status.isRegularFile else {
+                continue
+            }
+            files.append(File(name: name, bytes: status.size))
         }
         return files
     }

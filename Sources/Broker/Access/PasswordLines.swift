@@ -1,4 +1,5 @@
 import Glibc
+import Ledger
 
 /// A password file as the text that it is, for changing one user and leaving the rest.
 public struct PasswordLines {
@@ -39,9 +40,8 @@ public struct PasswordLines {
     /// - Throws: ``ConfigurationError``.
     public func write(to path: String) throws {
         let temporary = "\(path).new-\(getpid())"
-        var status = stat()
-        let exists = stat(path, &status) == 0
-        let mode = exists ? status.st_mode & 0o777 : 0o600
+        let status = FileStatus(path)
+        let mode = status?.permissions ?? 0o600
         let file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode)
         guard file >= 0 else { throw failure(temporary) }
         let text = lines.map { $0 + "\n" }.joined()
@@ -55,9 +55,9 @@ public struct PasswordLines {
         }
         isWritten = isWritten && fsync(file) == 0
         // Who may read it stays as it was, also when root changes what is the broker's.
-        if exists {
+        if let status {
             isWritten = isWritten && fchmod(file, mode) == 0
-            if status.st_uid != geteuid() { isWritten = isWritten && fchown(file, status.st_uid, status.st_gid) == 0 }
+            if status.user != geteuid() { isWritten = isWritten && fchown(file, status.user, status.group) == 0 }
         }
         let error = failure(temporary)
         close(file)

@@ -1,6 +1,7 @@
 import Arena
 import ArenaNIO
 import Glibc
+import Ledger
 import Logging
 import NIOCore
 import NIOPosix
@@ -110,9 +111,8 @@ enum UnixSocketFile {
     ///
     /// - Throws: ``StartError`` if the path is something else, or another broker's.
     static func prepare(_ path: String) throws(StartError) {
-        var status = stat()
-        guard lstat(path, &status) == 0 else { return }
-        guard status.st_mode & S_IFMT == S_IFSOCK else {
+        guard let status = FileStatus(path, followsLinks: false) else { return }
+        guard status.isSocket else {
             throw StartError("cannot listen on unix:\(path): there is a file, and it is no socket")
         }
         guard !isAnswered(path) else {
