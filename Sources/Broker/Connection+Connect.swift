@@ -63,6 +63,11 @@ extension ConnectionHandler {
             shard.sessions[ObjectIdentifier(session)] = session
             begin(session, isPresent: false)
         case .existing(let session):
+            // Its end could not be made to last.
+            if connect.cleanStart, session.isStored, broker.store?.isFailing == true {
+                refuse(.serverUnavailable, "the data directory cannot be written")
+                return close(.refused("the data directory cannot be written", code: .serverUnavailable))
+            }
             awaitSession()
             shard.takeOver(session, for: reference, discard: connect.cleanStart)
         case .full:

@@ -30,6 +30,7 @@ public final class EventLoopShard: @unchecked Sendable {
     var waitingForStore: [ConnectionReference] = []
     /// Parts of queues to be read from the store.
     var pages = StorePages()
+    var handovers = Handovers()
     /// What this loop has received and sent; any thread may read it.
     let traffic = Traffic()
     /// All shards of the broker, this one included; set once before the first connection.
@@ -250,7 +251,7 @@ public final class EventLoopShard: @unchecked Sendable {
             try session.connection?.sendAtMostOnce(&message)
             return
         }
-        guard !session.isEnded else { return }
+        guard !session.isEnded else { return passOn(message, from: session) }
         if session.isStored, session.state.spills(message), !session.isInTransit || isForwarded {
             // It need not even be in the arena.
             if message.entry == 0 { journal?.keep(&message, for: session) }
@@ -364,6 +365,7 @@ public final class EventLoopShard: @unchecked Sendable {
         // First: the store hears of a message before any other loop does.
         journal?.post()
         if !pages.wanted.isEmpty { readPages() }
+        if handovers.isDue { readHandovers() }
         for shard in outgoing.indices where !outgoing[shard].isEmpty {
             if peers[shard].mailbox.post(&outgoing[shard]) { peers[shard].loop.execute(peers[shard].drainTask) }
         }
@@ -411,6 +413,7 @@ public final class EventLoopShard: @unchecked Sendable {
         resumeWaiting()
         tickPressure()
         if !pages.again.isEmpty { wantPagesAgain() }
+        if handovers.isResting { goOnWithHandovers() }
         ticks += 1
         guard ticks % (1_000 / Limits.tickMilliseconds) == 0 else { return }
         expireCommands(now)

@@ -46,6 +46,9 @@ final class Journal {
         batch.append(change)
     }
 
+    /// The batch with the last change so far.
+    var lastNumber: UInt64 { hasChanges ? number : number - 1 }
+
     /// Whether there is anything to post.
     var hasChanges: Bool { !batch.isEmpty }
 
@@ -115,6 +118,12 @@ final class Journal {
                 expiryInterval: will.expiryInterval))
     }
 
+    /// Its client is gone, and it waits for its delay.
+    func willIsDue(of session: Session) {
+        guard let time = session.will.flatMap({ WallClock.milliseconds($0.dueAt) }) else { return }
+        append(.willIsDue(session.storeKey, at: time))
+    }
+
     func forgetWill(of session: Session) { append(.willGone(session.storeKey)) }
 
     func received(_ packetID: UInt16, by session: Session) {
@@ -178,6 +187,9 @@ final class Journal {
         }
         return hasIdentifier
     }
+
+    /// A message that a session has left to its group is another member's now, or nobody's.
+    func handedOver(_ entry: StoredEntry) { append(.removed(entry)) }
 
     // MARK: - Retained messages
     //

@@ -25,6 +25,10 @@ extension Broker {
             }
             let first = shards[0]
             let retained = try await first.loop.submit { try first.restoreRetained(from: store) }.get()
+            // Not before all are there: these may have something for any of them.
+            let left = try await store.queue.read { try StoreReader(database: $0).sessionsWithHandovers() }
+            for shard in shards { try await shard.loop.submit { shard.beginTime() }.get() }
+            try await first.loop.submit { for session in left { first.handOver(session) } }.get()
             log.info(
                 "sessions and retained messages come from \(store.path)",
                 metadata: ["sessions": "\(sessions.count)", "queued": "\(messages)", "retained": "\(retained)"])
@@ -65,6 +69,7 @@ extension EventLoopShard {
                 session.state.restoreSpilled(
                     queued.id, bytes: queued.bytes, expiresAt: WallClock.deadline(queued.expiresAt))
             }
+            session.mayHoldShared = session.mayHoldShared || belongings.hasShared
             noteFullness(session)
             count += belongings.owed.count + belongings.queued.count
             // A client that was connected when the broker ended has been away since now.
@@ -79,12 +84,16 @@ extension EventLoopShard {
                 (message.qos, message.retain) = (will.qos, will.retain)
                 session.will = KeptWill(
                     message: message, delayInterval: will.delayInterval, expiryInterval: will.expiryInterval,
-                    dueAt: now + .seconds(Int64(will.delayInterval)))
+                    dueAt: will.dueAt.map { WallClock.deadline($0) } ?? now + .seconds(Int64(will.delayInterval)))
                 session.isWillStored = true
             }
-            watch(session)
         }
         return count
+    }
+
+    /// From here on sessions that were restored may end, and their wills be published.
+    func beginTime() {
+        for session in sessions.values { watch(session) }
     }
 
     private func restore(

@@ -49,6 +49,9 @@ final class Session: @unchecked Sendable {
     /// Subscriptions whose retained messages are yet to be sent, the first one's first.
     var retained: [RetainedDelivery] = []
 
+    /// It has, or has had, a shared subscription, and may have messages that are its group's when it ends.
+    var mayHoldShared = false
+
     // Time.
     /// When it ends, if its client does not come back before.
     var endsAt = NIODeadline.distantFuture

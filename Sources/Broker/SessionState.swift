@@ -193,8 +193,8 @@ struct SessionState: ~Copyable {
         if let index = index(of: packetID) { remove(at: index) }
     }
 
-    /// Takes out what came by shared subscriptions and may still be given to another member: what was not sent, and
-    /// QoS 1 without an answer. QoS 2 that was sent is this client's alone (MQTT-4.8.2-5).
+    /// Takes out what came by shared subscriptions and may still be given to another member, where there is no store
+    /// to take it from: what was not sent, and QoS 1 without an answer. QoS 2 that was sent is this client's alone (MQTT-4.8.2-5).
     mutating func takeShared() -> [Message] {
         var taken: [Message] = []
         for _ in 0..<inflight.count {
@@ -408,11 +408,9 @@ extension SessionState {
     /// Bytes of messages that are in the store only.
     var spilledBytes: Int { spilled.bytes }
 
-    /// Whether a message that the store has, or is to have, would be in the store only. The messages of shared
-    /// subscriptions are in memory, since another member may get them.
+    /// Whether a message that the store has, or is to have, would be in the store only.
     func spills(_ message: Message) -> Bool {
-        guard message.route?.group == nil else { return false }
-        return !spilled.isEmpty || queue.count >= Limits.queueMemoryMessages
+        !spilled.isEmpty || queue.count >= Limits.queueMemoryMessages
             || (!queue.isEmpty && queuedBytes + message.heldBytes > Limits.queueMemoryBytes)
     }
 

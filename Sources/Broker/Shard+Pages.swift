@@ -29,6 +29,8 @@ enum StorePage: Sendable {
     case messages([UInt64: StoreReader.Owed], order: [UInt64])
     /// What has expired, and when the next one does, in milliseconds since 1970.
     case expired([UInt64], next: Int64?)
+    /// What sessions that are over have left to their groups, and those of them that have left nothing more.
+    case handovers([(session: UInt64, owed: StoreReader.Owed)], ended: [UInt64])
     /// The store does not work now.
     case unavailable
 }
@@ -89,6 +91,7 @@ extension EventLoopShard {
             noteFullness(session)
             if session.presence == .busy, session.state.queuedCount == 0 { session.presence = .ready }
         case .messages(let found, let order): take(found, order, for: session)
+        case .handovers: break
         }
         watch(session)
     }
@@ -108,7 +111,8 @@ extension EventLoopShard {
                 var message = try message(content, owner: session.owner, "queued message")
                 try message.keep(in: arena, owner: session.owner, "queued message")
                 (message.qos, message.retain, message.entry) = (owed.qos, owed.retain, entry)
-                message.route = Route(encodedIdentifiers: owed.identifiers, group: nil)
+                message.route = Route(
+                    encodedIdentifiers: owed.identifiers, group: owed.share.flatMap { context.router.group(of: $0) })
                 session.state.takeSpilled(message)
             }
         } catch {

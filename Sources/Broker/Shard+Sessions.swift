@@ -14,7 +14,8 @@ extension EventLoopShard {
         context.registry.remove(session)
         if session.isStored { journal?.end(session) }
         unsubscribeAll(session)
-        let shared = session.state.takeShared()
+        // With a store, what it has is given to others from there.
+        let shared = session.isStored ? [] : session.state.takeShared()
         session.pendingCommands = PendingCommands()
         session.state = SessionState()
         session.retained = []
@@ -22,7 +23,8 @@ extension EventLoopShard {
         session.endsAt = .distantFuture
         sessions[ObjectIdentifier(session)] = nil
         sessionsWithCommands[ObjectIdentifier(session)] = nil
-        for message in shared { redispatch(message, from: session) }
+        for message in shared { passOn(message, from: session) }
+        if session.isStored, session.mayHoldShared { handOver(session.storeKey) }
         context.pool.closeOwner(session.owner)
     }
 
@@ -65,7 +67,12 @@ extension EventLoopShard {
         if session.expiryInterval != .max { session.endsAt = now + .seconds(Int64(session.expiryInterval)) }
         if session.isStored, session.endsAt != .distantFuture { journal?.detach(session) }
         if let delay = session.will?.delayInterval {
-            if delay == 0 { self.publishWill(of: session) } else { session.will?.dueAt = now + .seconds(Int64(delay)) }
+            if delay == 0 {
+                self.publishWill(of: session)
+            } else {
+                session.will?.dueAt = now + .seconds(Int64(delay))
+                if session.isWillStored { journal?.willIsDue(of: session) }
+            }
         }
         watch(session)
     }
@@ -82,22 +89,6 @@ extension EventLoopShard {
             try publish(&message, retain: message.retain, from: session)
         } catch {
             refused(error, while: "publishing the will of \(session.logName)")
-        }
-    }
-
-    /// Gives a message of a shared subscription to another member, since this one has gone (section 4.8.2).
-    private func redispatch(_ message: Message, from session: Session) {
-        guard !isStopping, let group = message.route?.group,
-            let next = group.choose(context.router.members(of: group), qos: message.qos, except: session)
-        else { return }
-        var message = message
-        (message.entry, message.contentID) = (0, 0)
-        message.qos = min(message.qos, next.qos)
-        message.route = next.route
-        do throws(ArenaError) {
-            try send(&message, to: next.session)
-        } catch {
-            refused(error, while: "giving a shared message to another member")
         }
     }
 
@@ -153,8 +144,15 @@ extension EventLoopShard {
         session.connection?.close(.takenOver)
         finishLeaving(session)
         if discard, !session.isEnded { end(session) }
-        // To this shard too by mail: the connection that asks is in the middle of handling its CONNECT.
-        guard !session.isEnded else { return post(.claimAgain(connection), to: connection.shard) }
+        // To this shard too by mail: the connection that asks is in the middle of handling its CONNECT. Not before the end
+        // is safe: a client that was told that its session is gone must not find it again after a kill.
+        guard !session.isEnded else {
+            guard session.isStored, let journal, journal.lastNumber > journal.durable else {
+                return post(.claimAgain(connection), to: connection.shard)
+            }
+            journal.hold(journal.lastNumber, .other { [self] in post(.claimAgain(connection), to: connection.shard) })
+            return
+        }
         guard connection.shard != index else { return post(.adopt(session, connection), to: index) }
 
         sessions[ObjectIdentifier(session)] = nil

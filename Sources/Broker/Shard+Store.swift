@@ -9,7 +9,7 @@ extension EventLoopShard {
         guard let journal, session.isStored else { return }
         journal.attach(session)
         // What it did on another connection, or on another loop, is safe when this is.
-        session.storedThrough = journal.hasChanges ? journal.number : journal.number - 1
+        session.storedThrough = journal.lastNumber
     }
 
     /// To be called after anything that changes what is owed to the session.

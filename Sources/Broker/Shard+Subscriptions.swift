@@ -36,6 +36,7 @@ extension EventLoopShard {
             session.commandFilters[filter] = options
         } else {
             session.subscriptions[filter] = options
+            if SharedSubscription.parse(filter.text) != nil { session.mayHoldShared = true }
             context.router.subscribe(session, filter.text, options)
         }
     }

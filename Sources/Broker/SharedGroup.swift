@@ -20,10 +20,8 @@ final class SharedGroup: Sendable {
     /// The member whose turn it is. All loops take turns from one counter, so that shares are fair however many
     /// publish.
     ///
-    /// - Parameters:
-    ///   - qos: of the message: one of QoS 0 is not for a member that is away.
-    ///   - excluded: a member that is not to get it.
-    func choose(_ members: [Subscriber], qos: QoS, except excluded: Session? = nil) -> Subscriber? {
+    /// - Parameter qos: of the message: one that would be of QoS 0 is not for a member that is away.
+    func choose(_ members: [Subscriber], qos: QoS) -> Subscriber? {
         guard !members.isEmpty else { return nil }
         let start = Int(UInt(bitPattern: turn.add(1, ordering: .relaxed).oldValue) % UInt(members.count))
         var second: (member: Subscriber, presence: Session.Presence)?
@@ -32,14 +30,13 @@ final class SharedGroup: Sendable {
         for offset in 0..<members.count {
             let index = start + offset
             let member = members[index < members.count ? index : index - members.count]
-            if member.session === excluded { continue }
-            if member.session.isQueueFull, qos != .atMostOnce {
+            if member.session.isQueueFull, min(qos, member.qos) != .atMostOnce {
                 last = member
                 continue
             }
             switch member.session.presence {
             case .ready: return member
-            case .away where qos == .atMostOnce: break
+            case .away where min(qos, member.qos) == .atMostOnce: break
             case let presence where presence > (second?.presence ?? .ended): second = (member, presence)
             default: break
             }

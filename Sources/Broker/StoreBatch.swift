@@ -35,6 +35,8 @@ struct StoreBatch: Sendable {
         case received(UInt64, packetID: UInt16)
         case receiptEnded(UInt64, packetID: UInt16)
         case will(UInt64, Content, delayInterval: UInt32, expiryInterval: UInt32?)
+        /// Its client has gone: when it is published then, in milliseconds since 1970.
+        case willIsDue(UInt64, at: Int64)
         case willGone(UInt64)
         case retained(Content)
         case retainedGone(topic: Piece)
@@ -71,8 +73,8 @@ struct StoreBatch: Sendable {
 
     var isEmpty: Bool { changes.isEmpty }
 
-    /// About what it occupies.
-    var cost: Int { bytes.count + changes.count * MemoryLayout<Change>.stride }
+    /// What it occupies, with what its lists have taken in advance.
+    var cost: Int { bytes.capacity + changes.capacity * MemoryLayout<Change>.stride }
 
     mutating func append(_ change: Change) { changes.append(change) }
 

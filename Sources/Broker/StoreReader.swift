@@ -38,16 +38,20 @@ struct StoreReader {
         var retain: Bool
         var delayInterval: UInt32
         var expiryInterval: UInt32?
+        /// Milliseconds since 1970; nil if its client was there when the broker ended.
+        var dueAt: Int64?
     }
 
     /// What belongs to one session.
     struct Belongings {
         var subscriptions: [(filter: String, options: SubscriptionOptions)] = []
-        /// What was in the inflight window first, in its order, then what is queued by shared subscriptions, in its order.
+        /// What was in the inflight window, in its order.
         var owed: [Owed] = []
-        /// What else is queued, in its order.
+        /// What is queued, in its order.
         var queued: [(id: UInt64, bytes: Int, expiresAt: Int64?)] = []
         var receipts: [UInt16] = []
+        /// Whether any of these came by a shared subscription.
+        var hasShared = false
         var will: Will?
     }
 
@@ -85,32 +89,34 @@ struct StoreReader {
         try rows(
             """
             \(Self.owedColumns) FROM entry LEFT JOIN message ON message.id = entry.message
-            WHERE entry.session = ?1 AND (entry.serial IS NOT NULL OR entry.share IS NOT NULL)
-            ORDER BY entry.serial IS NULL, entry.serial, entry.id
+            WHERE entry.session = ?1 AND entry.serial IS NOT NULL ORDER BY entry.serial
             """, session
         ) { row in
             found.owed.append(try owed(row))
+            if !row.isNull(5) { found.hasShared = true }
         }
         try rows(
             """
-            SELECT entry.id, length(topic) + coalesce(length(properties), 0) + length(payload), expires
+            SELECT entry.id, length(topic) + coalesce(length(properties), 0) + length(payload), expires,
+                entry.share IS NOT NULL
             FROM entry JOIN message ON message.id = entry.message
-            WHERE entry.session = ?1 AND entry.serial IS NULL AND entry.share IS NULL ORDER BY entry.id
+            WHERE entry.session = ?1 AND entry.serial IS NULL ORDER BY entry.id
             """, session
         ) { row in
             found.queued.append((row.number(0), Int(row.int(1)), row.optionalInt(2)))
+            if row.bool(3) { found.hasShared = true }
         }
         try rows("SELECT packet FROM receipt WHERE session = ?1", session) { row in
             found.receipts.append(UInt16(clamping: row.int(0)))
         }
         try rows(
-            "SELECT qos, retain, delay, expiry, 0, topic, properties, payload, NULL FROM will WHERE session = ?1",
+            "SELECT qos, retain, delay, expiry, due, 0, topic, properties, payload, NULL FROM will WHERE session = ?1",
             session
         ) { row in
             found.will = Will(
-                content: content(row, from: 4), qos: try qos(row, 0), retain: row.bool(1),
+                content: content(row, from: 5), qos: try qos(row, 0), retain: row.bool(1),
                 delayInterval: UInt32(clamping: row.int(2)),
-                expiryInterval: row.optionalInt(3).map { UInt32(clamping: $0) })
+                expiryInterval: row.optionalInt(3).map { UInt32(clamping: $0) }, dueAt: row.optionalInt(4))
         }
         return found
     }
@@ -132,6 +138,41 @@ struct StoreReader {
             }
         }
         return found
+    }
+
+    /// Sessions that are over and have left messages of shared subscriptions.
+    func sessionsWithHandovers() throws -> [UInt64] {
+        var found: [UInt64] = []
+        try rows("SELECT DISTINCT session FROM entry WHERE session NOT IN (SELECT id FROM session) ORDER BY session") {
+            found.append($0.number(0))
+        }
+        return found
+    }
+
+    /// The first messages of shared subscriptions that these sessions have left, a page of them, each session's in order.
+    ///
+    /// - Returns: also the sessions that have left nothing more.
+    func handovers(of sessions: [UInt64]) throws -> (messages: [(session: UInt64, owed: Owed)], ended: [UInt64]) {
+        var (found, ended) = ([(session: UInt64, owed: Owed)](), [UInt64]())
+        var bytes = 0
+        for session in sessions {
+            var next: [(entry: UInt64, bytes: Int)] = []
+            try rows(
+                """
+                SELECT entry.id, length(topic) + coalesce(length(properties), 0) + length(payload)
+                FROM entry JOIN message ON message.id = entry.message
+                WHERE entry.session = ?1 AND \(StoreSchema.isShared) ORDER BY entry.id LIMIT \(Limits.queueMemoryMessages)
+                """, session
+            ) { next.append(($0.number(0), Int($0.int(1)))) }
+            if next.isEmpty { ended.append(session) }
+            for (entry, size) in next {
+                bytes += size
+                guard found.isEmpty || (found.count < Limits.queueMemoryMessages && bytes <= Limits.queueMemoryBytes)
+                else { return (found, ended) }
+                if let owed = try owed(to: session, [entry])[entry] { found.append((session, owed)) }
+            }
+        }
+        return (found, ended)
     }
 
     /// Which queued messages of a session have expired, and when the next one does.
@@ -183,9 +224,11 @@ struct StoreReader {
     func removeRubbish() throws {
         // They were to end with their connections, which were to the broker before.
         try database.execute(sql: "DELETE FROM session WHERE expiry = 0")
-        for table in ["subscription", "entry", "receipt", "will"] {
+        for table in ["subscription", "receipt", "will"] {
             try database.execute(sql: "DELETE FROM \(table) WHERE session NOT IN (SELECT id FROM session)")
         }
+        try database.execute(
+            sql: "DELETE FROM entry WHERE session NOT IN (SELECT id FROM session) AND NOT (\(StoreSchema.isShared))")
         try database.execute(sql: "DELETE FROM retained WHERE expires <= ?", arguments: [WallClock.now()])
         try database.execute(
             sql: "DELETE FROM message WHERE NOT EXISTS (SELECT 1 FROM entry WHERE entry.message = message.id)")

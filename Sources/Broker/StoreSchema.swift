@@ -1,5 +1,6 @@
 import GRDB
 import Glibc
+import Ledger
 
 /// The database file under the data directory: its tables, and what is refused at the start.
 ///
@@ -10,15 +11,18 @@ enum StoreSchema {
     /// "ARBR": tells our file from others.
     private static let applicationID: Int32 = 0x4152_4252
     /// Raised by every change of the tables.
-    static let version: Int32 = 1
+    static let version: Int32 = 2
+
+    /// Of an entry: whether, its session gone, another member of a shared subscription may get the message. QoS 2 that was
+    /// sent is its client's alone (MQTT-4.8.2-5).
+    static let isShared = "share IS NOT NULL AND message IS NOT NULL AND (serial IS NULL OR qos <> 2)"
 
     /// - Throws: `StartError` if the directory cannot be used, or the file is not ours, newer, damaged or in use.
     static func open(directory: String) throws(StartError) -> DatabaseQueue {
         if mkdir(directory, 0o700) != 0, errno != EEXIST {
             throw StartError("data directory \(directory): \(SystemError.text())")
         }
-        var status = stat()
-        guard stat(directory, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
+        guard FileStatus(directory)?.isDirectory == true else {
             throw StartError("data directory \(directory): not a directory")
         }
         guard access(directory, R_OK | W_OK | X_OK) == 0 else {
@@ -66,6 +70,9 @@ enum StoreSchema {
         guard found <= version else {
             throw StartError("\(path): written by a newer arena-broker (layout \(found), this one knows \(version))")
         }
+        guard found < version else { return }
+        // From 1: a will knows when it is due.
+        try database.execute(sql: "ALTER TABLE will ADD COLUMN due INTEGER; PRAGMA user_version = \(version)")
     }
 
     /// Numbers of sessions, messages and entries: ``Store/takeNumbers(_:)``. Times are milliseconds since 1970; no
@@ -102,7 +109,7 @@ enum StoreSchema {
         """
         CREATE TABLE will (
             session INTEGER PRIMARY KEY, topic BLOB NOT NULL, properties BLOB, payload BLOB NOT NULL,
-            qos INTEGER NOT NULL, retain INTEGER NOT NULL, delay INTEGER NOT NULL, expiry INTEGER
+            qos INTEGER NOT NULL, retain INTEGER NOT NULL, delay INTEGER NOT NULL, expiry INTEGER, due INTEGER
         )
         """,
         """

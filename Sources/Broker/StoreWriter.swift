@@ -97,11 +97,11 @@ struct StoreWriter {
         case .entry(let entry):
             guard !passing.contains(entry.entry.id) else { return }
             if let content = messages.removeValue(forKey: entry.message) { try insert(content, bytes) }
-            // A session that has ended since takes nothing any more.
+            // A session that has ended since takes nothing any more, but for what others of its group may get.
             try run(
                 """
                 INSERT OR IGNORE INTO entry (session, id, message, qos, retain, identifiers, share)
-                SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE EXISTS (SELECT 1 FROM session WHERE id = ?1)
+                SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE ?7 IS NOT NULL OR EXISTS (SELECT 1 FROM session WHERE id = ?1)
                 """
             ) {
                 $0.bind(1, entry.entry.session)
@@ -139,7 +139,12 @@ struct StoreWriter {
                 $0.bind(2, Int64(packetID))
             }
         case .will(let session, let content, let delay, let expiry):
-            try run("INSERT OR REPLACE INTO will VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)") {
+            try run(
+                """
+                INSERT OR REPLACE INTO will (session, topic, properties, payload, qos, retain, delay, expiry)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                """
+            ) {
                 $0.bind(1, session)
                 $0.bind(2, content.topic, bytes)
                 $0.bind(3, content.properties, bytes)
@@ -148,6 +153,11 @@ struct StoreWriter {
                 $0.bind(6, content.retain ? 1 : 0)
                 $0.bind(7, Int64(delay))
                 $0.bind(8, expiry.map { Int64($0) })
+            }
+        case .willIsDue(let session, let time):
+            try run("UPDATE will SET due = ?2 WHERE session = ?1") {
+                $0.bind(1, session)
+                $0.bind(2, time)
             }
         case .willGone(let session): try run("DELETE FROM will WHERE session = ?1") { $0.bind(1, session) }
         case .retained(let content):
@@ -175,7 +185,10 @@ struct StoreWriter {
     }
 
     private func end(_ session: UInt64, _ loosened: inout Set<Int64>) throws {
-        try loosen("DELETE FROM entry WHERE session = ?1 RETURNING message", &loosened) { $0.bind(1, session) }
+        // What others of its groups may get stays, until it is given to them (`Shard+Handover.swift`).
+        try loosen(
+            "DELETE FROM entry WHERE session = ?1 AND NOT (\(StoreSchema.isShared)) RETURNING message", &loosened
+        ) { $0.bind(1, session) }
         for table in ["subscription", "receipt", "will"] {
             try run("DELETE FROM \(table) WHERE session = ?1") { $0.bind(1, session) }
         }

@@ -291,7 +291,8 @@ struct StoreTests {
                 }.description
             }
             try stored.change("PRAGMA user_version = 99")
-            #expect(try await refusal().contains("newer arena-broker (layout 99, this one knows 1)"))
+            #expect(
+                try await refusal().contains("newer arena-broker (layout 99, this one knows \(StoreSchema.version))"))
             try stored.change("PRAGMA application_id = 1")
             #expect(try await refusal().contains("a database of another program"))
             try Data(repeating: 0x55, count: 8_192).write(to: URL(filePath: stored.path))

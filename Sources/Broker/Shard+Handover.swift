@@ -1,0 +1,123 @@
+import Arena
+import DequeModule
+import MQTT
+import NIOCore
+
+// What a session that ends has of shared subscriptions goes to other members (section 4.8.2): all that was not sent, and
+// QoS 1 without an answer (MQTT-4.8.2-5).
+//
+// With a store it is there that it is: these entries outlive their session, and are given away a page at a time, each
+// one removed in the transaction that has it for another member. So a long queue never comes into memory as a whole, and
+// a kill between two pages loses nothing: the next start goes on.
+//
+//     session ends --> [ waiting ] --> the store's thread reads a page --> other members, until nothing is left
+
+/// Sessions that are over and have left something to their groups, by the numbers that the store knows them by.
+struct Handovers {
+    private var waiting: Deque<UInt64> = []
+    private var known: Set<UInt64> = []
+    /// A page is on its way.
+    private var isReading = false
+    /// The disk failed, or the arena was full: goes on a quarter of a second later.
+    private(set) var isResting = false
+
+    var isDue: Bool { !waiting.isEmpty && !isReading && !isResting }
+
+    mutating func add(_ session: UInt64) {
+        if known.insert(session).inserted { waiting.append(session) }
+    }
+
+    /// - Returns: those to be read for. What is left to them meanwhile is read for again.
+    mutating func begin() -> [UInt64] {
+        isReading = true
+        let page = Array(waiting.prefix(Limits.queueMemoryMessages))
+        waiting.removeFirst(page.count)
+        known.subtract(page)
+        return page
+    }
+
+    /// Those that have something left wait again, before the others.
+    mutating func end(left: [UInt64], rests: Bool) {
+        isReading = false
+        isResting = rests
+        for session in left.reversed() where known.insert(session).inserted { waiting.prepend(session) }
+    }
+
+    mutating func goOn() { isResting = false }
+}
+
+extension EventLoopShard {
+    /// Has what the session has left to its groups given to other members.
+    func handOver(_ session: UInt64) {
+        guard journal != nil else { return }
+        handovers.add(session)
+        scheduleEndTick()
+    }
+
+    /// When the tick's batch has been posted: what is read may be in it.
+    func readHandovers() {
+        guard !isStopping, let store = context.store else { return }
+        let sessions = handovers.begin()
+        store.read { reader in
+            let page = try reader.handovers(of: sessions)
+            return .handovers(page.messages, ended: page.ended)
+        } whenRead: { [self] page in
+            loop.execute { self.takeHandovers(page, of: sessions) }
+        }
+    }
+
+    private func takeHandovers(_ page: StorePage, of sessions: [UInt64]) {
+        defer { scheduleEndTick() }
+        // The next broker goes on with it.
+        guard !isStopping else { return }
+        guard case .handovers(let messages, let ended) = page else {
+            return handovers.end(left: sessions, rests: true)
+        }
+        var isRefused = false
+        do throws(ArenaError) {
+            for (session, owed) in messages {
+                guard let content = owed.content else { continue }
+                var message = try message(content, owner: owner, "message of a session that ended")
+                (message.qos, message.retain) = (owed.qos, owed.retain)
+                if let group = owed.share.flatMap({ context.router.group(of: $0) }) {
+                    try redispatch(&message, in: group)
+                }
+                journal?.handedOver(StoredEntry(session: session, id: owed.id))
+            }
+        } catch {
+            refused(error, while: "giving a shared message to another member")
+            isRefused = true
+        }
+        handovers.end(left: sessions.filter { !ended.contains($0) }, rests: isRefused)
+    }
+
+    func goOnWithHandovers() {
+        handovers.goOn()
+        scheduleEndTick()
+    }
+
+    /// A message is for a session that is over: if it is its group's, another member gets it.
+    func passOn(_ message: Message, from session: Session) {
+        guard !isStopping, let group = message.route?.group else { return }
+        // The store has it, behind what else the session has left.
+        guard message.entry == 0 else { return handOver(session.storeKey) }
+        var message = message
+        do throws(ArenaError) {
+            try redispatch(&message, in: group)
+        } catch {
+            refused(error, while: "giving a shared message to another member")
+        }
+    }
+
+    /// Gives a message to whichever member's turn it is, if there is any.
+    private func redispatch(_ message: inout Message, in group: SharedGroup) throws(ArenaError) {
+        guard let next = group.choose(context.router.members(of: group), qos: message.qos) else {
+            context.counters.sharedUndeliverable.increment()
+            return
+        }
+        (message.entry, message.contentID) = (0, 0)
+        message.qos = min(message.qos, next.qos)
+        message.route = next.route
+        try send(&message, to: next.session)
+    }
+}
