@@ -6,21 +6,31 @@ internal import Synchronization
 package enum Workers {
     /// Runs `body` on `count` threads at once, the calling one among them, and returns when all have.
     package static func run(_ count: Int, _ body: @escaping @Sendable () -> Void) {
-        var threads: [pthread_t] = []
-        for _ in 1..<max(1, count) {
-            var thread = pthread_t()
-            let task = Unmanaged.passRetained(Task(body))
-            let failed = pthread_create(
-                &thread, nil,
-                { argument in
-                    Unmanaged<Task>.fromOpaque(argument!).takeRetainedValue().body()
-                    return nil
-                }, task.toOpaque())
-            // Short of threads, the calling one does the work alone.
-            if failed != 0 { task.release() } else { threads.append(thread) }
-        }
+        // Short of threads, the calling one does the work alone.
+        let threads = (1..<max(1, count)).compactMap { _ in start(body) }
         body()
         for thread in threads { pthread_join(thread, nil) }
+    }
+
+    /// Runs `body` on the calling thread and `other` beside it, and returns when both have ended.
+    package static func run<T>(beside other: @escaping @Sendable () -> Void, _ body: () throws -> T) rethrows -> T {
+        let thread = start(other)
+        defer { if let thread { pthread_join(thread, nil) } else { other() } }
+        return try body()
+    }
+
+    /// Nil where there is no thread to be had.
+    private static func start(_ body: @escaping @Sendable () -> Void) -> pthread_t? {
+        var thread = pthread_t()
+        let task = Unmanaged.passRetained(Task(body))
+        let failed = pthread_create(
+            &thread, nil,
+            { argument in
+                Unmanaged<Task>.fromOpaque(argument!).takeRetainedValue().body()
+                return nil
+            }, task.toOpaque())
+        if failed != 0 { task.release() }
+        return failed == 0 ? thread : nil
     }
 
     private final class Task: Sendable {

@@ -62,33 +62,35 @@ struct TableText {
     private static let rowsAtOnce = 1024
 
     private func append(_ facts: DumpFacts, to text: inout ByteText) {
-        let cells = table.columns.map { CellNumbers($0, facts) }
         var texts = EscapedTexts(style)
+        let columns = table.columns.enumerated().map { ColumnNumbers($0.element, leads[$0.offset], facts, &texts) }
         let rows = table.rowCount(facts)
-        let longest = cells.count * (ByteText.padding + ByteText.numberBytes) + end.count
-        var numbers = [Int64](repeating: 0, count: Self.rowsAtOnce * cells.count)
+        let longest = columns.count * (ByteText.padding + ByteText.numberBytes) + end.count
+        let numbers = UnsafeMutableBufferPointer<Int64>.allocate(capacity: columns.count * Self.rowsAtOnce)
+        defer { numbers.deallocate() }
         for first in stride(from: 0, to: rows, by: Self.rowsAtOnce) {
             let count = min(Self.rowsAtOnce, rows - first)
-            for (column, cells) in cells.enumerated() {
-                for row in 0..<count {
-                    numbers[column * Self.rowsAtOnce + row] = cells.number(first + row, &texts)
-                }
+            for (place, column) in columns.enumerated() {
+                let part = numbers[place * Self.rowsAtOnce..<place * Self.rowsAtOnce + count]
+                column.store(first..<first + count, &texts, to: UnsafeMutableBufferPointer(rebasing: part))
             }
-            for row in 0..<count {
-                text.reserve(longest)
-                for column in cells.indices {
-                    text.appendReserved(leads[column])
-                    let number = numbers[column * Self.rowsAtOnce + row]
-                    if number == Cell.nullNumber {
-                        if style == .lines { text.appendReserved(Self.null) }
-                    } else if table.columns[column].type == .text {
-                        text.append(texts.all[Int(number)])
-                        text.reserve(longest)
-                    } else {
-                        text.appendReserved(number)
+            columns.withUnsafeBufferPointer { columns in
+                for row in 0..<count {
+                    text.reserve(longest)
+                    for place in columns.indices {
+                        text.appendReserved(columns[place].lead)
+                        let number = numbers[place * Self.rowsAtOnce + row]
+                        if number == Cell.nullNumber {
+                            if style == .lines { text.appendReserved(Self.null) }
+                        } else if columns[place].isText {
+                            text.append(texts.all[columns[place].firstText + Int(number)])
+                            text.reserve(longest)
+                        } else {
+                            text.appendReserved(number)
+                        }
                     }
+                    text.appendReserved(end)
                 }
-                text.appendReserved(end)
             }
         }
     }
@@ -105,28 +107,45 @@ struct TableText {
 
         mutating func place(of text: String) -> Int {
             if let known = places[text] { return known }
-            places[text] = all.count
+            places[text] = append(text)
+            return all.count - 1
+        }
+
+        @discardableResult mutating func append(_ text: String) -> Int {
             all.append(Array((style == .csv ? CSVRenderer.quoted(text) : JSONValue.string(text).text).utf8))
             return all.count - 1
         }
     }
 
     /// The cells of a column as numbers; of texts, their places among those escaped.
-    private struct CellNumbers {
-        private let numbers: ((Int) -> Int64)?
+    private struct ColumnNumbers {
+        let lead: ByteText.Lead
+        let isText: Bool
+        /// Where the column's words begin among the escaped texts.
+        private(set) var firstText = 0
+        private let numbers: DumpTable.Numbers?
         private let cells: ((Int) -> Cell)?
 
-        init(_ column: DumpTable.Column, _ facts: DumpFacts) {
+        init(_ column: DumpTable.Column, _ lead: ByteText.Lead, _ facts: DumpFacts, _ texts: inout EscapedTexts) {
+            self.lead = lead
+            isText = column.type == .text
             numbers = column.numbers?(facts)
             cells = numbers == nil ? column.cells(facts) : nil
+            if let words = column.words {
+                firstText = texts.all.count
+                for word in words { texts.append(word) }
+            }
         }
 
-        @inline(__always) func number(_ row: Int, _ texts: inout EscapedTexts) -> Int64 {
-            if let numbers { return numbers(row) }
-            switch cells?(row) {
-            case .integer(let number): return number
-            case .text(let text): return Int64(texts.place(of: text))
-            case .null, nil: return Cell.nullNumber
+        func store(_ rows: Range<Int>, _ texts: inout EscapedTexts, to places: UnsafeMutableBufferPointer<Int64>) {
+            if let numbers { return numbers(rows, places) }
+            for (place, row) in rows.enumerated() {
+                places[place] =
+                    switch cells?(row) {
+                    case .integer(let number): number
+                    case .text(let text): Int64(texts.place(of: text))
+                    case .null, nil: Cell.nullNumber
+                    }
             }
         }
     }
@@ -182,113 +201,4 @@ struct Unchecked<Value>: @unchecked Sendable {
     let value: Value
 
     init(_ value: Value) { self.value = value }
-}
-
-/// Text as bytes, with numbers written in place: a string, or even an array of digits, for each of a hundred million cells
-/// would take most of the time.
-struct ByteText: ~Copyable {
-    private var base = UnsafeMutablePointer<UInt8>.allocate(capacity: 1 << 16)
-    private var capacity = 1 << 16
-    private var count = 0
-
-    /// "00" to "99".
-    private static let pairs: [UInt8] = (0..<200).map { place in
-        let number = UInt8(place / 2)
-        return 48 + (place % 2 == 0 ? number / 10 : number % 10)
-    }
-    private let pairs = Self.pairs
-
-    init() {}
-
-    deinit { base.deallocate() }
-
-    mutating func removeAll() { count = 0 }
-
-    func withBytes(_ body: (UnsafeRawBufferPointer) throws -> Void) rethrows {
-        try body(UnsafeRawBufferPointer(start: base, count: count))
-    }
-
-    /// Makes room for so many bytes more, which may then be appended without asking.
-    @inline(__always) mutating func reserve(_ bytes: Int) { if count + bytes > capacity { grow(bytes) } }
-
-    private mutating func grow(_ bytes: Int) {
-        capacity = max(capacity * 2, count + bytes)
-        let larger = UnsafeMutablePointer<UInt8>.allocate(capacity: capacity)
-        larger.update(from: base, count: count)
-        base.deallocate()
-        base = larger
-    }
-
-    @inline(__always) mutating func append(_ more: [UInt8]) {
-        reserve(more.count)
-        appendReserved(more)
-    }
-
-    /// Bytes that a short text is copied with at once, and room must be for.
-    static let padding = 32
-    static let numberBytes = 20
-
-    @inline(__always) mutating func appendReserved(_ more: [UInt8]) {
-        more.withUnsafeBufferPointer { source in
-            if let start = source.baseAddress { (base + count).update(from: start, count: source.count) }
-        }
-        count += more.count
-    }
-
-    @inline(__always) mutating func appendReserved(_ more: Lead) {
-        UnsafeMutableRawPointer(base + count).storeBytes(of: more.bytes, as: SIMD32<UInt8>.self)
-        count += more.count
-    }
-
-    /// At most `padding` bytes, to be copied without a loop.
-    struct Lead {
-        fileprivate var bytes = SIMD32<UInt8>()
-        let count: Int
-
-        /// Nil where it is longer.
-        init?(_ text: [UInt8]) {
-            guard text.count <= ByteText.padding else { return nil }
-            for (place, byte) in text.enumerated() { bytes[place] = byte }
-            count = text.count
-        }
-    }
-
-    @inline(__always) mutating func appendReserved(_ number: Int64) {
-        var left = number.magnitude
-        var place = base + count
-        if number < 0 {
-            place.pointee = UInt8(ascii: "-")
-            place += 1
-        }
-        let digits = Self.digits(left)
-        var last = place + digits
-        pairs.withUnsafeBufferPointer { pairs in
-            while left >= 100 {
-                let pair = Int(left % 100) * 2
-                left /= 100
-                last -= 2
-                last[0] = pairs[pair]
-                last[1] = pairs[pair + 1]
-            }
-            if left >= 10 {
-                place[0] = pairs[Int(left) * 2]
-                place[1] = pairs[Int(left) * 2 + 1]
-            } else {
-                place[0] = 48 + UInt8(truncatingIfNeeded: left)
-            }
-        }
-        count = place - base + digits
-    }
-
-    private static let powers: [UInt64] = (1..<20).reduce(into: [1]) { powers, exponent in
-        powers.append(powers[exponent - 1] * 10)
-    }
-
-    /// How many digits a number has: log10 from log2, off by one at most (Warren, "Hacker's Delight", section 11-4).
-    @inline(__always) private static func digits(_ number: UInt64) -> Int {
-        if number < 10 { return 1 }
-        if number < 100 { return 2 }
-        let guess = ((64 - number.leadingZeroBitCount) * 1233) >> 12
-        return guess + (number >= powers[guess] ? 1 : 0)
-    }
 }

@@ -9,12 +9,17 @@ import GRDBSQLite
 /// one column, as GROUP BY and ORDER BY do. https://www.sqlite.org/vtab.html
 final class BulkModule {
     let table: DumpTable
-    private var cells: [(Int) -> Cell] = []
+    private(set) var cells: [(Int) -> Cell] = []
     /// The same for columns of numbers only.
-    private var numbers: [((Int) -> Int64)?] = []
-    private var count = 0
+    private(set) var numbers: [DumpTable.Numbers?] = []
+    private(set) var count = 0
+    /// By column, the texts that its numbers stand for, as C has them: SQLite must not copy one for each row.
+    let words: BulkScan.Words
 
-    init(_ table: DumpTable) { self.table = table }
+    init(_ table: DumpTable) {
+        self.table = table
+        words = BulkScan.Words(table.columns.map(\.words))
+    }
 
     /// From here on it has rows. Columns that were not read are null.
     func fill(_ facts: DumpFacts, columns: Set<String>?) {
@@ -46,30 +51,6 @@ final class BulkModule {
 
     // MARK: Plans
 
-    /// How a cursor goes through the rows; SQLite keeps it as one number.
-    private enum Plan {
-        case all
-        /// The row of the number in the first argument.
-        case row
-        case ordered(column: Int, isFalling: Bool)
-
-        init(_ number: Int32) {
-            switch number {
-            case 0: self = .all
-            case 1: self = .row
-            default: self = .ordered(column: Int(number - 2) / 2, isFalling: number % 2 == 1)
-            }
-        }
-
-        var number: Int32 {
-            switch self {
-            case .all: 0
-            case .row: 1
-            case .ordered(let column, let isFalling): Int32(2 + 2 * column + (isFalling ? 1 : 0))
-            }
-        }
-    }
-
     private func plan(_ info: UnsafeMutablePointer<sqlite3_index_info>) {
         let rows = Double(max(1, count))
         for index in 0..<Int(info.pointee.nConstraint) {
@@ -78,7 +59,7 @@ final class BulkModule {
                 isRowNumber(Int(constraint.iColumn))
             else { continue }
             info.pointee.aConstraintUsage[index].argvIndex = 1
-            info.pointee.idxNum = Plan.row.number
+            info.pointee.idxNum = BulkScan.Plan.row.number
             info.pointee.idxFlags = SQLITE_INDEX_SCAN_UNIQUE
             info.pointee.estimatedCost = 1
             info.pointee.estimatedRows = 1
@@ -89,7 +70,7 @@ final class BulkModule {
         guard info.pointee.nOrderBy == 1, let order = info.pointee.aOrderBy?.pointee,
             table.columns.indices.contains(Int(order.iColumn)), table.columns[Int(order.iColumn)].type == .integer
         else { return }
-        info.pointee.idxNum = Plan.ordered(column: Int(order.iColumn), isFalling: order.desc != 0).number
+        info.pointee.idxNum = BulkScan.Plan.ordered(column: Int(order.iColumn), isFalling: order.desc != 0).number
         info.pointee.orderByConsumed = 1
     }
 
@@ -99,7 +80,7 @@ final class BulkModule {
     }
 
     /// All rows in the order of a column, nulls first.
-    private func order(by column: Int) -> [UInt32] {
+    func order(by column: Int) -> [UInt32] {
         let cell = cells[column]
         let keys = (0..<count).map { row -> UInt64 in
             guard case .integer(let number) = cell(row) else { return 0 }
@@ -111,53 +92,6 @@ final class BulkModule {
 
     // MARK: Cursors
 
-    private final class Scan {
-        let module: BulkModule
-        private var order: [UInt32]?
-        private var isFalling = false
-        private var next = 0
-        private var end = 0
-
-        init(_ module: BulkModule) { self.module = module }
-
-        func start(_ plan: Plan, _ argument: OpaquePointer?) {
-            (order, isFalling, next, end) = (nil, false, 0, module.count)
-            switch plan {
-            case .all: break
-            case .row:
-                // What is no whole number is equal to none.
-                let number = sqlite3_value_int64(argument)
-                let isNumber = sqlite3_value_numeric_type(argument) == SQLITE_INTEGER
-                next = isNumber && number >= 0 && number < Int64(module.count) ? Int(number) : 0
-                end = isNumber && number >= 0 && number < Int64(module.count) ? next + 1 : 0
-            case .ordered(let column, let isFalling):
-                order = module.order(by: column)
-                self.isFalling = isFalling
-            }
-        }
-
-        var isAtEnd: Bool { next >= end }
-        func advance() { next += 1 }
-
-        var row: Int {
-            guard let order else { return next }
-            return Int(order[isFalling ? end - 1 - next : next])
-        }
-
-        func give(_ column: Int, to context: OpaquePointer?) {
-            guard module.cells.indices.contains(column) else { return sqlite3_result_null(context) }
-            if let number = module.numbers[column] {
-                let value = number(row)
-                return value == Cell.nullNumber ? sqlite3_result_null(context) : sqlite3_result_int64(context, value)
-            }
-            switch module.cells[column](row) {
-            case .null: sqlite3_result_null(context)
-            case .integer(let number): sqlite3_result_int64(context, number)
-            case .text(let text): sqlite3_result_text(context, text, -1, DumpDatabase.copied)
-            }
-        }
-    }
-
     /// What SQLite holds; its own part comes first.
     private struct Table {
         var base = sqlite3_vtab()
@@ -166,11 +100,18 @@ final class BulkModule {
 
     private struct Cursor {
         var base = sqlite3_vtab_cursor()
-        var scan: Unmanaged<Scan>
+        var scan: Unmanaged<BulkScan>
+        /// The scan's, which lives as long: a count of references for each of a hundred million cells would cost more than
+        /// the cells.
+        let place: UnsafeMutablePointer<BulkScan.Place>
     }
 
-    private static func scan(_ cursor: UnsafeMutablePointer<sqlite3_vtab_cursor>?) -> Scan {
-        UnsafeMutableRawPointer(cursor!).assumingMemoryBound(to: Cursor.self).pointee.scan.takeUnretainedValue()
+    @inline(__always) private static func cursor(
+        _ cursor: UnsafeMutablePointer<sqlite3_vtab_cursor>?
+    ) -> UnsafeMutablePointer<Cursor> { UnsafeMutableRawPointer(cursor!).assumingMemoryBound(to: Cursor.self) }
+
+    private static func scan(_ cursor: UnsafeMutablePointer<sqlite3_vtab_cursor>?) -> BulkScan {
+        self.cursor(cursor).pointee.scan.takeUnretainedValue()
     }
 
     private static func module(_ table: UnsafeMutablePointer<sqlite3_vtab>?) -> BulkModule {
@@ -192,7 +133,8 @@ final class BulkModule {
         }
         methods.xOpen = { table, cursor in
             let place = UnsafeMutablePointer<Cursor>.allocate(capacity: 1)
-            place.initialize(to: Cursor(scan: .passRetained(Scan(module(table)))))
+            let scan = BulkScan(module(table))
+            place.initialize(to: Cursor(scan: .passRetained(scan), place: scan.place))
             cursor?.pointee = UnsafeMutableRawPointer(place).assumingMemoryBound(to: sqlite3_vtab_cursor.self)
             return SQLITE_OK
         }
@@ -204,16 +146,17 @@ final class BulkModule {
             return SQLITE_OK
         }
         methods.xFilter = { cursor, number, _, count, arguments in
-            scan(cursor).start(Plan(number), count > 0 ? arguments?[0] : nil)
+            scan(cursor).start(BulkScan.Plan(number), count > 0 ? arguments?[0] : nil)
             return SQLITE_OK
         }
         methods.xNext = { cursor in
-            scan(cursor).advance()
+            BulkModule.cursor(cursor).pointee.place.pointee.next += 1
             return SQLITE_OK
         }
-        methods.xEof = { scan($0).isAtEnd ? 1 : 0 }
+        methods.xEof = { cursor($0).pointee.place.pointee.isAtEnd ? 1 : 0 }
         methods.xColumn = { cursor, context, column in
-            scan(cursor).give(Int(column), to: context)
+            let place = BulkModule.cursor(cursor).pointee.place
+            if !place.pointee.give(Int(column), to: context) { scan(cursor).give(Int(column), to: context) }
             return SQLITE_OK
         }
         methods.xRowid = { cursor, row in

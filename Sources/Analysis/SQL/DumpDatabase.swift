@@ -83,11 +83,35 @@ struct DumpDatabase {
         _ module: BulkModule, _ parts: DumpParts?, _ facts: DumpFacts, into database: Database
     ) throws {
         let statement = try database.makeStatement(sql: module.copyStatement)
-        for part in 0..<(parts?.count ?? 1) {
-            module.fill(try parts?.facts(part) ?? facts, columns: nil)
+        guard let parts else {
+            module.fill(facts, columns: nil)
             try statement.execute()
+            return module.empty()
+        }
+        let ahead = PartAhead(parts)
+        for part in 0..<parts.count {
+            module.fill(try ahead.take(part), columns: nil)
+            try Workers.run(beside: { if part + 1 < ahead.parts.count { ahead.read(part + 1) } }) {
+                try statement.execute()
+            }
         }
         module.empty()
+    }
+
+    /// Reads a part while SQLite takes in the one before. No lock: only one of the two threads uses it at a time.
+    private final class PartAhead: @unchecked Sendable {
+        let parts: DumpParts
+        private var part: Result<DumpFacts, any Error>?
+
+        init(_ parts: DumpParts) { self.parts = parts }
+
+        func read(_ number: Int) { part = Result { try parts.facts(number) } }
+
+        func take(_ number: Int) throws -> DumpFacts {
+            if part == nil { read(number) }
+            defer { part = nil }
+            return try part!.get()
+        }
     }
 
     /// A table, and the columns of it that matter; nil for all of them.

@@ -20,11 +20,17 @@ struct DumpTable {
         let about: String
         var needs = DumpSelection.tables
         /// The same as `cells`, without a cell for each of a hundred million numbers: `Cell.nullNumber` is null. Nil where
-        /// cells may be text.
-        var numbers: ((DumpFacts) -> (Int) -> Int64)? = nil
+        /// cells may be any text.
+        var numbers: ((DumpFacts) -> Numbers)? = nil
+        /// Of a column that has few texts: those that the numbers stand for, each at its place.
+        var words: [String]? = nil
         /// Looks up what the cells need once, and then gives the cell of any row.
         let cells: (DumpFacts) -> (Int) -> Cell
     }
+
+    /// Stores the numbers of some rows of a column, one after the other. A call for each number would cost more than the
+    /// number.
+    typealias Numbers = (_ rows: Range<Int>, _ places: UnsafeMutableBufferPointer<Int64>) -> Void
 
     /// What must be read of a dump for these columns; nil stands for all of them.
     func selection(for columns: Set<String>?) -> DumpSelection {
@@ -51,18 +57,37 @@ enum Cell: Equatable {
 }
 
 extension DumpTable.Column {
-    /// A column of numbers, looked up like cells.
+    /// A column of numbers, looked up like cells; with `words`, of the texts at those places.
     init(
-        numbers name: String, _ about: String, needs: DumpSelection = .tables,
-        _ numbers: @escaping (DumpFacts) -> (Int) -> Int64
+        numbers name: String, _ about: String, words: [String]? = nil, needs: DumpSelection = .tables,
+        _ numbers: @escaping (DumpFacts) -> DumpTable.Numbers
     ) {
-        self.init(name: name, type: .integer, about: about, needs: needs, numbers: numbers) { facts in
-            let number = numbers(facts)
+        self.init(
+            name: name, type: words == nil ? .integer : .text, about: about, needs: needs, numbers: numbers,
+            words: words
+        ) { facts in
+            let numbers = numbers(facts)
             return { row in
-                let value = number(row)
-                return value == Cell.nullNumber ? .null : .integer(value)
+                let value = Self.number(row, numbers)
+                return value == Cell.nullNumber ? .null : words.map { .text($0[Int(value)]) } ?? .integer(value)
             }
         }
+    }
+
+    static func number(_ row: Int, _ numbers: DumpTable.Numbers) -> Int64 {
+        var value: Int64 = 0
+        withUnsafeMutablePointer(to: &value) { place in
+            numbers(row..<row + 1, UnsafeMutableBufferPointer(start: place, count: 1))
+        }
+        return value
+    }
+}
+
+extension UnsafeMutableBufferPointer<Int64> {
+    /// Stores the number of each row.
+    @inline(__always) func fill(_ rows: Range<Int>, _ number: (Int) -> Int64) {
+        precondition(rows.count <= count)
+        for (place, row) in rows.enumerated() { self[place] = number(row) }
     }
 }
 

@@ -16,7 +16,9 @@ extension DumpTables {
                 slot("requested_bytes", "asked for", .requested, \.requested),
                 slots("slack_bytes", "bytes - requested_bytes", [.capacity, .requested]) { facts in
                     let (capacity, requested) = (facts.slots.capacity, facts.slots.requested)
-                    return { Int64(clamping: capacity[$0].less(requested[$0])) }
+                    return { rows, places in
+                        places.fill(rows) { Int64(clamping: capacity[$0].less(requested[$0])) }
+                    }
                 },
                 age("age_ns", "since its birth", .birth, \.birth),
                 slot("site", "where it was allocated", .site, \.site),
@@ -28,32 +30,38 @@ extension DumpTables {
                     needs: DumpSelection(slots: [.state], reaches: true)
                 ) { facts in
                     guard facts.snapshot.totals.unheldBuffers != nil, let kinds = facts.holderKinds else {
-                        return { _ in Cell.nullNumber }
+                        return Self.nulls
                     }
                     let (state, first) = (facts.slots.state, facts.firstRow)
-                    return { state[$0] == Slots.live && kinds[first + $0] == 0 ? 1 : 0 }
+                    return { rows, places in
+                        places.fill(rows) { state[$0] == Slots.live && kinds[first + $0] == 0 ? 1 : 0 }
+                    }
                 },
                 slot("arena", "that it is of", .arena, \.arena),
                 slots("chunk", "that it is in", [.address]) { facts in
                     let (address, size) = (facts.slots.address, max(1, facts.snapshot.totals.chunkSize))
-                    return { Int64(clamping: address[$0] / size) }
+                    return { rows, places in places.fill(rows) { Int64(clamping: address[$0] / size) } }
                 },
                 slots("offset", "in the chunk, in bytes", [.address]) { facts in
                     let (address, size) = (facts.slots.address, max(1, facts.snapshot.totals.chunkSize))
-                    return { Int64(clamping: address[$0] % size) }
+                    return { rows, places in places.fill(rows) { Int64(clamping: address[$0] % size) } }
                 },
                 slots("size_class", "its index; null for a huge buffer", [.sizeClass]) { facts in
                     let sizeClass = facts.slots.sizeClass
-                    return { sizeClass[$0] == Slots.hugeClass ? Cell.nullNumber : Int64(sizeClass[$0]) }
+                    return { rows, places in
+                        places.fill(rows) {
+                            sizeClass[$0] == Slots.hugeClass ? Cell.nullNumber : Int64(sizeClass[$0])
+                        }
+                    }
                 },
                 DumpTable.Column(
                     numbers: "holder_mask",
                     "kinds of holder that reach it, a bit each as in edges; null if the dump cannot tell",
                     needs: DumpSelection(reaches: true)
                 ) { facts in
-                    guard let kinds = facts.holderKinds else { return { _ in Cell.nullNumber } }
+                    guard let kinds = facts.holderKinds else { return Self.nulls }
                     let first = facts.firstRow
-                    return { Int64(kinds[first + $0]) }
+                    return { rows, places in places.fill(rows) { Int64(kinds[first + $0]) } }
                 },
                 slot(
                     "state", "1 live; 2 freed, not taken back; 3 in a thread's cache",
@@ -70,20 +78,24 @@ extension DumpTables {
             columns: [
                 edge("buffer", "its row in buffers") { edges in
                     let rows = edges.slotRow
-                    return { Int64(rows[$0]) }
+                    return { numbers, places in places.fill(numbers) { Int64(rows[$0]) } }
                 },
                 edge("owner", "whose structure it is") { edges in
                     let owners = edges.holderOwner
-                    return { Int64(owners[$0]) }
+                    return { rows, places in places.fill(rows) { Int64(owners[$0]) } }
                 },
-                DumpTable.Column(name: "kind", type: .text, about: "of structure: read buffer, offline queue, …") {
-                    facts in
+                DumpTable.Column(
+                    numbers: "kind", "of structure: read buffer, offline queue, …",
+                    words: (0...UInt8.max).map { HolderKind(rawValue: $0)?.name ?? "unknown" }
+                ) { facts in
                     let kinds = facts.edges.holderKind
-                    return { .text(HolderKind(rawValue: kinds[$0])?.name ?? "unknown") }
+                    return { rows, places in places.fill(rows) { Int64(kinds[$0]) } }
                 },
                 edge("referred_bytes", "of the buffer that it refers to; null if the dump cannot tell") { edges in
                     let bytes = edges.referredBytes
-                    return { bytes.isEmpty ? Cell.nullNumber : Int64(bytes[$0]) }
+                    return { rows, places in
+                        places.fill(rows) { bytes.isEmpty ? Cell.nullNumber : Int64(bytes[$0]) }
+                    }
                 },
             ], rowCount: { $0.edges.count }, needs: DumpSelection(edges: true))
     }
@@ -95,19 +107,26 @@ extension DumpTables {
                 run("chunk", \.chunk, "that it is in"), run("first_page", \.firstPage, "in the chunk"),
                 run("pages", \.pages, "that it covers"),
                 DumpTable.Column(
-                    name: "kind", type: .text, about: "buffer, slab, reserve, or bump (of foreign allocators)"
+                    numbers: "kind", "buffer, slab, reserve, or bump (of foreign allocators)",
+                    words: (0...UInt8.max).map { kind in
+                        Snapshot.RunColumns.Kind(rawValue: kind).map { "\($0)" } ?? "unknown"
+                    }
                 ) { facts in
                     let kinds = facts.runs.kind
-                    return { .text(Snapshot.RunColumns.Kind(rawValue: kinds[$0]).map { "\($0)" } ?? "unknown") }
+                    return { rows, places in places.fill(rows) { Int64(kinds[$0]) } }
                 },
                 run("size_class", \.sizeClass, "of its elements"), run("elements", \.elements, "it has room for"),
                 run("live_elements", \.liveElements, "of these"),
             ], rowCount: { $0.runs.count }, needs: DumpSelection(runs: true))
     }
 
+    private static let nulls: @Sendable (Range<Int>, UnsafeMutableBufferPointer<Int64>) -> Void = { rows, places in
+        places.fill(rows) { _ in Cell.nullNumber }
+    }
+
     private static func slots(
         _ name: String, _ about: String, _ columns: Set<Slots.Column>,
-        _ numbers: @escaping (DumpFacts) -> (Int) -> Int64
+        _ numbers: @escaping (DumpFacts) -> DumpTable.Numbers
     ) -> DumpTable.Column {
         DumpTable.Column(numbers: name, about, needs: DumpSelection(slots: columns), numbers)
     }
@@ -118,7 +137,7 @@ extension DumpTables {
     ) -> DumpTable.Column {
         slots(name, about, [column]) { facts in
             let values = facts.slots[keyPath: path]
-            return { Int64(clamping: values[$0]) }
+            return { rows, places in places.fill(rows) { Int64(clamping: values[$0]) } }
         }
     }
 
@@ -127,12 +146,12 @@ extension DumpTables {
     ) -> DumpTable.Column {
         slots(name, about, [column]) { facts in
             let (times, now) = (facts.slots[keyPath: path], facts.snapshot.header.monotonicTime)
-            return { Int64(clamping: now.less(times[$0])) }
+            return { rows, places in places.fill(rows) { Int64(clamping: now.less(times[$0])) } }
         }
     }
 
     private static func edge(
-        _ name: String, _ about: String, _ numbers: @escaping (Snapshot.EdgeColumns) -> (Int) -> Int64
+        _ name: String, _ about: String, _ numbers: @escaping (Snapshot.EdgeColumns) -> DumpTable.Numbers
     ) -> DumpTable.Column {
         DumpTable.Column(numbers: name, about) { numbers($0.edges) }
     }
@@ -142,7 +161,7 @@ extension DumpTables {
     ) -> DumpTable.Column {
         DumpTable.Column(numbers: name, about) { facts in
             let values = facts.runs[keyPath: path]
-            return { Int64(clamping: values[$0]) }
+            return { rows, places in places.fill(rows) { Int64(clamping: values[$0]) } }
         }
     }
 }

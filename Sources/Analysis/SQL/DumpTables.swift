@@ -202,7 +202,7 @@ extension DumpTable.Column {
     static func rowNumber(_ name: String, _ about: String) -> Self {
         Self(numbers: name, about) { facts in
             let first = facts.firstRow
-            return { Int64(first + $0) }
+            return { rows, places in places.fill(rows) { Int64(first + $0) } }
         }
     }
 }
