@@ -51,7 +51,7 @@ struct SlotGroups {
     let grouping: Grouping
     /// How many groups there may be; every element of `group` is below.
     let count: Int
-    let group: [UInt32]
+    private(set) var group: [UInt32]
 
     static let second: UInt64 = 1_000_000_000
     /// Lower ends of the age groups, and their names.
@@ -111,6 +111,9 @@ struct SlotGroups {
             }
         }
     }
+
+    /// Keeps the names only.
+    mutating func forgetRows() { group = [] }
 
     func name(_ group: Int, _ snapshot: Snapshot) -> Value {
         switch grouping {

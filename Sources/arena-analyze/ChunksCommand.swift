@@ -47,8 +47,11 @@ struct ChunksCommand: ParsableCommand {
 
     func run() throws {
         let question = try question()
-        let snapshot = try DumpPath.read(dump, question.selection)
-        var report = try Report.required(.chunks(of: snapshot, question), from: dump)
+        var snapshot = try DumpPath.read(dump, question.selection)
+        let study = ChunkStudy(snapshot, question)
+        // Most of the memory; tables with a row for each owner come now.
+        (snapshot.slots, snapshot.edges) = (nil, nil)
+        var report = try Report.required(study.map { .chunks($0, snapshot) }, from: dump)
         report.origins = [Origin(path: dump, snapshot)]
         try list.apply(to: &report, people: 10, noun: "chunk", output)
         for name in ["pinners", "sites", "mixing"] {

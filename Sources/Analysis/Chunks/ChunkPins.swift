@@ -35,8 +35,9 @@ struct ChunkPins {
         // Bytes of each group in the chunk at hand; only those in `members` are not 0.
         var share = [UInt64](repeating: 0, count: groups.count)
         var isMember = [Bool](repeating: false, count: groups.count)
+        var members: [UInt32] = []
         for chunk in snapshot.chunks.indices {
-            var members: [UInt32] = []
+            members.removeAll(keepingCapacity: true)
             rows.forEachRow(of: chunk) { row in
                 let group = Int(groups.group[row])
                 if !isMember[group] {
@@ -64,7 +65,8 @@ struct ChunkPins {
                 isMember[Int(member)] = false
             }
             largest.append(most)
-            self.members.append(Array(members))
+            // Without the room that the list has grown: there is one for each chunk.
+            self.members.append(members.withUnsafeBufferPointer { Array($0) })
         }
     }
 

@@ -27,54 +27,41 @@ public struct ChunkQuestion: Sendable {
 extension Report {
     /// Nil where the snapshot lacks the columns.
     public static func chunks(of snapshot: Snapshot, _ question: ChunkQuestion = ChunkQuestion()) -> Report? {
-        guard let slots = snapshot.slots, slots.hasWhole(question.selection.slots),
-            let groups = SlotGroups(question.pinners, snapshot), let sites = SlotGroups(.site, snapshot)
-        else { return nil }
-        let rows = ChunkRows(snapshot, slots)
-        let free = FreeRuns(snapshot)
-        let pins = ChunkPins(snapshot, slots, rows, groups, stays: free.holdsReserve)
-        let sitePins = ChunkPins(snapshot, slots, rows, sites, stays: free.holdsReserve)
+        ChunkStudy(snapshot, question).map { chunks($0, snapshot) }
+    }
 
+    /// The same of what was found out before; the snapshot's slots are not needed any more.
+    public static func chunks(_ study: ChunkStudy, _ snapshot: Snapshot) -> Report {
+        let question = study.question
         var report = Report(command: "chunks")
         report.mainTableName = "chunks"
-        var shown: RowMask?
         if let filter = question.filter {
-            guard let mask = filter.rows(in: snapshot) else { return nil }
-            shown = mask
-            var count = GroupCount()
-            for row in slots.capacity.indices where mask[row] {
-                count.buffers &+= 1
-                count.bytes &+= slots.capacity[row]
-            }
-            report.add(nil, .lines([matched(count, snapshot, filter)]))
+            report.add(nil, .lines([matched(study.matched, snapshot, filter)]))
         }
-        report.add(nil, .lines(overview(snapshot, free)))
-        if let filter = question.ifFreed {
-            guard let mask = filter.rows(in: snapshot) else { return nil }
-            let answer = WhatIf(snapshot, slots, rows, freeing: mask, stays: free.holdsReserve)
+        report.add(nil, .lines(overview(snapshot, study.free)))
+        if let filter = question.ifFreed, let answer = study.ifFreed {
             report.add("If \(filter.text) were freed", .paragraph(words(answer, snapshot)))
         }
         if let request = question.request {
-            let fit = RequestFit(request, snapshot, free)
+            let fit = RequestFit(request, snapshot, study.free)
             report.add("A request of \(Format.bytes(request))", .paragraph(fit.words, fit.tone))
             report.data.append(Field("request_bytes", .bytes(request)))
             report.data.append(Field("request_fits", .flag(fit.fits)))
         }
-        report.add("Chunks", .table(chunkTable(snapshot, slots, rows, groups, pins, sitePins, shown)))
+        report.add("Chunks", .table(chunkTable(snapshot, study)))
         let title = "By \(question.pinners.rawValue)"
-        report.add(nil, .table(pinTable(pins, groups, snapshot, "pinners", title, shown)))
+        report.add(nil, .table(pinTable(study.pinners, snapshot, "pinners", title)))
         if question.pinners != .site {
-            report.add(nil, .table(pinTable(sitePins, sites, snapshot, "sites", "By site", shown)))
+            report.add(nil, .table(pinTable(study.sites, snapshot, "sites", "By site")))
         }
         report.add(
             "Releasing these, one after the other (greedy: another choice may return more)",
-            .table(bestTable(pins, groups, snapshot, question)))
-        let mixing = LifetimeMixing(snapshot, slots, rows, oldAge: question.oldAge)
-        report.add(nil, .paragraph(mixing.words))
-        if !mixing.sites.isEmpty { report.add(nil, .table(mixing.table(snapshot))) }
-        if snapshot.runs != nil { report.add(nil, .table(freeTable(free, snapshot))) }
+            .table(bestTable(study.pinners, snapshot, question)))
+        report.add(nil, .paragraph(study.mixing.words))
+        if !study.mixing.sites.isEmpty { report.add(nil, .table(study.mixing.table(snapshot))) }
+        if snapshot.runs != nil { report.add(nil, .table(freeTable(study.free, snapshot))) }
         report.data += [
-            Field("strays", .count(UInt64(rows.strays))), Field("pinned_by", .text(question.pinners.rawValue)),
+            Field("strays", .count(UInt64(study.strays))), Field("pinned_by", .text(question.pinners.rawValue)),
             Field("filter", question.filter.map { .text($0.text) } ?? .unknown),
             Field("if_freed", question.ifFreed.map { .text($0.text) } ?? .unknown),
         ]

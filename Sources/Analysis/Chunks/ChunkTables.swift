@@ -2,10 +2,8 @@ import DumpFormat
 
 extension Report {
     /// Each chunk, those that few bytes pin first; under a mask only those with such buffers.
-    static func chunkTable(
-        _ snapshot: Snapshot, _ slots: Snapshot.SlotColumns, _ rows: ChunkRows, _ groups: SlotGroups, _ pins: ChunkPins,
-        _ sitePins: ChunkPins, _ mask: RowMask?
-    ) -> Table {
+    static func chunkTable(_ snapshot: Snapshot, _ study: ChunkStudy) -> Table {
+        let (groups, pins, sitePins) = (study.pinners.groups, study.pinners.pins, study.sites.pins)
         var table = Table(
             name: "chunks",
             columns: [
@@ -19,13 +17,7 @@ extension Report {
                 .init("chunk_bytes"), .init("age_ns"), .init("why"),
             ] + ChunkLedger.columns)
         let ledgers = ChunkLedger.all(snapshot)
-        func isShown(_ chunk: Int) -> Bool {
-            guard let mask else { return true }
-            var found = false
-            rows.forEachRow(of: chunk) { if mask[$0] { found = true } }
-            return found
-        }
-        let order = snapshot.chunks.indices.filter(isShown).sorted { left, right in
+        let order = snapshot.chunks.indices.filter { study.isShown[$0] }.sorted { left, right in
             let (left, right) = (snapshot.chunks[left], snapshot.chunks[right])
             // Empty ones last: nothing pins them.
             return (left.liveBytes == 0 ? 1 : 0, left.liveBytes, left.index)
@@ -44,7 +36,7 @@ extension Report {
             return Table.Row(
                 [
                     .text("\(chunk.index)"), .number(UInt64(chunk.index)), .text(kind),
-                    .text(map(index, snapshot, slots, rows)), .ratio(chunk.liveBytes.share(of: chunk.bytes)),
+                    .text(study.maps[index]), .ratio(chunk.liveBytes.share(of: chunk.bytes)),
                     .count(chunk.liveBuffers), .bytes(chunk.liveBytes),
                     isEmpty ? .blank : .text("x" + oneDecimal(leverage)),
                     isEmpty ? .unknown : .ratio(leverage), .number(UInt64(pins.groups(of: index).count)),
@@ -72,7 +64,7 @@ extension Report {
     static let mapCells = 24
 
     /// The chunk from its first byte to its last in 24 cells, darker where more is live.
-    private static func map(
+    static func map(
         _ chunk: Int, _ snapshot: Snapshot, _ slots: Snapshot.SlotColumns, _ rows: ChunkRows
     ) -> String {
         // Within what is real, so that a damaged size cannot overflow.
@@ -95,11 +87,9 @@ extension Report {
 
     /// Who pins most chunk bytes, which is not who has most bytes.
     static func pinTable(
-        _ pins: ChunkPins, _ groups: SlotGroups, _ snapshot: Snapshot, _ name: String, _ title: String,
-        _ mask: RowMask?
+        _ pinners: ChunkStudy.Pinners, _ snapshot: Snapshot, _ name: String, _ title: String
     ) -> Table {
-        var isShown = [Bool](repeating: mask == nil, count: pins.pinned.count)
-        if let mask { for row in groups.group.indices where mask[row] { isShown[Int(groups.group[row])] = true } }
+        let (pins, groups) = (pinners.pins, pinners.groups)
         var table = Table(
             name: name,
             columns: [
@@ -108,7 +98,7 @@ extension Report {
                 .init("shared_chunks", "with others"), .init("shared_bytes"), .init("pinned_bytes"),
                 .init("amplified", "pins per byte", for: .people, isOptional: true), .init("amplification"),
             ])
-        let order = pins.pinned.indices.filter { isShown[$0] && pins.pinned[$0].live.buffers > 0 }.sorted {
+        let order = pins.pinned.indices.filter { pinners.isShown[$0] && pins.pinned[$0].live.buffers > 0 }.sorted {
             left, right in
             let (one, two) = (pins.pinned[left], pins.pinned[right])
             return (two.exclusiveBytes, two.chunkBytes, left) < (one.exclusiveBytes, one.chunkBytes, right)
@@ -128,8 +118,9 @@ extension Report {
     }
 
     static func bestTable(
-        _ pins: ChunkPins, _ groups: SlotGroups, _ snapshot: Snapshot, _ question: ChunkQuestion
+        _ pinners: ChunkStudy.Pinners, _ snapshot: Snapshot, _ question: ChunkQuestion
     ) -> Table {
+        let (pins, groups) = (pinners.pins, pinners.groups)
         var table = Table(
             name: "best",
             columns: [
