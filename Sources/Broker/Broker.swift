@@ -78,7 +78,8 @@ public final class Broker: Sendable {
                 }.get()
             }
             if let store { try await restore(from: store, to: shards, log) }
-            let dumper = Dumper(pool: pool, shards: shards, configuration: configuration, log: log)
+            let dumper = Dumper(
+                pool: pool, shortage: context.shortage, shards: shards, configuration: configuration, log: log)
             dumper.start()
             let memory = MemoryReporter(pool: pool, shards: shards, dumper: dumper)
             for shard in shards { try await shard.loop.submit { shard.memory = memory }.get() }

@@ -18,6 +18,8 @@ final class BrokerContext: Sendable {
     let counters = Counters()
     let flightRecording: FlightRecording
     let losses = Losses()
+    let queueHeap = QueueHeap()
+    let shortage = Shortage()
     let rpcFault: RPCFault
     let rpcTopics: RPCTopics
     /// Of commands that came over HTTP.

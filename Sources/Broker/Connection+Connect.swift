@@ -56,7 +56,7 @@ extension ConnectionHandler {
                 clientID: connect.clientID,
                 owner: broker.pool.openOwner(.session, name: connect.clientID, parent: listener.owner),
                 expiryInterval: expiryInterval, home: shard.index,
-                storeKey: expiryInterval > 0 ? broker.store?.takeNumbers() ?? 0 : 0)
+                storeKey: expiryInterval > 0 ? broker.store?.takeNumbers() ?? 0 : 0, heap: broker.queueHeap)
         }
         switch claim {
         case .new(let session):

@@ -35,6 +35,7 @@ final class Dumper: @unchecked Sendable {
     }
 
     private let pool: ArenaPool
+    private let shortage: Shortage
     private let shards: [EventLoopShard]
     private let configuration: Configuration
     /// Absolute, so that the log says where a dump is whatever the working directory.
@@ -53,8 +54,11 @@ final class Dumper: @unchecked Sendable {
     let written = Atomic<Int>(0)
     let failed = Atomic<Int>(0)
 
-    init(pool: ArenaPool, shards: [EventLoopShard], configuration: Configuration, log: Logger) {
+    init(
+        pool: ArenaPool, shortage: Shortage, shards: [EventLoopShard], configuration: Configuration, log: Logger
+    ) {
         self.pool = pool
+        self.shortage = shortage
         self.shards = shards
         self.configuration = configuration
         self.log = log
@@ -77,9 +81,10 @@ final class Dumper: @unchecked Sendable {
                 "dumps will contain what users sent: keep them as you keep the data itself",
                 metadata: ["payload": "\(configuration.dumps.payload)"])
         }
-        pool.onPressure { [weak self] pressure in
+        shortage.onShortage { [weak self] in self?.request(.nearLimit) }
+        pool.onPressure { [weak self, shortage] pressure in
             switch pressure {
-            case .nearLimit: self?.request(.nearLimit)
+            case .nearLimit: if shortage.takesDump() { self?.request(.nearLimit) }
             case .refused: self?.request(.allocationFailure)
             case .level: break
             }

@@ -199,8 +199,11 @@ public struct Limits: Sendable, Equatable {
     /// What nothing but acknowledgements and the like may take.
     static let controlReserveBytes = 256 << 10
 
-    /// What a live buffer costs on the heap: NIO's object for it, and the message in a queue.
-    static let heapBytesPerBuffer = 256
+    /// What a live buffer costs on the heap: NIO's object for it.
+    static let heapBytesPerBuffer = 96
+
+    /// A window that is empty keeps no more room than for so many messages.
+    static let keptWindow = 1_024
 
     /// The read buffer when memory is short: bounds what a publisher can still bring before it is not read any more.
     static let smallReadBytes = 8 << 10

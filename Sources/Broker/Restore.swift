@@ -51,7 +51,8 @@ extension EventLoopShard {
             let session = Session(
                 clientID: stored.clientID,
                 owner: context.pool.openOwner(.session, name: stored.clientID, parent: context.listenerOwner),
-                expiryInterval: stored.expiryInterval, home: index, storeKey: stored.id)
+                expiryInterval: stored.expiryInterval, home: index, storeKey: stored.id,
+                heap: context.queueHeap)
             session.isFor(
                 stored.userName, nil,
                 at: context.listeners.first { $0.settings.configuration.name == stored.listenerName }

@@ -25,7 +25,7 @@ final class Session: @unchecked Sendable {
 
     /// Seconds it outlives its connection (section 3.1.2.11.2): 0 is not at all, `UInt32.max` for ever.
     var expiryInterval: UInt32
-    var state = SessionState()
+    var state: SessionState
     var connection: ConnectionHandler?
     var will: KeptWill?
     /// The store has a will of this session.
@@ -65,7 +65,10 @@ final class Session: @unchecked Sendable {
     /// Connections that asked for it in the meantime.
     var claims: [(connection: ConnectionReference, discard: Bool)] = []
 
-    init(clientID: String, owner: OwnerID, expiryInterval: UInt32, home: Int, storeKey: UInt64 = 0) {
+    init(
+        clientID: String, owner: OwnerID, expiryInterval: UInt32, home: Int, storeKey: UInt64 = 0, heap: QueueHeap
+    ) {
+        state = SessionState(heap: heap)
         self.storeKey = storeKey
         self.clientID = clientID
         self.owner = owner

@@ -59,8 +59,6 @@ struct SessionState: ~Copyable {
         var packetID: UInt16 { SessionState.packetID(serial) }
     }
 
-    // Deques that lend their elements: whoever looks at a million messages in a safepoint must not copy them, which would
-    // write to the reference counts of their buffers.
     /// What the store must hear of, by the numbers it gave the messages.
     enum StoredChange: Equatable {
         case sent(UInt64, serial: UInt64, QoS)
@@ -69,8 +67,9 @@ struct SessionState: ~Copyable {
         case removed(UInt64)
     }
 
+    /// Lends its elements, as the queue does.
     private var inflight = UniqueDeque<Entry>()
-    private var queue = UniqueDeque<Message>()
+    private var queue = MessageQueue()
     /// Behind `queue`.
     private var spilled = SpilledQueue()
     private var nextSerial: UInt64 = 0
@@ -85,6 +84,21 @@ struct SessionState: ~Copyable {
     private(set) var nextQueuedExpiry = NIODeadline.distantFuture
     /// Since they were last taken; nothing while there is no store.
     private var storedChanges: [StoredChange] = []
+    /// Hears of what all this takes, and what it has heard.
+    private let heap: QueueHeap?
+    private var heapBytes = 0
+
+    init(heap: QueueHeap? = nil) { self.heap = heap }
+
+    deinit { heap?.add(-heapBytes) }
+
+    /// To be called where the queue or the window may have grown or shrunk.
+    private mutating func noteHeap() {
+        let now = queue.heapBytes + inflight.capacity * MemoryLayout<Entry>.stride + spilled.heapBytes
+        guard now != heapBytes else { return }
+        heap?.add(now - heapBytes)
+        heapBytes = now
+    }
 
     var hasStoredChanges: Bool { !storedChanges.isEmpty }
 
@@ -149,6 +163,7 @@ struct SessionState: ~Copyable {
     /// (MQTT-3.3.2-5).
     mutating func next(limits: Limits) -> (message: Message, packetID: UInt16)? {
         guard resent == inflight.count, inflight.count < window(limits) else { return nil }
+        defer { noteHeap() }
         while let message = queue.popFirst() {
             queuedBytes -= message.heldBytes
             if message.mayExpire, message.isExpired(at: .now()) {
@@ -174,6 +189,7 @@ struct SessionState: ~Copyable {
 
     /// Takes messages out of the queue, and leaves the others in their order.
     private mutating func removeQueued(where isRemoved: (Message) -> Bool) -> [Message] {
+        defer { noteHeap() }
         var removed: [Message] = []
         for _ in 0..<queue.count {
             guard let message = queue.popFirst() else { break }
@@ -294,6 +310,7 @@ struct SessionState: ~Copyable {
                 serial: serial, stage: stage, message: message, reach: message?.reach ?? Message.Reach(), stored: stored
             ))
         nextSerial = max(nextSerial, serial + 1)
+        noteHeap()
     }
 
     /// Takes what was queued, in its order.
@@ -301,6 +318,7 @@ struct SessionState: ~Copyable {
         queue.append(message)
         queuedBytes += message.heldBytes
         nextQueuedExpiry = min(nextQueuedExpiry, message.expiresAt)
+        noteHeap()
     }
 
     mutating func restoreReceipt(_ packetID: UInt16) { incoming.insert(packetID) }
@@ -323,10 +341,7 @@ struct SessionState: ~Copyable {
 
     /// The same for the queue.
     func forEachQueued(_ body: (Message.Reach, Message?) -> Void) {
-        for index in queue.indices {
-            let reach = queue[index].reach
-            body(reach, reach.isKnown ? nil : queue[index])
-        }
+        queue.forEach { message in body(message.reach, message.reach.isKnown ? nil : copy message) }
     }
 
     // MARK: -
@@ -344,6 +359,7 @@ struct SessionState: ~Copyable {
                 reach: message.reach, stored: message.entry))
         if message.entry != 0 { storedChanges.append(.sent(message.entry, serial: serial, message.qos)) }
         resent = inflight.count
+        noteHeap()
         return Self.packetID(serial)
     }
 
@@ -351,6 +367,10 @@ struct SessionState: ~Copyable {
         noteRemoved(inflight[index].stored)
         inflight.remove(at: index)
         if index < resent { resent -= 1 }
+        if inflight.isEmpty, inflight.capacity > Limits.keptWindow {
+            inflight = UniqueDeque()
+            noteHeap()
+        }
     }
 
     /// Acknowledgements come in order (MQTT-4.6.0-2), so this is found at the front; the window bounds the rest.
@@ -381,10 +401,12 @@ struct SessionState: ~Copyable {
             queuedBytes += message.heldBytes
             nextQueuedExpiry = min(nextQueuedExpiry, message.expiresAt)
         }
+        noteHeap()
         return replaced == 0 ? .queued : .replaced(count: replaced)
     }
 
     private mutating func dropOldest() -> Bool {
+        defer { noteHeap() }
         if let oldest = queue.popFirst() {
             noteRemoved(oldest.entry)
             queuedBytes -= oldest.heldBytes
@@ -433,6 +455,7 @@ extension SessionState {
     /// Out of the store, in its order.
     mutating func restoreSpilled(_ entry: UInt64, bytes: Int, expiresAt: NIODeadline) {
         spilled.append(entry, bytes: bytes, expiresAt: expiresAt)
+        noteHeap()
     }
 
     /// Gives up what has expired.

@@ -15,15 +15,24 @@ extension EventLoopShard {
         reassessPressure()
     }
 
-    /// What the shard can still get, in bytes; may be negative.
+    /// What the shard may still take on, in bytes; may be negative.
     ///
     /// Of the chunks that nobody has, only whole ones count, and only as many for each loop as there are for all: another
-    /// loop may take its own at any moment. What a dump takes while it is written comes back by itself.
+    /// loop may take its own at any moment. So with n loops the last n - 1 chunks are left by all of them, for what a loop
+    /// has to send. What queues and buffers take on the heap is as good as taken from the arena. What a dump takes while
+    /// it is written comes back by itself.
     private func availableBytes(cachedChunks: Int) -> Int {
-        let pool = context.pool
-        let unclaimed = max(0, pool.limitBytes - pool.counterBytes + pool.stagingBytes) / SizeClasses.chunkSize
-        return arena.freeBytes + (unclaimed + cachedChunks) / max(1, peers.count) * SizeClasses.chunkSize
+        let (pool, loops) = (context.pool, max(1, peers.count))
+        let unclaimed = pool.limitBytes - pool.counterBytes + pool.stagingBytes - context.queueHeap.bytes
+        let chunks = max(0, unclaimed) / SizeClasses.chunkSize + cachedChunks
+        return arena.freeBytes + chunks / loops * SizeClasses.chunkSize + min(0, unclaimed) / loops
             - arena.liveBufferCount * Limits.heapBytesPerBuffer
+    }
+
+    /// What sending may take: whatever the arena still has. It is what makes room, also on the heap.
+    private var egressBytes: Int {
+        arena.freeBytes + max(0, context.pool.limitBytes - context.pool.counterBytes)
+            / SizeClasses.chunkSize * SizeClasses.chunkSize
     }
 
     /// Whether so many bytes in one piece are possible at all.
@@ -37,13 +46,18 @@ extension EventLoopShard {
         guard !context.rpcFault.isOn else { return }
         let available = availableBytes(cachedChunks: context.pool.cachedChunkCount)
         let old = pressure.gauge.level
-        pressure.hasEgressMemory = available >= Limits.controlReserveBytes
+        pressure.hasEgressMemory = egressBytes >= Limits.controlReserveBytes
         guard pressure.gauge.update(available: available) else { return }
         let new = pressure.gauge.level
         pressure.isShort = new >= .near
         reads.isSmall = new >= .elevated
         tlsReads.isSmall = new >= .elevated
-        if old == .normal { giveBack() }
+        if old == .normal {
+            context.shortage.begin()
+            giveBack()
+        }
+        if new == .normal { context.shortage.end() }
+        if new >= .near { context.shortage.reachNear() }
         if new >= .near, new > old { logPressure(new, available) }
         if new < .near { resumePublishers() }
     }

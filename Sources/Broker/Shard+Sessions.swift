@@ -17,7 +17,7 @@ extension EventLoopShard {
         // With a store, what it has is given to others from there.
         let shared = session.isStored ? [] : session.state.takeShared()
         session.pendingCommands = PendingCommands()
-        session.state = SessionState()
+        session.state = SessionState(heap: context.queueHeap)
         session.retained = []
         session.isLeaving = false
         session.endsAt = .distantFuture

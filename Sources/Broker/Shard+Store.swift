@@ -46,7 +46,7 @@ extension EventLoopShard {
         unsubscribeAll(session)
         session.will = nil
         session.pendingCommands = PendingCommands()
-        session.state = SessionState()
+        session.state = SessionState(heap: context.queueHeap)
         session.arrivals = []
         sessions[ObjectIdentifier(session)] = nil
         sessionsWithCommands[ObjectIdentifier(session)] = nil

@@ -14,6 +14,8 @@ struct SpilledQueue {
 
     var count: Int { entries.count }
     var isEmpty: Bool { entries.isEmpty }
+    /// What the two deques take, about.
+    var heapBytes: Int { entries.count * (MemoryLayout<UInt64>.stride + MemoryLayout<UInt32>.stride) }
 
     mutating func append(_ entry: UInt64, bytes size: Int, expiresAt: NIODeadline) {
         entries.append(entry)

@@ -24,6 +24,8 @@ package struct LiveMemory: Sendable, Equatable, Codable {
     package var limitBytes: UInt64
     package var counterBytes: UInt64
     package var peakCounterBytes: UInt64
+    /// What queues and windows take beside the arena, to name their messages: not in the counter.
+    package var queueHeapBytes: UInt64
     package var liveBuffers: UInt64
     package var liveBytes: UInt64
     /// The counter, part by part.
@@ -47,8 +49,10 @@ package struct LiveMemory: Sendable, Equatable, Codable {
 }
 
 extension LiveMemory {
-    /// - Parameter retained: the largest retained messages, which the ledger does not know by topic.
-    init(_ snapshot: LedgerSnapshot, pauseNanoseconds: UInt64, retained: [Share]) {
+    /// - Parameters:
+    ///   - retained: the largest retained messages, which the ledger does not know by topic.
+    ///   - queueHeapBytes: which the ledger does not know either.
+    init(_ snapshot: LedgerSnapshot, pauseNanoseconds: UInt64, retained: [Share], queueHeapBytes: Int) {
         let tables = snapshot.tables
         let totals = tables.totals
         wallTime = tables.header.wallTime
@@ -56,6 +60,7 @@ extension LiveMemory {
         limitBytes = totals.limitBytes
         counterBytes = totals.counterBytes
         peakCounterBytes = totals.peakCounterBytes
+        self.queueHeapBytes = UInt64(max(0, queueHeapBytes))
         liveBuffers = totals.liveBuffers
         liveBytes = totals.liveBytes
         let cached = tables.chunks.reduce(0) { $0 + ($1.kind == .cached ? $1.bytes : 0) }

@@ -86,7 +86,8 @@ final class MemoryReporter: Sendable {
                 }
             }
             memory = LiveMemory(
-                snapshot, pauseNanoseconds: contents.pauseNanoseconds, retained: LiveMemory.largest(shares))
+                snapshot, pauseNanoseconds: contents.pauseNanoseconds, retained: LiveMemory.largest(shares),
+                queueHeapBytes: shards.first?.context.queueHeap.bytes ?? 0)
         }
         guard var memory else { throw CancellationError() }
         memory.pauseNanoseconds = cost.pauseNanoseconds

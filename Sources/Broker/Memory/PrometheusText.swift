@@ -46,6 +46,9 @@ enum PrometheusText {
         text.gauge("broker_sessions", "Sessions, connected or kept.", context.registry.count)
         text.gauge("broker_subscriptions", "Subscriptions.", context.router.subscriptionCount)
         text.gauge("broker_retained_messages", "Retained messages.", context.retained.count)
+        text.gauge(
+            "broker_queue_heap_bytes", "Bytes that queues and windows take beside the arena.",
+            context.queueHeap.bytes)
         let traffic = shards.map(\.traffic)
         func total(_ value: (Traffic) -> Int) -> Int { traffic.reduce(0) { $0 + value($1) } }
         text.gauge("broker_stored_messages", "Messages kept for sessions.", total { $0.storedMessages.value })
