@@ -36,6 +36,12 @@ enum OS {
         precondition(memory == start, "the kernel refused to take back memory: errno \(errno)")
     }
 
+    /// Gives the memory behind usable pages back; they read as zeros when they are touched again.
+    static func discard(_ start: UnsafeMutableRawPointer, _ byteCount: Int) {
+        let result = madvise(start, byteCount, MADV_DONTNEED)
+        precondition(result == 0, "the kernel refused to take back memory: errno \(errno)")
+    }
+
     static func release(_ start: UnsafeMutableRawPointer, _ byteCount: Int) {
         munmap(start, byteCount)
     }

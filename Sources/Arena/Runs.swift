@@ -11,6 +11,8 @@ struct Run: Equatable {
 extension ArenaState {
     /// Pages kept back in each arena for allocations that cannot be refused: 1 MiB.
     static var reservePages: Int { 128 }
+    /// The shortest free run whose memory is given back: 64 KiB.
+    static var discardedPages: Int { 8 }
 
     @inline(never)
     mutating func allocateRun(
@@ -188,6 +190,26 @@ extension ArenaState {
             guard chunk != .max, chunks[Int(chunk)].freePages == SizeClasses.pagesPerChunk else { return }
             giveBack(chunk)
         }
+    }
+
+    /// Gives the memory behind long free runs back to the system. What a run costs when it is used again is a fault for
+    /// each page, so short ones are left.
+    func discardFreeRuns() -> Int {
+        var bytes = 0
+        for list in Self.discardedPages.trailingZeroBitCount..<Self.listCount {
+            var chunk = chunkLists[list]
+            while chunk != .max {
+                let start = base + Int(chunk) * SizeClasses.chunkSize
+                bits(chunk).forEachFreeRun { page, pages in
+                    guard pages >= Self.discardedPages else { return true }
+                    OS.discard(start + page * SizeClasses.pageSize, pages * SizeClasses.pageSize)
+                    bytes += pages * SizeClasses.pageSize
+                    return true
+                }
+                chunk = chunks[Int(chunk)].next
+            }
+        }
+        return bytes
     }
 
     // MARK: Chunk lists

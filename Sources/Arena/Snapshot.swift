@@ -179,6 +179,18 @@ extension Arena {
         state.pointee.giveBackEmptyChunks()
     }
 
+    /// Gives the memory behind free runs of 64 KiB and more back to the system. They stay the arena's, and are faulted in
+    /// again when they are used: for when the process must become smaller, not for every day.
+    ///
+    /// - Returns: the bytes of these runs, whether there was memory behind them or not. On the arena's thread.
+    @discardableResult
+    public func discardFreePages() -> Int {
+        guard state.pointee.isShared else { return state.pointee.discardFreeRuns() }
+        return state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in
+            lock.withLock { state.pointee.discardFreeRuns() }
+        }
+    }
+
     /// Bytes of whole free pages in the arena's chunks: what it can serve without a further chunk, if not in one piece.
     /// The reserve and the free elements of slabs are not in it. On the arena's thread.
     public var freeBytes: Int { state.pointee.freePages * SizeClasses.pageSize }

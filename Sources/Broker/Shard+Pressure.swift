@@ -143,6 +143,12 @@ extension EventLoopShard {
         }
     }
 
+    /// Once a second: free pages between used ones are still memory of the process, and what queues take on the heap
+    /// comes on top.
+    func discardFreePages() {
+        if pressure.gauge.level > .normal { arena.discardFreePages() }
+    }
+
     /// Four times a second.
     func tickPressure() {
         if pressure.gauge.level > .normal { arena.giveBackUnused() }

@@ -144,6 +144,33 @@ struct LimitTests {
         }
     }
 
+    @Test("free pages between used ones can be given back to the system, and be used again")
+    func discard() async {
+        await #expect(processExitsWith: .success) {
+            let pool = try makePool(300)
+            let arena = try pool.makeArena(name: "test")
+            arena.bind()
+            func fill(_ value: Int32) throws -> UnsafeMutableRawPointer {
+                let pointer = try arena.allocate(1 << 20, owner: .process, at: here)
+                memset(pointer, value, 1 << 20)
+                return pointer
+            }
+            var live = try (0..<250).map { _ in try fill(1) }
+            for index in stride(from: 0, to: 250, by: 2) { Arena.free(live[index]) }
+            let (before, counter) = (residentBytes(), pool.counterBytes)
+            #expect(arena.discardFreePages() >= 125 << 20)
+            #expect(before - residentBytes() >= 120 << 20)
+            #expect(pool.counterBytes == counter)
+            for index in stride(from: 0, to: 250, by: 2) { live[index] = try fill(2) }
+            #expect(pool.counterBytes == counter)
+            for (index, pointer) in live.enumerated() {
+                let bytes = UnsafeRawBufferPointer(start: pointer, count: 1 << 20)
+                #expect(bytes.allSatisfy { $0 == (index % 2 == 0 ? 2 : 1) })
+            }
+            try expectConsistent(pool, liveSizes: live.map { _ in 1 << 20 }, "discarded")
+        }
+    }
+
     @Test("a limit too small for a chunk is refused with a reason")
     func tooSmall() {
         #expect(throws: ArenaError.self) { try ArenaPool(ArenaPool.Configuration(limitBytes: 1 << 20)) }
