@@ -2,11 +2,12 @@
 import PackageDescription
 
 // One set of rules for every target of ours: Swift 6 mode, explicit existentials and imports, warnings are errors.
+// Without MemberImportVisibility: whose a C structure such as stat is, Glibc's or CoreFoundation's, depends on which files
+// are compiled together, and with it whether they compile.
 let common: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("InternalImportsByDefault"),
-    .enableUpcomingFeature("MemberImportVisibility"),
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
     .enableExperimentalFeature("Lifetimes"),
     .treatAllWarnings(as: .error),

@@ -8,6 +8,8 @@ import NIOCore
 ///
 /// A message that is only passed on borrows the read buffer for a tick. One that stays (queued, in flight, retained,
 /// a will) must own its buffer, or a few bytes would keep 64 KiB alive: see ``keep(in:owner:_:)``.
+///
+/// A queue holds millions of them, so the order of the fields is the one that takes least room: 128 bytes.
 struct Message {
     var topic: ByteBuffer
     var payload: ByteBuffer
@@ -16,19 +18,19 @@ struct Message {
     var qos: QoS
     /// The RETAIN flag as it is sent: for what comes out of the retained store, or as published for those who asked.
     var retain = false
+    /// Whether topic, properties and payload fill a buffer that holds nothing else.
+    var ownsBuffer: Bool
+    /// For whom it was kept, and whether for others too.
+    private var keeper = Keeper.nobody
+    private(set) var reach = Reach()
     /// When it is no longer worth delivering (section 3.3.2.3.3); the distant future is never.
     var expiresAt = NIODeadline.distantFuture
     /// By which subscriptions it comes to the session it is for; nil where there is nothing to say of it.
     var route: Route?
-    /// Whether topic, properties and payload fill a buffer that holds nothing else.
-    var ownsBuffer: Bool
     /// What the store calls it: as owed to one session, and its bytes. 0 where it does not know of it. The second holds
     /// on the loop that stored it, within the batch that was open then.
     var entry: UInt64 = 0
     var contentID: UInt64 = 0
-    private(set) var reach = Reach()
-    /// For whom it was kept, and whether for others too.
-    private var keeper = Keeper.nobody
 
     /// The slot of the buffer that a kept message owns, and the bytes it refers to: by this a safepoint names a million
     /// messages in a few milliseconds, without a look at their buffers.

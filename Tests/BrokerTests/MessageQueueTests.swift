@@ -33,6 +33,7 @@ struct MessageQueueTests {
     @Test("it takes about what its messages take, and when they have gone next to nothing")
     func bytes() {
         let stride = MemoryLayout<Message>.stride
+        #expect(stride == 128)
         var queue = MessageQueue()
         let message = SessionStateTests.message("x")
         for count in 1...10_000 {
