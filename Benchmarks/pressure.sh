@@ -2,8 +2,9 @@
 # pressure.sh [BIN] [SECONDS]: what the broker does when there is more than it can take.
 #
 # 1,000 publishers at full speed for SECONDS (default 120), half of them 3.1.1 and half 5.0, against a limit of 256 MiB
-# and two queues that nobody empties; then floods of connections and subscriptions, and a wildcard over 100,000 retained
-# messages. Needs python3. Exit code 1 if something acknowledged was lost, or memory passed the limit by 10 percent.
+# and two queues that nobody empties; the same for at most 20 seconds with the queues in a data directory, under a limit of
+# 96 MiB; then floods of connections and subscriptions, and a wildcard over 100,000 retained messages. Needs python3. Exit
+# code 1 if something acknowledged was lost, or memory passed the limit by 10 percent.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/broker.sh
@@ -21,19 +22,32 @@ flood() { python3 "$root/Benchmarks/pressure/flood.py" "$1" --port "$broker_port
 start() { start_broker "$bin/arena-broker" --host 127.0.0.1 --port 0 --dump-directory dumps --config broker.toml "$@"; }
 
 failed=0
+# publishers LIMIT SECONDS PAYLOAD: what is lost, and what is resident, in percent of the limit.
+publishers() {
+    local most
+    flood publishers --payload "$3" --seconds "$2" | tee result || failed=1
+    most=$(sed -n 's/^resident at most //p' result)
+    printf 'of the limit, percent %s\n' "$((most * 100 / $1))"
+    ((most * 10 <= $1 * 11)) || failed=1
+}
+
 for payload in 64 1024 16384; do
     printf '[limits]\nmaxQueuedMessages = 100000000\nmaxQueuedBytes = 1099511627776\n' >broker.toml
     rm -f dumps/*
     start --memory-limit "$limit"
     printf '\n1,000 publishers, %s bytes\n' "$payload"
-    flood publishers --payload "$payload" --seconds "$seconds" | tee result || failed=1
-    most=$(sed -n 's/^resident at most //p' result)
-    printf 'of the limit, percent %s\n' "$((most * 100 / limit))"
-    ((most * 10 <= limit * 11)) || failed=1
+    publishers "$limit" "$seconds" "$payload"
     printf 'dumps near the limit %s, for refusals %s\n' "$(count_lines 'dump written.*near-limit')" \
         "$(count_lines 'dump written.*allocation-failure')"
     stop_broker || failed=1
 done
+
+limit=$((96 << 20))
+start --memory-limit "$limit" --data-directory data
+printf '\n1,000 publishers, 1024 bytes, with a data directory\n'
+publishers "$limit" $((seconds < 20 ? seconds : 20)) 1024
+printf 'data directory, bytes %s\n' "$(du -sb data | cut -f1)"
+stop_broker || failed=1
 
 printf '[limits]\nmaxSubscriptionBytesPerSession = 1073741824\n' >broker.toml
 start --memory-limit 512MiB

@@ -19,11 +19,12 @@ extension EventLoopShard {
     ///
     /// Of the chunks that nobody has, only whole ones count, and only as many for each loop as there are for all: another
     /// loop may take its own at any moment. So with n loops the last n - 1 chunks are left by all of them, for what a loop
-    /// has to send. What queues and buffers take on the heap is as good as taken from the arena. What a dump takes while
-    /// it is written comes back by itself.
+    /// has to send. What queues, buffers and batches for the store take on the heap is as good as taken from the arena.
+    /// What a dump takes while it is written comes back by itself.
     private func availableBytes(cachedChunks: Int) -> Int {
         let (pool, loops) = (context.pool, max(1, peers.count))
-        let unclaimed = pool.limitBytes - pool.counterBytes + pool.stagingBytes - context.queueHeap.bytes
+        let heap = context.queueHeap.bytes + (context.store?.waitingBytes ?? 0)
+        let unclaimed = pool.limitBytes - pool.counterBytes + pool.stagingBytes - heap
         let chunks = max(0, unclaimed) / SizeClasses.chunkSize + cachedChunks
         return arena.freeBytes + chunks / loops * SizeClasses.chunkSize + min(0, unclaimed) / loops
             - arena.liveBufferCount * Limits.heapBytesPerBuffer

@@ -1,8 +1,6 @@
 import Foundation
-import GRDB
 import MQTT
 import NIOCore
-import NIOPosix
 import Testing
 
 @testable import Broker
@@ -11,27 +9,6 @@ import Testing
 /// another has the file.
 @Suite("The store and take-over", .serialized)
 struct StoreTakeOverTests {
-    /// A disk that writes nothing until it is let go.
-    private final class SlowDisk: Sendable {
-        private let busy = DispatchSemaphore(value: 0)
-        private let free = DispatchSemaphore(value: 0)
-
-        init(_ store: Store) async throws {
-            let (busy, free) = (busy, free)
-            Thread {
-                do {
-                    try store.queue.write { _ in
-                        busy.signal()
-                        free.wait()
-                    }
-                } catch { Issue.record(error) }
-            }.start()
-            try await NIOThreadPool.singleton.runIfActive { busy.wait() }
-        }
-
-        func letGo() { free.signal() }
-    }
-
     /// Some turns of all loops: enough for what one has for another.
     private func turns(_ broker: Broker) async throws {
         for _ in 0..<10 { for shard in broker.shards { try await shard.loop.submit {}.get() } }
