@@ -118,7 +118,8 @@ let package = Package(
             ] + nio,
             swiftSettings: common),
         .executableTarget(
-            name: "arena-broker", dependencies: ["Broker", "BrokerHTTP", argumentParser, log], swiftSettings: common),
+            name: "arena-broker", dependencies: ["Broker", "BrokerHTTP", "CArena", argumentParser, log],
+            swiftSettings: common),
         .executableTarget(
             name: "arena-bench", dependencies: ["MQTT", argumentParser] + nio, swiftSettings: common),
 

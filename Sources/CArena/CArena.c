@@ -1,5 +1,6 @@
 #include "CArena.h"
 
+#include <malloc.h>
 #include <pthread.h>
 
 __thread arena_thread_context arena_context_storage __attribute__((tls_model("initial-exec")));
@@ -34,4 +35,11 @@ static void calibrate(void) {
 void arena_clock_start(void) {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, calibrate);
+}
+
+void arena_heap_gives_back(void) {
+#if defined(__GLIBC__)
+    mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+    mallopt(M_TRIM_THRESHOLD, 128 * 1024);
+#endif
 }

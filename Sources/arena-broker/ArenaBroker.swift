@@ -1,5 +1,6 @@
 import ArgumentParser
 import Broker
+import CArena
 import Foundation
 import Glibc
 
@@ -112,6 +113,7 @@ struct ArenaBroker: AsyncParsableCommand {
     }
 
     func run() async throws {
+        arena_heap_gives_back()
         // A peer that is gone is an error of the write, not of the process.
         signal(SIGPIPE, SIG_IGN)
         // So is a file that may not grow further: a dump fails, the broker does not.

@@ -24,6 +24,10 @@ extern __thread arena_thread_context arena_context_storage __attribute__((tls_mo
 
 static inline arena_thread_context *_Nonnull arena_context(void) { return &arena_context_storage; }
 
+/// Has the C library give blocks of 128 KiB and more back to the system when they are freed, for good. By itself it raises
+/// that size to the largest block it has seen, up to 32 MiB, and keeps what lies between: memory that nobody counts.
+void arena_heap_gives_back(void);
+
 /// Nanoseconds per tick as a 32.32 fixed-point number; set once by `arena_clock_start`.
 extern uint64_t arena_clock_scale;
 
