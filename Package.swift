@@ -91,7 +91,7 @@ let package = Package(
         .target(
             name: "Broker",
             dependencies: [
-                "Arena", "ArenaNIO", "DumpFormat", "Ledger", "MQTT", log, "TOMLKit",
+                "Arena", "ArenaNIO", "CArena", "DumpFormat", "Ledger", "MQTT", log, "TOMLKit",
                 .product(name: "GRDB", package: "GRDB.swift"), .product(name: "GRDBSQLite", package: "GRDB.swift"),
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),

@@ -1,5 +1,6 @@
 import Arena
 import ArenaNIO
+import CArena
 import Dispatch
 import DumpFormat
 import Glibc
@@ -141,6 +142,8 @@ final class Dumper: @unchecked Sendable {
 
     /// Writes a dump now and returns its result; nil when it failed, which is in the log. Not on an event loop.
     func dump(_ reason: Reason) -> Result? {
+        // What the dump took on the heap goes back to the system, not into malloc's lists: it may have been near the limit.
+        defer { arena_trim_heap() }
         do {
             let result = try write(reason)
             written.add(1, ordering: .relaxed)

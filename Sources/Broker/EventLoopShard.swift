@@ -425,7 +425,6 @@ public final class EventLoopShard: @unchecked Sendable {
         refusals.flush(context.log)
         context.losses.take(&losses)
         arena.giveBackUnused()
-        discardFreePages()
         countStored(now)
         guard index == 0 else { return }
         context.store?.retry()

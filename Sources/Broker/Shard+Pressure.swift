@@ -144,15 +144,13 @@ extension EventLoopShard {
         }
     }
 
-    /// Once a second: free pages between used ones are still memory of the process, and what queues take on the heap
-    /// comes on top.
-    func discardFreePages() {
-        if pressure.gauge.level > .normal { arena.discardFreePages() }
-    }
-
     /// Four times a second.
     func tickPressure() {
-        if pressure.gauge.level > .normal { arena.giveBackUnused() }
+        if pressure.gauge.level > .normal {
+            arena.giveBackUnused()
+            // Free pages between used ones are memory of the process too, and what queues take on the heap comes on top.
+            arena.discardFreePages()
+        }
         updatePressure()
         if !pressure.starved.isEmpty { feedStarved() }
         guard pressure.isShort else { return resumePublishers() }

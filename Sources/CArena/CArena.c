@@ -43,3 +43,9 @@ void arena_heap_gives_back(void) {
     mallopt(M_TRIM_THRESHOLD, 128 * 1024);
 #endif
 }
+
+void arena_trim_heap(void) {
+#if defined(__GLIBC__)
+    malloc_trim(0);
+#endif
+}

@@ -22,6 +22,9 @@ typedef struct arena_thread_context {
 
 extern __thread arena_thread_context arena_context_storage __attribute__((tls_model("initial-exec")));
 
+/// Has malloc give what it keeps free back to the system.
+void arena_trim_heap(void);
+
 static inline arena_thread_context *_Nonnull arena_context(void) { return &arena_context_storage; }
 
 /// Has the C library give blocks of 128 KiB and more back to the system when they are freed, for good. By itself it raises
