@@ -5,13 +5,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=${1:-.build/release}
 target=${2:-.build/deploy}/usr/share/man/man1
+case $(cd "$bin" && pwd -P) in */debug) configuration=debug ;; *) configuration=release ;; esac
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 mkdir -p "$target"
 date=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 
 # The plugin of swift-argument-parser asks each program for its commands.
-swift package generate-manual --multi-page --configuration release --date "$(date -u -d "@$date" +%Y-%m-%d)" \
+swift package generate-manual --multi-page --configuration "$configuration" --date "$(date -u -d "@$date" +%Y-%m-%d)" \
     >"$log" 2>&1 || {
     tail -n 20 "$log" >&2
     exit 1
@@ -25,4 +26,11 @@ for program in arena-analyze arena-broker arena-bench; do
         [[ -s $target/$page.1 ]] || { printf 'manual: no page for %s\n' "$page" >&2; exit 1; }
     done
 done
+# What a reader would see broken, groff says.
+if command -v man >/dev/null; then
+    while IFS= read -r page; do
+        man --warnings -E UTF-8 -l "$page" 2>"$log" >/dev/null || true
+        [[ ! -s $log ]] || { printf 'manual: %s\n' "$page" >&2; cat "$log" >&2; exit 1; }
+    done < <(find "$target" -name '*.1')
+fi
 find "$target" -name '*.1' | sort

@@ -77,6 +77,11 @@ public struct TextRenderer {
         var indent: Int
         var values: [Value]
         var tone: Report.Tone
+
+        /// Words alone: they may go on over the columns in which there is nothing.
+        var isSentence: Bool {
+            values.count > 1 && !values[0].isNumeric && values.dropFirst().allSatisfy { $0.text(aligned: true).isEmpty }
+        }
     }
 
     /// The section's title heads the first column if that column has no heading of its own.
@@ -122,7 +127,14 @@ public struct TextRenderer {
             return line
         }
         var lines = [paint(line(titles.enumerated().map { Format.truncated($1, to: widths[$0]) }), "1")]
+        if rows.isEmpty { lines.append("(none)") }
         for row in rows {
+            if row.isSentence {
+                let indent = String(repeating: " ", count: row.indent)
+                let words = row.values[0].text(aligned: true, width: max(1, width - row.indent))
+                lines.append(painted(indent + words, row.tone))
+                continue
+            }
             let texts = row.values.enumerated().map { column, value in
                 let indent = column == 0 ? row.indent : 0
                 return String(repeating: " ", count: indent)
@@ -144,6 +156,7 @@ public struct TextRenderer {
         var widths = titles.map { TerminalWidth.columns($0) }
         for row in rows {
             for (column, value) in row.values.enumerated() {
+                if column == 0, row.isSentence { continue }
                 let indent = column == 0 ? row.indent : 0
                 widths[column] = max(widths[column], indent + TerminalWidth.columns(value.text(aligned: true)))
             }

@@ -38,7 +38,7 @@ public enum DumpVerifier {
             VerifyCheck(
                 name: readable, passed: gaps.isEmpty,
                 detail: gaps.isEmpty
-                    ? "\(snapshot.completeness.sectionsRead.count) sections" : gaps.joined(separator: "; "),
+                    ? counted(snapshot.completeness.sectionsRead.count, "section") : gaps.joined(separator: "; "),
                 about: .wholeness))
         report.checks += SnapshotInvariants.check(snapshot)
         report.tables = snapshot
@@ -48,7 +48,7 @@ public enum DumpVerifier {
     private static func check(_ blocks: DumpBlocks, _ report: inout VerifyReport) throws(DumpError) {
         var tables = try DumpReader.read(blocks.input, DumpSelection(runs: true), 2)
         tables.completeness.sectionsRead += [Section.slots.name] + (blocks.hasEdges ? [Section.edges.name] : [])
-        let sections = "\(tables.completeness.sectionsRead.count) sections"
+        let sections = counted(tables.completeness.sectionsRead.count, "section")
         report.checks.append(VerifyCheck(name: readable, passed: true, detail: sections, about: .wholeness))
         let edges = try edgeChecks(blocks, owners: tables.owners.count)
         let (layout, serials) = (Layout(tables), SerialSet(count: blocks.slotCount))

@@ -75,6 +75,9 @@ struct EdgeChecks {
             let retainerBytes = snapshot.retainers.reduce(UInt64(0)) { $0 &+ $1.unheldBytes }
             findings.expect("unheld bytes of all retainers", retainerBytes, unheld.bytes)
         }
-        return [targets.result("\(count) edges"), findings.result("\(unheld.buffers) buffers, \(unheld.bytes) bytes")]
+        return [
+            targets.result(counted(count, "edge")),
+            findings.result(counted(unheld.buffers, "buffer") + ", " + counted(unheld.bytes, "byte")),
+        ]
     }
 }

@@ -31,6 +31,9 @@ struct Findings {
     }
 }
 
+/// `1 chunk`, `103 chunks`
+func counted(_ number: some BinaryInteger, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
+
 /// Buffers and bytes added up for one row of a table.
 struct Sums: Equatable, CustomStringConvertible {
     var buffers: UInt64 = 0
@@ -49,7 +52,7 @@ struct Sums: Equatable, CustomStringConvertible {
         requested &+= other.requested
     }
 
-    var description: String { "\(buffers) buffers, \(bytes) bytes, \(requested) requested" }
+    var description: String { "\(counted(buffers, "buffer")), \(counted(bytes, "byte")), \(requested) requested" }
 }
 
 /// Where chunks and runs are, by address.

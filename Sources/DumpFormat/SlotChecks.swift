@@ -75,17 +75,17 @@ struct SlotChecks {
         _ unordered: () throws(Failure) -> (addresses: [UInt64], capacities: [UInt64])
     ) throws(Failure) -> [VerifyCheck] {
         let overlaps = addresses.isInOrder ? addresses.findings : AddressOrder.overlaps(try unordered())
-        let counted = "\(count) slots"
+        let all = counted(count, "slot")
         var checks = sums.results(snapshot)
         checks += [
-            references.result(counted), sizes.result(counted), overlaps.result(counted), unique.result(counted),
-            births.result(counted),
+            references.result(all), sizes.result(all), overlaps.result(all), unique.result(all),
+            births.result(all),
         ]
-        checks.append(places.result("\(count) slots in \(snapshot.chunks.count) chunks"))
+        checks.append(places.result(all + " in " + counted(snapshot.chunks.count, "chunk")))
         if let runs = snapshot.runs {
             checks += [
                 SnapshotInvariants.runOverlaps(snapshot, runs, layout),
-                inRuns.result("\(count) slots in \(runs.count) runs"),
+                inRuns.result(all + " in " + counted(runs.count, "run")),
                 elements(runs), SnapshotInvariants.freePages(snapshot, runs, layout),
             ]
         }
@@ -194,7 +194,7 @@ struct SlotChecks {
         for run in 0..<runs.count {
             findings.expect("live elements of run row \(run)", Int(runs.liveElements[run]), liveElements[run])
         }
-        return findings.result("\(runs.count) runs")
+        return findings.result(counted(runs.count, "run"))
     }
 
     private var unique: Findings {

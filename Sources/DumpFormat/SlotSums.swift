@@ -62,7 +62,7 @@ struct SlotSums {
                 findings.add("chunk \(chunk.index) has \(chunk.liveBytes) live bytes of \(chunk.bytes)")
             }
         }
-        return findings.result("\(chunks.count) chunks")
+        return findings.result(counted(chunks.count, "chunk"))
     }
 
     private func ofSites(_ snapshot: Snapshot) -> VerifyCheck {
@@ -71,7 +71,7 @@ struct SlotSums {
             let stored = Sums(buffers: site.liveBuffers, bytes: site.liveBytes, requested: site.requestedBytes)
             findings.expect("site \(id) (\(site.label))", stored, sum)
         }
-        return findings.result("\(sites.count) sites")
+        return findings.result(counted(sites.count, "site"))
     }
 
     private func ofOwners(_ snapshot: Snapshot) -> VerifyCheck {
@@ -80,7 +80,7 @@ struct SlotSums {
             findings.expect("live buffers of owner \(id) (\(owner.name))", owner.liveBuffers, sum.buffers)
             findings.expect("live bytes of owner \(id) (\(owner.name))", owner.liveBytes, sum.bytes)
         }
-        return findings.result("\(owners.count) owners")
+        return findings.result(counted(owners.count, "owner"))
     }
 
     private func ofArenas(_ snapshot: Snapshot) -> VerifyCheck {
@@ -91,7 +91,7 @@ struct SlotSums {
             let chunks = snapshot.chunks.count { $0.kind == .chunk && Int($0.arena) == id }
             findings.expect("chunks of arena \(id)", arena.chunkCount, UInt64(chunks))
         }
-        return findings.result("\(arenas.count) arenas")
+        return findings.result(counted(arenas.count, "arena"))
     }
 }
 
@@ -166,6 +166,6 @@ private struct RetainerSums {
             findings.expect("newest birth of \(key)", retainer.newestBirth, found.newest)
         }
         for (key, place) in left { findings.add("\(key) is not in the table and has \(groups[place].sum)") }
-        return findings.result("\(snapshot.retainers.count) retainers")
+        return findings.result(counted(snapshot.retainers.count, "retainer"))
     }
 }

@@ -23,7 +23,7 @@ extension SnapshotInvariants {
                 break
             }
         }
-        return findings.result("\(runs.count) runs")
+        return findings.result(counted(runs.count, "run"))
     }
 
     static func freePages(
@@ -48,6 +48,6 @@ extension SnapshotInvariants {
             findings.expect("free pages of chunk \(chunk.index)", Int(chunk.freePages), free)
             findings.expect("largest free run of chunk \(chunk.index)", Int(chunk.largestFreeRunPages), largest)
         }
-        return findings.result("\(snapshot.chunks.count) chunks")
+        return findings.result(counted(snapshot.chunks.count, "chunk"))
     }
 }

@@ -55,6 +55,6 @@ extension SnapshotInvariants {
         for chunk in snapshot.chunks where !seen.insert(chunk.index).inserted {
             findings.add("chunk \(chunk.index) is there twice")
         }
-        return findings.result("\(snapshot.chunks.count) chunks")
+        return findings.result(counted(snapshot.chunks.count, "chunk"))
     }
 }

@@ -12,8 +12,8 @@ struct ArenaAnalyze: ParsableCommand {
             Start with the summary of one dump; two dumps, some minutes apart, prove growth:
 
               kill -USR1 $(pidof arena-broker)
-              arena-analyze summary near-limit.dump.zst
-              arena-analyze diff before.dump.zst after.dump.zst
+              arena-analyze summary 2-near-limit.dump.zst
+              arena-analyze diff 1-before.dump.zst 2-near-limit.dump.zst
 
             Exit codes: 0 answered; 1 no answer possible; 3 a --fail-on condition holds; 4 answered from part of a damaged dump; 64 usage.
             """,

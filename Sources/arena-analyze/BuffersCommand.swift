@@ -9,18 +9,23 @@ struct BuffersCommand: ParsableCommand {
         discussion: """
             The oldest first, or largest with --sort size. `show` tells everything about one of them.
 
-              arena-analyze buffers --filter 'unheld and age > 10m' --sort size near-limit.dump.zst
-              arena-analyze buffers --filter 'owner = session/device-7' --format csv near-limit.dump.zst
+              arena-analyze buffers --filter 'unheld and age > 5s' --sort size \\
+                2-near-limit.dump.zst
+              arena-analyze buffers --filter 'owner = session/device-0007' --format csv \\
+                2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read.")
+    @Argument(help: "The dump to read.", completion: .file())
     var dump: String
 
     @Option(
+        parsing: .unconditional,
         help: ArgumentHelp("Show at most this many; 0 shows all (20 for people, 10,000 for programs).", valueName: "n"))
     var limit: Int?
 
-    @Option(help: "Order by \(BufferOrder.allCases.map(\.rawValue).joined(separator: ", ")).")
+    @Option(
+        help: ArgumentHelp(
+            "Order by \(BufferOrder.allCases.map(\.rawValue).joined(separator: ", ")).", valueName: "order"))
     var sort: BufferOrder = .age
 
     @OptionGroup var filter: FilterOptions

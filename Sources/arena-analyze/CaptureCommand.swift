@@ -16,7 +16,9 @@ struct CaptureCommand: ParsableCommand {
     @Argument(help: "The process id of the broker.")
     var pid: Int32
 
-    @Option(help: ArgumentHelp("Where the broker writes dumps, if that cannot be found out.", valueName: "directory"))
+    @Option(
+        help: ArgumentHelp("Where the broker writes dumps, if that cannot be found out.", valueName: "directory"),
+        completion: .directory)
     var directory: String?
 
     @Option(help: ArgumentHelp("Wait at most this long.", valueName: "seconds"))

@@ -11,13 +11,15 @@ struct ChunksCommand: ParsableCommand {
             (bytes that would go back over bytes that pin them; the cheapest first), who pins chunks alone and with \
             others, whose release returns most, and where long-lived buffers sit among short-lived ones.
 
-              arena-analyze chunks near-limit.dump.zst
-              arena-analyze chunks --if-freed 'under = session/device-7' near-limit.dump.zst
-              arena-analyze chunks --filter 'age > 10m' --sort leverage near-limit.dump.zst
-              arena-analyze chunks --request 1MiB near-limit.dump.zst
+              arena-analyze chunks 2-near-limit.dump.zst
+              arena-analyze chunks --if-freed 'under = session/device-0007' \\
+                2-near-limit.dump.zst
+              arena-analyze chunks --filter 'age > 5s' --sort leverage \\
+                2-near-limit.dump.zst
+              arena-analyze chunks --request 1MiB 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read.")
+    @Argument(help: "The dump to read.", completion: .file())
     var dump: String
 
     @Option(
@@ -27,13 +29,18 @@ struct ChunksCommand: ParsableCommand {
     @Option(help: ArgumentHelp("Would a request of this size be served, as in 1MiB?", valueName: "size"))
     var request: String?
 
-    @Option(help: "Count who pins chunks by \(Grouping.allCases.map(\.rawValue).joined(separator: ", ")).")
+    @Option(
+        help: ArgumentHelp(
+            "Count who pins chunks by \(Grouping.allCases.map(\.rawValue).joined(separator: ", ")).", valueName: "what")
+    )
     var by: Grouping = .owner
 
     @Option(help: ArgumentHelp("Buffers at least this old are long-lived.", valueName: "age"))
     var old: String = "10m"
 
-    @Option(help: ArgumentHelp("Choose this many whose release returns most, greedily.", valueName: "k"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Choose this many whose release returns most, greedily.", valueName: "k"))
     var best: Int = 5
 
     @OptionGroup var filter: FilterOptions

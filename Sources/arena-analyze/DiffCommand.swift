@@ -11,13 +11,14 @@ struct DiffCommand: ParsableCommand {
             site, last touch and owner. With more than two dumps, what grows in every one of them is the suspect. \
             Dumps of different processes are compared by site only.
 
-              arena-analyze diff before.dump.zst after.dump.zst
-              arena-analyze diff --filter 'owner.kind = session' before.dump.zst after.dump.zst
+              arena-analyze diff 1-before.dump.zst 2-near-limit.dump.zst
+              arena-analyze diff --filter 'owner.kind = session' \\
+                1-before.dump.zst 2-near-limit.dump.zst
 
             A filter is asked of each dump by itself, so one on ages can lose a buffer that is still there. As csv it prints its table of sites.
             """)
 
-    @Argument(help: "Two dumps or more; they are put in the order they were taken.")
+    @Argument(help: "Two dumps or more; they are put in the order they were taken.", completion: .file())
     var dumps: [String]
 
     @OptionGroup var filter: FilterOptions

@@ -11,16 +11,21 @@ struct DominatorsCommand: ParsableCommand {
             and those that several below it share. A buffer with several holders counts for their lowest common owner. \
             "Answers for" is what the owner is charged with, held or not.
 
-              arena-analyze dominators --limit 5 near-limit.dump.zst
+              arena-analyze dominators --limit 5 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read.")
+    @Argument(help: "The dump to read.", completion: .file())
     var dump: String
 
-    @Option(help: ArgumentHelp("Show at most this many children of each owner; 0 shows all.", valueName: "n"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Show at most this many children of each owner; 0 shows all.", valueName: "n"))
     var limit: Int?
 
-    @Option(help: "Order siblings by \(DominatorOrder.allCases.map(\.rawValue).joined(separator: ", ")).")
+    @Option(
+        help: ArgumentHelp(
+            "Order siblings by \(DominatorOrder.allCases.map(\.rawValue).joined(separator: ", ")).", valueName: "order")
+    )
     var sort: DominatorOrder = .retained
 
     @OptionGroup var filter: FilterOptions

@@ -11,26 +11,29 @@ struct ExportCommand: ParsableCommand {
             views; pprof writes a profile of live, unheld and allocated memory by site, last touch and owner kind; \
             folded writes the owner tree as stacks.
 
-              arena-analyze export --to pprof -o live.pb near-limit.dump.zst
+              arena-analyze export --to pprof -o live.pb 2-near-limit.dump.zst
               go tool pprof -http : live.pb
-              arena-analyze export --to folded -o - near-limit.dump.zst | flamegraph.pl > owners.svg
+              arena-analyze export --to folded -o owners.folded 2-near-limit.dump.zst
+              flamegraph.pl owners.folded > owners.svg
 
             A file that exists is left as it is unless --force is given. `-o -` is standard output.
             """)
 
-    @Argument(help: "The dump to read.")
+    @Argument(help: "The dump to read.", completion: .file())
     var dump: String
 
-    @Option(name: .customLong("to"), help: "csv, jsonl, sqlite, pprof or folded.")
+    @Option(name: .customLong("to"), help: ArgumentHelp("csv, jsonl, sqlite, pprof or folded.", valueName: "format"))
     var format: ExportFormat
 
-    @Option(name: [.customShort("o"), .long], help: ArgumentHelp("The file to write.", valueName: "file"))
+    @Option(
+        name: [.customShort("o"), .long], help: ArgumentHelp("The file to write.", valueName: "file"),
+        completion: .file())
     var output: String
 
     @Option(help: ArgumentHelp("The table that csv and jsonl write.", valueName: "name"))
     var table = "buffers"
 
-    @Option(help: "What folded stacks count: bytes or buffers.")
+    @Option(help: ArgumentHelp("What folded stacks count: bytes or buffers.", valueName: "what"))
     var weight: FoldedStacks.Weight = .bytes
 
     @Flag(help: "Replace the file if it exists.")

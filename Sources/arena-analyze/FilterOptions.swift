@@ -6,8 +6,10 @@ import DumpFormat
 struct FilterOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "Only buffers for which this holds, as in 'site ~ \"rpc\" and age > 10m and size >= 4KiB'.",
-            discussion: "`arena-analyze help-filter` lists the fields.", valueName: "expression"))
+            """
+            Only buffers for which this holds, as in 'site ~ "rpc" and age > 10m and size >= 4KiB'; `arena-analyze \
+            help-filter` lists the fields.
+            """, valueName: "expression"))
     var filter: String?
 
     func validate() throws { _ = try parsed() }

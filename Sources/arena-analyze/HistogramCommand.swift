@@ -9,14 +9,16 @@ struct HistogramCommand: ParsableCommand {
         discussion: """
             One line a value, largest first (ages in order): how many buffers, their bytes, and the oldest.
 
-              arena-analyze histogram --by client --limit 10 near-limit.dump.zst
-              arena-analyze histogram --by age --filter 'unheld' near-limit.dump.zst
+              arena-analyze histogram --by client --limit 10 2-near-limit.dump.zst
+              arena-analyze histogram --by age --filter 'unheld' 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read.")
+    @Argument(help: "The dump to read.", completion: .file())
     var dump: String
 
-    @Option(help: "What to count by: \(Grouping.allCases.map(\.rawValue).joined(separator: ", ")).")
+    @Option(
+        help: ArgumentHelp(
+            "What to count by: \(Grouping.allCases.map(\.rawValue).joined(separator: ", ")).", valueName: "what"))
     var by: Grouping = .site
 
     @OptionGroup var filter: FilterOptions

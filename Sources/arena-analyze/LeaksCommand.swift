@@ -11,20 +11,26 @@ struct LeaksCommand: ParsableCommand {
             (proof); far more and far older than the site's own lifetimes explain; growth in every dump, where several \
             are given; nearly all memory. What a queue or a retained message holds is never a suspect.
 
-              arena-analyze leaks near-limit.dump.zst
-              arena-analyze leaks before.dump.zst after.dump.zst
-              arena-analyze leaks --baseline main.dump.zst --suppress leaks.supp --fail-on 'suspects > 0' ci.dump.zst
+              arena-analyze leaks 2-near-limit.dump.zst
+              arena-analyze leaks 1-before.dump.zst 2-near-limit.dump.zst
+              arena-analyze leaks --baseline 1-before.dump.zst --fail-on 'suspects > 0' \\
+                2-near-limit.dump.zst
 
             A suppression file has one fingerprint a line, or an expression such as 'site ~ "test" and kind = growth'.
             """)
 
-    @Argument(help: "A dump, or several of one process; they are put in the order they were taken.")
+    @Argument(
+        help: "A dump, or several of one process; they are put in the order they were taken.", completion: .file())
     var dumps: [String]
 
-    @Option(help: ArgumentHelp("Do not report findings this file lists; match counts are shown.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp("Do not report findings this file lists; match counts are shown.", valueName: "file"),
+        completion: .file())
     var suppress: String?
 
-    @Option(help: ArgumentHelp("An older dump: what it shows too is marked as known.", valueName: "dump"))
+    @Option(
+        help: ArgumentHelp("An older dump: what it shows too is marked as known.", valueName: "dump"),
+        completion: .file())
     var baseline: String?
 
     @OptionGroup var filter: FilterOptions

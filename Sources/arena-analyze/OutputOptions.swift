@@ -44,7 +44,8 @@ struct OutputOptions: ParsableArguments {
             return JSONRenderer(toolVersion: ArenaAnalyze.version).render(report)
         case .csv:
             guard let text = CSVRenderer().render(report) else {
-                throw ValidationError("\(report.command) has no table to print as csv.")
+                Terminal.complain("\(report.command) has no table to print as csv")
+                throw ExitCode.validationFailure
             }
             return text
         }
@@ -53,7 +54,10 @@ struct OutputOptions: ParsableArguments {
 
 /// Which rows of a list, and in which order.
 struct ListOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("Show at most this many rows; 0 shows all.", valueName: "n"))
+    // Whatever follows is its value, so that -1 is told what is wrong with it.
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Show at most this many rows; 0 shows all.", valueName: "n"))
     var limit: Int?
 
     @Option(help: ArgumentHelp("Order by this column, named as in json.", valueName: "column"))
@@ -70,7 +74,8 @@ struct ListOptions: ParsableArguments {
         guard var table = report.mainTable else { return }
         if let sort, !table.sort(by: sort) {
             let names = table.sortableNames.joined(separator: ", ")
-            throw ValidationError("there is no column '\(sort)' to sort by; columns: \(names)")
+            Terminal.complain("there is no column '\(sort)' to sort by; columns: \(names)")
+            throw ExitCode.validationFailure
         }
         table.limit(to: output.rows(limit, people: people), noun: noun)
         report.mainTable = table

@@ -9,16 +9,18 @@ struct OwnersCommand: ParsableCommand {
             Each owner with what hangs below it and what is its own. Owners without live memory are left out; small \
             siblings are summed up in one line. An owner that is closed and still holds memory is marked.
 
-              arena-analyze owners --limit 3 near-limit.dump.zst
+              arena-analyze owners --limit 3 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read.")
+    @Argument(help: "The dump to read.", completion: .file())
     var dump: String
 
-    @Option(help: ArgumentHelp("Show at most this many children of each owner; 0 shows all.", valueName: "n"))
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp("Show at most this many children of each owner; 0 shows all.", valueName: "n"))
     var limit: Int?
 
-    @Option(help: "Order siblings by bytes, buffers or name.")
+    @Option(help: ArgumentHelp("Order siblings by bytes, buffers or name.", valueName: "order"))
     var sort: OwnerOrder = .bytes
 
     @OptionGroup var filter: FilterOptions

@@ -10,10 +10,10 @@ struct PathCommand: ParsableCommand {
             Every holder that reaches the buffer, each with its path from the root of the owner tree. A buffer lives \
             until the last of them lets go.
 
-              arena-analyze path near-limit.dump.zst 15439
+              arena-analyze path 2-near-limit.dump.zst 258
             """)
 
-    @Argument(help: "The dump to read.")
+    @Argument(help: "The dump to read.", completion: .file())
     var dump: String
 
     @Argument(help: "SERIAL or 0xADDRESS.")

@@ -10,13 +10,13 @@ struct QueryCommand: ParsableCommand {
             SQLite answers, from a copy in memory of just the tables and columns that the statement names; the dump is \
             never changed. Sizes are in bytes, durations in nanoseconds (columns that end in _ns).
 
-              arena-analyze query near-limit.dump.zst 'SELECT * FROM leaks'
-              arena-analyze query near-limit.dump.zst \\
-                "SELECT client, live_bytes FROM by_client WHERE client LIKE 'sensor-%' LIMIT 20"
+              arena-analyze query 2-near-limit.dump.zst 'SELECT * FROM leaks'
+              arena-analyze query 2-near-limit.dump.zst \\
+                "SELECT client, live_bytes FROM by_client WHERE client LIKE 'device-%'"
               arena-analyze query --tables
             """)
 
-    @Argument(help: "The dump to read.")
+    @Argument(help: "The dump to read.", completion: .file())
     var dump: String?
 
     @Argument(help: "One statement that reads, such as SELECT; WHERE filters, ORDER BY sorts.")

@@ -12,17 +12,20 @@ struct RedactCommand: ParsableCommand {
             under a random key that is forgotten. With --key the same name has the same pseudonym in other dumps too, \
             which a comparison of owners by name needs.
 
-              arena-analyze redact -o for-support.dump.zst near-limit.dump.zst
-              arena-analyze redact --key "$(cat key)" -o for-support.dump.zst near-limit.dump.zst
+              arena-analyze redact -o for-support.dump.zst 2-near-limit.dump.zst
+              arena-analyze redact --key 'a passphrase of your own' \\
+                -o for-us.dump.zst 2-near-limit.dump.zst
 
             Text of the program stays: its name, its code locations, keys of its configuration. Payload never is in \
             the copy.
             """)
 
-    @Argument(help: "The dump to read.")
+    @Argument(help: "The dump to read.", completion: .file())
     var dump: String
 
-    @Option(name: [.customShort("o"), .long], help: ArgumentHelp("The dump to write.", valueName: "file"))
+    @Option(
+        name: [.customShort("o"), .long], help: ArgumentHelp("The dump to write.", valueName: "file"),
+        completion: .file())
     var output: String
 
     @Option(help: "A passphrase to derive pseudonyms from; long, because who guesses it can try names out.")
@@ -32,6 +35,7 @@ struct RedactCommand: ParsableCommand {
     var force = false
 
     func validate() throws {
+        if output == "-" { throw ValidationError("a dump needs a file; name one.") }
         if let key, key.utf8.count < 16 { throw ValidationError("--key needs at least 16 bytes.") }
     }
 

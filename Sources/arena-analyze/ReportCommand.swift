@@ -9,17 +9,20 @@ struct ReportCommand: ParsableCommand {
         discussion: """
             Verdict and byte ledger, suspects, a map of every page of every chunk, the owner tree as a flame graph, and \
             the sites; with several dumps of one process, also what grew. The file needs no network and no other file, \
-            and stays small however many buffers the dump has.
+            and stays small however many buffers the dump has. `-o -` is standard output.
 
-              arena-analyze report -o incident.html before.dump.zst after.dump.zst
+              arena-analyze report -o incident.html \\
+                1-before.dump.zst 2-near-limit.dump.zst 3-at-the-limit.dump.zst
 
             Client ids and addresses are in it as they are in the dump; `redact` the dump first where that matters.
             """)
 
-    @Argument(help: "One dump or more; the report is about the newest.")
+    @Argument(help: "One dump or more; the report is about the newest.", completion: .file())
     var dumps: [String]
 
-    @Option(name: [.customShort("o"), .long], help: ArgumentHelp("The file to write.", valueName: "file"))
+    @Option(
+        name: [.customShort("o"), .long], help: ArgumentHelp("The file to write.", valueName: "file"),
+        completion: .file())
     var output: String
 
     @Flag(help: "Replace the file if it exists.")
@@ -27,29 +30,45 @@ struct ReportCommand: ParsableCommand {
 
     func run() throws {
         do {
-            let file = try OutputFile.create(path: output, replacing: force)
-            // The newest is told by the headers, and only of it are all tables needed.
-            let order = try dumps.map { (path: $0, time: try DumpPath.read($0).header.wallTime) }
-                .sorted { $0.time < $1.time }.map(\.path)
-            let leaks = try LeakSearch.whole(order)
-            var selection = dumps.count > 1 ? Difference.selection(nil) : .tables
-            var files: [(path: String, snapshot: Snapshot)] = try order.dropLast().map {
-                ($0, try DumpPath.read($0, selection))
-            }
-            selection.formUnion(ReportPage.selection)
-            if let newest = order.last { files.append((newest, try DumpPath.read(newest, selection))) }
-            try file.write(ReportPage(files, leaks: leaks, toolVersion: ArenaAnalyze.version).html)
-            try file.commit()
-            var isPartial = false
-            for file in files {
-                guard let notice = Origin(path: file.path, file.snapshot).partialNotice else { continue }
-                Terminal.warn("partial answer from \(file.path): \(notice)")
-                isPartial = true
+            let isPartial: Bool
+            if output == "-" {
+                let page = try page()
+                try Terminal.print(page.html)
+                isPartial = page.isPartial
+            } else {
+                // The file comes first: without a place to write to, nothing needs to be read.
+                let file = try OutputFile.create(path: output, replacing: force)
+                let page = try page()
+                try file.write(page.html)
+                try file.commit()
+                isPartial = page.isPartial
             }
             if isPartial { throw ExitCode(4) }
         } catch let problem as OutputFile.Problem {
             Terminal.complain("\(problem)")
             throw ExitCode.failure
         }
+    }
+
+    /// Warns of dumps that could be read in part only.
+    private func page() throws -> (html: String, isPartial: Bool) {
+        // The newest is told by the headers, and only of it are all tables needed.
+        let order = try dumps.map { (path: $0, time: try DumpPath.read($0).header.wallTime) }
+            .sorted { $0.time < $1.time }.map(\.path)
+        let leaks = try LeakSearch.whole(order)
+        var selection = dumps.count > 1 ? Difference.selection(nil) : .tables
+        var files: [(path: String, snapshot: Snapshot)] = try order.dropLast().map {
+            ($0, try DumpPath.read($0, selection))
+        }
+        selection.formUnion(ReportPage.selection)
+        if let newest = order.last { files.append((newest, try DumpPath.read(newest, selection))) }
+        let html = ReportPage(files, leaks: leaks, toolVersion: ArenaAnalyze.version).html
+        var isPartial = false
+        for file in files {
+            guard let notice = Origin(path: file.path, file.snapshot).partialNotice else { continue }
+            Terminal.warn("partial answer from \(file.path): \(notice)")
+            isPartial = true
+        }
+        return (html, isPartial)
     }
 }

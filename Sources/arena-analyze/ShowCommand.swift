@@ -10,11 +10,11 @@ struct ShowCommand: ParsableCommand {
             Named by its serial number, or by an address anywhere in it, as `buffers` prints them. Of a buffer that was \
             freed shortly before the dump it says who freed it. Where the dump has payloads, they are shown too.
 
-              arena-analyze show near-limit.dump.zst 15439
-              arena-analyze show near-limit.dump.zst 0x7000040
+              arena-analyze show 2-near-limit.dump.zst 33026
+              arena-analyze show 2-near-limit.dump.zst 0x144000
             """)
 
-    @Argument(help: "The dump to read.")
+    @Argument(help: "The dump to read.", completion: .file())
     var dump: String
 
     @Argument(help: "SERIAL or 0xADDRESS.")

@@ -9,11 +9,11 @@ struct SitesCommand: ParsableCommand {
             One line a site, largest first: what it has alive, how fast it allocates, and how long the buffers lived \
             that it freed (as upper bounds). Beneath it, who touched its live buffers last.
 
-              arena-analyze sites --sort allocations_per_second near-limit.dump.zst
-              arena-analyze sites --filter 'age > 10m' near-limit.dump.zst
+              arena-analyze sites --sort allocations_per_second 2-near-limit.dump.zst
+              arena-analyze sites --filter 'age > 5s' 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read.")
+    @Argument(help: "The dump to read.", completion: .file())
     var dump: String
 
     @OptionGroup var list: ListOptions

@@ -10,16 +10,17 @@ struct SummaryCommand: ParsableCommand {
             Shows the counter against its limit, what the chunks are full of, the sites that hold most, and a verdict. \
             Reads only small tables of a dump, so it answers at once however large the dump is.
 
-              arena-analyze summary near-limit.dump.zst
-              arena-analyze summary --format json near-limit.dump.zst | jq .verdict
-              arena-analyze summary --filter 'owner.kind = session' near-limit.dump.zst
-              arena-analyze summary --fail-on 'unheld > 0 or use > 90%' near-limit.dump.zst
+              arena-analyze summary 2-near-limit.dump.zst
+              arena-analyze summary --format json 2-near-limit.dump.zst | jq .verdict
+              arena-analyze summary --filter 'owner.kind = session' 2-near-limit.dump.zst
+              arena-analyze summary --fail-on 'unheld > 0 or use > 90%' \\
+                2-near-limit.dump.zst
 
             As csv it prints its table of sites. Under a filter the sites and the verdict are about the buffers that \
             match; the counters are always those of the whole.
             """)
 
-    @Argument(help: "The dump to read.")
+    @Argument(help: "The dump to read.", completion: .file())
     var dump: String
 
     @OptionGroup var list: ListOptions

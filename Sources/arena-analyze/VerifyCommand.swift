@@ -10,10 +10,10 @@ struct VerifyCommand: ParsableCommand {
             Checks the checksums, then the sums: live and free make a chunk, the counter is the sum of its parts, \
             edges point to live buffers. Exits 1 if a check fails, 4 if the file is torn and what is there agrees.
 
-              arena-analyze verify near-limit.dump.zst && scp near-limit.dump.zst support:
+              arena-analyze verify 2-near-limit.dump.zst && echo 'worth sending'
             """)
 
-    @Argument(help: "The dump to check.")
+    @Argument(help: "The dump to check.", completion: .file())
     var dump: String
 
     @OptionGroup var output: OutputOptions

@@ -38,7 +38,9 @@ struct ArenaBroker: AsyncParsableCommand {
             """, valueName: "size"))
     var memoryLimit: String?
 
-    @Option(help: ArgumentHelp("Where dumps are written. (default: the current directory)", valueName: "directory"))
+    @Option(
+        help: ArgumentHelp("Where dumps are written. (default: the current directory)", valueName: "directory"),
+        completion: .directory)
     var dumpDirectory: String?
 
     @Option(
@@ -65,7 +67,7 @@ struct ArenaBroker: AsyncParsableCommand {
             """, valueName: "bytes"))
     var dumpPayload: String?
 
-    @Option(help: ArgumentHelp("Configuration file (TOML).", valueName: "file"))
+    @Option(help: ArgumentHelp("Configuration file (TOML).", valueName: "file"), completion: .file())
     var config: String?
 
     @Option(

@@ -13,7 +13,7 @@ struct Check: ParsableCommand {
             that names file and line if not.
             """)
 
-    @Argument(help: ArgumentHelp("Configuration file (TOML).", valueName: "config"))
+    @Argument(help: ArgumentHelp("Configuration file (TOML).", valueName: "config"), completion: .file())
     var file: String
 
     func run() throws {

@@ -12,7 +12,7 @@ struct Passwd: ParsableCommand {
             if it does not exist (mode 0600), and replaced as a whole. Its lines are those of mosquitto_passwd.
             """)
 
-    @Argument(help: ArgumentHelp("Password file.", valueName: "file"))
+    @Argument(help: ArgumentHelp("Password file.", valueName: "file"), completion: .file())
     var file: String
 
     @Argument(help: ArgumentHelp("User name, without a colon.", valueName: "user"))

@@ -222,6 +222,16 @@ struct ExportTests {
         }
     }
 
+    @Test("a device is not replaced by a file, not even with --force")
+    func devices() throws {
+        let dump = Program.samples + "/1-before.dump.zst"
+        for command in [["export", "--to", "csv"], ["report"]] {
+            let outcome = try Program.run(command + ["-o", "/dev/null", "--force", dump])
+            #expect(outcome.status == 1)
+            #expect(outcome.errors.contains("/dev/null: it is not a regular file; `-o -` is standard output"))
+        }
+    }
+
     @Test("a torn dump is exported in part, with exit code 4")
     func torn() throws {
         try Program.withFolder { folder in

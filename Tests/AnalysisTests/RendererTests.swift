@@ -176,4 +176,31 @@ struct RendererTests {
         #expect(ProgressLine.text("b", share: nil, seconds: 1, width: 80) == "b: working, 1 s")
         #expect(ProgressLine.text("long\u{1B}name", share: 0.1, seconds: 1, width: 12) == "long\\u{1b}…")
     }
+
+    @Test("words alone go on over columns in which there is nothing, and widen none of them")
+    func sentences() {
+        var table = Table(name: "t", columns: [.init("name", "Name"), .init("size", "size")])
+        table.rows = [
+            .init([.text("a"), .bytes(64)]), .init([.text("b"), .bytes(64)]), .init([.text("c"), .bytes(64)]),
+        ]
+        table.limit(to: 2, noun: "of a long name")
+        table.rows[2].cells[1] = .blank
+        var report = Report(command: "t")
+        report.add(nil, .table(table))
+        #expect(
+            TextRenderer(width: 40, color: false).render(report) == """
+                Name  size
+                a     64 B
+                b     64 B
+                … 1 more of a long name
+
+                """)
+    }
+
+    @Test("a table without rows says so")
+    func noRows() {
+        var report = Report(command: "t")
+        report.add(nil, .table(Table(name: "t", columns: [.init("name", "Name"), .init("size", "size")])))
+        #expect(TextRenderer(width: 40, color: false).render(report) == "Name  size\n(none)\n")
+    }
 }

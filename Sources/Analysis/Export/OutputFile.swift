@@ -21,6 +21,10 @@ public struct OutputFile: ~Copyable {
             if status.st_mode & S_IFMT == S_IFDIR {
                 throw Problem(description: "cannot write \(path): it is a directory")
             }
+            // A device would be replaced by a file.
+            guard status.st_mode & S_IFMT == S_IFREG else {
+                throw Problem(description: "cannot write \(path): it is not a regular file; `-o -` is standard output")
+            }
             guard replacing else {
                 throw Problem(description: "\(path) exists and is left as it is; --force replaces it")
             }
