@@ -11,8 +11,8 @@ struct BuffersCommand: ParsableCommand {
 
               arena-analyze buffers --filter 'unheld and age > 5s' --sort size \\
                 2-near-limit.dump.zst
-              arena-analyze buffers --filter 'owner = session/device-0007' --format csv \\
-                2-near-limit.dump.zst
+              arena-analyze buffers --filter 'owner = session/device-0007' \\
+                --format csv 2-near-limit.dump.zst
             """)
 
     @Argument(help: "The dump to read.", completion: .file())

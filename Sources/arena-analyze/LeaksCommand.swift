@@ -13,8 +13,8 @@ struct LeaksCommand: ParsableCommand {
 
               arena-analyze leaks 2-near-limit.dump.zst
               arena-analyze leaks 1-before.dump.zst 2-near-limit.dump.zst
-              arena-analyze leaks --baseline 1-before.dump.zst --fail-on 'suspects > 0' \\
-                2-near-limit.dump.zst
+              arena-analyze leaks --baseline 1-before.dump.zst \\
+                --fail-on 'suspects > 0' 2-near-limit.dump.zst
 
             A suppression file has one fingerprint a line, or an expression such as 'site ~ "test" and kind = growth'.
             """)

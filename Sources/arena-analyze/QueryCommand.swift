@@ -12,7 +12,7 @@ struct QueryCommand: ParsableCommand {
 
               arena-analyze query 2-near-limit.dump.zst 'SELECT * FROM leaks'
               arena-analyze query 2-near-limit.dump.zst \\
-                "SELECT client, live_bytes FROM by_client WHERE client LIKE 'device-%'"
+                "SELECT * FROM by_client WHERE client LIKE 'device-%'"
               arena-analyze query --tables
             """)
 

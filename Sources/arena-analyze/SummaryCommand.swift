@@ -12,7 +12,8 @@ struct SummaryCommand: ParsableCommand {
 
               arena-analyze summary 2-near-limit.dump.zst
               arena-analyze summary --format json 2-near-limit.dump.zst | jq .verdict
-              arena-analyze summary --filter 'owner.kind = session' 2-near-limit.dump.zst
+              arena-analyze summary --filter 'owner.kind = session' \\
+                2-near-limit.dump.zst
               arena-analyze summary --fail-on 'unheld > 0 or use > 90%' \\
                 2-near-limit.dump.zst
 
