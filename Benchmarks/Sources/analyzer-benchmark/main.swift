@@ -78,18 +78,23 @@ func shown(_ number: Double, _ digits: Int = 2) -> String {
 }
 
 func line(_ cells: [String]) {
-    let widths = [46, 9, 9, 9]
+    let widths = [46, 9, 9, 9, 9]
     let padded = zip(cells, widths).enumerated().map { index, cell in
         let padding = String(repeating: " ", count: max(0, cell.1 - cell.0.count))
         return index == 0 ? cell.0 + padding : padding + cell.0
     }
-    print(padded.joined(separator: "  ") + (cells.count > 4 ? "  " + cells[4] : ""))
+    print(padded.joined(separator: "  ") + (cells.count > 5 ? "  " + cells[5] : ""))
+    // It takes minutes: a line at a time, also into a file.
+    fflush(nil)
 }
 
-line(["\(Int(buffers)) buffers", "seconds", "CPU s", "peak MiB"])
+line(["\(Int(buffers)) buffers", "seconds", "of zstd", "CPU s", "peak MiB"])
 let unpacking = best(["zstd", "-dc", dump])
 if let unpacking {
-    line(["zstd -dc", shown(unpacking.seconds), shown(unpacking.processorSeconds), shown(unpacking.peakMebibytes, 1)])
+    line([
+        "zstd -dc", shown(unpacking.seconds), "1.00", shown(unpacking.processorSeconds),
+        shown(unpacking.peakMebibytes, 1),
+    ])
 }
 
 /// The serial number of a buffer in the middle of the dump.
@@ -125,10 +130,9 @@ for (command, bound) in commands where command[0].hasPrefix(only) {
     if cost.seconds > bound { remarks.append("over \(shown(bound, 1)) s") }
     let memoryBound = memoryBound(dumps: command.contains(later) ? 2 : 1)
     if cost.peakMebibytes > memoryBound { remarks.append("over \(shown(memoryBound, 1)) MiB") }
-    if command[0] == "summary", let unpacking { remarks.append("\(shown(cost.seconds / unpacking.seconds)) of zstd") }
     line([
-        String(name.prefix(46)), shown(cost.seconds), shown(cost.processorSeconds),
-        shown(cost.peakMebibytes, 1), remarks.joined(separator: ", "),
+        String(name.prefix(46)), shown(cost.seconds), unpacking.map { shown(cost.seconds / $0.seconds) } ?? "-",
+        shown(cost.processorSeconds), shown(cost.peakMebibytes, 1), remarks.joined(separator: ", "),
     ])
 }
 for name in files { unlink(folder + "/" + name) }
