@@ -85,7 +85,7 @@ final class Dumper: @unchecked Sendable {
         shortage.onShortage { [weak self] in self?.request(.nearLimit) }
         pool.onPressure { [weak self, shortage] pressure in
             switch pressure {
-            case .nearLimit: if shortage.takesDump() { self?.request(.nearLimit) }
+            case .nearLimit: shortage.counterIsNear()
             case .refused: self?.request(.allocationFailure)
             case .level: break
             }

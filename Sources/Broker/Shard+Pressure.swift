@@ -54,13 +54,17 @@ extension EventLoopShard {
         reads.isSmall = new >= .elevated
         tlsReads.isSmall = new >= .elevated
         if old == .normal {
-            context.shortage.begin()
+            context.shortage.begin(isNearLimit: isCounterNear)
             giveBack()
         }
         if new == .normal { context.shortage.end() }
-        if new >= .near { context.shortage.reachNear() }
+        if new >= .near { context.shortage.loopIsNear() }
         if new >= .near, new > old { logPressure(new, available) }
         if new < .near { resumePublishers() }
+    }
+
+    private var isCounterNear: Bool {
+        context.pool.counterBytes >= context.pool.limitBytes / 100 * context.configuration.nearPercent
     }
 
     /// Frees what is kept only to save time.

@@ -1,31 +1,59 @@
 import Synchronization
 
-/// Whether memory is short on any loop, so that one excursion asks for one dump, however many loops it reaches and
-/// however often each goes in and out. Any thread.
+/// Whether memory is short, by the loops or by the counter, so that one excursion brings one dump: however many loops it
+/// reaches, however often each goes in and out, and whichever sign of it comes first. Any thread.
 final class Shortage: Sendable {
-    private let loops = Atomic<Int>(0)
-    private let hasDump = Atomic<Bool>(false)
-    private let handler = Mutex<(@Sendable () -> Void)?>(nil)
+    private enum Dump {
+        case due, doneByLoops, doneByCounter
+    }
 
-    /// - Parameter body: called when a dump is due, on the loop that found memory short.
-    func onShortage(_ body: @escaping @Sendable () -> Void) { handler.withLock { $0 = body } }
+    private struct State {
+        /// Loops that are not at the normal level.
+        var loops = 0
+        var dump = Dump.due
+        var handler: (@Sendable () -> Void)?
+    }
+
+    private let state = Mutex(State())
+
+    /// - Parameter body: called when a dump is due.
+    func onShortage(_ body: @escaping @Sendable () -> Void) { state.withLock { $0.handler = body } }
 
     /// A loop has left the normal level.
-    func begin() { loops.add(1, ordering: .relaxed) }
+    ///
+    /// - Parameter isNearLimit: the counter; if so, this excursion may have its dump already.
+    func begin(isNearLimit: Bool) {
+        state.withLock { state in
+            if state.loops == 0, !isNearLimit { state.dump = .due }
+            state.loops += 1
+        }
+    }
 
     /// A loop is back at the normal level: with the last one the excursion is over.
     func end() {
-        if loops.subtract(1, ordering: .relaxed).newValue == 0 { hasDump.store(false, ordering: .relaxed) }
+        state.withLock { state in
+            state.loops -= 1
+            if state.loops == 0 { state.dump = .due }
+        }
     }
 
     /// A loop no longer reads publishers.
-    func reachNear() {
-        guard takesDump() else { return }
-        handler.withLock { $0 }?()
+    func loopIsNear() {
+        let handler = state.withLock { state in
+            guard case .due = state.dump else { return nil as (@Sendable () -> Void)? }
+            state.dump = .doneByLoops
+            return state.handler
+        }
+        handler?()
     }
 
-    /// Whether the dump of this excursion is still due. It is not from here on.
-    func takesDump() -> Bool {
-        loops.load(ordering: .relaxed) == 0 || !hasDump.exchange(true, ordering: .relaxed)
+    /// The counter has passed the near level, once per excursion of its own.
+    func counterIsNear() {
+        let handler = state.withLock { state in
+            defer { state.dump = .doneByCounter }
+            if case .doneByLoops = state.dump { return nil as (@Sendable () -> Void)? }
+            return state.handler
+        }
+        handler?()
     }
 }
