@@ -16,10 +16,9 @@ setup:  ## install what is missing (Debian packages; quiet when nothing is)
 build: setup  ## build everything, optimized
 	swift build -c release
 
-# Four at a time: clients of these tests wait in blocking calls, and hundreds at once would starve each other.
 test: setup  ## build everything and run all tests
 	swift build --build-tests
-	SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=4 swift test --skip-build
+	@scripts/test.sh
 
 demo: build  ## the incident in small: a broker leaks, dumps itself, and the dump names the culprit
 	@samples/incident/run.sh --limit 134217728 --bin $(BIN)

@@ -123,6 +123,7 @@ let package = Package(
         .executableTarget(
             name: "arena-bench", dependencies: ["MQTT", argumentParser] + nio, swiftSettings: common),
 
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: common),
         .testTarget(name: "ArenaTests", dependencies: ["Arena", "CArena", "Ledger"], swiftSettings: common),
         .testTarget(
             name: "ArenaNIOTests",
@@ -136,13 +137,15 @@ let package = Package(
         .testTarget(
             name: "AnalysisTests",
             dependencies: [
-                "Analysis", "DumpFormat", "Ledger", .product(name: "GRDB", package: "GRDB.swift"),
+                "Analysis", "DumpFormat", "Ledger", "TestSupport", .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
             swiftSettings: common),
-        .testTarget(name: "HPROFTests", dependencies: ["HPROF", "CZlib", "CZstd"], swiftSettings: common),
         .testTarget(
-            name: "NettyHeapTests", dependencies: ["NettyHeap", "HPROF", "Analysis", "DumpFormat", "Ledger", "CZstd"],
+            name: "HPROFTests", dependencies: ["HPROF", "TestSupport", "CZlib", "CZstd"], swiftSettings: common),
+        .testTarget(
+            name: "NettyHeapTests",
+            dependencies: ["NettyHeap", "HPROF", "Analysis", "DumpFormat", "Ledger", "TestSupport", "CZstd"],
             resources: [.copy("Fixtures")], swiftSettings: common),
         .testTarget(
             name: "MQTTTests", dependencies: ["MQTT", .product(name: "NIOCore", package: "swift-nio")],
@@ -151,11 +154,11 @@ let package = Package(
             name: "BrokerTests",
             dependencies: [
                 .product(name: "GRDB", package: "GRDB.swift"), "Broker", "BrokerHTTP", "MQTT", "Analysis", "DumpFormat",
-                log,
+                "TestSupport", log,
             ] + nio,
             swiftSettings: common),
         .testTarget(
-            name: "EndToEndTests", dependencies: ["DumpFormat", "Analysis", "MQTT"] + nio, exclude: ["Clients"],
-            swiftSettings: common),
+            name: "EndToEndTests", dependencies: ["DumpFormat", "Analysis", "MQTT", "TestSupport"] + nio,
+            exclude: ["Clients"], swiftSettings: common),
     ]
 )

@@ -1,5 +1,6 @@
 import DumpFormat
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Analysis
@@ -8,7 +9,7 @@ private let chromium = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/
     .first { FileManager.default.isExecutableFile(atPath: $0) }
 
 /// The HTML page in a real browser, without a window.
-@Suite("The report in Chromium", .serialized, .enabled(if: chromium != nil))
+@Suite("The report in Chromium", .mayBlock, .serialized, .enabled(if: chromium != nil))
 struct BrowserTests {
     /// The page's document once its scripts have run, and what they said on the console.
     private func open(_ html: String, dark: Bool = false) throws -> (document: String, console: [String]) {

@@ -1,10 +1,11 @@
 import DumpFormat
 import Ledger
+import TestSupport
 import Testing
 
 @testable import Analysis
 
-@Suite("Buffers, counted and one by one")
+@Suite("Buffers, counted and one by one", .mayBlock)
 struct BufferTests {
     @Test("a histogram's groups add up to all live memory, whatever it groups by", arguments: Grouping.allCases)
     func sums(grouping: Grouping) throws {
@@ -105,7 +106,7 @@ struct BufferTests {
     }
 }
 
-@Suite("Dominators")
+@Suite("Dominators", .mayBlock)
 struct DominatorTests {
     /// Which owners would have to go for the buffer to go, by trying each: the lowest of them dominates.
     private func dominator(of row: Int, in snapshot: Snapshot) -> UInt32? {

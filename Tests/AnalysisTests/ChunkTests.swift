@@ -1,11 +1,12 @@
 import DumpFormat
 import Ledger
+import TestSupport
 import Testing
 
 @testable import Analysis
 
 /// Everything here is checked against trying it out on small arenas.
-@Suite("Chunks")
+@Suite("Chunks", .mayBlock)
 struct ChunkTests {
     /// A snapshot, and for each chunk row the rows of the buffers in it, found the slow way.
     private struct Trial {

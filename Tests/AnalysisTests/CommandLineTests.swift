@@ -1,11 +1,12 @@
 import DumpFormat
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Analysis
 
 /// The program itself, as a child process.
-@Suite("arena-analyze")
+@Suite("arena-analyze", .mayBlock)
 struct CommandLineTests {
     private func run(
         _ arguments: String..., environment: [String: String] = [:]

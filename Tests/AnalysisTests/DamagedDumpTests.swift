@@ -1,10 +1,11 @@
 import DumpFormat
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Analysis
 
-@Suite("Questions to damaged dumps")
+@Suite("Questions to damaged dumps", .mayBlock)
 struct DamagedDumpTests {
     /// Every question that reads buffers, and its answer shown: a trap anywhere ends the test.
     private func askEverything(_ snapshot: Snapshot) throws {

@@ -1,11 +1,12 @@
 import DumpFormat
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Analysis
 
 /// Every command on damaged files, as a child process: a crash, an endless loop or another exit code fails.
-@Suite("Commands on damaged files")
+@Suite("Commands on damaged files", .mayBlock)
 struct DamagedFileTests {
     /// Every command that reads a dump. `whole` is an intact one, `folder` a place for what it writes.
     private static func commands(_ dump: String, whole: String, in folder: String) -> [[String]] {

@@ -1,10 +1,11 @@
 import DumpFormat
 import Ledger
+import TestSupport
 import Testing
 
 @testable import Analysis
 
-@Suite("What grew between dumps")
+@Suite("What grew between dumps", .mayBlock)
 struct DifferenceTests {
     @Test("born, freed and survived are what comparing sets of serials says")
     func arithmetic() throws {

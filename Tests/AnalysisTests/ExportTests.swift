@@ -3,11 +3,12 @@ import Foundation
 import GRDB
 import Ledger
 import SwiftProtobuf
+import TestSupport
 import Testing
 
 @testable import Analysis
 
-@Suite("export")
+@Suite("export", .mayBlock)
 struct ExportTests {
     private func text(_ format: ExportFormat, _ snapshot: Snapshot, table: String = "buffers") throws -> String {
         var exporter = Exporter(format: format)

@@ -1,10 +1,11 @@
 import DumpFormat
 import Ledger
+import TestSupport
 import Testing
 
 @testable import Analysis
 
-@Suite("Filters")
+@Suite("Filters", .mayBlock)
 struct FilterTests {
     /// What a filter means, said once more in the plainest way.
     private static let meanings: [(String, @Sendable (Snapshot, Int) -> Bool)] = [

@@ -1,11 +1,12 @@
 import DumpFormat
 import Ledger
+import TestSupport
 import Testing
 
 @testable import Analysis
 
 /// Every list can be narrowed and sorted.
-@Suite("Filters and orders")
+@Suite("Filters and orders", .mayBlock)
 struct FilteredAnswerTests {
     @Test("a summary under a filter counts its sites and judges them; the counters stay those of the whole")
     func summary() throws {

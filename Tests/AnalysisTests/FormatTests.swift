@@ -1,7 +1,8 @@
 import Analysis
+import TestSupport
 import Testing
 
-@Suite("Numbers as people read them")
+@Suite("Numbers as people read them", .mayBlock)
 struct FormatTests {
     @Test(
         "counts have thousands separators",

@@ -1,9 +1,10 @@
 import Analysis
 import DumpFormat
+import TestSupport
 import Testing
 
 /// Whole screens, letter for letter.
-@Suite("What people see")
+@Suite("What people see", .mayBlock)
 struct GoldenTests {
     @Test("summary of the incident names the handler, on one 80-column screen")
     func summaryOfLeak() {

@@ -1,8 +1,9 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// What the program says of itself: help, completions.
-@Suite("Help")
+@Suite("Help", .mayBlock)
 struct HelpTests {
     /// The commands, as the program lists them for tools that write manual pages.
     private func commands() throws -> [(name: String, discussion: String)] {

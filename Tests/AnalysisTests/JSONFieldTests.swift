@@ -1,10 +1,11 @@
 import DumpFormat
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Analysis
 
-@Suite("docs/json.md")
+@Suite("docs/json.md", .mayBlock)
 struct JSONFieldTests {
     private static let page: String = {
         let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()

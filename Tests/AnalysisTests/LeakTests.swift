@@ -1,10 +1,11 @@
 import DumpFormat
 import Ledger
+import TestSupport
 import Testing
 
 @testable import Analysis
 
-@Suite("Leaks")
+@Suite("Leaks", .mayBlock)
 struct LeakTests {
     @Test("a healthy broker has no suspects, however full it is", arguments: VerdictTests.healthy.indices)
     func healthy(index: Int) {

@@ -1,11 +1,12 @@
 import DumpFormat
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Analysis
 
 /// capture and top against a broker that runs.
-@Suite("A live broker", .serialized)
+@Suite("A live broker", .mayBlock, .serialized)
 struct LiveTests {
     private struct Broker {
         let process: Process

@@ -1,8 +1,9 @@
+import TestSupport
 import Testing
 
 @testable import Analysis
 
-@Suite("Numbers for pairs")
+@Suite("Numbers for pairs", .mayBlock)
 struct PairNumbersTests {
     @Test("a pair has one number, in the order the pairs came up")
     func numbers() {

@@ -1,11 +1,12 @@
 import DumpFormat
 import Foundation
 import Ledger
+import TestSupport
 import Testing
 
 @testable import Analysis
 
-@Suite("SQL over a dump")
+@Suite("SQL over a dump", .mayBlock)
 struct QueryTests {
     private func rows(_ sql: String, _ snapshot: Snapshot) throws -> [[JSONValue]] {
         let report = try Query(sql: sql).report(on: snapshot)

@@ -1,11 +1,12 @@
 import DumpFormat
 import Foundation
 import Ledger
+import TestSupport
 import Testing
 
 @testable import Analysis
 
-@Suite("redact")
+@Suite("redact", .mayBlock)
 struct RedactionTests {
     static let secrets = [
         "sensor-berlin-42", "alice", "10.11.12.13:50123", "plant/7/valve", "db-host-3", "/srv/customer-acme/dumps",

@@ -1,7 +1,8 @@
 @testable import Analysis
+import TestSupport
 import Testing
 
-@Suite("Renderers")
+@Suite("Renderers", .mayBlock)
 struct RendererTests {
     private func sample() -> Report {
         var report = Report(command: "sample")

@@ -1,11 +1,12 @@
 import DumpFormat
 import Foundation
 import Ledger
+import TestSupport
 import Testing
 
 @testable import Analysis
 
-@Suite("The HTML report")
+@Suite("The HTML report", .mayBlock)
 struct ReportPageTests {
     private func page(_ snapshots: Snapshot...) -> String {
         ReportPage(snapshots.map { ("a.dump.zst", $0) }, toolVersion: "0").html

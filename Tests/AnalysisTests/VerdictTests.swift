@@ -1,10 +1,11 @@
 import DumpFormat
 import Ledger
+import TestSupport
 import Testing
 
 @testable import Analysis
 
-@Suite("The verdict on one dump")
+@Suite("The verdict on one dump", .mayBlock)
 struct VerdictTests {
     static let healthy: [(String, Snapshot)] = [
         ("many connections", Fixture.manyConnections()),
@@ -120,7 +121,7 @@ struct VerdictTests {
     }
 }
 
-@Suite("The owner tree")
+@Suite("The owner tree", .mayBlock)
 struct OwnerTreeTests {
     @Test("a subtree's total is the sum of what hangs below, whatever the parents are")
     func subtreesAddUp() {

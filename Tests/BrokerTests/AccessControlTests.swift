@@ -1,10 +1,11 @@
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Access rules")
+@Suite("Access rules", .mayBlock)
 struct AccessControlTests {
     private static func rules(_ text: String, user: String? = nil, client: String = "c1") throws -> AccessRules {
         try AccessControlList(text: text, name: "acl").rules(userName: user, clientID: client)
@@ -129,7 +130,7 @@ extension AccessRules {
     fileprivate func maySubscribe(_ filter: String) -> Bool { maySubscribe(filter.utf8Span.span) }
 }
 
-@Suite("Password files")
+@Suite("Password files", .mayBlock)
 struct PasswordFileTests {
     @Test("what was made here is verified here, and written as it was read")
     func roundTrip() throws {
@@ -163,7 +164,7 @@ struct PasswordFileTests {
     }
 }
 
-@Suite("Failed logins")
+@Suite("Failed logins", .mayBlock)
 struct FailedLoginTests {
     @Test("each refusal of an address waits twice as long as the last, up to a bound; others do not wait")
     func delays() {

@@ -1,10 +1,11 @@
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Accounting for buffers", .serialized)
+@Suite("Accounting for buffers", .mayBlock, .serialized)
 struct AccountingTests {
     @Test("while sessions keep messages every live buffer is held; when all have gone none is live")
     func everyBufferIsHeld() async throws {

@@ -1,5 +1,6 @@
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
@@ -26,7 +27,7 @@ private struct Doubling: EnhancedAuthenticator {
     }
 }
 
-@Suite("5.0: enhanced authentication", .serialized)
+@Suite("5.0: enhanced authentication", .mayBlock, .serialized)
 struct Authentication5Tests {
     private static func withAuthenticator(_ body: (Broker) async throws -> Void) async throws {
         try await withBroker(authenticators: [Doubling()], body)

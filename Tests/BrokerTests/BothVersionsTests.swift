@@ -1,10 +1,11 @@
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("What both versions ask for", .serialized)
+@Suite("What both versions ask for", .mayBlock, .serialized)
 struct BothVersionsTests {
     private static func client(_ broker: Broker, _ name: String, _ version: ProtocolVersion) throws -> TestClient {
         let client = try TestClient(port: broker.port, version: version)
@@ -131,7 +132,7 @@ struct BothVersionsTests {
 }
 
 /// In 3.1.1 a CONNECT that is not in order has no answer: the connection is closed.
-@Suite("3.1.1: CONNECT", .serialized)
+@Suite("3.1.1: CONNECT", .mayBlock, .serialized)
 struct Connect311Tests {
     static let malformed: [(name: String, bytes: [UInt8])] = [
         ("reserved connect flag [3.1.1: MQTT-3.1.2-3]", connect(flags: 0x03)),

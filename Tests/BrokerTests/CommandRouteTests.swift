@@ -5,11 +5,12 @@ import Foundation
 import MQTT
 import NIOCore
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Commands over HTTP", .serialized)
+@Suite("Commands over HTTP", .mayBlock, .serialized)
 struct CommandRouteTests {
     @Test("a command gets the device's response, on one loop and across loops", arguments: [1, 2])
     func roundTrip(threads: Int) async throws {

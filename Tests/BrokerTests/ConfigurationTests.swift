@@ -1,9 +1,10 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Configuration")
+@Suite("Configuration", .mayBlock)
 struct ConfigurationTests {
     @Test("every key is read")
     func allKeys() throws {

@@ -1,8 +1,9 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// docs/mqtt-conformance.md says which test shows which statement. This holds it to the tests.
-@Suite("docs/mqtt-conformance.md")
+@Suite("docs/mqtt-conformance.md", .mayBlock)
 struct ConformancePageTests {
     struct Row {
         var version: String

@@ -1,10 +1,11 @@
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("5.0: CONNECT and CONNACK", .serialized)
+@Suite("5.0: CONNECT and CONNACK", .mayBlock, .serialized)
 struct Connect5Tests {
     @Test(
         "CONNACK says only what differs from the defaults and from what was asked for [MQTT-3.1.4-5] [MQTT-3.2.2-2] [MQTT-3.2.2-22] [MQTT-2.2.2-1]"
@@ -173,7 +174,7 @@ struct Connect5Tests {
 }
 
 /// Sent by a connected client. Each is answered by DISCONNECT with its reason, and costs nobody else anything.
-@Suite("5.0: packets that are not in order", .serialized)
+@Suite("5.0: packets that are not in order", .mayBlock, .serialized)
 struct Disconnect5Tests {
     static let wrong: [(name: String, bytes: [UInt8], code: ReasonCode)] = [
         ("reserved packet type 0", [0x00, 0x00], .malformedPacket),

@@ -3,10 +3,11 @@ import DumpFormat
 import Foundation
 import Glibc
 import Ledger
+import TestSupport
 import Testing
 
 /// Processes that really fail, with a flight recorder running: this test's own, once more.
-@Suite("Flight recorder and real faults", .serialized)
+@Suite("Flight recorder and real faults", .mayBlock, .serialized)
 struct CrashTests {
     private static let here = CodeLocation("test", file: #fileID, line: #line, function: #function)
 

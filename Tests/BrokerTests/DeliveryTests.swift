@@ -1,11 +1,12 @@
 import Arena
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Delivery", .serialized)
+@Suite("Delivery", .mayBlock, .serialized)
 struct DeliveryTests {
     // [MQTT-3.3.4-1] [MQTT-3.8.4-8] [MQTT-4.3.1-1] [MQTT-4.3.2-2] [MQTT-4.3.2-4] [MQTT-4.3.3-2] [3.1.1: MQTT-3.3.4-1]
     // [3.1.1: MQTT-3.8.4-6] [3.1.1: MQTT-4.3.1-1] [3.1.1: MQTT-4.3.2-1] [3.1.1: MQTT-4.3.3-1]

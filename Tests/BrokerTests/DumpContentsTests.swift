@@ -8,12 +8,13 @@ import MQTT
 import NIOCore
 import NIOPosix
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Broker
 
 /// What a dump says of the time before it, and of the buffers' bytes where it is told to have them.
-@Suite("What dumps contain", .serialized)
+@Suite("What dumps contain", .mayBlock, .serialized)
 struct DumpContentsTests {
     private static let here = CodeLocation("test", file: #fileID, line: #line, function: #function)
 

@@ -6,10 +6,11 @@ import Glibc
 import Ledger
 import NIOCore
 import NIOPosix
+import TestSupport
 import Testing
 
 /// A dump runs when memory is short: what it takes is charged, and it takes no more than that.
-@Suite("Memory of a dump")
+@Suite("Memory of a dump", .mayBlock)
 struct DumpMemoryTests {
     /// Beside what grows with the buffers: the compressor, its blocks, the small tables.
     private static let fixedBytes = 24 << 20

@@ -7,11 +7,12 @@ import MQTT
 import NIOCore
 import NIOPosix
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Dumps of a running broker", .serialized)
+@Suite("Dumps of a running broker", .mayBlock, .serialized)
 struct DumperTests {
     /// Writes a dump and reads it back whole.
     private func snapshot(_ broker: Broker) async throws -> Snapshot {

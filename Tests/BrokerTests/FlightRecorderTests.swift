@@ -4,11 +4,12 @@ import DumpFormat
 import Foundation
 import Glibc
 import Ledger
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("the flight recorder's file")
+@Suite("the flight recorder's file", .mayBlock)
 struct FlightRecorderTests {
     static let here = CodeLocation("test", file: #fileID, line: #line, function: #function)
 

@@ -1,12 +1,13 @@
 import Arena
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
 /// Clients that mean no good, or a thousand that mean well.
-@Suite("Floods", .serialized)
+@Suite("Floods", .mayBlock, .serialized)
 struct FloodTests {
     @Test("packets that are announced and not sent cost what has come of them, not what was announced")
     func giants() async throws {

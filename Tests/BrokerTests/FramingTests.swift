@@ -1,10 +1,11 @@
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Framing and malformed packets", .serialized)
+@Suite("Framing and malformed packets", .mayBlock, .serialized)
 struct FramingTests {
     /// Sent after a proper CONNECT. Each must cost its sender the connection, and nobody else anything.
     static let malformed: [(name: String, bytes: [UInt8])] = [

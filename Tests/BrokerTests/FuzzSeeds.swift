@@ -1,12 +1,13 @@
 import Arena
 import Foundation
 import Ledger
+import TestSupport
 import Testing
 
 @testable import DumpFormat
 
 /// Makes the seeds in Fuzz/Corpus anew: `ARENA_FUZZ_SEEDS=Fuzz/Corpus swift test --filter FuzzSeeds`.
-@Suite("seeds for the fuzzers", .enabled(if: ProcessInfo.processInfo.environment["ARENA_FUZZ_SEEDS"] != nil))
+@Suite("seeds for the fuzzers", .mayBlock, .enabled(if: ProcessInfo.processInfo.environment["ARENA_FUZZ_SEEDS"] != nil))
 struct FuzzSeeds {
     @Test("a ledger, its dump, and the blocks of the dump")
     func make() throws {

@@ -6,11 +6,12 @@ import MQTT
 import NIOCore
 import NIOPosix
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Who holds which buffer", .serialized)
+@Suite("Who holds which buffer", .mayBlock, .serialized)
 struct HeldBufferTests {
     /// Buffers of exactly these sizes are followed by another's in their slab: a mistake by one byte names that.
     static let classSizes = [64, 80, 96, 112, 128, 256, 512, 1_024]

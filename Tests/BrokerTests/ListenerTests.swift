@@ -3,6 +3,7 @@ import Foundation
 import Ledger
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
@@ -18,7 +19,7 @@ extension Configuration {
     }
 }
 
-@Suite("Listeners", .serialized)
+@Suite("Listeners", .mayBlock, .serialized)
 struct ListenerTests {
     @Test("several listeners serve one broker, each with its own policy and limits")
     func several() async throws {
@@ -183,7 +184,7 @@ struct ListenerTests {
     }
 }
 
-@Suite("PROXY protocol", .serialized)
+@Suite("PROXY protocol", .mayBlock, .serialized)
 struct ProxyHeaderTests {
     static let signature: [UInt8] = [0x0D, 0x0A, 0x0D, 0x0A, 0, 0x0D, 0x0A, 0x51, 0x55, 0x49, 0x54, 0x0A]
 

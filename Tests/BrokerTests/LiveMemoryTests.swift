@@ -2,11 +2,12 @@ import Arena
 import Foundation
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Where the memory is, on a live broker", .serialized)
+@Suite("Where the memory is, on a live broker", .mayBlock, .serialized)
 struct LiveMemoryTests {
     /// Every list adds up to its total, to the byte.
     private static func checkSums(_ memory: LiveMemory) {

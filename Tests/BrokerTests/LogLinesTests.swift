@@ -3,11 +3,12 @@ import Glibc
 import Logging
 import NIOCore
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Log lines")
+@Suite("Log lines", .mayBlock)
 struct LogLinesTests {
     @Test(
         "values stay one word or are quoted, and control characters do not reach the log",

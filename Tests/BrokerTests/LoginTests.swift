@@ -1,6 +1,7 @@
 import Foundation
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
@@ -23,7 +24,7 @@ extension URL {
     }
 }
 
-@Suite("Who may connect, and do what", .serialized)
+@Suite("Who may connect, and do what", .mayBlock, .serialized)
 struct LoginTests {
     static func passwords(_ users: [String: String]) throws -> String {
         try users.map { "\($0):\(try PasswordHash.make(Array($1.utf8), rounds: 10).text)\n" }.joined()

@@ -2,11 +2,12 @@ import Arena
 import DumpFormat
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Losses", .serialized)
+@Suite("Losses", .mayBlock, .serialized)
 struct LossTests {
     @Test("the log says at once that messages were lost, and for whom most; then every ten seconds, if there are more")
     func lines() throws {

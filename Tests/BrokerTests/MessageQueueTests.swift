@@ -1,9 +1,10 @@
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Message queue")
+@Suite("Message queue", .mayBlock)
 struct MessageQueueTests {
     @Test("what was put in comes out in its order, however much of both there is between")
     func order() {

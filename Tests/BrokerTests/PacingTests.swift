@@ -1,12 +1,13 @@
 import Arena
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
 /// Much work at once is done a tick's worth at a time, with other clients served in between.
-@Suite("Pacing", .serialized)
+@Suite("Pacing", .mayBlock, .serialized)
 struct PacingTests {
     @Test(
         "a wildcard over many retained messages gets all of them, few at a time",

@@ -6,12 +6,13 @@ import MQTT
 import NIOCore
 import NIOPosix
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Broker
 
 /// What clients see when memory gets short (docs/architecture.md, "Under pressure").
-@Suite("Under pressure", .serialized)
+@Suite("Under pressure", .mayBlock, .serialized)
 struct PressureTests {
     /// Three chunks and their ledger.
     private static let limit = 64 << 20

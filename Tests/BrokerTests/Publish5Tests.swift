@@ -1,10 +1,11 @@
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("5.0: PUBLISH", .serialized)
+@Suite("5.0: PUBLISH", .mayBlock, .serialized)
 struct Publish5Tests {
     static func pair(_ broker: Broker, _ settings: (inout ConnectProperties) -> Void = { _ in }) throws -> (
         publisher: TestClient, subscriber: TestClient
@@ -265,7 +266,7 @@ struct Publish5Tests {
     }
 }
 
-@Suite("5.0: how much a client takes", .serialized)
+@Suite("5.0: how much a client takes", .mayBlock, .serialized)
 struct FlowControl5Tests {
     // [MQTT-4.3.2-3]
     @Test(

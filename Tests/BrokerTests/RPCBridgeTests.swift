@@ -1,10 +1,11 @@
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("RPC bridge", .serialized)
+@Suite("RPC bridge", .mayBlock, .serialized)
 struct RPCBridgeTests {
     /// A device and a back end, both ready.
     static func parties(_ broker: Broker) throws -> (device: TestClient, backEnd: TestClient) {

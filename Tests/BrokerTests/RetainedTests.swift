@@ -1,9 +1,10 @@
 import MQTT
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Retained messages", .serialized)
+@Suite("Retained messages", .mayBlock, .serialized)
 struct RetainedTests {
     // [3.1.1: MQTT-3.3.1-5] [3.1.1: MQTT-3.3.1-6] [3.1.1: MQTT-3.3.1-8]
     @Test("a new subscription gets the last retained message, after SUBACK, with RETAIN set")

@@ -1,10 +1,11 @@
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("5.0: sessions and wills", .serialized)
+@Suite("5.0: sessions and wills", .mayBlock, .serialized)
 struct Session5Tests {
     @Test(
         "a session is kept for its expiry interval and no longer [MQTT-3.1.2-23] [MQTT-4.1.0-2] [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.2.2-3]"

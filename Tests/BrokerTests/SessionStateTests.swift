@@ -1,10 +1,11 @@
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Session state")
+@Suite("Session state", .mayBlock)
 struct SessionStateTests {
     static func message(_ text: String, _ qos: QoS = .atLeastOnce) -> Message {
         Message(topic: ByteBuffer(string: "t"), payload: ByteBuffer(string: text), qos: qos, ownsBuffer: true)

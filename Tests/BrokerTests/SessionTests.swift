@@ -1,10 +1,11 @@
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Sessions", .serialized)
+@Suite("Sessions", .mayBlock, .serialized)
 struct SessionTests {
     // [3.1.1: MQTT-3.1.2-8] [3.1.1: MQTT-3.1.2-10] [3.1.1: MQTT-3.1.2-12] [3.1.1: MQTT-3.1.2-16]
     // [3.1.1: MQTT-3.1.2-17] [3.1.1: MQTT-3.14.4-3]

@@ -1,9 +1,10 @@
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("One dump per excursion")
+@Suite("One dump per excursion", .mayBlock)
 struct ShortageTests {
     private func count(_ body: (Shortage) -> Void) -> Int {
         let shortage = Shortage()

@@ -2,12 +2,13 @@ import Foundation
 import Glibc
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
 /// A broker that is killed while clients publish, again and again. `ARENA_FAULT_ROUNDS` says how often.
-@Suite("The store and kill -9", .serialized)
+@Suite("The store and kill -9", .mayBlock, .serialized)
 struct StoreFaultTests {
     @Test("kill -9 under load loses nothing that was acknowledged, and QoS 2 comes once")
     func kills() async throws {

@@ -1,11 +1,12 @@
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
 /// Shared subscriptions whose messages are in the store, and members whose sessions end.
-@Suite("The store and shared subscriptions", .serialized)
+@Suite("The store and shared subscriptions", .mayBlock, .serialized)
 struct StoreHandoverTests {
     private let group = "$share/workers/jobs"
 

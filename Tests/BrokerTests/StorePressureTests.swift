@@ -2,12 +2,13 @@ import Arena
 import Foundation
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
 /// A store that is slow, full or damaged, and an arena that is full.
-@Suite("The store under pressure", .serialized)
+@Suite("The store under pressure", .mayBlock, .serialized)
 struct StorePressureTests {
     @Test("while the disk is slow, what waits for it is bounded: publishers are not read, others are served")
     func slowDisk() async throws {

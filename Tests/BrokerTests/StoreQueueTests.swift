@@ -1,12 +1,13 @@
 import Arena
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
 /// Long queues: in the store, not in memory.
-@Suite("Queues in the store", .serialized)
+@Suite("Queues in the store", .mayBlock, .serialized)
 struct StoreQueueTests {
     private func publish(_ numbers: Range<Int>, to topic: String, bytes: Int = 1, _ broker: Broker) throws {
         let publisher = try TestClient(port: broker.port)

@@ -3,12 +3,13 @@ import MQTT
 import NIOCore
 import NIOPosix
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Broker
 
 /// What several loops have to do with each other, where the store is concerned.
-@Suite("The store and several loops", .serialized)
+@Suite("The store and several loops", .mayBlock, .serialized)
 struct StoreSharingTests {
     @Test("of two messages to one topic, published on two loops, the store retains the one that the broker retains")
     func retainedOrder() async throws {

@@ -1,13 +1,14 @@
 import Foundation
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
 /// Clients that come while the disk has not written yet what their last connection did, and brokers that come while
 /// another has the file.
-@Suite("The store and take-over", .serialized)
+@Suite("The store and take-over", .mayBlock, .serialized)
 struct StoreTakeOverTests {
     /// Some turns of all loops: enough for what one has for another.
     private func turns(_ broker: Broker) async throws {

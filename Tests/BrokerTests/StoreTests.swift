@@ -1,11 +1,12 @@
 import Foundation
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("The store", .serialized)
+@Suite("The store", .mayBlock, .serialized)
 struct StoreTests {
     /// Runs one broker after another on the same data directory, each shut down in order.
     private func withRestarts(

@@ -1,12 +1,13 @@
 import Foundation
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
 /// What is due at a time goes on while the broker is down. Hours pass here by moving the times in the database.
-@Suite("The store and time", .serialized)
+@Suite("The store and time", .mayBlock, .serialized)
 struct StoreTimeTests {
     /// A client with a delayed will, which vanishes.
     ///

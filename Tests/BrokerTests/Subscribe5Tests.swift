@@ -1,10 +1,11 @@
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("5.0: SUBSCRIBE and UNSUBSCRIBE", .serialized)
+@Suite("5.0: SUBSCRIBE and UNSUBSCRIBE", .mayBlock, .serialized)
 struct Subscribe5Tests {
     static func client(_ broker: Broker, _ name: String) throws -> TestClient {
         let client = try TestClient(port: broker.port, version: .v5_0)
@@ -143,7 +144,7 @@ extension TestClient {
     }
 }
 
-@Suite("Shared subscriptions", .serialized)
+@Suite("Shared subscriptions", .mayBlock, .serialized)
 struct SharedSubscriptionTests {
     static func members(
         _ broker: Broker, _ count: Int, _ qos: QoS = .atLeastOnce, versions: [ProtocolVersion] = [.v5_0]

@@ -1,9 +1,10 @@
 import MQTT
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("Topic filters")
+@Suite("Topic filters", .mayBlock)
 struct SubscriptionTrieTests {
     final class Client: Sendable {}
 

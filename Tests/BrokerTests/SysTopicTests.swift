@@ -1,10 +1,11 @@
 import MQTT
 import NIOCore
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("$SYS topics", .serialized)
+@Suite("$SYS topics", .mayBlock, .serialized)
 struct SysTopicTests {
     private static func read(_ client: TestClient, _ filter: String) throws -> [String: String] {
         try client.subscribe([Subscription(filter: filter)])

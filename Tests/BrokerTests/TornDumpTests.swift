@@ -1,13 +1,14 @@
 import Analysis
 import DumpFormat
 import Foundation
+import TestSupport
 import Testing
 
 @testable import Broker
 
 /// The dump of a real broker with sessions, retained messages and a queue, read from memory: thousands of damaged
 /// copies of it are looked at.
-@Suite("a damaged dump of a broker gives a summary, or a reason")
+@Suite("a damaged dump of a broker gives a summary, or a reason", .mayBlock)
 struct TornDumpTests {
     private func withDump(_ body: ([UInt8], Snapshot) throws -> Void) async throws {
         try await withBroker { broker in

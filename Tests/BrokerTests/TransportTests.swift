@@ -6,11 +6,12 @@ import MQTT
 import NIOCore
 import NIOPosix
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Broker
 
-@Suite("WebSocket", .serialized)
+@Suite("WebSocket", .mayBlock, .serialized)
 struct WebSocketTests {
     private static func withWebSocket(
         _ configure: (inout Configuration.Listener) -> Void = { _ in }, _ body: (Broker) async throws -> Void
@@ -126,7 +127,7 @@ struct WebSocketTests {
     }
 }
 
-@Suite("TLS", .serialized)
+@Suite("TLS", .mayBlock, .serialized)
 struct TLSTests {
     static func listener(_ certificates: Certificates, _ configure: (inout Configuration.Listener) -> Void = { _ in })
         -> Configuration.Listener
@@ -318,7 +319,7 @@ struct TLSTests {
     }
 }
 
-@Suite("Who holds which buffer, over TLS and WebSocket", .serialized)
+@Suite("Who holds which buffer, over TLS and WebSocket", .mayBlock, .serialized)
 struct TransportHeldBufferTests {
     private final class Clients: Sendable {
         let isOver = Atomic<Bool>(false)

@@ -1,7 +1,8 @@
 import HPROF
+import TestSupport
 import Testing
 
-@Suite("Java heap dumps") struct HeapTests {
+@Suite("Java heap dumps", .mayBlock) struct HeapTests {
     private func open(_ bytes: [UInt8]) throws -> Heap { try TemporaryFile.open(bytes) }
 
     @Test("identifiers of 4 and of 8 bytes read the same", arguments: [4, 8])

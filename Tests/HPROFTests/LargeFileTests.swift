@@ -1,9 +1,10 @@
 import Foundation
 import HPROF
+import TestSupport
 import Testing
 
 /// Dumps much larger than what a process may have, as files with holes: what is not written takes no room on disk.
-@Suite("Heap dumps larger than memory") struct LargeFileTests {
+@Suite("Heap dumps larger than memory", .mayBlock) struct LargeFileTests {
     /// A dump of arrays of `bytes` bytes each, all 0 but for the first, which is the number of the array.
     private struct Arrays: ~Copyable {
         let path = NSTemporaryDirectory() + "heap-\(UUID().uuidString).hprof"

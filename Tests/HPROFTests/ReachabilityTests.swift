@@ -1,8 +1,9 @@
+import TestSupport
 import Testing
 
 @testable import HPROF
 
-@Suite("What garbage collection would keep") struct ReachabilityTests {
+@Suite("What garbage collection would keep", .mayBlock) struct ReachabilityTests {
     /// Objects of `p/Node { Object a; Object b }` in a chain 0x1000 -> 0x1010 -> ..., one behind a weak reference, one in an
     /// array, one that only a static has, and one that nothing leads to but itself.
     private func heap(idSize: Int, nodes: Int = 8) throws -> Heap {

@@ -1,7 +1,8 @@
 import HPROF
+import TestSupport
 import Testing
 
-@Suite("Java strings") struct TextTests {
+@Suite("Java strings", .mayBlock) struct TextTests {
     /// `java/lang/String` as JDK 8 and JDK 9 lay it out.
     private func heap(isCompact: Bool) throws -> Heap {
         var dump = DumpWriter()

@@ -2,10 +2,11 @@ import Analysis
 import DumpFormat
 import Foundation
 import NettyHeap
+import TestSupport
 import Testing
 
 /// Each command of `arena-analyze` on a heap dump, as a person uses it.
-@Suite("Commands on heap dumps") struct CommandTests {
+@Suite("Commands on heap dumps", .mayBlock) struct CommandTests {
     private func path(_ fixture: Fixture) throws -> String { try fixture.path }
 
     @Test("every command answers on every kind of allocator", arguments: [Fixture.pooled4196, .adaptive])

@@ -2,11 +2,12 @@ import CZstd
 import DumpFormat
 import Foundation
 import HPROF
+import TestSupport
 import Testing
 
 @testable import NettyHeap
 
-@Suite("Damaged heap dumps") struct DamageTests {
+@Suite("Damaged heap dumps", .mayBlock) struct DamageTests {
     private func plain(_ fixture: Fixture) throws -> Data {
         try Unpacked.bytes(of: try Data(contentsOf: URL(fileURLWithPath: try fixture.path)))
     }

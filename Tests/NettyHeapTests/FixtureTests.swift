@@ -1,11 +1,12 @@
 import Analysis
 import DumpFormat
 import Ledger
+import TestSupport
 import Testing
 
 @testable import NettyHeap
 
-@Suite("Heap dumps of Netty programs") struct FixtureTests {
+@Suite("Heap dumps of Netty programs", .mayBlock) struct FixtureTests {
     /// Buffers and bytes of the slots in a state, without those nobody holds.
     private func held(_ snapshot: Snapshot, state: UInt8) throws -> (buffers: Int, bytes: UInt64) {
         let slots = try #require(snapshot.slots)

@@ -1,11 +1,12 @@
 import DumpFormat
 import Ledger
+import TestSupport
 import Testing
 
 @testable import NettyHeap
 
 /// The dumps of `Fixtures/source/Ledger.java`: what it kept, lost and freed is known, and Netty printed its own counts.
-@Suite("Kept, lost and freed in known numbers") struct LedgerTests {
+@Suite("Kept, lost and freed in known numbers", .mayBlock) struct LedgerTests {
     /// Allocations by size: how many a ByteBuf has, and how many nobody.
     private struct Counts: Equatable, CustomStringConvertible {
         var kept = 0
