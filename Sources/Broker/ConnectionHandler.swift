@@ -26,6 +26,13 @@ final class ConnectionHandler: ChannelInboundHandler {
         case closed
     }
 
+    /// On the heap: it takes a third of what all else here does, and few connections have one.
+    private final class Unanswered {
+        let packet: Connect
+
+        init(_ packet: Connect) { self.packet = packet }
+    }
+
     let shard: EventLoopShard
     var limits: Limits { shard.context.limits }
     let listener: Listener
@@ -36,7 +43,11 @@ final class ConnectionHandler: ChannelInboundHandler {
     private(set) var channelContext: ChannelHandlerContext!
     var session: Session?
     /// Kept until it can be answered.
-    var connectPacket: Connect?
+    var connectPacket: Connect? {
+        get { unanswered?.packet }
+        set { unanswered = newValue.map(Unanswered.init) }
+    }
+    private var unanswered: Unanswered?
     var isClientIDAssigned = false
     /// CONNACK has accepted the client: from here on a refusal is a DISCONNECT (MQTT-3.14.0-1).
     var isAnswered = false

@@ -100,16 +100,26 @@ final class Session: @unchecked Sendable {
     }
 }
 
-/// A will that waits for its client to vanish, and then for its delay (section 3.1.3.2.2).
-struct KeptWill {
+/// A will that waits for its client to vanish, and then for its delay (section 3.1.3.2.2). An object, since most sessions
+/// have none and need not have room for one.
+final class KeptWill {
     /// With RETAIN as the will asks for.
-    var message: Message
+    let message: Message
     /// Seconds; also how long the session is given to come back.
-    var delayInterval: UInt32
+    let delayInterval: UInt32
     /// Seconds from its publication; nil is never.
-    var expiryInterval: UInt32?
+    let expiryInterval: UInt32?
     /// When it is published; the distant future while its client is there.
-    var dueAt = NIODeadline.distantFuture
+    var dueAt: NIODeadline
+
+    init(
+        message: Message, delayInterval: UInt32, expiryInterval: UInt32?, dueAt: NIODeadline = .distantFuture
+    ) {
+        self.message = message
+        self.delayInterval = delayInterval
+        self.expiryInterval = expiryInterval
+        self.dueAt = dueAt
+    }
 }
 
 /// What a new subscription gets of what is retained.

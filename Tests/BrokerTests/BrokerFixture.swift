@@ -7,6 +7,7 @@ import Logging
 import NIOCore
 import NIOPosix
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Broker
@@ -116,7 +117,7 @@ extension Broker {
 
     /// Waits until no buffer is live, as it must be once all connections and sessions have gone.
     func awaitNothingLeft() async throws {
-        let deadline = ContinuousClock.now + .seconds(30)
+        let deadline = Patience.end
         var left = try await accounting()
         while left != Accounting(), ContinuousClock.now < deadline { left = try await accounting() }
         #expect(left == Accounting())
@@ -124,7 +125,7 @@ extension Broker {
 
     /// Asks all loops in turn until `condition` holds; each question is a tick, so this waits for work, not for time.
     func poll(_ condition: @Sendable () -> Bool) async throws {
-        let deadline = ContinuousClock.now + .seconds(30)
+        let deadline = Patience.end
         while !condition() {
             try #require(ContinuousClock.now < deadline, "the condition did not come to hold")
             for shard in shards { try await shard.loop.submit {}.get() }

@@ -1,9 +1,10 @@
 import Glibc
 import MQTT
 import NIOCore
+import TestSupport
 
-/// A client for tests: one blocking socket, packets in and out, nothing on its own account. A reply that does not
-/// come within 30 seconds is an error, so that no test hangs.
+/// A client for tests: one blocking socket, packets in and out, nothing on its own account. A reply that does not come
+/// in time is an error, so that no test hangs.
 final class TestClient {
     struct Failure: Error, CustomStringConvertible {
         let description: String
@@ -31,7 +32,7 @@ final class TestClient {
             }
         }
         guard result == 0 else { throw Failure(description: "connect: \(String(cString: strerror(errno)))") }
-        var timeout = timeval(tv_sec: 30, tv_usec: 0)
+        var timeout = timeval(tv_sec: Patience.seconds, tv_usec: 0)
         setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
         var on: CInt = 1
         setsockopt(socket, CInt(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<CInt>.size))
@@ -41,7 +42,7 @@ final class TestClient {
     init(socket: CInt, version: ProtocolVersion = .v3_1_1) {
         self.version = version
         self.socket = socket
-        var timeout = timeval(tv_sec: 30, tv_usec: 0)
+        var timeout = timeval(tv_sec: Patience.seconds, tv_usec: 0)
         setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
     }
 
