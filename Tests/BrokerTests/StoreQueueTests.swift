@@ -150,6 +150,28 @@ struct StoreQueueTests {
         }
     }
 
+    @Test("what is safe comes out of the store while the disk is busy with what others publish", arguments: [1, 2])
+    func busyDisk(threads: Int) async throws {
+        try await withDataDirectory { directory in
+            try await withBroker(threads: threads) {
+                $0.dataDirectory = directory
+                $0.limits.maxQueuedMessages = 10_000
+            } _: { broker in
+                let device = try TestClient(port: broker.port, version: .v5_0)
+                try device.connect("device") { $0.sessionExpiryInterval = 3_600 }
+                try device.subscribe(("t", .atLeastOnce))
+                try device.disconnect()
+                try publish(0..<1_000, to: "t", broker)
+                let disk = try await SlowDisk(#require(broker.context.store))
+                let again = try TestClient(port: broker.port, version: .v5_0)
+                try again.connect("device", clean: false) { $0.sessionExpiryInterval = 3_600 }
+                try receive(0..<1_000, again)
+                disk.letGo()
+            }
+            #expect(try StoreFile(in: directory).count("entry") == 0)
+        }
+    }
+
     @Test("a session that moves between loops while its queue is read loses nothing and keeps the order")
     func moves() async throws {
         try await withDataDirectory { directory in

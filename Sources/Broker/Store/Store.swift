@@ -32,10 +32,13 @@ final class Store: Sendable {
     }
 
     let queue: DatabaseQueue
+    private let reader: DatabaseQueue
+    private let lock: DirectoryLock
     let path: String
     private let maximumBytes: Int
     private let log: Logger
     private let thread = NIOThreadPool(numberOfThreads: 1)
+    private let readingThread = NIOThreadPool(numberOfThreads: 1)
     private let waiting = NIOLockedValueBox(Waiting())
     /// Changes of retained messages, in the order of the tree.
     private let retained = NIOLockedValueBox(StoreBatch())
@@ -49,7 +52,8 @@ final class Store: Sendable {
     /// - Parameter maximumBytes: what may wait before publishers are not read.
     /// - Throws: `StartError`.
     init(directory: String, maximumBytes: Int, log: Logger) throws(StartError) {
-        queue = try StoreSchema.open(directory: directory)
+        let files = try StoreSchema.open(directory: directory)
+        (lock, queue, reader) = (files.lock, files.writer, files.reader)
         path = "\(directory)/\(StoreSchema.fileName)"
         self.maximumBytes = maximumBytes
         self.log = log
@@ -67,6 +71,7 @@ final class Store: Sendable {
             throw StoreSchema.failure(error, path)
         }
         thread.start()
+        readingThread.start()
     }
 
     /// Numbers for sessions, messages and entries, in order.
@@ -125,6 +130,22 @@ final class Store: Sendable {
             return !waiting.isWoken
         }
         if wake { submitWrite() }
+    }
+
+    /// Reads what is owed to a session, at once and beside the writing: its oldest messages have long been safe, while a
+    /// client that is behind its publishers would wait behind all of theirs. Only if the first is not yet safe is it read
+    /// after what was posted.
+    ///
+    /// - Parameter whenRead: called on a thread of the store's, with the first of `order` at least.
+    func readOwed(to session: UInt64, _ order: [UInt64], whenRead: @escaping @Sendable (StorePage) -> Void) {
+        readingThread.submit { [self] state in
+            guard state == .active else { return }
+            // What fails here is tried again over there, where failures are told of.
+            let found = isFailing ? nil : try? reader.read { try StoreReader(database: $0).owed(to: session, order) }
+            let safe = Array(order.prefix { found?[$0]?.content != nil })
+            if let found, !safe.isEmpty { return whenRead(.messages(found, order: safe)) }
+            read({ .messages(try $0.owed(to: session, order), order: order) }, whenRead: whenRead)
+        }
     }
 
     /// Reads on the store's thread, after all that was posted has been written.
@@ -204,8 +225,13 @@ final class Store: Sendable {
             return waiting.posted.count
         }
         if lost > 0 { log.error("\(path): \(lost) batches could not be written; none of them was acknowledged") }
-        do { try queue.close() } catch { log.error("closing \(path): \(error)") }
+        do {
+            try reader.close()
+            try queue.close()
+        } catch { log.error("closing \(path): \(error)") }
+        lock.release()
         thread.shutdownGracefully { _ in }
+        readingThread.shutdownGracefully { _ in }
     }
 
     /// Returns when all that was posted has been tried. Not on an event loop.

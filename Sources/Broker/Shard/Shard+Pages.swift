@@ -56,19 +56,21 @@ extension EventLoopShard {
             let (session, read) = pages.wanted.removeFirst()
             pages.open += 1
             let (key, loop) = (session.storeKey, loop)
-            store.read { reader in
-                switch read {
-                case .messages(let order): return .messages(try reader.owed(to: key, order), order: order)
-                case .expired:
-                    let (expired, next) = try reader.expired(of: key, at: WallClock.now())
-                    return .expired(expired, next: next)
-                }
-            } whenRead: { page in
+            let whenRead: @Sendable (StorePage) -> Void = { page in
                 loop.execute {
                     self.pages.open -= 1
                     self.take(page, for: session)
                     self.scheduleEndTick()
                 }
+            }
+            switch read {
+            case .messages(let order): store.readOwed(to: key, order, whenRead: whenRead)
+            case .expired:
+                store.read(
+                    { reader in
+                        let (expired, next) = try reader.expired(of: key, at: WallClock.now())
+                        return .expired(expired, next: next)
+                    }, whenRead: whenRead)
             }
         }
     }

@@ -4,8 +4,8 @@ import Ledger
 
 /// The database file under the data directory: its tables, and what is refused at the start.
 ///
-/// A write-ahead log with a full synchronisation at each commit: what is committed outlives the power too. The file is
-/// locked as long as the broker lives, so that no second one writes to it.
+/// A write-ahead log with a full synchronisation at each commit: what is committed outlives the power too. Whoever reads
+/// does not wait for who writes.
 enum StoreSchema {
     static let fileName = "arena-broker.sqlite"
     /// "ARBR": tells our file from others.
@@ -17,8 +17,15 @@ enum StoreSchema {
     /// sent is its client's alone (MQTT-4.8.2-5).
     static let isShared = "share IS NOT NULL AND message IS NOT NULL AND (serial IS NULL OR qos <> 2)"
 
+    /// What a store has open of its directory.
+    struct Files {
+        let lock: DirectoryLock
+        let writer: DatabaseQueue
+        let reader: DatabaseQueue
+    }
+
     /// - Throws: `StartError` if the directory cannot be used, or the file is not ours, newer, damaged or in use.
-    static func open(directory: String) throws(StartError) -> DatabaseQueue {
+    static func open(directory: String) throws(StartError) -> Files {
         if mkdir(directory, 0o700) != 0, errno != EEXIST {
             throw StartError("data directory \(directory): \(SystemError.text())")
         }
@@ -28,15 +35,19 @@ enum StoreSchema {
         guard access(directory, R_OK | W_OK | X_OK) == 0 else {
             throw StartError("data directory \(directory): \(SystemError.text())")
         }
+        let lock = try DirectoryLock(directory)
         let path = "\(directory)/\(fileName)"
         do {
             var configuration = GRDB.Configuration()
             configuration.journalMode = .wal
-            configuration.prepareDatabase { try $0.execute(sql: "PRAGMA locking_mode = EXCLUSIVE") }
-            let queue = try DatabaseQueue(path: path, configuration: configuration)
-            try queue.inDatabase { database in try database.execute(sql: "PRAGMA synchronous = FULL") }
-            try queue.write { database in try prepare(database, path) }
-            return queue
+            // Others may look at the file; they must not make the broker fail.
+            configuration.busyMode = .timeout(5)
+            let writer = try DatabaseQueue(path: path, configuration: configuration)
+            try writer.inDatabase { database in try database.execute(sql: "PRAGMA synchronous = FULL") }
+            try writer.write { database in try prepare(database, path) }
+            configuration.prepareDatabase { try $0.execute(sql: "PRAGMA query_only = 1") }
+            return Files(
+                lock: lock, writer: writer, reader: try DatabaseQueue(path: path, configuration: configuration))
         } catch let error as StartError {
             throw error
         } catch {
