@@ -44,6 +44,8 @@ final class Store: Sendable {
     private let retained = NIOLockedValueBox(StoreBatch())
     private let waitingBytesValue = Synchronization::Atomic<Int>(0)
     private let failing = Synchronization::Atomic<Bool>(false)
+    /// Pages of queues that were read since what waited was last taken to be written.
+    private let pagesAhead = Synchronization::Atomic<Int>(0)
     private let numbers = Synchronization::Atomic<UInt64>(1)
     /// Transactions so far, and those that failed.
     let commits = Synchronization::Atomic<Int>(0)
@@ -133,15 +135,19 @@ final class Store: Sendable {
     }
 
     /// Reads what is owed to a session, at once and beside the writing: its oldest messages have long been safe, while a
-    /// client that is behind its publishers would wait behind all of theirs. Only if the first is not yet safe is it read
-    /// after what was posted.
+    /// client that is behind its publishers would wait behind all of theirs. If the first is not yet safe, it is read after
+    /// what was posted. So is every page after the first few since then: what is delivered has to be removed, and that
+    /// must not gather faster than it is written.
     ///
     /// - Parameter whenRead: called on a thread of the store's, with the first of `order` at least.
     func readOwed(to session: UInt64, _ order: [UInt64], whenRead: @escaping @Sendable (StorePage) -> Void) {
         readingThread.submit { [self] state in
             guard state == .active else { return }
             // What fails here is tried again over there, where failures are told of.
-            let found = isFailing ? nil : try? reader.read { try StoreReader(database: $0).owed(to: session, order) }
+            let isAhead = pagesAhead.add(1, ordering: .relaxed).newValue <= Limits.maxPagesAhead
+            let found =
+                isAhead && !isFailing
+                ? try? reader.read { try StoreReader(database: $0).owed(to: session, order) } : nil
             let safe = Array(order.prefix { found?[$0]?.content != nil })
             if let found, !safe.isEmpty { return whenRead(.messages(found, order: safe)) }
             read({ .messages(try $0.owed(to: session, order), order: order) }, whenRead: whenRead)
@@ -175,6 +181,7 @@ final class Store: Sendable {
     }
 
     private func write() {
+        pagesAhead.store(0, ordering: .relaxed)
         var (posted, receivers) = waiting.withLockedValue { waiting in
             waiting.isWoken = false
             defer { waiting.posted = [] }
