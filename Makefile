@@ -68,8 +68,8 @@ man: build  ## manual pages of all programs and commands, below .build/deploy/us
 completions: build  ## completions for bash, zsh and fish, below .build/deploy/usr/share
 	@scripts/completions.sh $(BIN)
 
-expected:  ## let the tests expect what arena-analyze says about the sample dumps today
+expected: build  ## let the tests expect what arena-analyze says about the sample dumps today
 	@scripts/expected.sh $(BIN)
 
 clean:  ## remove everything that was built
-	rm -rf .build .build-* out
+	rm -rf .build .build-* Benchmarks/.build out

@@ -172,6 +172,100 @@ struct StoreQueueTests {
         }
     }
 
+    @Test("what is delivered while the disk is busy is bounded, since its removal waits for the disk")
+    func readAhead() async throws {
+        let most = (Limits.maxPagesAhead + 1) * Limits.queueMemoryMessages
+        try await withDataDirectory { directory in
+            try await withBroker(threads: 1) {
+                $0.dataDirectory = directory
+                $0.limits.maxQueuedMessages = 2 * most
+            } _: { broker in
+                let device = try TestClient(port: broker.port, version: .v5_0)
+                try device.connect("device") { $0.sessionExpiryInterval = 3_600 }
+                try device.subscribe(("t", .atLeastOnce))
+                try device.disconnect()
+                let publisher = try TestClient(port: broker.port)
+                try publisher.connect("publisher")
+                let all = most + 500
+                for start in stride(from: 0, to: all, by: 500) {
+                    let part = start..<min(start + 500, all)
+                    for number in part {
+                        try publisher.send(
+                            .publish(
+                                Publish(
+                                    topic: "t", payload: "\(number)", qos: .atLeastOnce, packetID: UInt16(number + 1))))
+                    }
+                    for number in part { try publisher.expect(.puback(Ack(packetID: UInt16(number + 1)))) }
+                }
+                let store = try #require(broker.context.store)
+                let disk = try await SlowDisk(store)
+                let again = try TestClient(port: broker.port, version: .v5_0)
+                try again.connect("device", clean: false) { $0.sessionExpiryInterval = 3_600 }
+                var next = 0
+                let take = {
+                    let publish = try again.receivePublish()
+                    #expect(publish.text == "\(next)")
+                    next += 1
+                    try again.send(.puback(Ack(packetID: publish.packetID)))
+                }
+                // The first messages were in memory when the client left.
+                while store.pagesAhead.load(ordering: .relaxed) <= Limits.maxPagesAhead, next < most { try take() }
+                try await broker.poll { store.pagesAhead.load(ordering: .relaxed) > Limits.maxPagesAhead }
+                #expect(store.waitingBytes < 16 << 20)
+                disk.letGo()
+                while next < all { try take() }
+                // The broker has all of its answers.
+                try again.ping()
+            }
+            #expect(try StoreFile(in: directory).count("entry") == 0)
+        }
+    }
+
+    @Test("a broker that ends while queues are read ends as it should, and nothing is lost", arguments: [1, 2])
+    func ends(threads: Int) async throws {
+        try await withDataDirectory { directory in
+            let configure = { (configuration: inout Configuration) in
+                configuration.dataDirectory = directory
+                configuration.limits.maxQueuedMessages = 10_000
+            }
+            let names = (0..<12).map { "device-\($0)" }
+            try await withBroker(threads: threads, configure) { broker in
+                for name in names { try subscribe(name, broker) }
+                try publish(0..<600, to: "t", broker)
+                // All want pages when the broker ends.
+                var devices: [TestClient] = []
+                for name in names {
+                    let device = try TestClient(port: broker.port)
+                    devices.append(device)
+                    try device.connect(name, clean: false)
+                    for _ in 0..<100 {
+                        guard case .publish(let publish)? = try device.receive(), publish.qos == .atLeastOnce else {
+                            continue
+                        }
+                        try device.send(.puback(Ack(packetID: publish.packetID)))
+                    }
+                }
+            }
+            try await withBroker(threads: threads, configure) { broker in
+                for name in names {
+                    let device = try TestClient(port: broker.port)
+                    try device.connect(name, clean: false)
+                    var seen: Set<String> = []
+                    while !seen.contains("599") {
+                        switch try device.receive() {
+                        case .publish(let publish):
+                            seen.insert(publish.text)
+                            let ack = Ack(packetID: publish.packetID)
+                            try device.send(publish.qos == .atLeastOnce ? .puback(ack) : .pubrec(ack))
+                        case .pubrel(let ack): try device.send(.pubcomp(ack))
+                        case let packet: throw TestClient.Failure(description: "got \(String(describing: packet))")
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     @Test("a session that moves between loops while its queue is read loses nothing and keeps the order")
     func moves() async throws {
         try await withDataDirectory { directory in

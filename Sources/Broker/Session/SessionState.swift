@@ -464,6 +464,7 @@ extension SessionState {
     mutating func removeSpilled(_ entries: Set<UInt64>) -> Int {
         let count = spilled.remove(entries)
         if count > 0 { for entry in entries { noteRemoved(entry) } }
+        noteHeap()
         return count
     }
 

@@ -28,6 +28,8 @@ struct SpilledQueue {
     mutating func removeFirst() -> UInt64? {
         guard let entry = entries.popFirst() else { return nil }
         bytes -= Int(sizes.removeFirst())
+        // A deque keeps its room.
+        if entries.isEmpty { (entries, sizes) = ([], []) }
         return entry
     }
 

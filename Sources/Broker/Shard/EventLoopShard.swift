@@ -364,7 +364,7 @@ public final class EventLoopShard: @unchecked Sendable {
         dirty.removeAll(keepingCapacity: true)
         // First: the store hears of a message before any other loop does.
         journal?.post()
-        if !pages.wanted.isEmpty { readPages() }
+        if pages.isWanted { readPages() }
         if handovers.isDue { readHandovers() }
         for shard in outgoing.indices where !outgoing[shard].isEmpty {
             if peers[shard].mailbox.post(&outgoing[shard]) { peers[shard].loop.execute(peers[shard].drainTask) }

@@ -1,4 +1,5 @@
 import Arena
+import DequeModule
 import Logging
 import MQTT
 import NIOCore
@@ -11,11 +12,16 @@ import NIOCore
 /// What a loop wants to have read.
 struct StorePages {
     /// In the order in which they asked.
-    var wanted: [(session: Session, read: Read)] = []
+    var wanted: Deque<(session: Session, order: [UInt64])> = []
     /// On their way.
     var open = 0
+    /// What cannot be read before what was posted has been written: these wait for the disk, and nobody for them.
+    var later: Deque<(session: Session, read: Read)> = []
+    var openLater = 0
     /// Those who asked in vain: the disk failed, or the arena was full.
     var again: [Session] = []
+
+    var isWanted: Bool { !wanted.isEmpty || !later.isEmpty }
 
     enum Read {
         case messages([UInt64])
@@ -25,8 +31,10 @@ struct StorePages {
 
 /// What was read for a session.
 enum StorePage: Sendable {
-    /// Of those asked for, in order; without content where there is none.
+    /// Of those asked for the first ones, in order; without content where there is none.
     case messages([UInt64: StoreReader.Owed], order: [UInt64])
+    /// The first of these is to be read when what was posted has been written.
+    case notYet([UInt64])
     /// What has expired, and when the next one does, in milliseconds since 1970.
     case expired([UInt64], next: Int64?)
     /// What sessions that are over have left to their groups, and those of them that have left nothing more.
@@ -39,38 +47,55 @@ extension EventLoopShard {
     /// Has the next page read if few messages of the session are left in memory.
     func wantPage(_ session: Session) {
         guard journal != nil, let page = session.state.beginReading() else { return }
-        pages.wanted.append((session, .messages(page)))
+        pages.wanted.append((session, page))
         scheduleEndTick()
     }
 
     /// Has the store say which of the messages there have expired.
     func wantExpired(_ session: Session) {
         guard journal != nil, session.state.beginExpiry() else { return }
-        pages.wanted.append((session, .expired))
+        pages.later.append((session, .expired))
         scheduleEndTick()
     }
 
     /// When the tick's batch has been posted: what is read may be in it.
     func readPages() {
-        while pages.open < Limits.maxOpenPages, !pages.wanted.isEmpty, let store = context.store {
-            let (session, read) = pages.wanted.removeFirst()
+        guard !isStopping, let store = context.store else { return }
+        while pages.open < Limits.maxOpenPages, let (session, order) = pages.wanted.popFirst() {
             pages.open += 1
-            let (key, loop) = (session.storeKey, loop)
-            let whenRead: @Sendable (StorePage) -> Void = { page in
+            store.readOwed(to: session.storeKey, order) { [self, loop] page in
                 loop.execute {
                     self.pages.open -= 1
-                    self.take(page, for: session)
+                    if case .notYet(let order) = page {
+                        self.pages.later.append((session, .messages(order)))
+                    } else {
+                        self.take(page, for: session)
+                    }
                     self.scheduleEndTick()
                 }
             }
-            switch read {
-            case .messages(let order): store.readOwed(to: key, order, whenRead: whenRead)
-            case .expired:
-                store.read(
-                    { reader in
-                        let (expired, next) = try reader.expired(of: key, at: WallClock.now())
-                        return .expired(expired, next: next)
-                    }, whenRead: whenRead)
+        }
+        while pages.openLater < Limits.maxOpenPages, let (session, read) = pages.later.popFirst() {
+            pages.openLater += 1
+            let key = session.storeKey
+            store.read { reader in
+                switch read {
+                case .messages(let order): return .messages(try reader.owed(to: key, order), order: order)
+                case .expired:
+                    let (expired, next) = try reader.expired(of: key, at: WallClock.now())
+                    return .expired(expired, next: next)
+                }
+            } whenRead: { [self, loop] page in
+                loop.execute {
+                    self.pages.openLater -= 1
+                    switch (read, page) {
+                    // Asked for again in a while.
+                    case (.expired, .unavailable):
+                        self.take(.expired([], next: WallClock.now() + 1_000), for: session)
+                    default: self.take(page, for: session)
+                    }
+                    self.scheduleEndTick()
+                }
             }
         }
     }
@@ -82,8 +107,6 @@ extension EventLoopShard {
         switch page {
         case .unavailable:
             session.state.endReading()
-            // What has expired is asked for again in a while.
-            if session.state.hasSpilled { session.state.expires(at: .now() + .seconds(1)) }
             pages.again.append(session)
         case .expired(let entries, let next):
             let count = session.state.removeSpilled(Set(entries))
@@ -93,7 +116,7 @@ extension EventLoopShard {
             noteFullness(session)
             if session.presence == .busy, session.state.queuedCount == 0 { session.presence = .ready }
         case .messages(let found, let order): take(found, order, for: session)
-        case .handovers: break
+        case .notYet, .handovers: break
         }
         watch(session)
     }

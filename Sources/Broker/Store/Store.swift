@@ -45,7 +45,7 @@ final class Store: Sendable {
     private let waitingBytesValue = Synchronization::Atomic<Int>(0)
     private let failing = Synchronization::Atomic<Bool>(false)
     /// Pages of queues that were read since what waited was last taken to be written.
-    private let pagesAhead = Synchronization::Atomic<Int>(0)
+    let pagesAhead = Synchronization::Atomic<Int>(0)
     private let numbers = Synchronization::Atomic<UInt64>(1)
     /// Transactions so far, and those that failed.
     let commits = Synchronization::Atomic<Int>(0)
@@ -139,7 +139,8 @@ final class Store: Sendable {
     /// what was posted. So is every page after the first few since then: what is delivered has to be removed, and that
     /// must not gather faster than it is written.
     ///
-    /// - Parameter whenRead: called on a thread of the store's, with the first of `order` at least.
+    /// - Parameter whenRead: called on a thread of the store's, with the first of `order` at least, or with `notYet`: then
+    ///   it is to be asked for by ``read(_:whenRead:)``.
     func readOwed(to session: UInt64, _ order: [UInt64], whenRead: @escaping @Sendable (StorePage) -> Void) {
         readingThread.submit { [self] state in
             guard state == .active else { return }
@@ -149,8 +150,8 @@ final class Store: Sendable {
                 isAhead && !isFailing
                 ? try? reader.read { try StoreReader(database: $0).owed(to: session, order) } : nil
             let safe = Array(order.prefix { found?[$0]?.content != nil })
-            if let found, !safe.isEmpty { return whenRead(.messages(found, order: safe)) }
-            read({ .messages(try $0.owed(to: session, order), order: order) }, whenRead: whenRead)
+            guard let found, !safe.isEmpty else { return whenRead(.notYet(order)) }
+            whenRead(.messages(found, order: safe))
         }
     }
 
@@ -177,7 +178,10 @@ final class Store: Sendable {
     private static func reason(_ error: any Error) -> String { (error as? DatabaseError)?.message ?? "\(error)" }
 
     private func submitWrite() {
-        thread.submit { [self] _ in write() }
+        thread.submit { [self] state in
+            guard state == .active else { return }
+            write()
+        }
     }
 
     private func write() {
@@ -225,20 +229,25 @@ final class Store: Sendable {
 
     /// Writes what waits and closes the file. The loops must still run; what is posted from here on is dropped.
     func close() {
+        // Nobody may read what is closed: what asks from here on is cancelled.
+        end(readingThread)
         finishWriting()
+        end(thread)
         let lost = waiting.withLockedValue { waiting in
             waiting.isClosed = true
             waiting.receivers = []
             return waiting.posted.count
         }
         if lost > 0 { log.error("\(path): \(lost) batches could not be written; none of them was acknowledged") }
-        do {
-            try reader.close()
-            try queue.close()
-        } catch { log.error("closing \(path): \(error)") }
+        for database in [reader, queue] {
+            do { try database.close() } catch { log.error("closing \(path): \(error)") }
+        }
         lock.release()
-        thread.shutdownGracefully { _ in }
-        readingThread.shutdownGracefully { _ in }
+    }
+
+    /// Returns when what it is doing is done.
+    private func end(_ thread: NIOThreadPool) {
+        do { try thread.syncShutdownGracefully() } catch { log.error("closing \(path): \(error)") }
     }
 
     /// Returns when all that was posted has been tried. Not on an event loop.

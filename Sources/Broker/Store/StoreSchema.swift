@@ -40,12 +40,16 @@ enum StoreSchema {
         do {
             var configuration = GRDB.Configuration()
             configuration.journalMode = .wal
-            // Others may look at the file; they must not make the broker fail.
+            // Others may look at the file, and write to it for a moment.
             configuration.busyMode = .timeout(5)
             let writer = try DatabaseQueue(path: path, configuration: configuration)
-            try writer.inDatabase { database in try database.execute(sql: "PRAGMA synchronous = FULL") }
+            try writer.inDatabase { database in
+                try database.execute(sql: "PRAGMA synchronous = FULL")
+                // A log that has grown while somebody read does not stay so large.
+                try database.execute(sql: "PRAGMA journal_size_limit = \(64 << 20)")
+            }
             try writer.write { database in try prepare(database, path) }
-            configuration.prepareDatabase { try $0.execute(sql: "PRAGMA query_only = 1") }
+            configuration.readonly = true
             return Files(
                 lock: lock, writer: writer, reader: try DatabaseQueue(path: path, configuration: configuration))
         } catch let error as StartError {
