@@ -10,7 +10,7 @@ extension Report {
         guard snapshot.header.format == .arenaDump, !events.isEmpty else { return nil }
         var table = Table(
             name: "events",
-            columns: [.init("age_ns", "before"), .init("kind", "what"), .init("detail", "", isOptional: true)])
+            columns: [.init("age_ns", "before"), .init("kind", "what"), .init("detail", "")])
         table.rows = events.suffix(shownEvents).map { event in
             Table.Row([.duration(snapshot.age(event.time)), .text(event.kind), .text(event.detail)])
         }
