@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs all tests. What failed stands at the end, a line a place, however long the output before.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 # Some tests have a thousand clients.
 ulimit -n "$(ulimit -H -n)"
