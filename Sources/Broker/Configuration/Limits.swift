@@ -245,7 +245,7 @@ public struct Limits: Sendable, Equatable {
 
     /// Pages of queues that are read at once for a loop: they are outside the arena until they have come.
     static let maxOpenPages = 4
-    /// Pages of queues that are read before what their messages leave to be written is waited for: some 1 MB of changes.
+    /// Pages of queues that are read before what their messages leave to be written, two changes each, is waited for.
     static let maxPagesAhead = 64
 
     /// Log lines that wait for standard error; more are dropped and counted.

@@ -26,7 +26,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         case closed
     }
 
-    /// On the heap: it takes a third of what all else here does, and few connections have one.
+    /// An object of its own: it is large, and few connections have one.
     private final class Unanswered {
         let packet: Connect
 

@@ -11,7 +11,7 @@ import Synchronization
 ///
 /// One thread writes. While it waits for the disk, the next batches gather: a commit is as large as the disk is slow. An
 /// acknowledgement that promises something waits for the batch that says so (``Journal``); whatever promises nothing
-/// knows nothing of this.
+/// knows nothing of this. Another thread reads what has long been safe (``readOwed(to:_:whenRead:)``).
 ///
 /// When the disk fails, nothing is given up and nothing more is promised: the batches that wait are tried again each
 /// second, acknowledgements go on waiting, and publishes that would add to them are refused (``isFailing``).
