@@ -161,6 +161,9 @@ struct CommandRoutes: Sendable {
             }
             qos = level
         }
+        guard request.headers[.contentType]?.utf8.count ?? 0 <= Limits.maxContentTypeBytes else {
+            return refuse(.badRequest, "a content type has at most \(Limits.maxContentTypeBytes) bytes")
+        }
         var request = request
         let limit = broker.configuration.http.maxBodyBytes
         do {

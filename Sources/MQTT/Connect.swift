@@ -73,15 +73,10 @@ extension Connect {
         qos: QoS, retain: Bool, from reader: inout PacketReader
     ) throws(DecodeError) -> Will {
         let properties: WillProperties = try reader.readProperties(of: "a will")
-        let topic = try reader.readUTF8("will topic")
         // A will is published, so its topic is held to the rules of a PUBLISH (MQTT-3.3.2-2, MQTT-4.7.3-1).
-        guard topic.readableBytes > 0, !Topic.containsWildcard(topic.readableBytesSpan) else {
-            throw .topicNameInvalid(
-                reader.fault("a will topic without wildcards", "MQTT-3.3.2-2", back: topic.readableBytes))
-        }
+        let topic = try reader.readTopicName("will topic", "MQTT-3.3.2-2")
         let payload = try reader.readBinary("will payload")
-        return Will(
-            topic: String(buffer: topic), payload: payload, qos: qos, retain: retain, properties: properties)
+        return Will(topic: topic, payload: payload, qos: qos, retain: retain, properties: properties)
     }
 
     private static let protocolName = ByteBuffer(string: "MQTT")
@@ -97,7 +92,7 @@ extension Connect {
             buffer.writeMQTTString(clientID)
             if let will {
                 buffer.writeProperties(will.properties, version: version)
-                buffer.writeMQTTString(will.topic)
+                buffer.writeMQTTTopic(will.topic)
                 buffer.writeMQTTBinary(will.payload)
             }
             if let username { buffer.writeMQTTString(username) }

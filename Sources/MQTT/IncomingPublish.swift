@@ -10,8 +10,8 @@ public struct IncomingPublish: Sendable {
     public var retain: Bool
     /// 0 for QoS 0.
     public var packetID: UInt16
-    /// Validated UTF-8 without wildcards; empty only where a topic alias stands for it.
-    public var topic: ByteBuffer
+    /// nil where a topic alias stands for it.
+    public var topic: TopicName?
     public var payload: ByteBuffer
     /// 0 is none.
     public var topicAlias: UInt16 = 0
@@ -24,7 +24,7 @@ public struct IncomingPublish: Sendable {
     public var morePassedOn: [ByteBuffer] = []
 
     public init(
-        topic: ByteBuffer, payload: ByteBuffer, qos: QoS = .atMostOnce, retain: Bool = false, dup: Bool = false,
+        topic: TopicName?, payload: ByteBuffer, qos: QoS = .atMostOnce, retain: Bool = false, dup: Bool = false,
         packetID: UInt16 = 0
     ) {
         self.dup = dup
@@ -43,20 +43,13 @@ extension IncomingPublish {
     ) throws(DecodeError) -> IncomingPublish {
         let flags = try Publish.Flags(header.flags)
         var reader = PacketReader(body, header: header, version: version)
-        let topic = try reader.readUTF8("topic name")
-        guard !Topic.containsWildcard(topic.readableBytesSpan) else {
-            throw .topicNameInvalid(
-                reader.fault("a topic name without wildcards", "MQTT-3.3.2-2", back: topic.readableBytes))
-        }
-        if topic.readableBytes == 0, version == .v3_1_1 {
-            throw .topicNameInvalid(reader.fault("a topic name of at least one character", "MQTT-4.7.3-1"))
-        }
+        let topic = try reader.readPublishTopic()
         var publish = IncomingPublish(
-            topic: topic, payload: topic, qos: flags.qos, retain: flags.retain, dup: flags.dup)
+            topic: topic, payload: body, qos: flags.qos, retain: flags.retain, dup: flags.dup)
         if flags.qos != .atMostOnce { publish.packetID = try reader.readPacketID() }
         if version == .v5_0 {
             if !reader.skipEmptyBlock() { try publish.readProperties(from: &reader) }
-            guard topic.readableBytes > 0 || publish.topicAlias != 0 else {
+            guard topic != nil || publish.topicAlias != 0 else {
                 throw reader.protocolError("a topic name or a topic alias")
             }
         }
@@ -86,7 +79,7 @@ extension IncomingPublish {
             switch id {
             case .payloadFormatIndicator: _ = try block.readPayloadFormat()
             case .contentType: _ = try block.readUTF8("content type")
-            case .responseTopic: _ = try block.readResponseTopicBytes()
+            case .responseTopic: _ = try block.readResponseTopic()
             case .correlationData: _ = try block.readBinary("correlation data")
             case .userProperty:
                 _ = try block.readUTF8("user property name")

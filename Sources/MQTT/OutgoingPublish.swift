@@ -42,36 +42,39 @@ extension Publish {
     /// Appends everything of a 5.0 packet but its payload. Allocates nothing if the buffer has room.
     ///
     /// - Parameters:
-    ///   - topic: empty where a topic alias stands for it.
+    ///   - topic: nil where a topic alias stands for it.
     ///   - packetID: ignored for QoS 0, other than 0 for the rest.
+    /// - Returns: false, with nothing written, if the packet would exceed ``Packet/maximumLength``.
     public static func encodeHeader(
-        into buffer: inout ByteBuffer, topic: ByteBuffer, qos: QoS, dup: Bool, retain: Bool, packetID: UInt16,
+        into buffer: inout ByteBuffer, topic: TopicName?, qos: QoS, dup: Bool, retain: Bool, packetID: UInt16,
         payloadLength: Int, properties: OutgoingProperties
-    ) {
+    ) -> Bool {
         assert(qos == .atMostOnce || packetID != 0, "a packet identifier is never 0 (MQTT-2.2.1-4)")
         let list = properties.encodedLength
-        let topicLength = topic.readableBytes
+        let topicLength = topic?.byteCount ?? 0
         let remaining =
             2 + topicLength + (qos == .atMostOnce ? 0 : 2) + VariableByteInteger.encodedLength(list) + list
             + payloadLength
+        guard remaining <= VariableByteInteger.maximum else { return false }
         let flags = Flags(dup: dup, qos: qos, retain: retain)
         buffer.writeWithOutputRawSpan(
             minimumWritableBytes: 1 + VariableByteInteger.encodedLength(remaining) + remaining - payloadLength
         ) { span in
             span.append(PacketType.publish.rawValue << 4 | flags.bits)
             VariableByteInteger.append(remaining, to: &span)
-            span.append(UInt16(topicLength))
+            span.append(UInt16(truncatingIfNeeded: topicLength))
         }
-        if topicLength > 0 { buffer.writeImmutableBuffer(topic) }
+        if let topic { buffer.writeImmutableBuffer(topic.bytes) }
         buffer.writeWithOutputRawSpan(minimumWritableBytes: 0) { span in
             if qos != .atMostOnce { span.append(packetID) }
             VariableByteInteger.append(list, to: &span)
         }
-        guard list > 0 else { return }
+        guard list > 0 else { return true }
         buffer.writeProperty(.messageExpiryInterval, properties.messageExpiryInterval)
         if properties.topicAlias != 0 { buffer.writeProperty(.topicAlias, properties.topicAlias) }
         if let passedOn = properties.passedOn { buffer.writeImmutableBuffer(passedOn) }
         if !properties.identifiers.isEmpty { buffer.writeBytes(properties.identifiers) }
+        return true
     }
 }
 

@@ -118,6 +118,29 @@ struct PacketReader {
         return filter
     }
 
+    /// The topic of a PUBLISH; nil for the empty one, which in 5.0 a topic alias may stand for.
+    mutating func readPublishTopic() throws(DecodeError) -> TopicName? {
+        let bytes = try readUTF8("topic name")
+        guard !Topic.containsWildcard(bytes.readableBytesSpan) else {
+            throw .topicNameInvalid(
+                fault("a topic name without wildcards", "MQTT-3.3.2-2", back: bytes.readableBytes))
+        }
+        if bytes.readableBytes > 0 { return TopicName(checked: bytes) }
+        guard version == .v5_0 else {
+            throw .topicNameInvalid(fault("a topic name of at least one character", "MQTT-4.7.3-1"))
+        }
+        return nil
+    }
+
+    /// A topic name that nothing can stand for.
+    mutating func readTopicName(_ field: String, _ statement: String) throws(DecodeError) -> TopicName {
+        let bytes = try readUTF8(field)
+        guard bytes.readableBytes > 0, !Topic.containsWildcard(bytes.readableBytesSpan) else {
+            throw .topicNameInvalid(fault("a \(field) without wildcards", statement, back: bytes.readableBytes))
+        }
+        return TopicName(checked: bytes)
+    }
+
     // MARK: Blocks
 
     /// A property list's bytes, as a reader of their own.

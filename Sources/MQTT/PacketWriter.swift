@@ -1,7 +1,7 @@
 internal import NIOCore
 
-// What PacketReader reads, written. Values come from our own code, so one that cannot be expressed (a string over
-// 65,535 bytes, a packet over 256 MiB) is a programming error and traps.
+// What PacketReader reads, written. Nothing here can fail: a topic is a ``TopicName``, the other strings and binary data
+// are cut to what their length can say, here and nowhere else. What a cut would falsify has its bound where it comes from.
 extension ByteBuffer {
     /// A whole packet whose length is known only once `body` has written it.
     mutating func writePacket(_ type: PacketType, body: (inout ByteBuffer) -> Void) {
@@ -18,19 +18,43 @@ extension ByteBuffer {
         }
     }
 
-    mutating func writeMQTTString(_ string: String) {
-        let lengthIndex = writerIndex
-        writeInteger(UInt16(0))
-        let length = writeString(string)
-        precondition(length <= UInt16.max, "an MQTT string has at most 65,535 bytes, this one has \(length)")
-        setInteger(UInt16(length), at: lengthIndex)
+    mutating func writeMQTTTopic(_ topic: TopicName) {
+        writeInteger(UInt16(clamping: topic.byteCount))
+        writeImmutableBuffer(topic.bytes)
     }
 
+    /// Writes a string, or as many whole characters of it as 65,535 bytes take, in front of the first U+0000.
+    mutating func writeMQTTString(_ string: String) {
+        let length = Self.mqttTextLength(string)
+        writeInteger(UInt16(clamping: length))
+        if length == string.utf8.count {
+            writeString(string)
+        } else {
+            writeBytes(string.utf8.prefix(length))
+        }
+    }
+
+    /// Writes the first 65,535 bytes.
     mutating func writeMQTTBinary(_ bytes: ByteBuffer) {
-        let length = bytes.readableBytes
-        precondition(length <= UInt16.max, "MQTT binary data has at most 65,535 bytes, these are \(length)")
-        writeInteger(UInt16(length))
-        writeImmutableBuffer(bytes)
+        let length = UInt16(clamping: bytes.readableBytes)
+        writeInteger(length)
+        if let part = bytes.getSlice(at: bytes.readerIndex, length: Int(length)) { writeImmutableBuffer(part) }
+    }
+
+    /// Bytes that ``writeMQTTString(_:)`` writes.
+    static func mqttLength(_ string: String) -> Int { 2 + mqttTextLength(string) }
+
+    /// Bytes that ``writeMQTTBinary(_:)`` writes.
+    static func mqttLength(_ bytes: ByteBuffer) -> Int { 2 + Int(UInt16(clamping: bytes.readableBytes)) }
+
+    private static func mqttTextLength(_ string: String) -> Int {
+        let utf8 = string.utf8
+        var length = utf8.firstIndex(of: 0).map { utf8.distance(from: utf8.startIndex, to: $0) } ?? utf8.count
+        guard length > Int(UInt16.max) else { return length }
+        length = Int(UInt16.max)
+        // Not within a sequence: in front of its first byte.
+        while length > 0, utf8[utf8.index(utf8.startIndex, offsetBy: length)] & 0xC0 == 0x80 { length -= 1 }
+        return length
     }
 }
 

@@ -129,15 +129,8 @@ extension PacketReader {
     }
 
     /// A topic name to which a response is to be sent, without wildcards (MQTT-3.3.2-14).
-    mutating func readResponseTopic() throws(DecodeError) -> String { String(buffer: try readResponseTopicBytes()) }
-
-    mutating func readResponseTopicBytes() throws(DecodeError) -> ByteBuffer {
-        let topic = try readUTF8("response topic")
-        guard topic.readableBytes > 0, !Topic.containsWildcard(topic.readableBytesSpan) else {
-            throw .topicNameInvalid(
-                fault("a response topic without wildcards", "MQTT-3.3.2-14", back: topic.readableBytes))
-        }
-        return topic
+    mutating func readResponseTopic() throws(DecodeError) -> TopicName {
+        try readTopicName("response topic", "MQTT-3.3.2-14")
     }
 
     mutating func readTopicAlias() throws(DecodeError) -> UInt16 {
@@ -175,6 +168,12 @@ extension ByteBuffer {
         guard let value else { return }
         writeInteger(id.rawValue)
         writeMQTTString(value)
+    }
+
+    mutating func writeProperty(_ id: PropertyID, _ value: TopicName?) {
+        guard let value else { return }
+        writeInteger(id.rawValue)
+        writeMQTTTopic(value)
     }
 
     mutating func writeProperty(_ id: PropertyID, _ value: ByteBuffer?) {

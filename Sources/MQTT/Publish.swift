@@ -10,14 +10,14 @@ public struct Publish: Equatable, Sendable {
     public var retain: Bool
     /// 0 for QoS 0.
     public var packetID: UInt16
-    /// Validated UTF-8 without wildcards; empty only in 5.0 where a topic alias stands for it.
-    public var topic: ByteBuffer
+    /// nil only in 5.0, where a topic alias stands for it.
+    public var topic: TopicName?
     public var payload: ByteBuffer
     /// Out of line: eight bytes here, and nothing allocated, for the packets that have none.
     private var propertyBox: Box?
 
     public init(
-        topic: ByteBuffer, payload: ByteBuffer, qos: QoS = .atMostOnce, retain: Bool = false, dup: Bool = false,
+        topic: TopicName?, payload: ByteBuffer, qos: QoS = .atMostOnce, retain: Bool = false, dup: Bool = false,
         packetID: UInt16 = 0, properties: PublishProperties? = nil
     ) {
         self.dup = dup
@@ -36,7 +36,7 @@ public struct Publish: Equatable, Sendable {
     }
 
     /// The topic as text; allocates, so it is for logs and for what is looked up once.
-    public var topicString: String { String(buffer: topic) }
+    public var topicString: String { topic?.text ?? "" }
 
     private final class Box: Sendable, Equatable {
         let value: PublishProperties
@@ -84,19 +84,12 @@ extension Publish {
     ) throws(DecodeError) -> Publish {
         let flags = try Flags(header.flags)
         var reader = PacketReader(body, header: header, version: version)
-        let topic = try reader.readUTF8("topic name")
-        guard !Topic.containsWildcard(topic.readableBytesSpan) else {
-            throw .topicNameInvalid(
-                reader.fault("a topic name without wildcards", "MQTT-3.3.2-2", back: topic.readableBytes))
-        }
-        if topic.readableBytes == 0, version == .v3_1_1 {
-            throw .topicNameInvalid(reader.fault("a topic name of at least one character", "MQTT-4.7.3-1"))
-        }
+        let topic = try reader.readPublishTopic()
         let packetID = flags.qos == .atMostOnce ? 0 : try reader.readPacketID()
         var properties: PublishProperties?
         if version == .v5_0 {
             properties = try readProperties(from: &reader)
-            if topic.readableBytes == 0, properties?.topicAlias == nil {
+            if topic == nil, properties?.topicAlias == nil {
                 throw reader.protocolError("a topic name or a topic alias")
             }
         }
@@ -128,28 +121,31 @@ extension Publish {
 
     public func encodedSize(version: ProtocolVersion) -> Int {
         Self.encodedSize(
-            topicLength: topic.readableBytes, qos: qos, payloadLength: payload.readableBytes, properties: properties,
+            topicLength: topic?.byteCount ?? 0, qos: qos, payloadLength: payload.readableBytes, properties: properties,
             version: version)
     }
 
     /// Appends everything of a packet but its payload, which the caller writes next, or sends from where it lies.
     ///
-    /// Allocates nothing if the buffer has room. The packet must not exceed ``Packet/maximumLength``.
+    /// Allocates nothing if the buffer has room.
     ///
     /// - Parameters:
+    ///   - topic: nil only in 5.0, where a topic alias stands for it.
     ///   - packetID: ignored for QoS 0, other than 0 for the rest.
     ///   - payloadLength: bytes of the payload that will follow.
     ///   - properties: ignored in 3.1.1.
+    /// - Returns: false, with nothing written, if the packet would exceed ``Packet/maximumLength``.
     public static func encodeHeader(
-        into buffer: inout ByteBuffer, topic: ByteBuffer, qos: QoS, dup: Bool = false, retain: Bool = false,
+        into buffer: inout ByteBuffer, topic: TopicName?, qos: QoS, dup: Bool = false, retain: Bool = false,
         packetID: UInt16 = 0, payloadLength: Int, properties: PublishProperties? = nil, version: ProtocolVersion
-    ) {
-        precondition(topic.readableBytes <= Topic.maximumLength, "a topic has at most 65,535 bytes")
+    ) -> Bool {
         assert(qos == .atMostOnce || packetID != 0, "a packet identifier is never 0 (MQTT-2.2.1-3)")
         let propertyLength = version == .v5_0 ? properties?.encodedLength ?? 0 : 0
+        let topicLength = topic?.byteCount ?? 0
         let remaining = remainingLength(
-            topicLength: topic.readableBytes, qos: qos, payloadLength: payloadLength, propertyLength: propertyLength,
+            topicLength: topicLength, qos: qos, payloadLength: payloadLength, propertyLength: propertyLength,
             version: version)
+        guard remaining <= VariableByteInteger.maximum else { return false }
         let flags = Flags(dup: dup, qos: qos, retain: retain)
         // Two spans and two copies in place of a write per field: each write checks for uniqueness and capacity anew.
         buffer.writeWithOutputRawSpan(
@@ -157,24 +153,26 @@ extension Publish {
         ) { span in
             span.append(PacketType.publish.rawValue << 4 | flags.bits)
             VariableByteInteger.append(remaining, to: &span)
-            span.append(UInt16(topic.readableBytes))
+            span.append(UInt16(truncatingIfNeeded: topicLength))
         }
-        buffer.writeImmutableBuffer(topic)
-        guard qos != .atMostOnce || version == .v5_0 else { return }
+        if let topic { buffer.writeImmutableBuffer(topic.bytes) }
+        guard qos != .atMostOnce || version == .v5_0 else { return true }
         buffer.writeWithOutputRawSpan(minimumWritableBytes: 0) { span in
             if qos != .atMostOnce { span.append(packetID) }
             if version == .v5_0 { VariableByteInteger.append(propertyLength, to: &span) }
         }
         if propertyLength > 0 { properties?.write(to: &buffer) }
+        return true
     }
 
-    /// Appends the whole packet.
+    /// Appends the whole packet; nothing if it would exceed ``Packet/maximumLength``.
     public func encode(into buffer: inout ByteBuffer, version: ProtocolVersion) {
-        buffer.reserveCapacity(minimumWritableBytes: encodedSize(version: version))
-        Self.encodeHeader(
+        let size = encodedSize(version: version)
+        if size <= Packet.maximumLength { buffer.reserveCapacity(minimumWritableBytes: size) }
+        let fits = Self.encodeHeader(
             into: &buffer, topic: topic, qos: qos, dup: dup, retain: retain, packetID: packetID,
             payloadLength: payload.readableBytes, properties: properties, version: version)
-        buffer.writeImmutableBuffer(payload)
+        if fits { buffer.writeImmutableBuffer(payload) }
     }
 
     private static func remainingLength(

@@ -7,7 +7,8 @@ public struct PublishProperties: Equatable, Sendable {
     public var messageExpiryInterval: UInt32?
     /// 1 to the maximum the receiver announced; never forwarded.
     public var topicAlias: UInt16?
-    public var responseTopic: String?
+    /// When decoded, a slice of the body.
+    public var responseTopic: TopicName?
     /// When decoded, a slice of the body.
     public var correlationData: ByteBuffer?
     public var contentType: String?
@@ -56,11 +57,11 @@ extension PublishProperties: PropertyList {
         if payloadFormat != nil { length += identifier + 1 }
         if messageExpiryInterval != nil { length += identifier + 4 }
         if topicAlias != nil { length += identifier + 2 }
-        if let responseTopic { length += identifier + lengthPrefix + responseTopic.utf8.count }
-        if let correlationData { length += identifier + lengthPrefix + correlationData.readableBytes }
-        if let contentType { length += identifier + lengthPrefix + contentType.utf8.count }
+        if let responseTopic { length += identifier + lengthPrefix + responseTopic.byteCount }
+        if let correlationData { length += identifier + ByteBuffer.mqttLength(correlationData) }
+        if let contentType { length += identifier + ByteBuffer.mqttLength(contentType) }
         for property in userProperties {
-            length += identifier + 2 * lengthPrefix + property.name.utf8.count + property.value.utf8.count
+            length += identifier + ByteBuffer.mqttLength(property.name) + ByteBuffer.mqttLength(property.value)
         }
         for subscription in subscriptionIdentifiers {
             length += identifier + VariableByteInteger.encodedLength(Int(subscription))

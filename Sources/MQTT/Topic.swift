@@ -36,6 +36,8 @@ public enum Topic {
 
     public static func levelCount(_ topic: ByteBuffer) -> Int { levelCount(topic.readableBytesSpan) }
 
+    public static func levelCount(_ topic: TopicName) -> Int { levelCount(topic.bytes) }
+
     public static func levelCount(_ topic: String) -> Int { levelCount(topic.utf8Span.span.bytes) }
 
     private static func hasValidLength(_ topic: RawSpan) -> Bool { 1...maximumLength ~= topic.byteCount }

@@ -46,9 +46,11 @@ public struct VariableByteInteger: Sendable {
     }
 
     /// Appends ``encodedLength(_:)`` bytes, for which the span has to have room.
+    ///
+    /// Only a PUBLISH could be longer, whose encoders look at that before they write.
     static func append(_ value: Int, to span: inout OutputRawSpan) {
-        precondition(value >= 0 && value <= maximum, "\(value) does not fit a variable byte integer")
-        var rest = UInt32(truncatingIfNeeded: value)
+        assert(value >= 0 && value <= maximum, "\(value) does not fit a variable byte integer")
+        var rest = UInt32(clamping: min(max(value, 0), maximum))
         while rest >= 0x80 {
             span.append(UInt8(truncatingIfNeeded: rest) | 0x80)
             rest >>= 7

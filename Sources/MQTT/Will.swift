@@ -2,9 +2,10 @@ public import NIOCore
 
 /// The message a server publishes for a client that vanished; travels inside CONNECT (section 3.1.2.5).
 ///
-/// A decoded payload is a slice of the CONNECT's body and keeps that alive: copy what is to live with the session.
+/// Topic and payload as decoded are slices of the CONNECT's body and keep that alive: copy what is to live with the
+/// session.
 public struct Will: Equatable, Sendable {
-    public var topic: String
+    public var topic: TopicName
     public var payload: ByteBuffer
     public var qos: QoS
     public var retain: Bool
@@ -12,7 +13,7 @@ public struct Will: Equatable, Sendable {
     public var properties: WillProperties
 
     public init(
-        topic: String, payload: ByteBuffer, qos: QoS = .atMostOnce, retain: Bool = false,
+        topic: TopicName, payload: ByteBuffer, qos: QoS = .atMostOnce, retain: Bool = false,
         properties: WillProperties = .init()
     ) {
         self.topic = topic
@@ -31,7 +32,7 @@ public struct WillProperties: Equatable, Sendable {
     /// Seconds; nil is never.
     public var messageExpiryInterval: UInt32?
     public var contentType: String?
-    public var responseTopic: String?
+    public var responseTopic: TopicName?
     public var correlationData: ByteBuffer?
     public var userProperties: [UserProperty] = []
 

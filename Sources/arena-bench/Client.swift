@@ -70,11 +70,13 @@ final class Client: ChannelInboundHandler {
     /// Writes a PUBLISH; it leaves with the next ``flush()``, or at the end of the read that caused it.
     func publish(topic: String, payload: ByteBuffer) {
         guard let channel, isReady else { return }
+        guard let name = try? TopicName(topic) else { return fail("\(topic) is no topic name") }
         var buffer = channel.allocator.buffer(capacity: 64 + topic.utf8.count + Self.copiedPayloadLength)
-        Publish.encodeHeader(
-            into: &buffer, topic: ByteBuffer(string: topic), qos: qos,
+        let fits = Publish.encodeHeader(
+            into: &buffer, topic: name, qos: qos,
             packetID: qos == .atMostOnce ? 0 : nextPacketID(), payloadLength: payload.readableBytes,
             version: Self.version)
+        guard fits else { return fail("a payload of \(payload.readableBytes) bytes is more than a packet takes") }
         if payload.readableBytes <= Self.copiedPayloadLength {
             buffer.writeImmutableBuffer(payload)
             channel.write(buffer, promise: nil)

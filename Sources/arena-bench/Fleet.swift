@@ -219,7 +219,7 @@ final class Fleet {
     }
 
     private func answer(_ command: Publish, _ device: Client) {
-        let number = Self.lastLevel(of: command.topic)
+        let number = Self.lastLevel(of: command.topicString)
         device.publish(topic: "v1/devices/me/rpc/response/\(number)", payload: payload)
         telemetryDue += plan.telemetryPerAnswer
         while telemetryDue >= 1 {
@@ -233,7 +233,8 @@ final class Fleet {
     }
 
     private func receiveResponse(_ response: Publish) {
-        guard let number = Int(Self.lastLevel(of: response.topic)), pending.removeValue(forKey: number) != nil else {
+        guard let number = Int(Self.lastLevel(of: response.topicString)), pending.removeValue(forKey: number) != nil
+        else {
             return
         }
         report.responses += 1
@@ -247,10 +248,8 @@ final class Fleet {
         report.lost += before - pending.count
     }
 
-    private static func lastLevel(of topic: ByteBuffer) -> String {
-        let bytes = topic.readableBytesView
-        let start = bytes.lastIndex(of: UInt8(ascii: "/")).map { $0 + 1 } ?? bytes.startIndex
-        return String(decoding: bytes[start...], as: UTF8.self)
+    private static func lastLevel(of topic: String) -> String {
+        String(topic.utf8.split(separator: UInt8(ascii: "/")).last.map(Substring.init) ?? "")
     }
 
     // MARK: The end

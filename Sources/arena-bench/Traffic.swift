@@ -1,5 +1,6 @@
 internal import ArgumentParser
 internal import Foundation
+internal import MQTT
 internal import NIOCore
 internal import NIOPosix
 
@@ -68,7 +69,7 @@ struct Traffic: ParsableCommand {
         loop.execute {
             let run = TrafficRun(plan, loop: loop, done: done)
             loop.scheduleTask(in: .seconds(Int64(limit))) { done.fail(TrafficError("not done within \(limit) s")) }
-            run.connect(host: host, port: port)
+            do { try run.connect(host: host, port: port) } catch { done.fail(error) }
         }
         let result: TrafficResult
         do { result = try done.futureResult.wait() } catch {
@@ -94,7 +95,7 @@ struct TrafficPlan: Sendable {
     let window: Int
     let serverPid: Int32?
 
-    func topic(_ index: Int) -> String { isShared ? "bench/all" : "bench/\(index)" }
+    func topic(_ index: Int) throws -> TopicName { try TopicName(isShared ? "bench/all" : "bench/\(index)") }
 }
 
 struct TrafficError: Error, CustomStringConvertible {

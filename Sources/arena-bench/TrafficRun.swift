@@ -29,16 +29,17 @@ final class TrafficRun {
         latencies.reserveCapacity(plan.messages * plan.fanOut / 16 + 16)
     }
 
-    func connect(host: String, port: Int) {
+    func connect(host: String, port: Int) throws {
         missingClients = plan.subscribers + plan.publishers
         for index in 0..<plan.subscribers {
             add(
-                TrafficClient(id: "sub-\(index)", topic: plan.topic(index), subscribes: true, plan: plan, run: self),
+                TrafficClient(
+                    id: "sub-\(index)", topic: try plan.topic(index), subscribes: true, plan: plan, run: self),
                 host, port)
         }
         for index in 0..<plan.publishers {
             let client = TrafficClient(
-                id: "pub-\(index)", topic: plan.topic(index), subscribes: false, plan: plan, run: self)
+                id: "pub-\(index)", topic: try plan.topic(index), subscribes: false, plan: plan, run: self)
             publishers.append(client)
             add(client, host, port)
         }
@@ -121,7 +122,7 @@ final class TrafficClient: ChannelInboundHandler {
     typealias OutboundOut = ByteBuffer
 
     private let id: String
-    private let topic: ByteBuffer
+    private let topic: TopicName
     private let subscribes: Bool
     private let plan: TrafficPlan
     private let run: TrafficRun
@@ -132,9 +133,9 @@ final class TrafficClient: ChannelInboundHandler {
     private var padding: ByteBuffer
     private var acknowledgements = ByteBuffer()
 
-    init(id: String, topic: String, subscribes: Bool, plan: TrafficPlan, run: TrafficRun) {
+    init(id: String, topic: TopicName, subscribes: Bool, plan: TrafficPlan, run: TrafficRun) {
         self.id = id
-        self.topic = ByteBuffer(string: topic)
+        self.topic = topic
         self.subscribes = subscribes
         self.plan = plan
         self.run = run
@@ -151,7 +152,7 @@ final class TrafficClient: ChannelInboundHandler {
             version: .v3_1_1, cleanStart: !isKept, keepAlive: 0, clientID: isKept ? "\(id)-\(getpid())" : id
         ).encode(into: &buffer)
         if subscribes {
-            var subscribe = Subscribe(packetID: 1, filters: [Subscription(filter: String(buffer: topic), qos: qos)])
+            var subscribe = Subscribe(packetID: 1, filters: [Subscription(filter: topic.text, qos: qos)])
             subscribe.packetID = 1
             subscribe.encode(into: &buffer, version: .v3_1_1)
         }
@@ -168,10 +169,10 @@ final class TrafficClient: ChannelInboundHandler {
     /// Sends `count` messages in one write.
     func publish(_ count: Int) {
         guard let context else { return }
-        var buffer = context.channel.allocator.buffer(capacity: count * (plan.payloadSize + topic.readableBytes + 8))
+        var buffer = context.channel.allocator.buffer(capacity: count * (plan.payloadSize + topic.byteCount + 8))
         for _ in 0..<count {
             packetID = packetID == .max ? 1 : packetID + 1
-            Publish.encodeHeader(
+            _ = Publish.encodeHeader(
                 into: &buffer, topic: topic, qos: qos, packetID: qos == .atMostOnce ? 0 : packetID,
                 payloadLength: plan.payloadSize, version: .v3_1_1)
             buffer.writeInteger(DispatchTime.now().uptimeNanoseconds)

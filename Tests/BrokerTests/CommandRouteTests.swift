@@ -35,7 +35,7 @@ struct CommandRouteTests {
             let device = try AnsweringDevice(broker, "five", version: .v5_0) { command in
                 seen.withLock { $0 = command.properties }
                 guard let topic = command.properties?.responseTopic else { return nil }
-                var response = Publish(topic: topic, payload: "{}", qos: .atMostOnce)
+                var response = Publish(topic: topic.text, payload: "{}", qos: .atMostOnce)
                 var properties = PublishProperties()
                 properties.contentType = "application/json"
                 properties.correlationData = command.properties?.correlationData
@@ -49,7 +49,7 @@ struct CommandRouteTests {
             let properties = try #require(seen.withLock { $0 })
             #expect(properties.contentType == "text/xml")
             let id = try #require(properties.correlationData.map { String(buffer: $0) })
-            #expect(properties.responseTopic == "v1/devices/me/rpc/response/\(id)")
+            #expect(properties.responseTopic?.text == "v1/devices/me/rpc/response/\(id)")
             withExtendedLifetime(device) {}
         }
     }

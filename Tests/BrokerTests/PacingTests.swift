@@ -23,7 +23,7 @@ struct PacingTests {
             var (most, isRetained) = (0, true)
             for count in 1...total {
                 let publish = try client.receivePublish()
-                topics.insert(String(buffer: publish.topic))
+                topics.insert(publish.topicString)
                 isRetained = isRetained && publish.retain
                 if qos == .atLeastOnce { try client.send(.puback(Ack(packetID: publish.packetID))) }
                 if count % 1_000 == 0 { most = max(most, broker.liveBuffers - live) }
@@ -75,10 +75,10 @@ struct PacingTests {
             var topics: [String] = []
             for _ in 0..<2 {
                 let publish = try client.receivePublish()
-                topics.append(String(buffer: publish.topic))
+                topics.append(publish.topicString)
                 if topics.count == 1 { try client.acknowledge(publish) }
             }
-            #expect(topics[0] == String(buffer: first.topic))
+            #expect(topics[0] == first.topicString)
             try client.unsubscribe("#")
             try client.send(.puback(Ack(packetID: 3)))
             try client.ping()
@@ -99,10 +99,10 @@ struct PacingTests {
             var topics: [String] = []
             for _ in 0..<3 {
                 let publish = try back.receivePublish()
-                topics.append(String(buffer: publish.topic))
+                topics.append(publish.topicString)
                 try back.acknowledge(publish)
             }
-            #expect(topics[0] == String(buffer: first.topic))
+            #expect(topics[0] == first.topicString)
             #expect(topics.sorted() == ["a", "b", "c"])
         }
     }
@@ -126,7 +126,7 @@ struct PacingTests {
             #expect(broker.context.router.subscriptionCount == count * subscriptions + 1)
             clients.removeAll()
             var wills: Set<String> = []
-            for _ in 0..<count { wills.insert(String(buffer: try witness.receivePublish().topic)) }
+            for _ in 0..<count { wills.insert(try witness.receivePublish().topicString) }
             #expect(wills.count == count)
             try await broker.poll { broker.context.router.subscriptionCount == 1 }
             #expect(broker.context.registry.count == 1)
@@ -165,7 +165,7 @@ extension Broker {
         try await shard.loop.submit {
             for topic in topics {
                 let message = Message(
-                    topic: ByteBuffer(string: topic), payload: ByteBuffer(string: payload), qos: .atLeastOnce,
+                    topic: try TopicName(topic), payload: ByteBuffer(string: payload), qos: .atLeastOnce,
                     ownsBuffer: false)
                 _ = try shard.retain(message)
             }

@@ -8,7 +8,7 @@ import Testing
 @Suite("Session state", .mayBlock)
 struct SessionStateTests {
     static func message(_ text: String, _ qos: QoS = .atLeastOnce) -> Message {
-        Message(topic: ByteBuffer(string: "t"), payload: ByteBuffer(string: text), qos: qos, ownsBuffer: true)
+        Message(topic: try! TopicName("t"), payload: ByteBuffer(string: text), qos: qos, ownsBuffer: true)
     }
 
     static func limits(_ change: (inout Limits) -> Void = { _ in }) -> Limits {

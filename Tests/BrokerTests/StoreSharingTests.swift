@@ -40,7 +40,7 @@ struct StoreSharingTests {
                     for round in 0..<400 { try client.expect(.puback(Ack(packetID: UInt16(round + 1)))) }
                 }
                 broker.context.retained.forEach { message in
-                    kept[String(buffer: message.topic)] = String(buffer: message.payload)
+                    kept[message.topic.text] = String(buffer: message.payload)
                 }
             }
             #expect(!kept.isEmpty)
@@ -49,7 +49,7 @@ struct StoreSharingTests {
             } _: { broker in
                 var found: [String: String] = [:]
                 broker.context.retained.forEach { message in
-                    found[String(buffer: message.topic)] = String(buffer: message.payload)
+                    found[message.topic.text] = String(buffer: message.payload)
                 }
                 #expect(found == kept)
             }

@@ -241,14 +241,22 @@ final class TestClient {
 }
 
 extension Publish {
+    /// - Parameter topic: empty where an alias stands for it. What is no topic name is sent as bytes.
     init(
         topic: String, payload: String = "", qos: QoS = .atMostOnce, retain: Bool = false, dup: Bool = false,
         packetID: UInt16 = 0
     ) {
         self.init(
-            topic: ByteBuffer(string: topic), payload: ByteBuffer(string: payload), qos: qos, retain: retain, dup: dup,
+            topic: topic.isEmpty ? nil : try! TopicName(topic), payload: ByteBuffer(string: payload), qos: qos,
+            retain: retain, dup: dup,
             packetID: packetID)
     }
 
     var text: String { String(buffer: payload) }
+}
+
+extension Will {
+    init(topic: String, payload: ByteBuffer, qos: QoS = .atMostOnce, retain: Bool = false) {
+        self.init(topic: try! TopicName(topic), payload: payload, qos: qos, retain: retain)
+    }
 }

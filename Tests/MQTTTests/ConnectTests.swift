@@ -11,7 +11,8 @@ struct ConnectTests {
     func everything3() throws {
         let connect = Connect(
             version: .v3_1_1, cleanStart: true, keepAlive: 10, clientID: "id",
-            will: Will(topic: "w", payload: ByteBuffer(string: "bye"), qos: .atLeastOnce), username: "me",
+            will: Will(topic: try TopicName("w"), payload: ByteBuffer(string: "bye"), qos: .atLeastOnce),
+            username: "me",
             password: ByteBuffer(string: "pw"))
         let bytes = wire("10 1E 00 04 'MQTT' 04 CE 00 0A 00 02 'id' 00 01 'w' 00 03 'bye' 00 02 'me' 00 02 'pw'")
         #expect(encode(.connect(connect), .v3_1_1) == bytes)

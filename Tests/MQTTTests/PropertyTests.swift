@@ -13,7 +13,7 @@ struct PropertyTests {
     @Test("user properties repeat and keep their order")
     func userProperties() throws {
         let list = "26 00 01 'k' 00 01 'v' 26 00 01 'k' 00 01 'w'"
-        var packet = Publish(topic: ByteBuffer(string: "a"), payload: ByteBuffer())
+        var packet = Publish(topic: try TopicName("a"), payload: ByteBuffer())
         var properties = PublishProperties()
         properties.userProperties = [UserProperty(name: "k", value: "v"), UserProperty(name: "k", value: "w")]
         packet.properties = properties

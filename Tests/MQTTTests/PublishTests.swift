@@ -18,7 +18,7 @@ struct PublishTests {
     @Test("the example of 3.1.1: topic a/b, packet identifier 10 (figure 3.11)")
     func example3() throws {
         let packet = Publish(
-            topic: ByteBuffer(string: "a/b"), payload: ByteBuffer(string: "hi"), qos: .atLeastOnce, packetID: 10)
+            topic: try TopicName("a/b"), payload: ByteBuffer(string: "hi"), qos: .atLeastOnce, packetID: 10)
         let bytes = wire("32 09 00 03 'a/b' 00 0A 'hi'")
         #expect(encode(.publish(packet), .v3_1_1) == bytes)
         #expect(try decode(bytes, .v3_1_1) == .publish(packet))
@@ -26,7 +26,7 @@ struct PublishTests {
 
     @Test("the example of 5.0 has a property length of 0 (figure 3-9)")
     func example5() throws {
-        let packet = Publish(topic: ByteBuffer(string: "a/b"), payload: ByteBuffer(), qos: .atLeastOnce, packetID: 10)
+        let packet = Publish(topic: try TopicName("a/b"), payload: ByteBuffer(), qos: .atLeastOnce, packetID: 10)
         let bytes = wire("32 08 00 03 'a/b' 00 0A 00")
         #expect(encode(.publish(packet), .v5_0) == bytes)
         #expect(try publish("32 08 00 03 'a/b' 00 0A 00", .v5_0).properties == nil)
@@ -55,7 +55,7 @@ struct PublishTests {
         let bytes = wire("30 05 00 01 'a' 'hi'")
         let base = bytes.withUnsafeReadableBytes { UInt(bitPattern: $0.baseAddress!) }
         let packet = try publish(bytes, .v3_1_1)
-        #expect(packet.topic.withUnsafeReadableBytes { UInt(bitPattern: $0.baseAddress!) } == base + 4)
+        #expect(packet.topic?.bytes.withUnsafeReadableBytes { UInt(bitPattern: $0.baseAddress!) } == base + 4)
         #expect(packet.payload.withUnsafeReadableBytes { UInt(bitPattern: $0.baseAddress!) } == base + 5)
     }
 

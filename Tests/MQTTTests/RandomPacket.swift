@@ -38,7 +38,7 @@ struct RandomPacket {
             version: version, cleanStart: flip(), keepAlive: .random(in: 0 ... .max, using: &random),
             clientID: text(0...40))
         if flip() {
-            connect.will = Will(topic: topic(), payload: bytes(0...300), qos: qos(), retain: flip())
+            connect.will = Will(topic: topicName(), payload: bytes(0...300), qos: qos(), retain: flip())
             if is5 { connect.will?.properties = willProperties() }
         }
         if flip() { connect.username = text(0...20) }
@@ -64,7 +64,7 @@ struct RandomPacket {
         properties.payloadFormat = maybe { PayloadFormat.allCases.randomElement(using: &$0.random)! }
         properties.messageExpiryInterval = maybe { $0.number() }
         properties.contentType = maybe { $0.text(0...20) }
-        properties.responseTopic = maybe { $0.topic() }
+        properties.responseTopic = maybe { $0.topicName() }
         properties.correlationData = maybe { $0.bytes(0...20) }
         properties.userProperties = userProperties()
         return properties
@@ -100,14 +100,14 @@ struct RandomPacket {
     private mutating func publish() -> Publish {
         let qos = qos()
         var publish = Publish(
-            topic: ByteBuffer(string: topic()), payload: bytes(0...20_000), qos: qos, retain: flip(),
+            topic: topicName(), payload: bytes(0...20_000), qos: qos, retain: flip(),
             dup: qos != .atMostOnce && flip(), packetID: qos == .atMostOnce ? 0 : id())
         guard is5, flip() else { return publish }
         var properties = PublishProperties()
         properties.payloadFormat = .utf8
         properties.messageExpiryInterval = maybe { $0.number() }
         properties.topicAlias = maybe { $0.id() }
-        properties.responseTopic = maybe { $0.topic() }
+        properties.responseTopic = maybe { $0.topicName() }
         properties.correlationData = maybe { $0.bytes(0...200) }
         properties.contentType = maybe { $0.text(0...20) }
         properties.userProperties = userProperties()
@@ -218,6 +218,8 @@ struct RandomPacket {
         return String(
             (0..<Int.random(in: length, using: &random)).map { _ in characters.randomElement(using: &random)! })
     }
+
+    private mutating func topicName() -> TopicName { try! TopicName(topic()) }
 
     private mutating func topic() -> String { text(1...12) + "/" + text(0...30) + "/" + text(0...100) }
 

@@ -73,14 +73,15 @@ private func comparePassedOn(_ whole: Publish, _ incoming: IncomingPublish) {
         properties.passedOn = passedOn
     }
     properties.messageExpiryInterval = incoming.messageExpiryInterval
-    let topic = incoming.topic.readableBytes > 0 ? incoming.topic : ByteBuffer(string: "t")
+    guard let topic = incoming.topic ?? (try? TopicName("t")) else { fatalError("t is a topic") }
     var packet = ByteBuffer()
-    Publish.encodeHeader(
+    let fits = Publish.encodeHeader(
         into: &packet, topic: topic, qos: whole.qos, dup: false, retain: whole.retain, packetID: whole.packetID,
         payloadLength: whole.payload.readableBytes, properties: properties)
+    precondition(fits, "what came in one packet does not go out in one")
     packet.writeImmutableBuffer(whole.payload)
     let size = Publish.encodedSize(
-        topicLength: topic.readableBytes, qos: whole.qos, payloadLength: whole.payload.readableBytes,
+        topicLength: topic.byteCount, qos: whole.qos, payloadLength: whole.payload.readableBytes,
         properties: properties)
     precondition(size == packet.readableBytes, "the size of a packet was foretold wrongly")
     do throws(DecodeError) {

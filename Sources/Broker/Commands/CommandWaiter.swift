@@ -154,7 +154,10 @@ extension EventLoopShard {
         _ request: CommandRequest, _ id: String, to session: Session, _ deadline: NIODeadline, _ waiter: CommandWaiter
     ) {
         do throws(ArenaError) {
-            var message = try commandMessage(request, id)
+            guard var message = try commandMessage(request, id) else {
+                waiter.complete(.notListening)
+                return
+            }
             message.expiresAt = deadline
             switch try deliverCommand(&message, to: session, deadline: deadline, waiter: waiter) {
             case .delivered: break
@@ -167,28 +170,30 @@ extension EventLoopShard {
         }
     }
 
-    /// Topic, properties and payload in a buffer of its own.
-    private func commandMessage(_ request: CommandRequest, _ id: String) throws(ArenaError) -> Message {
-        let topic = context.rpcTopics.commandPrefix + id
+    /// Topic, properties and payload in a buffer of its own; nil if the configured topics make none with the identifier.
+    private func commandMessage(_ request: CommandRequest, _ id: String) throws(ArenaError) -> Message? {
+        guard let topic = try? TopicName(context.rpcTopics.commandPrefix + id),
+            let responseTopic = try? TopicName(context.rpcTopics.responsePrefix + id)
+        else { return nil }
         // For devices of 5.0; those of 3.1.1 have the identifier in the topic.
         var properties = PublishProperties()
         properties.contentType = request.contentType
-        properties.responseTopic = context.rpcTopics.responsePrefix + id
+        properties.responseTopic = responseTopic
         properties.correlationData = ByteBuffer(string: id)
-        let (topicLength, listLength) = (topic.utf8.count, properties.passedOnLength)
+        let (topicLength, listLength) = (topic.byteCount, properties.passedOnLength)
         var buffer = try arena.buffer(
             capacity: topicLength + listLength + request.payload.readableBytes, owner: context.rpcOwner, "rpc command")
-        buffer.writeString(topic)
+        buffer.writeImmutableBuffer(topic.bytes)
         properties.writePassedOn(to: &buffer)
         buffer.writeImmutableBuffer(request.payload)
         return Message(
-            topic: buffer.getSlice(at: 0, length: topicLength)!,
+            topic: topic.moved(to: buffer, at: 0),
             payload: buffer.getSlice(at: topicLength + listLength, length: request.payload.readableBytes)!,
             properties: buffer.getSlice(at: topicLength, length: listLength)!, qos: request.qos, ownsBuffer: true)
     }
 
     /// Hands a device's response to who waits for it, in a buffer of its own.
-    func answer(_ waiter: CommandWaiter, with message: inout Message) throws(ArenaError) {
+    func answer(_ waiter: CommandWaiter, with message: Message) throws(ArenaError) {
         let contentType = message.properties.flatMap(PublishProperties.init(passedOn:))?.contentType
         var payload = ByteBuffer()
         if message.payload.readableBytes > 0 {

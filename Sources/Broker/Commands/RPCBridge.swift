@@ -37,8 +37,14 @@ struct RPCTopics: Sendable {
         /// The topic up to the command's identifier.
         func text(_ device: String) -> String { String(buffer: prefix) + device + String(buffer: infix) }
 
-        fileprivate func parse(_ topic: ByteBuffer) -> (device: ByteBuffer, id: ByteBuffer)? {
-            var rest = topic
+        /// Whether a client identifier can stand in the topic: as one level, and as no other's. With a slash in it it
+        /// would reach into levels that are others', and `me` is everybody's.
+        static func canName(_ device: String) -> Bool {
+            !device.isEmpty && device != RPCTopics.me && !device.utf8.contains(UInt8(ascii: "/"))
+        }
+
+        fileprivate func parse(_ topic: TopicName) -> (device: ByteBuffer, id: ByteBuffer)? {
+            var rest = topic.bytes
             guard rest.skip(prefix) else { return nil }
             let slash = rest.readableBytesView.firstIndex(of: UInt8(ascii: "/")) ?? rest.writerIndex
             guard let device = rest.readSlice(length: slash - rest.readerIndex), device.readableBytes > 0,
@@ -57,7 +63,7 @@ struct RPCTopics: Sendable {
     // What both begin with, at most eight bytes of it.
     private let word: UInt64
     private let mask: UInt64
-    private static let me = "me"
+    fileprivate static let me = "me"
     private static let meBytes = ByteBuffer(string: me)
 
     init(_ configuration: Configuration.RPC) {
@@ -82,7 +88,8 @@ struct RPCTopics: Sendable {
 
     /// One comparison of eight bytes for most other topics.
     @inline(__always)
-    func isPossible(_ topic: ByteBuffer) -> Bool {
+    func isPossible(_ topic: TopicName) -> Bool {
+        let topic = topic.bytes
         guard let first = topic.getInteger(at: topic.readerIndex, endianness: .little, as: UInt64.self) else {
             // Shorter than eight bytes; topics as people configure them are not.
             return topic.readableBytes >= 4 && mask >> 56 == 0
@@ -91,7 +98,7 @@ struct RPCTopics: Sendable {
     }
 
     /// nil for every topic that is none of the two.
-    func parse(_ topic: ByteBuffer) -> RPCTopic? {
+    func parse(_ topic: TopicName) -> RPCTopic? {
         if let (device, id) = request.parse(topic), device != Self.meBytes { return .request(device: device, id: id) }
         if let (device, id) = response.parse(topic), device == Self.meBytes { return .response(id: id) }
         return nil

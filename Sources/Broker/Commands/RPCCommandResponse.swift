@@ -6,8 +6,8 @@ import NIOCore
 /// A device's answer to a command, addressed to the back end.
 struct RPCCommandResponse {
     let requestID: String
-    /// What the back end's subscribers get.
-    let message: Message
+    /// What the back end's subscribers get; nil where the device's client identifier and the command's make no topic.
+    let message: Message?
 }
 
 extension EventLoopShard {
@@ -20,16 +20,15 @@ extension EventLoopShard {
         arena.touch(publish.payload, "convertToRpcCommandResponse")
         if context.rpcFault.shouldLeak() { forget(publish, of: session) }
 
-        let prefix = context.rpcTopics.response.text(session.clientID)
-        var topic = try arena.buffer(
-            capacity: prefix.utf8.count + id.readableBytes, owner: context.rpcOwner, "rpc response topic")
-        topic.writeString(prefix)
-        topic.writeImmutableBuffer(id)
         context.counters.responsesConverted.increment()
+        let requestID = String(buffer: id)
+        guard RPCTopics.Template.canName(session.clientID),
+            let topic = try rpcTopic(context.rpcTopics.response.text(session.clientID), id, "rpc response topic")
+        else { return RPCCommandResponse(requestID: requestID, message: nil) }
         var message = Message(
             topic: topic, payload: publish.payload, properties: publish.properties, qos: publish.qos, ownsBuffer: false)
         message.expiresAt = publish.expiresAt
-        return RPCCommandResponse(requestID: String(buffer: id), message: message)
+        return RPCCommandResponse(requestID: requestID, message: message)
     }
 
     /// The fault of the incident (`faults.rpcResponseLeakPercent`), as it happens in Swift: the buffer is handed to a

@@ -181,6 +181,9 @@ public struct Limits: Sendable, Equatable {
     package static let maxCommandDevices = 10_000
     package static let commandWindow = 64
 
+    /// Of a command over HTTP: it goes with the message as a property, where a cut would falsify it.
+    package static let maxContentTypeBytes = 1_024
+
     /// The pieces that the body of a response is written in.
     package static let httpPieceBytes = 64 << 10
 

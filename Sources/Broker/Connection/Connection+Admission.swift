@@ -35,11 +35,9 @@ extension ConnectionHandler {
 
     /// Refused or not, its topic alias is set (section 3.3.2.3.4).
     private func rememberAlias(of publish: IncomingPublish) {
-        guard (1...limits.maxTopicAliases).contains(Int(publish.topicAlias)), publish.topic.readableBytes > 0 else {
-            return
-        }
+        guard (1...limits.maxTopicAliases).contains(Int(publish.topicAlias)), let topic = publish.topic else { return }
         do throws(ArenaError) {
-            try aliases.set(publish.topicAlias, publish.topic, in: shard.arena, owner: owner)
+            try aliases.set(publish.topicAlias, topic, in: shard.arena, owner: owner)
         } catch {
             fail(error, while: "remembering a topic alias")
         }

@@ -127,15 +127,15 @@ extension ConnectionHandler {
     }
 
     private func keepWill(_ will: Will, _ session: Session) throws(ArenaError) -> KeptWill {
-        let topic = will.topic.utf8.count
+        let topic = will.topic.byteCount
         let properties = will.properties.passedOnLength
         var buffer = try shard.arena.buffer(
             capacity: topic + properties + will.payload.readableBytes, owner: session.owner, "will")
-        buffer.writeString(will.topic)
+        buffer.writeImmutableBuffer(will.topic.bytes)
         if properties > 0 { will.properties.writePassedOn(to: &buffer) }
         buffer.writeImmutableBuffer(will.payload)
         let message = Message(
-            topic: buffer.getSlice(at: 0, length: topic)!,
+            topic: will.topic.moved(to: buffer, at: 0),
             payload: buffer.getSlice(at: topic + properties, length: will.payload.readableBytes)!,
             properties: properties > 0 ? buffer.getSlice(at: topic, length: properties)! : nil,
             qos: will.qos, retain: will.retain, ownsBuffer: true)

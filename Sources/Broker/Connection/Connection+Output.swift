@@ -121,11 +121,13 @@ extension ConnectionHandler {
             return isSent
         }
         if settings.version == .v5_0 { return append5(message, packetID: packetID, dup: dup, isShared: isShared) }
-        let headerRoom = 9 + message.topic.readableBytes
+        let headerRoom = 9 + message.topic.byteCount
         guard reserve(headerRoom + (isShared ? 0 : payloadLength)) else { return true }
-        Publish.encodeHeader(
-            into: &output.segment, topic: message.topic, qos: message.qos, dup: dup, retain: message.retain,
-            packetID: packetID, payloadLength: payloadLength, version: .v3_1_1)
+        guard
+            Publish.encodeHeader(
+                into: &output.segment, topic: message.topic, qos: message.qos, dup: dup, retain: message.retain,
+                packetID: packetID, payloadLength: payloadLength, version: .v3_1_1)
+        else { return false }
         appendPayload(message, isShared: isShared)
         return true
     }
@@ -159,31 +161,33 @@ extension ConnectionHandler {
         if message.mayExpire { properties.messageExpiryInterval = message.remainingSeconds(at: .now()) }
         if let route = message.route { properties.identifiers = route.identifiers }
         let payloadLength = message.payload.readableBytes
-        var topic = message.topic
+        var topic = TopicName?.some(message.topic)
         if settings.topicAliasMaximum > 0 {
-            properties.topicAlias = aliases.outgoingAlias(of: topic)
-            if properties.topicAlias != 0 { topic = Output.none }
+            properties.topicAlias = aliases.outgoingAlias(of: message.topic)
+            if properties.topicAlias != 0 { topic = nil }
         }
         func size() -> Int {
             Publish.encodedSize(
-                topicLength: topic.readableBytes, qos: message.qos, payloadLength: payloadLength,
+                topicLength: topic?.byteCount ?? 0, qos: message.qos, payloadLength: payloadLength,
                 properties: properties)
         }
         var packetSize = size()
         guard packetSize <= settings.maximumPacketSize else { return false }
         let aliasBytes = 3
-        if settings.topicAliasMaximum > 0, properties.topicAlias == 0, topic.readableBytes > aliasBytes,
+        if settings.topicAliasMaximum > 0, properties.topicAlias == 0, message.topic.byteCount > aliasBytes,
             // The longer list may need a longer length.
             packetSize + aliasBytes + 2 <= settings.maximumPacketSize
         {
             properties.topicAlias = aliases.assign(
-                topic, limit: settings.topicAliasMaximum, in: shard.arena, owner: owner)
+                message.topic, limit: settings.topicAliasMaximum, in: shard.arena, owner: owner)
             packetSize = size()
         }
         guard reserve(packetSize - (isShared ? payloadLength : 0)) else { return true }
-        Publish.encodeHeader(
-            into: &output.segment, topic: topic, qos: message.qos, dup: dup, retain: message.retain,
-            packetID: packetID, payloadLength: payloadLength, properties: properties)
+        guard
+            Publish.encodeHeader(
+                into: &output.segment, topic: topic, qos: message.qos, dup: dup, retain: message.retain,
+                packetID: packetID, payloadLength: payloadLength, properties: properties)
+        else { return false }
         appendPayload(message, isShared: isShared)
         return true
     }

@@ -20,7 +20,7 @@ extension ConnectionHandler {
         let rpc = topics.isPossible(message.topic) ? topics.parse(message.topic) : nil
         let match = shard.match(message.topic)
         let isAllowed = session.mayPublish(message.topic)
-        if !isAllowed { shard.context.noteDenied("publish", session, message.topic) }
+        if !isAllowed { shard.context.noteDenied("publish", session, message.topic.text) }
         // A 3.1.1 client is told nothing, as mosquitto has it (section 3.3.5).
         let isForbidden = !isAllowed || SysTopics.isReserved(message.topic)
         let mark = shard.journal?.mark
@@ -88,11 +88,13 @@ extension ConnectionHandler {
     /// The message with its topic, whether that came or its alias; nil if the connection is closed for it.
     @inline(__always)
     private func message(_ publish: IncomingPublish, ownsBuffer: Bool) throws(ArenaError) -> Message? {
-        guard publish.topicAlias == 0, publish.morePassedOn.isEmpty, publish.messageExpiryInterval == nil else {
+        guard let topic = publish.topic, publish.topicAlias == 0, publish.morePassedOn.isEmpty,
+            publish.messageExpiryInterval == nil
+        else {
             return try rareMessage(publish, ownsBuffer: ownsBuffer)
         }
         return Message(
-            topic: publish.topic, payload: publish.payload, properties: publish.passedOn, qos: publish.qos,
+            topic: topic, payload: publish.payload, properties: publish.passedOn, qos: publish.qos,
             retain: publish.retain, ownsBuffer: ownsBuffer)
     }
 
@@ -107,7 +109,7 @@ extension ConnectionHandler {
                         code: .topicAliasInvalid, statement: "MQTT-3.3.2-9"))
                 return nil
             }
-            if topic.readableBytes > 0 {
+            if let topic {
                 try aliases.set(publish.topicAlias, topic, in: shard.arena, owner: owner)
             } else if let known = aliases.topic(of: publish.topicAlias) {
                 topic = known
@@ -117,6 +119,8 @@ extension ConnectionHandler {
                 return nil
             }
         }
+        // Without an alias there is one: the decoder has looked.
+        guard let topic else { return nil }
         var message = Message(
             topic: topic, payload: publish.payload, properties: publish.passedOn, qos: publish.qos,
             retain: publish.retain, ownsBuffer: ownsBuffer)

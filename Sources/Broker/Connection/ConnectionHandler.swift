@@ -537,7 +537,9 @@ final class ConnectionHandler: ChannelInboundHandler {
     func visitHeldBuffers(_ visitor: inout HeldBufferVisitor) {
         if let assembly { visitor.hold(assembly, owner: owner, kind: .readBuffer) }
         if let will = connectPacket?.will {
+            visitor.hold(will.topic.bytes, owner: owner, kind: .will)
             visitor.hold(will.payload, owner: owner, kind: .will)
+            if let topic = will.properties.responseTopic { visitor.hold(topic.bytes, owner: owner, kind: .will) }
             if let data = will.properties.correlationData { visitor.hold(data, owner: owner, kind: .will) }
         }
         aliases.visit(owner: owner, &visitor)

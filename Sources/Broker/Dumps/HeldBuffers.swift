@@ -47,7 +47,7 @@ extension HeldBufferVisitor {
 extension Message {
     func visit(owner: OwnerID, kind: HolderKind, _ visitor: inout HeldBufferVisitor) {
         if reach.isKnown { return visitor.hold(reach, nil, owner: owner, kind: kind) }
-        visitor.hold(topic, owner: owner, kind: kind)
+        visitor.hold(topic.bytes, owner: owner, kind: kind)
         guard !ownsBuffer else { return }
         visitor.hold(payload, owner: owner, kind: kind)
         if let properties { visitor.hold(properties, owner: owner, kind: kind) }

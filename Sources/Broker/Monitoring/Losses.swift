@@ -78,6 +78,7 @@ struct LossLog {
             ("publishes_refused", counters.publishesRefused.value),
             ("consumers_disconnected", counters.consumersShed.value),
             ("retained_refused", counters.retainedRefused.value),
+            ("messages_unsendable", counters.messagesUnsendable.value),
             ("commands_undeliverable", counters.commandsUndeliverable.value),
             ("commands_timed_out", counters.commandsTimedOut.value),
             ("responses_unmatched", counters.responsesUnmatched.value),

@@ -108,6 +108,6 @@ extension EventLoopShard {
             }
             largest.insert((bytes, message), at: largest.firstIndex { $0.bytes < bytes } ?? largest.count)
         }
-        return largest.map { (String(buffer: $1.topic), $1.reach.slot) }
+        return largest.map { ($1.topic.text, $1.reach.slot) }
     }
 }

@@ -60,6 +60,10 @@ enum PrometheusText {
         text.counter("broker_queue_drops_total", "Messages that full queues gave up.", counters.queueDrops.value)
         text.counter("broker_backlog_drops_total", "QoS 0 messages of slow clients.", counters.backlogDrops.value)
         text.counter("broker_messages_expired_total", "Messages that expired.", counters.messagesExpired.value)
+        text.counter(
+            "broker_messages_unsendable_total",
+            "Messages given up since they can be sent to nobody, stored ones among them.",
+            counters.messagesUnsendable.value)
         text.counter("broker_logins_failed_total", "Wrong passwords and tokens.", counters.loginsFailed.value)
         text.counter("broker_commands_delivered_total", "Commands to devices.", counters.commandsDelivered.value)
         text.counter("broker_commands_timed_out_total", "Commands without an answer.", counters.commandsTimedOut.value)

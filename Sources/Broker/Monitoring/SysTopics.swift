@@ -39,7 +39,8 @@ final class SysTopics: Sendable {
 
     /// Whether only the broker publishes to a topic. One comparison of a byte for all others.
     @inline(__always)
-    static func isReserved(_ topic: ByteBuffer) -> Bool {
+    static func isReserved(_ topic: TopicName) -> Bool {
+        let topic = topic.bytes
         guard topic.getInteger(at: topic.readerIndex, as: UInt8.self) == UInt8(ascii: "$") else { return false }
         return topic.getSlice(at: topic.readerIndex, length: prefixBytes.readableBytes) == prefixBytes
     }
@@ -158,6 +159,7 @@ final class SysTopics: Sendable {
                 Value("bytes/sent", bytesSent), Value("heap/current", context.pool.counterBytes),
                 Value("heap/limit", context.pool.limitBytes),
                 Value("publish/messages/refused", counters.publishesRefused.value),
+                Value("publish/messages/unsendable", counters.messagesUnsendable.value),
             ] + storeValues
         }
     }
@@ -208,7 +210,7 @@ extension EventLoopShard {
         let levels = Self.levels(filter)
         var messages: [Message] = []
         for value in context.sys.values(context, peers) where Self.matches(levels[...], Self.levels(value.topic)[...]) {
-            messages.append(try message(value))
+            if let message = try message(value) { messages.append(message) }
         }
         return messages
     }
@@ -221,12 +223,16 @@ extension EventLoopShard {
         guard sysSeconds >= interval else { return }
         sysSeconds = 0
         // A safepoint, so only where somebody wants to know; what it finds is in the next round.
-        if !match(ByteBuffer(string: LiveMemory.reportTopic)).isEmpty { memory?.refresh() }
+        if let topic = try? TopicName(LiveMemory.reportTopic), !match(topic).isEmpty { memory?.refresh() }
         for value in context.sys.changes(context, peers, seconds: interval) {
-            let match = match(ByteBuffer(string: value.topic))
+            guard let topic = try? TopicName(value.topic) else {
+                noteUnsendable("a $SYS topic", of: value.name)
+                continue
+            }
+            let match = match(topic)
             guard !match.isEmpty else { continue }
             do throws(ArenaError) {
-                var message = try message(value)
+                guard var message = try message(value) else { continue }
                 try route(&message, match, from: nil)
             } catch {
                 return refused(error, while: "publishing $SYS topics")
@@ -252,15 +258,15 @@ extension EventLoopShard {
     }
 
     /// With RETAIN, as from the retained store; of QoS 0, so that nobody's queue fills with figures of the past.
-    private func message(_ value: SysTopics.Value) throws(ArenaError) -> Message {
-        let topic = value.topic
+    private func message(_ value: SysTopics.Value) throws(ArenaError) -> Message? {
+        guard let topic = try? TopicName(value.topic) else { return nil }
         var buffer = try arena.buffer(
-            capacity: topic.utf8.count + value.text.utf8.count, owner: owner, "$SYS message")
-        buffer.writeString(topic)
+            capacity: topic.byteCount + value.text.utf8.count, owner: owner, "$SYS message")
+        buffer.writeImmutableBuffer(topic.bytes)
         buffer.writeString(value.text)
         return Message(
-            topic: buffer.getSlice(at: 0, length: topic.utf8.count)!,
-            payload: buffer.getSlice(at: topic.utf8.count, length: value.text.utf8.count)!, qos: .atMostOnce,
+            topic: topic.moved(to: buffer, at: 0),
+            payload: buffer.getSlice(at: topic.byteCount, length: value.text.utf8.count)!, qos: .atMostOnce,
             retain: true, ownsBuffer: true)
     }
 

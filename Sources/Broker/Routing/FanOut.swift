@@ -70,17 +70,19 @@ struct FanOut {
         // Any identifier: each receiver's is put in its place.
         let packetID: UInt16 = message.qos == .atMostOnce ? 0 : 1
         var properties = OutgoingProperties()
+        let fits: Bool
         if version == .v5_0 {
             properties.passedOn = message.properties
             if message.mayExpire { properties.messageExpiryInterval = message.remainingSeconds(at: .now()) }
-            Publish.encodeHeader(
+            fits = Publish.encodeHeader(
                 into: &buffer!, topic: message.topic, qos: message.qos, dup: false, retain: message.retain,
                 packetID: packetID, payloadLength: payloadLength, properties: properties)
         } else {
-            Publish.encodeHeader(
+            fits = Publish.encodeHeader(
                 into: &buffer!, topic: message.topic, qos: message.qos, retain: message.retain, packetID: packetID,
                 payloadLength: payloadLength, version: .v3_1_1)
         }
+        guard fits else { return false }
         var identifierOffset = 0
         if packetID != 0 {
             let list = version == .v5_0 ? properties.encodedLength : -1

@@ -1,3 +1,4 @@
+import MQTT
 import NIOCore
 
 /// What a shard remembers of the router: the matches of the topics it has published to lately.
@@ -19,14 +20,14 @@ struct MatchCache {
     private var victim = 0
     private var trimmedVersion: UInt64 = 0
 
-    mutating func match(_ topic: ByteBuffer, router: Router, shards: Int) -> Match {
-        let hash = TopicBytes.hash(topic.readableBytesUInt8Span)
+    mutating func match(_ topic: TopicName, router: Router, shards: Int) -> Match {
+        let hash = TopicBytes.hash(topic.bytes.readableBytesUInt8Span)
         let version = router.version
         let first = Int(truncatingIfNeeded: hash) & (Self.sets - 1) &* Self.ways
         if !entries.isEmpty {
             for index in first..<(first &+ Self.ways) {
                 if let entry = entries[index], entry.hash == hash, entry.version == version,
-                    TopicBytes.areEqual(entry.topic.span, topic.readableBytesUInt8Span)
+                    TopicBytes.areEqual(entry.topic.span, topic.bytes.readableBytesUInt8Span)
                 {
                     return entry.match
                 }
@@ -46,17 +47,17 @@ struct MatchCache {
 
     @inline(never)
     private mutating func slowMatch(
-        _ topic: ByteBuffer, hash: UInt64, version: UInt64, first: Int, router: Router, shards: Int
+        _ topic: TopicName, hash: UInt64, version: UInt64, first: Int, router: Router, shards: Int
     ) -> Match {
         // The version was read before matching: a change in between makes the entry stale, never wrong.
-        let match = router.match(topic.readableBytesUInt8Span, shards: shards)
-        guard topic.readableBytes <= Limits.maxCachedTopicBytes else { return match }
+        let match = router.match(topic.bytes.readableBytesUInt8Span, shards: shards)
+        guard topic.byteCount <= Limits.maxCachedTopicBytes else { return match }
         if entries.isEmpty { entries = Array(repeating: nil, count: Limits.matchCacheEntries) }
         let set = first..<(first + Self.ways)
         let free = set.first { entries[$0] == nil || entries[$0]!.version != version }
         victim = (victim + 1) % Self.ways
         entries[free ?? first + victim] = Entry(
-            hash: hash, version: version, topic: Array(topic.readableBytesView), match: match)
+            hash: hash, version: version, topic: Array(topic.bytes.readableBytesView), match: match)
         return match
     }
 }

@@ -156,8 +156,9 @@ final class RetainedStore: Sendable {
         tree.withLockedValue { Self.forEach($0.root, body) }
     }
 
-    private static func levels(_ topic: ByteBuffer) -> [[UInt8]] {
-        topic.readableBytesView.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map(Array.init)
+    private static func levels(_ topic: TopicName) -> [[UInt8]] {
+        topic.bytes.readableBytesView.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map(
+            Array.init)
     }
 
     /// - Returns: what was there. Nodes that are empty afterwards are removed.

@@ -11,7 +11,7 @@ import NIOCore
 ///
 /// A queue holds millions of them, so the order of the fields is the one that takes least room: 128 bytes.
 struct Message {
-    var topic: ByteBuffer
+    var topic: TopicName
     var payload: ByteBuffer
     /// The properties of 5.0 that are passed on, as they came and without a length; nil if there are none.
     var properties: ByteBuffer?
@@ -48,7 +48,7 @@ struct Message {
     }
 
     init(
-        topic: ByteBuffer, payload: ByteBuffer, properties: ByteBuffer? = nil, qos: QoS, retain: Bool = false,
+        topic: TopicName, payload: ByteBuffer, properties: ByteBuffer? = nil, qos: QoS, retain: Bool = false,
         ownsBuffer: Bool
     ) {
         self.topic = topic
@@ -66,7 +66,7 @@ struct Message {
     }
 
     /// Bytes this message keeps alive if it owns its buffer.
-    var heldBytes: Int { topic.readableBytes + payload.readableBytes + (properties?.readableBytes ?? 0) }
+    var heldBytes: Int { topic.byteCount + payload.readableBytes + (properties?.readableBytes ?? 0) }
 
     /// Whether it may expire at all: else nobody need look at the clock.
     var mayExpire: Bool { expiresAt != .distantFuture }
@@ -90,12 +90,12 @@ struct Message {
         switch (ownsBuffer, keeper) {
         case (true, .settled): return
         case (true, .nobody):
-            arena.transfer(topic, to: owner, label, file: file, line: line, function: function)
-            reach = Reach(slot: arena.slot(of: topic), bytes: UInt32(clamping: heldBytes))
+            arena.transfer(topic.bytes, to: owner, label, file: file, line: line, function: function)
+            reach = Reach(slot: arena.slot(of: topic.bytes), bytes: UInt32(clamping: heldBytes))
         case (true, .one(let first)):
             guard first != owner, let sharedOwner else { return }
             keeper = .settled
-            return arena.transfer(topic, to: sharedOwner, label, file: file, line: line, function: function)
+            return arena.transfer(topic.bytes, to: sharedOwner, label, file: file, line: line, function: function)
         case (false, _): try copy(in: arena, owner: owner, label, file: file, line: line, function: function)
         }
         keeper = .one(owner)
@@ -119,12 +119,12 @@ struct Message {
     ) throws(ArenaError) {
         var buffer = try arena.buffer(
             capacity: max(heldBytes, 1), owner: owner, label, file: file, line: line, function: function)
-        buffer.writeImmutableBuffer(topic)
+        buffer.writeImmutableBuffer(topic.bytes)
         let topicLength = buffer.writerIndex
         if let properties { buffer.writeImmutableBuffer(properties) }
         let start = buffer.writerIndex
         buffer.writeImmutableBuffer(payload)
-        topic = buffer.getSlice(at: 0, length: topicLength)!
+        topic = topic.moved(to: buffer, at: 0)
         if properties != nil { properties = buffer.getSlice(at: topicLength, length: start - topicLength)! }
         payload = Self.kept(buffer.getSlice(at: start, length: buffer.readableBytes - start)!)
         ownsBuffer = true

@@ -146,9 +146,9 @@ extension Session {
         rules = listener?.settings.access.rules(userName: userName, clientID: clientID)
     }
 
-    func mayPublish(_ topic: ByteBuffer) -> Bool { rules?.mayWrite(topic.readableBytesUInt8Span) ?? true }
+    func mayPublish(_ topic: TopicName) -> Bool { rules?.mayWrite(topic.bytes.readableBytesUInt8Span) ?? true }
 
-    func mayReceive(_ topic: ByteBuffer) -> Bool { rules?.mayRead(topic.readableBytesUInt8Span) ?? true }
+    func mayReceive(_ topic: TopicName) -> Bool { rules?.mayRead(topic.bytes.readableBytesUInt8Span) ?? true }
 
     /// A shared subscription is as good as the filter in it.
     func maySubscribe(_ filter: String) -> Bool {

@@ -74,13 +74,13 @@ final class BrokerContext: Sendable {
     }
 
     /// Says what a client was not allowed to do.
-    func noteDenied(_ what: String, _ session: Session, _ topic: ByteBuffer) {
+    func noteDenied(_ what: String, _ session: Session, _ topic: @autoclosure () -> String) {
         counters.accessDenied.increment()
         guard log.logLevel <= .debug else { return }
         log.debug(
             "access denied: \(what)",
             metadata: [
-                "client": "\(session.logName)", "topic": "\(LogLines.cut(String(buffer: topic)))",
+                "client": "\(session.logName)", "topic": "\(LogLines.cut(topic()))",
                 "user": "\(LogLines.cut(session.userName ?? ""))",
             ])
     }
@@ -117,6 +117,9 @@ public final class Counters: Sendable {
     public let queueDrops = Atomic<Int>(0)
     /// Messages that were larger than their receiver takes.
     public let messagesTooLarge = Atomic<Int>(0)
+    /// Messages that can be sent to nobody: their topic, made of a client's identifier or read from the data directory, is
+    /// none, or what the store has of them is damaged.
+    public let messagesUnsendable = Atomic<Int>(0)
     /// Messages that expired in a queue.
     public let messagesExpired = Atomic<Int>(0)
     /// Messages of QoS 0 for a group of which nobody was there.

@@ -137,7 +137,7 @@ public final class EventLoopShard: @unchecked Sendable {
     // MARK: - Publishing
 
     /// Who gets what is published to a topic.
-    func match(_ topic: ByteBuffer) -> Match {
+    func match(_ topic: TopicName) -> Match {
         matchCache.match(topic, router: context.router, shards: peers.count)
     }
 

@@ -77,12 +77,15 @@ extension EventLoopShard {
         do throws(ArenaError) {
             for (session, owed) in messages {
                 guard let content = owed.content else { continue }
-                var message = try message(content, owner: owner, "message of a session that ended")
-                (message.qos, message.retain) = (owed.qos, owed.retain)
-                if let group = owed.share.flatMap({ context.router.group(of: $0) }) {
-                    try redispatch(&message, in: group)
+                if var message = try message(content, owner: owner, "message of a session that ended") {
+                    (message.qos, message.retain) = (owed.qos, owed.retain)
+                    if let group = owed.share.flatMap({ context.router.group(of: $0) }) {
+                        try redispatch(&message, in: group)
+                    }
+                } else {
+                    noteUnsendable("a message of a session that ended", of: "")
                 }
-                journal?.handedOver(StoredEntry(session: session, id: owed.id))
+                journal?.removed(StoredEntry(session: session, id: owed.id))
             }
         } catch {
             refused(error, while: "giving a shared message to another member")

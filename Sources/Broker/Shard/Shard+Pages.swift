@@ -133,7 +133,12 @@ extension EventLoopShard {
                     }
                     continue
                 }
-                var message = try message(content, owner: session.owner, "queued message")
+                guard var message = try message(content, owner: session.owner, "queued message") else {
+                    if session.state.removeSpilled([entry]) > 0 {
+                        noteUnsendable("a queued message", of: session.clientID)
+                    }
+                    continue
+                }
                 try message.keep(in: arena, owner: session.owner, "queued message")
                 (message.qos, message.retain, message.entry) = (owed.qos, owed.retain, entry)
                 message.route = Route(
@@ -144,6 +149,7 @@ extension EventLoopShard {
             refused(error, while: "reading a queue from the store")
             pages.again.append(session)
         }
+        noteStored(session)
         session.connection?.wantsToSend()
     }
 

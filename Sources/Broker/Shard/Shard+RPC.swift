@@ -29,11 +29,9 @@ extension EventLoopShard {
         guard let session = context.registry.find(name) else {
             return undeliverable("a device that has no session", name)
         }
-        var topic = try arena.buffer(
-            capacity: context.rpcTopics.commandPrefix.utf8.count + id.readableBytes, owner: context.rpcOwner,
-            "rpc command topic")
-        topic.writeString(context.rpcTopics.commandPrefix)
-        topic.writeImmutableBuffer(id)
+        guard let topic = try rpcTopic(context.rpcTopics.commandPrefix, id, "rpc command topic") else {
+            return undeliverable("a device, whose topic would be too long", name)
+        }
         var message = Message(
             topic: topic, payload: publish.payload, properties: publish.properties, qos: publish.qos, ownsBuffer: false)
         message.expiresAt = publish.expiresAt
@@ -45,6 +43,23 @@ extension EventLoopShard {
             if session.isStored, message.qos != .atMostOnce { journal?.keep(&message, for: session) }
             post(.command(session, message), to: home)
         }
+    }
+
+    /// A topic of the bridge's making, in a buffer of its own: `me` in place of a device's name, or the name in place of
+    /// `me`, may make it longer than it came.
+    ///
+    /// - Returns: nil if it is none.
+    func rpcTopic(
+        _ prefix: String, _ id: ByteBuffer, _ label: StaticString, file: StaticString = #fileID, line: UInt32 = #line,
+        function: StaticString = #function
+    ) throws(ArenaError) -> TopicName? {
+        let count = prefix.utf8.count + id.readableBytes
+        guard count <= Topic.maximumLength else { return nil }
+        var buffer = try arena.buffer(
+            capacity: count, owner: context.rpcOwner, label, file: file, line: line, function: function)
+        buffer.writeString(prefix)
+        buffer.writeImmutableBuffer(id)
+        return try? TopicName(buffer)
     }
 
     /// Hands a command to the device's session and notes that its response is due.
@@ -68,7 +83,7 @@ extension EventLoopShard {
             undeliverable("a device that does not listen", session.clientID)
             return .notListening
         }
-        var id = message.topic
+        var id = message.topic.bytes
         id.moveReaderIndex(forwardBy: context.rpcTopics.commandPrefix.utf8.count)
         let isOpen = session.pendingCommands.insert(
             String(buffer: id), deadline: deadline, waiter: waiter, limit: context.limits.maxPendingRPCPerDevice)
@@ -102,8 +117,9 @@ extension EventLoopShard {
         let waiter = pending ?? nil
         do throws(ArenaError) {
             let response = try convertToRpcCommandResponse(publish, id: id, from: session)
-            var message = response.message
-            if let waiter { return try answer(waiter, with: &message) }
+            // Who waits alone needs no topic.
+            if let waiter { return try answer(waiter, with: publish) }
+            guard var message = response.message else { return noteUnsendable("an rpc response", of: session.logName) }
             try self.publish(&message, retain: false, from: session)
         } catch {
             waiter?.complete(.noMemory)

@@ -81,7 +81,7 @@ extension EventLoopShard {
         guard let will = session.will else { return }
         forgetWill(of: session)
         guard session.mayPublish(will.message.topic) else {
-            return context.noteDenied("will", session, will.message.topic)
+            return context.noteDenied("will", session, will.message.topic.text)
         }
         var message = will.message
         if let seconds = will.expiryInterval { message.expiresAt = .now() + .seconds(Int64(seconds)) }

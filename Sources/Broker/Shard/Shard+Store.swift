@@ -25,6 +25,13 @@ extension EventLoopShard {
         message.entry = 0
     }
 
+    /// A message that nobody can be sent: it is dropped, wherever it is from.
+    func noteUnsendable(_ what: String, of client: String) {
+        context.counters.messagesUnsendable.increment()
+        losses.add(client)
+        context.log.debug("\(what) that cannot be sent", metadata: ["client": "\(LogLines.cut(client))"])
+    }
+
     func noteWill(of session: Session) {
         guard session.isStored, let journal, let will = session.will else { return }
         journal.keep(will, of: session)

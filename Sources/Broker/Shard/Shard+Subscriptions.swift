@@ -13,7 +13,7 @@ extension EventLoopShard {
         let limits = context.limits
         guard Topic.levelCount(filter.text) <= limits.maxTopicLevels else { return (.topicFilterInvalid, false) }
         guard session.maySubscribe(filter.text) else {
-            context.noteDenied("subscribe", session, ByteBuffer(string: filter.text))
+            context.noteDenied("subscribe", session, filter.text)
             return (.notAuthorized, false)
         }
         let options = SubscriptionOptions(subscription, identifier: identifier)

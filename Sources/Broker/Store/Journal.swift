@@ -188,8 +188,9 @@ final class Journal {
         return hasIdentifier
     }
 
-    /// A message that a session has left to its group is another member's now, or nobody's.
-    func handedOver(_ entry: StoredEntry) { append(.removed(entry)) }
+    /// The store need not keep it any more: what a session has left to its group is another member's now, or nobody's; or it
+    /// can be sent to nobody.
+    func removed(_ entry: StoredEntry) { append(.removed(entry)) }
 
     // MARK: - Retained messages
     //
@@ -201,7 +202,7 @@ final class Journal {
     func retain(_ message: Message) {
         store.noteRetained { batch in
             if message.payload.readableBytes == 0 {
-                let topic = batch.copy(message.topic)
+                let topic = batch.copy(message.topic.bytes)
                 batch.append(.retainedGone(topic: topic))
             } else {
                 let content = batch.copy(message, id: 0)
@@ -211,10 +212,19 @@ final class Journal {
         append(.retainedNoted)
     }
 
+    /// What the store has under a topic that is none.
+    func forgetRetained(_ topic: [UInt8]) {
+        store.noteRetained { batch in
+            let topic = batch.copy(topic)
+            batch.append(.retainedGone(topic: topic))
+        }
+        append(.retainedNoted)
+    }
+
     /// A retained message has expired.
     func retainedExpired(_ message: Message) {
         store.noteRetained { batch in
-            let topic = batch.copy(message.topic)
+            let topic = batch.copy(message.topic.bytes)
             batch.append(.retainedGone(topic: topic))
         }
         append(.retainedNoted)

@@ -81,7 +81,11 @@ extension EventLoopShard {
                 session.endsAt = now + .seconds(Int64(stored.expiryInterval))
             }
             if let will = belongings.will {
-                var message = try message(will.content, owner: session.owner, "stored will")
+                guard var message = try message(will.content, owner: session.owner, "stored will") else {
+                    noteUnsendable("a stored will", of: session.clientID)
+                    journal?.forgetWill(of: session)
+                    continue
+                }
                 (message.qos, message.retain) = (will.qos, will.retain)
                 session.will = KeptWill(
                     message: message, delayInterval: will.delayInterval, expiryInterval: will.expiryInterval,
@@ -107,7 +111,12 @@ extension EventLoopShard {
         if let known = contents[content.id] {
             message = known
         } else {
-            message = try self.message(content, owner: session.owner, "stored message")
+            guard let read = try self.message(content, owner: session.owner, "stored message") else {
+                noteUnsendable("a stored message", of: session.clientID)
+                journal?.removed(StoredEntry(session: session.storeKey, id: owed.id))
+                return
+            }
+            message = read
         }
         try message.keep(in: arena, owner: session.owner, sharedOwner: context.listenerOwner, "stored message")
         contents[content.id] = message
@@ -122,17 +131,25 @@ extension EventLoopShard {
     }
 
     /// A message out of the store, in a buffer of its own.
+    ///
+    /// - Returns: nil for what no broker can send: bytes that are no topic name, or no properties. Then there is nothing
+    ///   to do but to drop it, and to say so (``noteUnsendable(_:of:)``).
     func message(
         _ content: StoreReader.Content, owner: OwnerID, _ label: StaticString
-    ) throws(ArenaError) -> Message {
+    ) throws(ArenaError) -> Message? {
+        guard content.topic.count <= Topic.maximumLength, content.isSendable else { return nil }
         let properties = content.properties?.count ?? 0
         var buffer = try arena.buffer(
             capacity: max(content.topic.count + properties + content.payload.count, 1), owner: owner, label)
         buffer.writeBytes(content.topic)
         if let list = content.properties { buffer.writeBytes(list) }
         buffer.writeBytes(content.payload)
+        // Not before all is written: a slice would make the buffer write into another one.
+        guard let topic = buffer.getSlice(at: 0, length: content.topic.count).flatMap({ try? TopicName($0) }) else {
+            return nil
+        }
         var message = Message(
-            topic: buffer.getSlice(at: 0, length: content.topic.count)!,
+            topic: topic,
             payload: buffer.getSlice(at: content.topic.count + properties, length: content.payload.count)!,
             properties: content.properties == nil ? nil : buffer.getSlice(at: content.topic.count, length: properties)!,
             qos: .atLeastOnce, ownsBuffer: true)
@@ -142,7 +159,7 @@ extension EventLoopShard {
 
     /// - Returns: how many there are.
     func restoreRetained(from store: Store) throws -> Int {
-        var last: [UInt8] = []
+        var last: [UInt8]?
         while true {
             let page = try store.queue.read { [last] in
                 try StoreReader(database: $0).retained(after: last, limit: Limits.restoredPage)
@@ -150,7 +167,11 @@ extension EventLoopShard {
             guard let end = page.last else { return context.retained.count }
             last = end.content.topic
             for stored in page {
-                var message = try message(stored.content, owner: owner, "stored retained message")
+                guard var message = try message(stored.content, owner: owner, "stored retained message") else {
+                    noteUnsendable("a stored retained message", of: "")
+                    journal?.forgetRetained(stored.content.topic)
+                    continue
+                }
                 message.qos = stored.qos
                 _ = try context.retained.store(message, arena: arena)
             }

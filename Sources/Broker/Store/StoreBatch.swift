@@ -98,7 +98,7 @@ struct StoreBatch: Sendable {
 
     mutating func copy(_ message: Message, id: UInt64) -> Content {
         Content(
-            id: id, topic: copy(message.topic), properties: message.properties.map { copy($0) },
+            id: id, topic: copy(message.topic.bytes), properties: message.properties.map { copy($0) },
             payload: copy(message.payload), qos: message.qos, retain: message.retain,
             expiresAt: WallClock.milliseconds(message.expiresAt))
     }

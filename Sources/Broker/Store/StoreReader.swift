@@ -1,5 +1,6 @@
 import GRDB
 import MQTT
+import NIOCore
 
 /// Reads what the store has at the start, a session or some hundred retained messages at a time.
 struct StoreReader {
@@ -19,6 +20,13 @@ struct StoreReader {
         var properties: [UInt8]?
         var payload: [UInt8]
         var expiresAt: Int64?
+
+        /// Whether its parts but the topic, which is looked at where it becomes one, are what a PUBLISH may have.
+        var isSendable: Bool {
+            guard payload.count <= VariableByteInteger.maximum else { return false }
+            guard let properties else { return true }
+            return PublishProperties(passedOn: ByteBuffer(bytes: properties)) != nil
+        }
     }
 
     /// A message owed to a session, or, without content, an identifier that waits for PUBCOMP.
@@ -84,6 +92,8 @@ struct StoreReader {
             let options = SubscriptionOptions(
                 qos: try qos(row, 1), noLocal: row.bool(2), retainAsPublished: row.bool(3),
                 identifier: UInt32(clamping: row.int(4)))
+            // Nobody could have subscribed to another.
+            guard Topic.isValidFilter(row.text(0)), options.identifier <= VariableByteInteger.maximum else { return }
             found.subscriptions.append((row.text(0), options))
         }
         try rows(
@@ -203,14 +213,17 @@ struct StoreReader {
 
     /// Retained messages in the order of their topics.
     ///
-    /// - Parameter after: the last topic of the page before.
-    func retained(after topic: [UInt8], limit: Int) throws -> [Retained] {
+    /// - Parameter after: the last topic of the page before; nil for the first page.
+    func retained(after topic: [UInt8]?, limit: Int) throws -> [Retained] {
         var found: [Retained] = []
-        try topic.withUnsafeBytes { bytes in
+        try (topic ?? []).withUnsafeBytes { bytes in
             try database.step(
-                "SELECT qos, 0, topic, properties, payload, expires FROM retained WHERE topic > ?1 ORDER BY topic LIMIT ?2"
+                """
+                SELECT qos, 0, topic, properties, payload, expires FROM retained
+                WHERE topic \(topic == nil ? ">=" : ">") ?1 ORDER BY topic LIMIT ?2
+                """
             ) {
-                $0.bind(1, StoreBatch.Piece(start: 0, count: topic.count), bytes)
+                $0.bind(1, StoreBatch.Piece(start: 0, count: bytes.count), bytes)
                 $0.bind(2, Int64(limit))
             } row: { handle in
                 let row = StoredRow(handle: handle)
