@@ -96,6 +96,30 @@ struct AccessControlTests {
         #expect(nested.mayRead("devices/%u/a") && !nested.mayRead("devices/anna/a"))
     }
 
+    // The substitution of %c and %u: neither wildcards, nor levels, nor a root that is not written in the pattern.
+    @Test("a client identifier gives nothing below $, nor below what another is called")
+    func namesAsLevels() throws {
+        for name in ["$SYS", "$SYS/broker", "$share"] {
+            let rules = try Self.rules("pattern readwrite %c/#\npattern read #", client: name)
+            #expect(!rules.mayRead("$SYS/broker/uptime") && !rules.mayWrite("$SYS/broker/uptime"))
+            #expect(!rules.maySubscribe("$SYS/#") && !rules.maySubscribe("$SYS/broker/+"))
+        }
+        let user = try Self.rules("pattern readwrite %u/#", user: "$SYS", client: "c")
+        #expect(!user.mayRead("$SYS/broker/uptime") && !user.maySubscribe("$SYS/#"))
+        // Who writes a dollar means it.
+        let meant = try Self.rules("pattern read $SYS/broker/%c", client: "uptime")
+        #expect(meant.mayRead("$SYS/broker/uptime") && !meant.mayRead("$SYS/broker/version"))
+        let own = "pattern readwrite devices/%c/#"
+        for name in ["a/b", "/", "a/", "/a", "a/+", "#", "+"] {
+            let rules = try Self.rules(own, client: name)
+            #expect(!rules.mayRead("devices/a/b/c") && !rules.mayWrite("devices/\(name)/x"), "\(name)")
+            #expect(!rules.maySubscribe("devices/a/b/#"), "\(name)")
+        }
+        #expect(try Self.rules(own, client: "a").mayWrite("devices/a/x"))
+        // A user name is given by who runs the broker.
+        #expect(try Self.rules("pattern read %u/#", user: "site/7", client: "c").mayRead("site/7/x"))
+    }
+
     @Test("a rule says nothing about $ topics unless it begins with $")
     func dollar() throws {
         let rules = try Self.rules("topic read #\ntopic read $SYS/broker/uptime")

@@ -19,6 +19,15 @@ struct AccessControlList: Sendable {
     fileprivate struct Line: Sendable {
         var permission: Permission
         var topic: String
+        /// Whether it speaks of topics that begin with `$`: by what is written there. What a client is called does not
+        /// make it so.
+        var isOfDollar: Bool
+
+        init(_ permission: Permission, _ topic: String) {
+            self.permission = permission
+            self.topic = topic
+            isOfDollar = topic.utf8.first == UInt8(ascii: "$")
+        }
     }
 
     private var anonymous: [Line] = []
@@ -57,10 +66,10 @@ struct AccessControlList: Sendable {
         _ text: Substring, _ wrong: (String) -> ConfigurationError
     ) throws(ConfigurationError) -> Line {
         let (first, rest) = word(text)
-        var line = Line(permission: .readwrite, topic: String(text))
+        var line = Line(.readwrite, String(text))
         // "topic read" alone is the topic named read, as mosquitto has it.
         if let permission = Permission(rawValue: String(first)), !rest.isEmpty {
-            line = Line(permission: permission, topic: String(rest))
+            line = Line(permission, String(rest))
         }
         guard Topic.isValidFilter(line.topic) else {
             throw wrong("must be followed by a topic filter, found \"\(LogLines.cut(line.topic))\"")
@@ -83,18 +92,27 @@ struct AccessControlList: Sendable {
     func rules(userName: String?, clientID: String) -> AccessRules {
         var rules = userName.map { users[UTF8Key($0)] ?? [] } ?? anonymous
         rules.sort { $0.permission == .deny && $1.permission != .deny }
-        let names = [clientID, userName ?? ""]
-        // A client could else name itself into what is others'.
-        let isSafe = !names.contains { $0.utf8.contains { $0 == UInt8(ascii: "+") || $0 == UInt8(ascii: "#") } }
-        guard isSafe || patterns.isEmpty else { return AccessRules(rules.map(AccessRules.Rule.init)) }
+        guard patterns.isEmpty || Self.isSafe(clientID, userName ?? "") else {
+            return AccessRules(rules.map(AccessRules.Rule.init))
+        }
         var own: [Line] = []
         for pattern in patterns {
             if userName == nil, pattern.topic.contains("%u") { continue }
-            let topic = pattern.topic.replacing(["%c": clientID, "%u": userName ?? ""])
-            own.append(Line(permission: pattern.permission, topic: topic))
+            var line = pattern
+            line.topic = pattern.topic.replacing(["%c": clientID, "%u": userName ?? ""])
+            own.append(line)
         }
         own.sort { $0.permission == .deny && $1.permission != .deny }
         return AccessRules((rules + own).map(AccessRules.Rule.init))
+    }
+
+    /// Whether a client cannot name itself into what is others': by a wildcard, or by a client identifier that is more than
+    /// one level, and so below another's. (A user name is given by who runs the broker, and may have levels.)
+    private static func isSafe(_ clientID: String, _ userName: String) -> Bool {
+        func has(_ text: String, _ characters: StaticString) -> Bool {
+            text.utf8.contains { byte in characters.withUTF8Buffer { $0.contains(byte) } }
+        }
+        return !has(clientID, "+#/") && !has(userName, "+#")
     }
 }
 
@@ -123,18 +141,19 @@ final class AccessRules: Sendable {
         let mayRead: Bool
         let mayWrite: Bool
         let isDenial: Bool
+        let isOfDollar: Bool
 
         init(_ line: AccessControlList.Line) {
             filter = Array(line.topic.utf8)
             mayRead = line.permission == .read || line.permission == .readwrite
             mayWrite = line.permission == .write || line.permission == .readwrite
             isDenial = line.permission == .deny
+            isOfDollar = line.isOfDollar
         }
 
         /// A rule that does not begin with `$` says nothing about topics that do.
         func concerns(_ topic: Span<UInt8>) -> Bool {
-            let dollar = UInt8(ascii: "$")
-            return topic.count == 0 || topic[0] != dollar || filter.first == dollar
+            topic.count == 0 || topic[0] != UInt8(ascii: "$") || isOfDollar
         }
     }
 

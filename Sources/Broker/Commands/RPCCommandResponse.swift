@@ -23,7 +23,8 @@ extension EventLoopShard {
         context.counters.responsesConverted.increment()
         let requestID = String(buffer: id)
         guard RPCTopics.Template.canName(session.clientID),
-            let topic = try rpcTopic(context.rpcTopics.response.text(session.clientID), id, "rpc response topic")
+            let topic = try rpcTopic(context.rpcTopics.response.text(session.clientID), id, "rpc response topic"),
+            !SysTopics.isReserved(topic)
         else { return RPCCommandResponse(requestID: requestID, message: nil) }
         var message = Message(
             topic: topic, payload: publish.payload, properties: publish.properties, qos: publish.qos, ownsBuffer: false)

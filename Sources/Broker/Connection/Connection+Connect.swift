@@ -24,6 +24,13 @@ extension ConnectionHandler {
             if connect.version == .v5_0 { refuse(.topicNameInvalid, text) }
             return close(.refused(text, code: .topicNameInvalid))
         }
+        if let will = connect.will, SysTopics.isReserved(will.topic) {
+            let text = "a will on a topic that is the broker's"
+            shard.context.counters.accessDenied.increment()
+            // Its own word in 5.0; of 3.1.1's this is the nearest.
+            refuse(connect.version == .v5_0 ? .topicNameInvalid : .notAuthorized, text)
+            return close(.refused(text, code: .topicNameInvalid))
+        }
         // An empty payload would keep the packet alive where nobody could name it.
         if connect.will?.payload.readableBytes == 0 { connect.will?.payload = ByteBuffer() }
         let authenticationData = connect.properties.authenticationData

@@ -35,14 +35,21 @@ final class SysTopics: Sendable {
 
     private let state = NIOLockedValueBox(State())
 
-    private static let prefixBytes = ByteBuffer(string: prefix)
+    private static let root = ByteBuffer(string: "$SYS")
 
-    /// Whether only the broker publishes to a topic. One comparison of a byte for all others.
+    /// Whether only the broker publishes to a topic: to all below `$SYS`, which whoever subscribes there takes for the
+    /// broker's. One comparison of a byte for all others.
     @inline(__always)
     static func isReserved(_ topic: TopicName) -> Bool {
         let topic = topic.bytes
         guard topic.getInteger(at: topic.readerIndex, as: UInt8.self) == UInt8(ascii: "$") else { return false }
-        return topic.getSlice(at: topic.readerIndex, length: prefixBytes.readableBytes) == prefixBytes
+        return isReserved(dollar: topic)
+    }
+
+    private static func isReserved(dollar topic: ByteBuffer) -> Bool {
+        let end = topic.readerIndex + root.readableBytes
+        return topic.getSlice(at: topic.readerIndex, length: root.readableBytes) == root
+            && (end == topic.writerIndex || topic.getInteger(at: end, as: UInt8.self) == UInt8(ascii: "/"))
     }
 
     /// Whether a filter may match one of these topics.

@@ -80,7 +80,8 @@ extension EventLoopShard {
     private func publishWill(of session: Session) {
         guard let will = session.will else { return }
         forgetWill(of: session)
-        guard session.mayPublish(will.message.topic) else {
+        // A stored one may be older than the rule about reserved topics.
+        guard session.mayPublish(will.message.topic), !SysTopics.isReserved(will.message.topic) else {
             return context.noteDenied("will", session, will.message.topic.text)
         }
         var message = will.message

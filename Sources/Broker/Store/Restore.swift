@@ -167,7 +167,10 @@ extension EventLoopShard {
             guard let end = page.last else { return context.retained.count }
             last = end.content.topic
             for stored in page {
-                guard var message = try message(stored.content, owner: owner, "stored retained message") else {
+                guard var message = try message(stored.content, owner: owner, "stored retained message"),
+                    // Nobody may publish there, so nobody could remove it.
+                    !SysTopics.isReserved(message.topic)
+                else {
                     noteUnsendable("a stored retained message", of: "")
                     journal?.forgetRetained(stored.content.topic)
                     continue
