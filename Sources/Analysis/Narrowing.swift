@@ -109,23 +109,13 @@ extension Snapshot {
 extension Snapshot.SlotColumns {
     /// Of the columns that were read, the rows a mask lets through.
     fileprivate func rows(in mask: RowMask) -> Self {
-        func kept<T>(_ column: [T]) -> [T] {
-            column.isEmpty ? [] : column.indices.compactMap { mask[$0] ? column[$0] : nil }
-        }
         var result = Self()
         result.count = mask.count
-        result.serial = kept(serial)
-        result.birth = kept(birth)
-        result.address = kept(address)
-        result.requested = kept(requested)
-        result.capacity = kept(capacity)
-        result.sizeClass = kept(sizeClass)
-        result.arena = kept(arena)
-        result.site = kept(site)
-        result.owner = kept(owner)
-        result.touchSite = kept(touchSite)
-        result.touchTime = kept(touchTime)
-        result.state = kept(state)
+        func keep(_ column: some BulkColumn<Self>) {
+            let values = self[keyPath: column.typed.values]
+            result[keyPath: column.typed.values] = values.indices.compactMap { mask[$0] ? values[$0] : nil }
+        }
+        for column in Self.columns { keep(column) }
         return result
     }
 }

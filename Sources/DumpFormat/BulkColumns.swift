@@ -1,85 +1,138 @@
 // The tables that can have millions of rows: their columns, and where a writer pulls them from.
 
-/// A column of a bulk table; its raw value is its number in the file.
-public protocol BulkColumn: RawRepresentable<UInt16>, CaseIterable, Hashable, Sendable {
-    /// Bytes of one element: 1, 2, 4 or 8.
-    var width: Int { get }
+/// A table that can have millions of rows, in memory: an array for each column. Columns that were not asked for are empty.
+public protocol BulkTable: Sendable {
+    /// The numbers of the columns in a file.
+    associatedtype Column: RawRepresentable<UInt16>, CaseIterable, Hashable, Sendable
+
+    init()
+
+    /// Each column once. Whatever does something for every column goes through this list.
+    static var columns: [any BulkColumn<Self>] { get }
+}
+
+/// A ``TypedColumn`` of some type of elements, for lists of columns. Who goes through one opens it:
+///
+///     func read(_ column: some BulkColumn<Table>) { table[keyPath: column.typed.values] = ... }
+///     for column in Table.columns { read(column) }
+public protocol BulkColumn<Table>: Sendable {
+    associatedtype Table: BulkTable
+    associatedtype Element: FixedWidthInteger & UnsignedInteger & Sendable
+    var typed: TypedColumn<Table, Element> { get }
+}
+
+/// One column of a bulk table: its number, where its values are in memory, and how they are written. The type of its
+/// elements is their width; there is no other word on it.
+public struct TypedColumn<Table: BulkTable, Element: FixedWidthInteger & UnsignedInteger & Sendable>: BulkColumn {
+    public let id: Table.Column
+    public let values: any WritableKeyPath<Table, [Element]> & Sendable
+    /// How it is written; any encoding is read.
+    let encoding: ColumnEncoding
+    private let base: (id: Table.Column, values: any WritableKeyPath<Table, [Element]> & Sendable)?
+
+    /// - Parameter base: elements are stored as their difference (modulo 2^64) from those of this column.
+    init(
+        _ id: Table.Column, _ values: any WritableKeyPath<Table, [Element]> & Sendable, _ encoding: ColumnEncoding,
+        base: (id: Table.Column, values: any WritableKeyPath<Table, [Element]> & Sendable)? = nil
+    ) {
+        (self.id, self.values, self.encoding, self.base) = (id, values, encoding, base)
+    }
+
+    public var typed: Self { self }
+
+    /// The column that elements are stored relative to, if any.
+    var reference: Self? { base.map { Self($0.id, $0.values, encoding) } }
+}
+
+extension BulkTable {
+    /// The column that a path leads to.
+    static func column<Element>(_ values: WritableKeyPath<Self, [Element]>) -> TypedColumn<Self, Element> {
+        for case let column as TypedColumn<Self, Element> in columns where column.values == values { return column }
+        preconditionFailure("\(values) is in no list of columns")
+    }
 }
 
 /// A bulk table that a writer reads block by block, so that a dump of any size needs the memory of one block.
-public protocol ColumnSource<Column> {
-    associatedtype Column: BulkColumn
+public protocol ColumnSource<Table> {
+    associatedtype Table: BulkTable
     var count: Int { get }
-    /// Stores the elements of `column` for `rows` to `values`: `rows.count` unsigned little-endian integers of
-    /// `column.width` bytes. `values` is aligned to 64 bytes and exactly as large as that.
-    func fill(_ column: Column, rows: Range<Int>, into values: UnsafeMutableRawBufferPointer)
+    /// Stores the elements of `column` for `rows` to `values`, which has room for exactly those.
+    func fill<Element>(
+        _ column: TypedColumn<Table, Element>, rows: Range<Int>, into values: UnsafeMutableBufferPointer<Element>)
 }
 
-public protocol RunSource: ColumnSource where Column == Snapshot.RunColumns.Column {}
-public protocol SlotSource: ColumnSource where Column == Snapshot.SlotColumns.Column {
+public protocol RunSource: ColumnSource where Table == Snapshot.RunColumns {}
+public protocol SlotSource: ColumnSource where Table == Snapshot.SlotColumns {
     /// What edges are stored relative to: the slot's owner, and the bytes that were asked for.
     func owner(ofRow row: Int) -> UInt32
     func requested(ofRow row: Int) -> UInt64
 }
 
-/// How a bulk column is written; any encoding is read.
-protocol EncodedBulkColumn: BulkColumn {
-    var encoding: ColumnEncoding { get }
-    /// Elements are stored as their difference (modulo 2^64) from those of this column, if any, which has 64-bit
-    /// elements too.
-    var reference: Self? { get }
+extension ColumnSource {
+    /// The values of some rows of a column.
+    public func values<Element: FixedWidthInteger & UnsignedInteger & Sendable>(
+        _ column: WritableKeyPath<Table, [Element]>, rows: Range<Int>
+    ) -> [Element] {
+        values(Table.column(column), rows: rows)
+    }
+
+    func values<Element>(_ column: TypedColumn<Table, Element>, rows: Range<Int>) -> [Element] {
+        [Element](unsafeUninitializedCapacity: rows.count) { buffer, count in
+            fill(column, rows: rows, into: UnsafeMutableBufferPointer(rebasing: buffer[..<rows.count]))
+            count = rows.count
+        }
+    }
 }
 
-extension EncodedBulkColumn {
-    var reference: Self? { nil }
+/// What a source has computed for a column of one type, for a caller that knows the type by the column only. The two are
+/// the same, or the source's list is wrong, which must not become a store past the end of a buffer.
+func sameType<Element, Value>(
+    _ values: UnsafeMutableBufferPointer<Element>, count: Int
+) -> UnsafeMutableBufferPointer<Value> {
+    guard values.count == count, let values = values as? UnsafeMutableBufferPointer<Value> else {
+        preconditionFailure("\(count) elements of \(Value.self) do not fit \(values.count) of \(Element.self)")
+    }
+    return values
 }
 
-extension Snapshot.RunColumns {
-    public enum Column: UInt16, BulkColumn, EncodedBulkColumn {
+extension Snapshot.RunColumns: BulkTable {
+    public enum Column: UInt16, CaseIterable, Sendable {
         case chunk = 1, firstPage, pages, kind, sizeClass, elements, liveElements
-
-        public var width: Int {
-            switch self {
-            case .chunk: 4
-            case .firstPage, .pages, .sizeClass, .elements, .liveElements: 2
-            case .kind: 1
-            }
-        }
-
-        var encoding: ColumnEncoding {
-            switch self {
-            case .chunk, .firstPage: .deltaPlanes
-            default: .planes
-            }
-        }
     }
+
+    public static let columns: [any BulkColumn<Self>] = [
+        TypedColumn(.chunk, \Self.chunk, .deltaPlanes),
+        TypedColumn(.firstPage, \Self.firstPage, .deltaPlanes),
+        TypedColumn(.pages, \Self.pages, .planes),
+        TypedColumn(.kind, \Self.kind, .planes),
+        TypedColumn(.sizeClass, \Self.sizeClass, .planes),
+        TypedColumn(.elements, \Self.elements, .planes),
+        TypedColumn(.liveElements, \Self.liveElements, .planes),
+    ]
 }
 
-extension Snapshot.SlotColumns.Column: BulkColumn, EncodedBulkColumn {
-    public var width: Int {
-        switch self {
-        case .serial, .birth, .address, .requested, .capacity, .touchTime: 8
-        case .site, .owner, .touchSite: 4
-        case .sizeClass, .arena: 2
-        case .state: 1
-        }
-    }
-
-    var encoding: ColumnEncoding {
-        switch self {
-        case .serial, .birth, .address: .deltaPlanes
-        default: .planes
-        }
-    }
-
-    /// Most buffers are touched last soon after their birth.
-    var reference: Self? { self == .touchTime ? .birth : nil }
+extension Snapshot.SlotColumns: BulkTable {
+    public static let columns: [any BulkColumn<Self>] = [
+        TypedColumn(.serial, \Self.serial, .deltaPlanes),
+        TypedColumn(.birth, \Self.birth, .deltaPlanes),
+        TypedColumn(.address, \Self.address, .deltaPlanes),
+        TypedColumn(.requested, \Self.requested, .planes),
+        TypedColumn(.capacity, \Self.capacity, .planes),
+        TypedColumn(.sizeClass, \Self.sizeClass, .planes),
+        TypedColumn(.arena, \Self.arena, .planes),
+        TypedColumn(.site, \Self.site, .planes),
+        TypedColumn(.owner, \Self.owner, .planes),
+        TypedColumn(.touchSite, \Self.touchSite, .planes),
+        // Most buffers are touched last soon after their birth.
+        TypedColumn(.touchTime, \Self.touchTime, .planes, base: (.birth, \Self.birth)),
+        TypedColumn(.state, \Self.state, .planes),
+    ]
 }
 
-extension Snapshot.EdgeColumns {
+extension Snapshot.EdgeColumns: BulkTable {
     /// As they are in a file. Mostly the holder is the buffer's owner and refers to all of it, so both are stored as
     /// their difference from that, and cost nothing.
-    enum Column: UInt16, BulkColumn, EncodedBulkColumn {
+    public enum Column: UInt16, CaseIterable, Sendable {
         /// In version 1 only: the owner itself.
         case holderOwner = 1
         case holderKind, slotRow
@@ -87,69 +140,43 @@ extension Snapshot.EdgeColumns {
         case ownerStep
         /// Bytes asked for minus bytes referred to.
         case unreferredBytes
-
-        static var allCases: [Column] { [.holderKind, .slotRow, .ownerStep, .unreferredBytes] }
-
-        var width: Int { self == .holderKind ? 1 : 4 }
-
-        var encoding: ColumnEncoding { self == .slotRow || self == .holderOwner ? .deltaPlanes : .planes }
     }
+
+    /// In version 1.
+    static let storedOwner = TypedColumn(.holderOwner, \Self.holderOwner, .deltaPlanes)
+    static let ownerStep = TypedColumn(.ownerStep, \Self.holderOwner, .planes)
+    static let unreferredBytes = TypedColumn(.unreferredBytes, \Self.referredBytes, .planes)
+    /// What tells which slots have holders.
+    static let reachColumns: [any BulkColumn<Self>] = [
+        TypedColumn(.holderKind, \Self.holderKind, .planes), TypedColumn(.slotRow, \Self.slotRow, .deltaPlanes),
+    ]
+    public static let columns: [any BulkColumn<Self>] = reachColumns + [ownerStep, unreferredBytes]
 }
 
-extension Snapshot.PayloadColumns {
-    public enum Column: UInt16, BulkColumn, EncodedBulkColumn {
+extension Snapshot.PayloadColumns: BulkTable {
+    public enum Column: UInt16, CaseIterable, Sendable {
         case start = 1, length
-
-        public var width: Int { self == .start ? 8 : 4 }
-
-        var encoding: ColumnEncoding { self == .start ? .deltaPlanes : .planes }
     }
+
+    public static let columns: [any BulkColumn<Self>] = [
+        TypedColumn(.start, \Self.start, .deltaPlanes), TypedColumn(.length, \Self.length, .planes),
+    ]
 }
 
 // Tables in memory are sources too.
 
-private func copy<T>(_ values: [T], _ rows: Range<Int>, to place: UnsafeMutableRawBufferPointer) {
-    values.withUnsafeBytes { bytes in
-        let stride = MemoryLayout<T>.stride
-        place.copyMemory(
-            from: UnsafeRawBufferPointer(rebasing: bytes[rows.lowerBound * stride..<rows.upperBound * stride]))
+extension ColumnSource where Table == Self {
+    public func fill<Element>(
+        _ column: TypedColumn<Table, Element>, rows: Range<Int>, into values: UnsafeMutableBufferPointer<Element>
+    ) {
+        precondition(values.count == rows.count)
+        _ = values.update(fromContentsOf: self[keyPath: column.values][rows])
     }
 }
 
-extension Snapshot.RunColumns: RunSource {
-    public func fill(_ column: Column, rows: Range<Int>, into values: UnsafeMutableRawBufferPointer) {
-        switch column {
-        case .chunk: copy(chunk, rows, to: values)
-        case .firstPage: copy(firstPage, rows, to: values)
-        case .pages: copy(pages, rows, to: values)
-        case .kind: copy(kind, rows, to: values)
-        case .sizeClass: copy(sizeClass, rows, to: values)
-        case .elements: copy(elements, rows, to: values)
-        case .liveElements: copy(liveElements, rows, to: values)
-        }
-    }
-}
+extension Snapshot.RunColumns: RunSource {}
 
 extension Snapshot.SlotColumns: SlotSource {
-    public func fill(_ column: Column, rows: Range<Int>, into values: UnsafeMutableRawBufferPointer) {
-        switch column {
-        case .serial: copy(serial, rows, to: values)
-        case .birth: copy(birth, rows, to: values)
-        case .address: copy(address, rows, to: values)
-        case .requested: copy(requested, rows, to: values)
-        case .capacity: copy(capacity, rows, to: values)
-        case .sizeClass: copy(sizeClass, rows, to: values)
-        case .arena: copy(arena, rows, to: values)
-        case .site: copy(site, rows, to: values)
-        case .owner: copy(owner, rows, to: values)
-        case .touchSite: copy(touchSite, rows, to: values)
-        case .touchTime: copy(touchTime, rows, to: values)
-        case .state: copy(state, rows, to: values)
-        }
-    }
-}
-
-extension Snapshot.SlotColumns {
     public func owner(ofRow row: Int) -> UInt32 { owner[row] }
     public func requested(ofRow row: Int) -> UInt64 { requested[row] }
 }
@@ -166,32 +193,33 @@ struct StoredEdges: ColumnSource {
 
     var count: Int { edges.count }
 
-    func fill(_ column: Snapshot.EdgeColumns.Column, rows: Range<Int>, into values: UnsafeMutableRawBufferPointer) {
-        switch column {
-        case .holderKind: copy(edges.holderKind, rows, to: values)
-        case .slotRow: copy(edges.slotRow, rows, to: values)
-        case .holderOwner: copy(edges.holderOwner, rows, to: values)
-        case .ownerStep: fillDifferences(slots, column, rows, values)
-        case .unreferredBytes: fillDifferences(slots, column, rows, values)
+    func fill<Element>(
+        _ column: TypedColumn<Snapshot.EdgeColumns, Element>, rows: Range<Int>,
+        into values: UnsafeMutableBufferPointer<Element>
+    ) {
+        switch column.id {
+        case .holderKind, .slotRow, .holderOwner:
+            precondition(values.count == rows.count)
+            _ = values.update(fromContentsOf: edges[keyPath: column.values][rows])
+        case .ownerStep, .unreferredBytes: fillDifferences(slots, column.id, rows, sameType(values, count: rows.count))
         }
     }
 
     private func fillDifferences(
         _ slots: some SlotSource, _ column: Snapshot.EdgeColumns.Column, _ rows: Range<Int>,
-        _ values: UnsafeMutableRawBufferPointer
+        _ target: UnsafeMutableBufferPointer<UInt32>
     ) {
-        let target = values.bindMemory(to: UInt32.self)
         for (index, row) in rows.enumerated() {
             let slot = Int(edges.slotRow[row])
             // An edge that leads nowhere is stored as it is, for `verify` to find.
             let isThere = slot < slots.count
             if column == .ownerStep {
-                target[index] = (edges.holderOwner[row] &- (isThere ? slots.owner(ofRow: slot) : 0)).littleEndian
+                target[index] = edges.holderOwner[row] &- (isThere ? slots.owner(ofRow: slot) : 0)
             } else {
                 let requested = isThere ? UInt32(truncatingIfNeeded: slots.requested(ofRow: slot)) : 0
                 // What is unknown is taken to be all.
                 let referred = edges.referredBytes.isEmpty ? requested : edges.referredBytes[row]
-                target[index] = (requested &- referred).littleEndian
+                target[index] = requested &- referred
             }
         }
     }

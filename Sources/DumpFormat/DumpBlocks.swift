@@ -47,19 +47,23 @@ public struct DumpBlocks: Sendable {
     /// Whether edges are stored as differences from the slots they point to; not so in version 1.
     var hasRelativeEdges: Bool { !index.entries(.edges, Snapshot.EdgeColumns.Column.ownerStep.rawValue).isEmpty }
 
-    /// What of the edges tells which slots have holders.
-    static let reachColumns = [Snapshot.EdgeColumns.Column.holderKind, .slotRow].map(\.rawValue)
-
     /// The columns of a table in this file, as far as this version knows them.
     func columns(_ section: Section) -> [UInt16] {
         switch section {
         case .runs: Snapshot.RunColumns.Column.allCases.map(\.rawValue)
         case .slots: Snapshot.SlotColumns.Column.allCases.map(\.rawValue)
         case .edges where !hasRelativeEdges:
-            [Snapshot.EdgeColumns.Column.holderOwner, .holderKind, .slotRow].map(\.rawValue)
-        case .edges: Snapshot.EdgeColumns.Column.allCases.map(\.rawValue)
+            [Snapshot.EdgeColumns.storedOwner.id.rawValue] + Self.reachColumns
+        case .edges: Self.numbers(Snapshot.EdgeColumns.columns)
         default: []
         }
+    }
+
+    static let reachColumns = numbers(Snapshot.EdgeColumns.reachColumns)
+
+    private static func numbers<Table: BulkTable>(_ columns: [any BulkColumn<Table>]) -> [UInt16] {
+        func number(_ column: some BulkColumn<Table>) -> UInt16 { column.typed.id.rawValue }
+        return columns.map { number($0) }
     }
 
     public var slotBlocks: Int { Self.blocks(of: slotCount) }
@@ -123,28 +127,19 @@ public final class DumpBlockReader {
     ) throws(DumpError) -> Snapshot.SlotColumns {
         var slots = Snapshot.SlotColumns()
         slots.count = blocks.rows(of: block).count
-        for column in columns {
-            switch column {
-            case .serial: slots.serial = try load(.slots, column.rawValue, block)
-            case .birth: slots.birth = try load(.slots, column.rawValue, block)
-            case .address: slots.address = try load(.slots, column.rawValue, block)
-            case .requested: slots.requested = try load(.slots, column.rawValue, block)
-            case .capacity: slots.capacity = try load(.slots, column.rawValue, block)
-            case .sizeClass: slots.sizeClass = try load(.slots, column.rawValue, block)
-            case .arena: slots.arena = try load(.slots, column.rawValue, block)
-            case .site: slots.site = try load(.slots, column.rawValue, block)
-            case .owner: slots.owner = try load(.slots, column.rawValue, block)
-            case .touchSite: slots.touchSite = try load(.slots, column.rawValue, block)
-            case .touchTime: slots.touchTime = try load(.slots, column.rawValue, block)
-            case .state: slots.state = try load(.slots, column.rawValue, block)
+        func read(_ column: some BulkColumn<Snapshot.SlotColumns>) throws(DumpError) {
+            let column = column.typed
+            guard columns.contains(column.id) else { return }
+            var values = try load(.slots, column, block)
+            if let reference = column.reference {
+                // It comes before in the list: loaded already where it was asked for.
+                var base = slots[keyPath: reference.values]
+                if base.isEmpty { base = try load(.slots, reference, block) }
+                for row in values.indices { values[row] &+= base[row] }
             }
+            slots[keyPath: column.values] = values
         }
-        if columns.contains(.touchTime) {
-            let births: [UInt64] =
-                slots.birth.isEmpty
-                ? try load(.slots, Snapshot.SlotColumns.Column.birth.rawValue, block) : slots.birth
-            for row in slots.touchTime.indices { slots.touchTime[row] &+= births[row] }
-        }
+        for column in Snapshot.SlotColumns.columns { try read(column) }
         return slots
     }
 
@@ -154,26 +149,27 @@ public final class DumpBlockReader {
     ) throws(DumpError) -> Snapshot.SlotColumns {
         var result = Snapshot.SlotColumns()
         result.reserve(columns, rows.count)
-        var loaded: (block: Int, slots: Snapshot.SlotColumns)?
-        for place in rows.indices.sorted(by: { rows[$0] < rows[$1] }) {
-            let block = rows[place] / DumpBlocks.rowsPerBlock
-            if loaded?.block != block { loaded = (block, try slots(columns, block: block)) }
-            if let loaded { result.set(place, to: loaded.slots, rows[place] % DumpBlocks.rowsPerBlock) }
+        // A block at a time: the places in the result whose rows are in it.
+        let places = rows.indices.sorted { rows[$0] < rows[$1] }
+        var next = 0
+        while next < places.count {
+            let block = rows[places[next]] / DumpBlocks.rowsPerBlock
+            let end = places[next...].firstIndex { rows[$0] / DumpBlocks.rowsPerBlock != block } ?? places.count
+            let loaded = try slots(columns, block: block)
+            result.set(places[next..<end].map { ($0, rows[$0] % DumpBlocks.rowsPerBlock) }, to: loaded)
+            next = end
         }
         return result
     }
 
     public func edges(block: Int) throws(DumpError) -> Snapshot.EdgeColumns {
-        typealias Column = Snapshot.EdgeColumns.Column
-        var edges = Snapshot.EdgeColumns()
-        edges.holderKind = try load(.edges, Column.holderKind.rawValue, block)
-        edges.slotRow = try load(.edges, Column.slotRow.rawValue, block)
+        var edges = try reaches(block: block)
         guard blocks.hasRelativeEdges else {
-            edges.holderOwner = try load(.edges, Column.holderOwner.rawValue, block)
+            edges.holderOwner = try load(.edges, Snapshot.EdgeColumns.storedOwner, block)
             return edges
         }
-        edges.holderOwner = try load(.edges, Column.ownerStep.rawValue, block)
-        edges.referredBytes = try load(.edges, Column.unreferredBytes.rawValue, block)
+        edges.holderOwner = try load(.edges, Snapshot.EdgeColumns.ownerStep, block)
+        edges.referredBytes = try load(.edges, Snapshot.EdgeColumns.unreferredBytes, block)
         for edge in edges.slotRow.indices {
             let row = Int(edges.slotRow[edge])
             // One that leads nowhere is stored as it is.
@@ -195,22 +191,24 @@ public final class DumpBlockReader {
 
     /// Which holders reach which slots, without what only whole edges tell: `holderOwner` stays empty.
     public func reaches(block: Int) throws(DumpError) -> Snapshot.EdgeColumns {
-        typealias Column = Snapshot.EdgeColumns.Column
         var edges = Snapshot.EdgeColumns()
-        edges.holderKind = try load(.edges, Column.holderKind.rawValue, block)
-        edges.slotRow = try load(.edges, Column.slotRow.rawValue, block)
+        func read(_ column: some BulkColumn<Snapshot.EdgeColumns>) throws(DumpError) {
+            edges[keyPath: column.typed.values] = try load(.edges, column.typed, block)
+        }
+        for column in Snapshot.EdgeColumns.reachColumns { try read(column) }
         return edges
     }
 
-    private func load<T: FixedWidthInteger & UnsignedInteger>(
-        _ section: Section, _ column: UInt16, _ block: Int
-    ) throws(DumpError) -> [T] {
-        let entry = blocks.index.entries(section, column)[block]
+    private func load<Table, Element>(
+        _ section: Section, _ column: TypedColumn<Table, Element>, _ block: Int
+    ) throws(DumpError) -> [Element] {
+        let entry = blocks.index.entries(section, column.id.rawValue)[block]
         var problem: FrameProblem?
-        let values = [T](unsafeUninitializedCapacity: Int(entry.rows)) { buffer, count in
+        let values = [Element](unsafeUninitializedCapacity: Int(entry.rows)) { buffer, count in
             do throws(FrameProblem) {
                 try decoder.load(
-                    blocks.input, entry, width: MemoryLayout<T>.size, to: UnsafeMutableRawPointer(buffer.baseAddress!))
+                    blocks.input, entry, width: MemoryLayout<Element>.size,
+                    to: UnsafeMutableRawPointer(buffer.baseAddress!))
                 count = Int(entry.rows)
             } catch {
                 problem = error
@@ -224,37 +222,23 @@ public final class DumpBlockReader {
 extension Snapshot.SlotColumns {
     fileprivate mutating func reserve(_ columns: Set<Column>, _ rows: Int) {
         count = rows
-        func zeros<T: FixedWidthInteger>(_ column: Column, _: T.Type) -> [T] {
-            columns.contains(column) ? [T](repeating: 0, count: rows) : []
+        func reserve<ColumnType: BulkColumn<Self>>(_ column: ColumnType) {
+            guard columns.contains(column.typed.id) else { return }
+            self[keyPath: column.typed.values] = [ColumnType.Element](repeating: 0, count: rows)
         }
-        serial = zeros(.serial, UInt64.self)
-        birth = zeros(.birth, UInt64.self)
-        address = zeros(.address, UInt64.self)
-        requested = zeros(.requested, UInt64.self)
-        capacity = zeros(.capacity, UInt64.self)
-        sizeClass = zeros(.sizeClass, UInt16.self)
-        arena = zeros(.arena, UInt16.self)
-        site = zeros(.site, UInt32.self)
-        owner = zeros(.owner, UInt32.self)
-        touchSite = zeros(.touchSite, UInt32.self)
-        touchTime = zeros(.touchTime, UInt64.self)
-        state = zeros(.state, UInt8.self)
+        for column in Self.columns { reserve(column) }
     }
 
-    /// Columns that were not read stay empty.
-    fileprivate mutating func set(_ row: Int, to other: Self, _ otherRow: Int) {
-        func copy<T>(_ column: inout [T], _ from: [T]) { if !column.isEmpty { column[row] = from[otherRow] } }
-        copy(&serial, other.serial)
-        copy(&birth, other.birth)
-        copy(&address, other.address)
-        copy(&requested, other.requested)
-        copy(&capacity, other.capacity)
-        copy(&sizeClass, other.sizeClass)
-        copy(&arena, other.arena)
-        copy(&site, other.site)
-        copy(&owner, other.owner)
-        copy(&touchSite, other.touchSite)
-        copy(&touchTime, other.touchTime)
-        copy(&state, other.state)
+    /// Sets rows to rows of another table. Columns that were not read stay empty.
+    fileprivate mutating func set(_ rows: [(row: Int, other: Int)], to other: Self) {
+        func copy<ColumnType: BulkColumn<Self>>(_ column: ColumnType) {
+            let from = other[keyPath: column.typed.values]
+            guard !from.isEmpty else { return }
+            var values: [ColumnType.Element] = []
+            swap(&values, &self[keyPath: column.typed.values])
+            for (row, other) in rows { values[row] = from[other] }
+            swap(&values, &self[keyPath: column.typed.values])
+        }
+        for column in Self.columns { copy(column) }
     }
 }

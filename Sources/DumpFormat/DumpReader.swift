@@ -137,72 +137,25 @@ public enum DumpReader {
         _ snapshot: inout Snapshot, _ selection: DumpSelection, _ reader: ColumnReader
     ) throws(DumpError) {
         if selection.runs, reader.index.contains(.runs) {
-            var bulk = BulkReader<Snapshot.RunColumns.Column>(reader, .runs)
-            var runs = Snapshot.RunColumns()
-            try bulk.read(.chunk, &runs.chunk)
-            try bulk.read(.firstPage, &runs.firstPage)
-            try bulk.read(.pages, &runs.pages)
-            try bulk.read(.kind, &runs.kind)
-            try bulk.read(.sizeClass, &runs.sizeClass)
-            try bulk.read(.elements, &runs.elements)
-            try bulk.read(.liveElements, &runs.liveElements)
-            if let kept = bulk.filter() {
-                kept.apply(to: &runs.chunk)
-                kept.apply(to: &runs.firstPage)
-                kept.apply(to: &runs.pages)
-                kept.apply(to: &runs.kind)
-                kept.apply(to: &runs.sizeClass)
-                kept.apply(to: &runs.elements)
-                kept.apply(to: &runs.liveElements)
-            }
-            snapshot.runs = runs
+            var bulk = BulkReader<Snapshot.RunColumns>(reader, .runs)
+            try bulk.read()
+            _ = bulk.leaveOutMissing()
+            snapshot.runs = bulk.table
         }
         var keptSlots: RowFilter?
         if !selection.slots.isEmpty, reader.index.contains(.slots) {
-            var bulk = BulkReader<Snapshot.SlotColumns.Column>(reader, .slots, selection.slots)
-            var slots = Snapshot.SlotColumns()
-            try bulk.read(.serial, &slots.serial)
-            try bulk.read(.birth, &slots.birth)
-            try bulk.read(.address, &slots.address)
-            try bulk.read(.requested, &slots.requested)
-            try bulk.read(.capacity, &slots.capacity)
-            try bulk.read(.sizeClass, &slots.sizeClass)
-            try bulk.read(.arena, &slots.arena)
-            try bulk.read(.site, &slots.site)
-            try bulk.read(.owner, &slots.owner)
-            try bulk.read(.touchSite, &slots.touchSite)
-            try bulk.read(.touchTime, &slots.touchTime, from: .birth, slots.birth)
-            try bulk.read(.state, &slots.state)
-            slots.count = bulk.rows
-            if let kept = bulk.filter() {
-                kept.apply(to: &slots.serial)
-                kept.apply(to: &slots.birth)
-                kept.apply(to: &slots.address)
-                kept.apply(to: &slots.requested)
-                kept.apply(to: &slots.capacity)
-                kept.apply(to: &slots.site)
-                kept.apply(to: &slots.owner)
-                kept.apply(to: &slots.touchSite)
-                kept.apply(to: &slots.sizeClass)
-                kept.apply(to: &slots.arena)
-                kept.apply(to: &slots.touchTime)
-                kept.apply(to: &slots.state)
-                slots.count = kept.keptCount
-                keptSlots = kept
-            }
-            snapshot.slots = slots
+            var bulk = BulkReader<Snapshot.SlotColumns>(reader, .slots)
+            try bulk.read(selection.slots)
+            keptSlots = bulk.leaveOutMissing()
+            bulk.table.count = keptSlots?.keptCount ?? bulk.rows
+            snapshot.slots = bulk.table
         }
         if selection.payloads, !selection.slots.isEmpty, reader.index.contains(.payloads) {
-            var bulk = BulkReader<Snapshot.PayloadColumns.Column>(reader, .payloads)
-            var payloads = Snapshot.PayloadColumns()
-            try bulk.read(.start, &payloads.start)
-            try bulk.read(.length, &payloads.length)
+            var bulk = BulkReader<Snapshot.PayloadColumns>(reader, .payloads)
+            try bulk.read()
             // Rows that cannot be read are 0 bytes long: they must stay the rows of the slots.
-            if let keptSlots {
-                keptSlots.apply(to: &payloads.start)
-                keptSlots.apply(to: &payloads.length)
-            }
-            snapshot.payloads = payloads
+            keptSlots?.apply(to: &bulk.table)
+            snapshot.payloads = bulk.table
         }
         if selection.edges || selection.reaches, reader.index.contains(.edges) {
             snapshot.edges = try readEdges(snapshot.slots, keptSlots, isWhole: selection.edges, reader)
@@ -214,16 +167,15 @@ public enum DumpReader {
     ) throws(DumpError) -> Snapshot.EdgeColumns {
         let isRelative =
             isWhole && !reader.index.entries(.edges, Snapshot.EdgeColumns.Column.ownerStep.rawValue).isEmpty
-        let columns: Set<Snapshot.EdgeColumns.Column> =
-            !isWhole ? [] : isRelative ? [.ownerStep, .unreferredBytes] : [.holderOwner]
-        var bulk = BulkReader(reader, .edges, columns.union([.holderKind, .slotRow]))
-        var edges = Snapshot.EdgeColumns()
-        try bulk.read(.holderOwner, &edges.holderOwner)
-        try bulk.read(.holderKind, &edges.holderKind)
-        try bulk.read(.slotRow, &edges.slotRow)
+        var bulk = BulkReader<Snapshot.EdgeColumns>(reader, .edges)
+        for column in Snapshot.EdgeColumns.reachColumns { try bulk.read(column) }
+        if isWhole, !isRelative { try bulk.read(Snapshot.EdgeColumns.storedOwner) }
         if isRelative {
-            try bulk.read(.ownerStep, &edges.holderOwner)
-            try bulk.read(.unreferredBytes, &edges.referredBytes)
+            try bulk.read(Snapshot.EdgeColumns.ownerStep)
+            try bulk.read(Snapshot.EdgeColumns.unreferredBytes)
+            var edges = Snapshot.EdgeColumns()
+            swap(&edges, &bulk.table)
+            defer { swap(&edges, &bulk.table) }
             // What the slots' filter left out is needed by row: read again where it was not read whole.
             var owners = keptSlots == nil ? slots?.owner ?? [] : []
             var requested = keptSlots == nil ? slots?.requested ?? [] : []
@@ -238,14 +190,9 @@ public enum DumpReader {
                     (isThere ? UInt32(truncatingIfNeeded: requested[row]) : 0) &- edges.referredBytes[edge]
             }
         }
-        if let kept = bulk.filter() {
-            kept.apply(to: &edges.holderOwner)
-            kept.apply(to: &edges.slotRow)
-            kept.apply(to: &edges.holderKind)
-            kept.apply(to: &edges.referredBytes)
-        }
-        if let keptSlots { edges.renumber(keptSlots, reader) }
-        return edges
+        _ = bulk.leaveOutMissing()
+        if let keptSlots { bulk.table.renumber(keptSlots, reader) }
+        return bulk.table
     }
 }
 
@@ -290,50 +237,51 @@ extension DumpReader {
 }
 
 /// Reads the columns of one bulk table.
-private struct BulkReader<Column: EncodedBulkColumn> {
+private struct BulkReader<Table: BulkTable> {
     private let reader: ColumnReader
     private let section: Section
-    private let selection: Set<Column>
     let rows: Int
+    var table = Table()
     private var missing: [Range<Int>] = []
 
-    init(_ reader: ColumnReader, _ section: Section, _ selection: Set<Column> = Set(Column.allCases)) {
+    init(_ reader: ColumnReader, _ section: Section) {
         self.reader = reader
         self.section = section
-        self.selection = selection
         rows = reader.index.rowCount(section)
     }
 
-    /// Reads `column` to `values` if it is selected.
-    mutating func read<T: FixedWidthInteger & UnsignedInteger>(
-        _ column: Column, _ values: inout [T]
-    ) throws(DumpError) {
-        guard selection.contains(column) else { return }
-        let read = try reader.column(section, column.rawValue, rows: rows, as: T.self)
-        values = read.values
-        missing += read.missing
+    /// Reads the selected columns; all where there is no selection.
+    mutating func read(_ selection: Set<Table.Column>? = nil) throws(DumpError) {
+        for column in Table.columns { try read(column, selection) }
     }
 
-    /// Reads `column` to `values` if it is selected, as differences from `reference`, which is read too if need be.
-    mutating func read(
-        _ column: Column, _ values: inout [UInt64], from reference: Column, _ base: [UInt64]
-    ) throws(DumpError) {
-        guard selection.contains(column) else { return }
-        try read(column, &values)
-        var base = base
-        if base.isEmpty {
-            let read = try reader.column(section, reference.rawValue, rows: rows, as: UInt64.self)
-            base = read.values
-            missing += read.missing
+    mutating func read<Column: BulkColumn>(
+        _ column: Column, _ selection: Set<Table.Column>? = nil
+    ) throws(DumpError) where Column.Table == Table {
+        let column = column.typed
+        if let selection, !selection.contains(column.id) { return }
+        var values = try load(column)
+        if let reference = column.reference {
+            // It comes before in the list: read already where it was asked for.
+            var base = table[keyPath: reference.values]
+            if base.isEmpty { base = try load(reference) }
+            for row in values.indices { values[row] &+= base[row] }
         }
-        for row in values.indices { values[row] &+= base[row] }
+        table[keyPath: column.values] = values
     }
 
-    /// Which rows to keep; nil where all are whole.
-    func filter() -> RowFilter? {
+    private mutating func load<Element>(_ column: TypedColumn<Table, Element>) throws(DumpError) -> [Element] {
+        let read = try reader.column(section, column.id.rawValue, rows: rows, as: Element.self)
+        missing += read.missing
+        return read.values
+    }
+
+    /// Leaves out the rows that are not whole. Returns which are kept; nil where all are whole.
+    mutating func leaveOutMissing() -> RowFilter? {
         if missing.isEmpty { return nil }
         let filter = RowFilter(rows, leavingOut: missing)
         reader.note(filter, section)
+        filter.apply(to: &table)
         return filter
     }
 }
@@ -382,8 +330,12 @@ struct RowFilter {
     }
 
     /// Columns that were not read are empty, and stay so.
-    func apply<T>(to column: inout [T]) {
-        if !column.isEmpty { column = apply(column) }
+    func apply<Table: BulkTable>(to table: inout Table) {
+        func apply(_ column: some BulkColumn<Table>) {
+            let values = table[keyPath: column.typed.values]
+            if !values.isEmpty { table[keyPath: column.typed.values] = self.apply(values) }
+        }
+        for column in Table.columns { apply(column) }
     }
 
     /// For each old row its new number, nil where it is left out.

@@ -164,22 +164,28 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
     /// Row-major: a torn file has whole rows, and all but its last blocks of them.
     private mutating func writeBulk<Source: ColumnSource>(
         _ section: Section, _ source: Source
-    ) throws(DumpError) where Source.Column: EncodedBulkColumn {
+    ) throws(DumpError) {
         let rows = source.count
         for range in blocks(of: rows) {
-            for column in Source.Column.allCases {
-                source.fill(column, rows: range, into: values.reset(range.count * column.width))
-                if let reference = column.reference {
-                    source.fill(reference, rows: range, into: references.reset(range.count * column.width))
-                    let stored = values.base.assumingMemoryBound(to: UInt64.self)
-                    let base = references.base.assumingMemoryBound(to: UInt64.self)
-                    for row in 0..<range.count { stored[row] &-= base[row] }
-                }
-                try writeBlock(section, column.rawValue, range, width: column.width, column.encoding)
-            }
+            for column in Source.Table.columns { try writeBlock(section, source, column, range) }
         }
-        let columns = UInt16(Source.Column.allCases.count)
+        let columns = UInt16(Source.Table.columns.count)
         sections.append(.init(section: section.rawValue, columns: columns, rows: UInt64(rows)))
+    }
+
+    private mutating func writeBlock<Source: ColumnSource, Column: BulkColumn>(
+        _ section: Section, _ source: Source, _ column: Column, _ rows: Range<Int>
+    ) throws(DumpError) where Column.Table == Source.Table {
+        let column = column.typed
+        let stored = values.reset(rows.count, of: Column.Element.self)
+        source.fill(column, rows: rows, into: stored)
+        if let reference = column.reference {
+            let base = references.reset(rows.count, of: Column.Element.self)
+            source.fill(reference, rows: rows, into: base)
+            for row in 0..<rows.count { stored[row] &-= base[row] }
+        }
+        try writeBlock(
+            section, column.id.rawValue, rows, width: MemoryLayout<Column.Element>.size, column.encoding)
     }
 
     /// An empty table has one block without rows, so that it can be told from a lost one.
@@ -245,11 +251,10 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
 extension Snapshot.SlotColumns {
     /// A column that was not read, or not filled.
     fileprivate var firstIncompleteColumn: Column? {
-        let lengths: [Column: Int] = [
-            .serial: serial.count, .birth: birth.count, .address: address.count, .requested: requested.count,
-            .capacity: capacity.count, .sizeClass: sizeClass.count, .arena: arena.count, .site: site.count,
-            .owner: owner.count, .touchSite: touchSite.count, .touchTime: touchTime.count, .state: state.count,
-        ]
-        return Column.allCases.first { lengths[$0] != count }
+        func isIncomplete(_ column: some BulkColumn<Self>) -> Column? {
+            self[keyPath: column.typed.values].count == count ? nil : column.typed.id
+        }
+        for column in Self.columns { if let id = isIncomplete(column) { return id } }
+        return nil
     }
 }

@@ -31,18 +31,19 @@ extension LedgerSnapshot {
 
         func start(row: Int) -> UnsafeRawPointer { image.start(Int(slots.rows[row]), slots.record(row)) }
 
-        public func fill(
-            _ column: Snapshot.PayloadColumns.Column, rows: Range<Int>, into values: UnsafeMutableRawBufferPointer
+        public func fill<Element>(
+            _ column: TypedColumn<Snapshot.PayloadColumns, Element>, rows: Range<Int>,
+            into values: UnsafeMutableBufferPointer<Element>
         ) {
-            switch column {
+            switch column.id {
             case .length:
-                let target = values.bindMemory(to: UInt32.self)
-                for (index, row) in rows.enumerated() { target[index] = UInt32(clamping: count(row: row)).littleEndian }
+                let target: UnsafeMutableBufferPointer<UInt32> = sameType(values, count: rows.count)
+                for (index, row) in rows.enumerated() { target[index] = UInt32(clamping: count(row: row)) }
             case .start:
-                let target = values.bindMemory(to: UInt64.self)
+                let target: UnsafeMutableBufferPointer<UInt64> = sameType(values, count: rows.count)
                 var start = rows.isEmpty ? 0 : blockStarts[rows.lowerBound / BlockHeader.rowsPerBlock]
                 for (index, row) in rows.enumerated() {
-                    target[index] = start.littleEndian
+                    target[index] = start
                     start += UInt64(count(row: row))
                 }
             }
@@ -52,10 +53,10 @@ extension LedgerSnapshot {
     /// The bytes themselves, as one column. Read front to back, as a writer does, so that where it is in the slots need
     /// not be looked for.
     final class PayloadBytes: ColumnSource {
-        enum Column: UInt16, BulkColumn, EncodedBulkColumn {
-            case byte = 1
-            var width: Int { 1 }
-            var encoding: ColumnEncoding { .raw }
+        struct Table: BulkTable {
+            enum Column: UInt16, CaseIterable, Sendable { case byte = 1 }
+            var bytes: [UInt8] = []
+            static let columns: [any BulkColumn<Self>] = [TypedColumn(.byte, \Self.bytes, .raw)]
         }
 
         private let payloads: Payloads
@@ -67,10 +68,13 @@ extension LedgerSnapshot {
 
         init(_ payloads: Payloads) { self.payloads = payloads }
 
-        func fill(_ column: Column, rows: Range<Int>, into values: UnsafeMutableRawBufferPointer) {
+        func fill<Element>(
+            _ column: TypedColumn<Table, Element>, rows: Range<Int>, into values: UnsafeMutableBufferPointer<Element>
+        ) {
             precondition(rows.lowerBound == position, "payload bytes are read front to back")
             position = rows.upperBound
-            var target = values
+            let bytes: UnsafeMutableBufferPointer<UInt8> = sameType(values, count: rows.count)
+            var target = UnsafeMutableRawBufferPointer(bytes)
             while !target.isEmpty {
                 let part = min(payloads.count(row: row) - offset, target.count)
                 if part > 0 {

@@ -271,32 +271,32 @@ public struct LedgerSnapshot {
             image.records(.slots, of: SlotRecord.self)[Int(rows[row])].requested
         }
 
-        public func fill(
-            _ column: Snapshot.SlotColumns.Column, rows: Range<Int>, into values: UnsafeMutableRawBufferPointer
+        public func fill<Element>(
+            _ column: TypedColumn<Snapshot.SlotColumns, Element>, rows: Range<Int>,
+            into values: UnsafeMutableBufferPointer<Element>
+        ) {
+            switch column.id {
+            case .serial: store(rows, sameType(values, count: rows.count)) { $0.serial }
+            case .birth: store(rows, sameType(values, count: rows.count)) { LedgerSnapshot.coarse($0.birth) }
+            case .address: store(rows, sameType(values, count: rows.count)) { $0.address }
+            case .requested: store(rows, sameType(values, count: rows.count)) { $0.requested }
+            case .capacity: store(rows, sameType(values, count: rows.count), capacity)
+            case .sizeClass: store(rows, sameType(values, count: rows.count)) { $0.sizeClass }
+            case .arena: store(rows, sameType(values, count: rows.count)) { UInt16($0.arena) }
+            case .site: store(rows, sameType(values, count: rows.count)) { $0.site }
+            case .owner:
+                store(rows, sameType(values, count: rows.count)) { Snapshot.ownerIndex($0.owner, in: image) }
+            case .touchSite: store(rows, sameType(values, count: rows.count)) { $0.touchSite }
+            case .touchTime: store(rows, sameType(values, count: rows.count)) { LedgerSnapshot.coarse($0.touchTime) }
+            case .state: store(rows, sameType(values, count: rows.count)) { $0.state }
+            }
+        }
+
+        private func store<Value>(
+            _ rows: Range<Int>, _ target: UnsafeMutableBufferPointer<Value>, _ value: (SlotRecord) -> Value
         ) {
             let records = image.records(.slots, of: SlotRecord.self)
-            func store<Value: FixedWidthInteger>(_ value: (SlotRecord) -> Value) {
-                let target = values.bindMemory(to: Value.self)
-                self.rows.withUnsafeBufferPointer { slots in
-                    for (index, row) in rows.enumerated() {
-                        target[index] = value(records[Int(slots[row])]).littleEndian
-                    }
-                }
-            }
-            switch column {
-            case .serial: store { $0.serial }
-            case .birth: store { LedgerSnapshot.coarse($0.birth) }
-            case .address: store { $0.address }
-            case .requested: store { $0.requested }
-            case .capacity: store(capacity)
-            case .sizeClass: store { $0.sizeClass }
-            case .arena: store { UInt16($0.arena) }
-            case .site: store { $0.site }
-            case .owner: store { Snapshot.ownerIndex($0.owner, in: image) }
-            case .touchSite: store { $0.touchSite }
-            case .touchTime: store { LedgerSnapshot.coarse($0.touchTime) }
-            case .state: store { $0.state }
-            }
+            for (index, slot) in self.rows[rows].enumerated() { target[index] = value(records[Int(slot)]) }
         }
     }
 }
@@ -508,23 +508,11 @@ extension LedgerSnapshot.Slots {
     func columns(_ selection: Set<Snapshot.SlotColumns.Column>) -> Snapshot.SlotColumns {
         var columns = Snapshot.SlotColumns()
         columns.count = count
-        func read<Value: FixedWidthInteger>(_ column: Snapshot.SlotColumns.Column, _ values: inout [Value]) {
-            guard selection.contains(column) else { return }
-            values = [Value](repeating: 0, count: count)
-            values.withUnsafeMutableBytes { fill(column, rows: 0..<count, into: $0) }
+        func read(_ column: some BulkColumn<Snapshot.SlotColumns>) {
+            guard selection.contains(column.typed.id) else { return }
+            columns[keyPath: column.typed.values] = values(column.typed, rows: 0..<count)
         }
-        read(.serial, &columns.serial)
-        read(.birth, &columns.birth)
-        read(.address, &columns.address)
-        read(.requested, &columns.requested)
-        read(.capacity, &columns.capacity)
-        read(.sizeClass, &columns.sizeClass)
-        read(.arena, &columns.arena)
-        read(.site, &columns.site)
-        read(.owner, &columns.owner)
-        read(.touchSite, &columns.touchSite)
-        read(.touchTime, &columns.touchTime)
-        read(.state, &columns.state)
+        for column in Snapshot.SlotColumns.columns { read(column) }
         return columns
     }
 }

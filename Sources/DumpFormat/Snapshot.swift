@@ -303,6 +303,10 @@ extension Snapshot {
     public struct SlotColumns: Sendable, Equatable {
         /// The size class of a huge buffer.
         public static let hugeClass: UInt16 = .max
+        /// Of `state`: a buffer that its arena has not been told is free.
+        public static let live: UInt8 = 1
+        /// ... that a thread keeps for itself.
+        public static let cached: UInt8 = 3
         public enum Column: UInt16, Sendable, CaseIterable {
             case serial = 1, birth, address, requested, capacity, sizeClass, arena, site, owner, touchSite, touchTime
             case state

@@ -39,6 +39,11 @@ struct ByteStore: ~Copyable {
         self.count = count
         return all
     }
+
+    /// The same for `count` elements of a type.
+    mutating func reset<Element>(_ count: Int, of _: Element.Type) -> UnsafeMutableBufferPointer<Element> {
+        reset(count * MemoryLayout<Element>.stride).bindMemory(to: Element.self)
+    }
 }
 
 /// Makes independent frames, each with content size and checksum, with one context.

@@ -161,18 +161,12 @@ extension Snapshot.SlotColumns {
     func only(_ columns: Set<Column>) -> Self {
         var slots = Self()
         slots.count = count
-        if columns.contains(.serial) { slots.serial = serial }
-        if columns.contains(.birth) { slots.birth = birth }
-        if columns.contains(.address) { slots.address = address }
-        if columns.contains(.requested) { slots.requested = requested }
-        if columns.contains(.capacity) { slots.capacity = capacity }
-        if columns.contains(.sizeClass) { slots.sizeClass = sizeClass }
-        if columns.contains(.arena) { slots.arena = arena }
-        if columns.contains(.site) { slots.site = site }
-        if columns.contains(.owner) { slots.owner = owner }
-        if columns.contains(.touchSite) { slots.touchSite = touchSite }
-        if columns.contains(.touchTime) { slots.touchTime = touchTime }
-        if columns.contains(.state) { slots.state = state }
+        func take(_ column: some BulkColumn<Self>) {
+            if columns.contains(column.typed.id) {
+                slots[keyPath: column.typed.values] = self[keyPath: column.typed.values]
+            }
+        }
+        for column in Self.columns { take(column) }
         return slots
     }
 }

@@ -1,5 +1,8 @@
 import Arena
+import ArenaNIO
+import DumpFormat
 import Foundation
+import Ledger
 import MQTT
 import NIOCore
 import TestSupport
@@ -61,6 +64,133 @@ struct LiveMemoryTests {
             #expect(memory.retained.map(\.bytes) == memory.retained.map(\.bytes).sorted(by: >))
             try client.disconnect()
         }
+    }
+
+    /// What a dump says of the moment of a live report, buffer by buffer, read back from its bytes.
+    private struct Dumped {
+        var classes: [String: LiveMemory.Share] = [:]
+        var owners: [String: LiveMemory.Share] = [:]
+        var holders: [String: LiveMemory.Share] = [:]
+        var queues: [String: LiveMemory.Share] = [:]
+        var states: Set<UInt8> = []
+
+        init(_ contents: SnapshotContents) throws {
+            let ledger = LedgerSnapshot(contents.ledger, edges: contents.edges)
+            let sink = MemorySink()
+            try DumpWriter(sink: sink).write(ledger.tables, runs: ledger.runs, slots: ledger.slots, edges: ledger.edges)
+            let dump = try DumpReader.read(bytes: sink.bytes, name: "of the same moment", .everything)
+            #expect(dump.completeness.isComplete)
+            let slots = try #require(dump.slots)
+            let edges = try #require(dump.edges)
+            var reached: [Int: (kinds: Set<UInt8>, queues: [UInt32])] = [:]
+            for edge in 0..<edges.count {
+                let row = Int(edges.slotRow[edge])
+                reached[row, default: ([], [])].kinds.insert(edges.holderKind[edge])
+                if [HolderKind.offlineQueue, .inflight].map(\.rawValue).contains(edges.holderKind[edge]) {
+                    reached[row]?.queues.append(edges.holderOwner[edge])
+                }
+            }
+            states = Set(slots.state)
+            for row in 0..<slots.count {
+                let (kinds, holders) = reached[row] ?? ([], [])
+                let isHuge = slots.sizeClass[row] == Snapshot.SlotColumns.hugeClass
+                add(\.classes, isHuge ? "huge" : "\(slots.capacity[row])", slots.capacity[row])
+                add(\.owners, dump.owners[Int(slots.owner[row])].kind.name, slots.capacity[row])
+                let holder =
+                    slots.state[row] == 2
+                    ? "freed"
+                    : kinds.isEmpty
+                        ? "unheld" : kinds.count > 1 ? "several" : HolderKind(rawValue: kinds.first!)!.name
+                add(\.holders, holder, slots.capacity[row])
+                for queue in holders { add(\.queues, dump.owners[Int(queue)].name, slots.capacity[row]) }
+            }
+        }
+
+        private mutating func add(
+            _ list: WritableKeyPath<Self, [String: LiveMemory.Share]>, _ name: String, _ bytes: UInt64
+        ) {
+            self[keyPath: list][name, default: .init(name: name)].buffers += 1
+            self[keyPath: list][name]!.bytes += bytes
+        }
+    }
+
+    private final class MemorySink: DumpSink {
+        private(set) var bytes: [UInt8] = []
+        func write(_ more: UnsafeRawBufferPointer) throws(DumpError) { bytes.append(contentsOf: more) }
+    }
+
+    @Test("with 20,000 buffers, some freed by another loop: figure by figure what a dump of the same moment says")
+    func scale() async throws {
+        try await withBroker(threads: 2, { $0.memoryLimit = 512 << 20 }) { broker in
+            for number in 0..<25 {
+                let away = try TestClient(port: broker.port)
+                try away.connect("away-\(number)", clean: false)
+                try away.subscribe(("queue/#", .atLeastOnce))
+                try away.disconnect()
+            }
+            let client = try TestClient(port: broker.port)
+            try client.connect("publisher")
+            for number in 0..<100 {
+                try client.publish(
+                    "queue/\(number)", String(repeating: "q", count: 40 + number * 37 % 3_000), qos: .atLeastOnce)
+            }
+            let shards = broker.shards
+            let sizes = [300, 700, 5_000, 100_000, 20 << 20]
+            let owner = shards[0].owner
+            let (foreign, many) = try await shards[0].loop.submit {
+                func allocate(_ size: Int) throws -> UInt {
+                    let location = CodeLocation("test", file: #fileID, line: #line, function: #function)
+                    return UInt(bitPattern: try shards[0].arena.allocate(size, owner: owner, at: location))
+                }
+                return (try (sizes + sizes).map(allocate), try (0..<20_000).map { try allocate(40 + $0 * 37 % 9_000) })
+            }.get()
+            let slots = many.compactMap { broker.pool.slot(at: UnsafeRawPointer(bitPattern: $0)!) }
+            // The second loop frees half of them when the first has taken back what others had freed.
+            let firstHasVisited = DispatchSemaphore(value: 0)
+            var compared = false
+            _ = try broker.pool.takeSnapshot(loops: shards.map(\.loop)) { index, visitor in
+                shards[index].visitHeldBuffers(&visitor)
+                if index == 0 {
+                    for (number, slot) in slots.enumerated() {
+                        let kind = HolderKind.allCases[number % HolderKind.allCases.count]
+                        visitor.hold(SlotIndex(rawValue: UInt32(slot)), bytes: 1, owner: owner, kind: kind)
+                    }
+                    firstHasVisited.signal()
+                    return
+                }
+                firstHasVisited.wait()
+                for pointer in foreign.prefix(sizes.count) { Arena.free(UnsafeMutableRawPointer(bitPattern: pointer)!) }
+            } _: { contents in
+                let memory = LiveMemory(
+                    LedgerSnapshot(contents.ledger, edges: contents.edges), pauseNanoseconds: 0, retained: [],
+                    queueHeapBytes: 0)
+                let dump = try Dumped(contents)
+                Self.checkSums(memory)
+                #expect(memory.liveBuffers > 20_000)
+                #expect(dump.states == [1, 2])
+                #expect(memory.sizeClasses.count > 15)
+                #expect(memory.sizeClasses.last?.name == "huge")
+                #expect(Self.byName(memory.sizeClasses) == dump.classes)
+                #expect(Self.byName(memory.owners) == dump.owners)
+                #expect(Self.byName(memory.holders) == dump.holders)
+                #expect(dump.holders["freed"]?.buffers == UInt64(sizes.count))
+                #expect(dump.holders["unheld"]?.buffers == UInt64(sizes.count))
+                // The report names the largest of them.
+                #expect(memory.queues.count == LiveMemory.topCount)
+                for queue in memory.queues { #expect(queue == dump.queues[queue.name]) }
+                compared = true
+            }
+            #expect(compared)
+            try await shards[0].loop.submit {
+                for pointer in foreign.dropFirst(sizes.count) + many {
+                    Arena.free(UnsafeMutableRawPointer(bitPattern: pointer)!)
+                }
+            }.get()
+        }
+    }
+
+    private static func byName(_ shares: [LiveMemory.Share]) -> [String: LiveMemory.Share] {
+        Dictionary(uniqueKeysWithValues: shares.map { ($0.name, $0) })
     }
 
     @Test("what a fault forgets is unheld")

@@ -374,17 +374,10 @@ final class MemorySink: DumpSink {
 extension Snapshot.SlotColumns {
     mutating func sortByAddress() {
         let order = (0..<count).sorted { address[$0] < address[$1] }
-        serial = order.map { serial[$0] }
-        birth = order.map { birth[$0] }
-        requested = order.map { requested[$0] }
-        capacity = order.map { capacity[$0] }
-        sizeClass = order.map { sizeClass[$0] }
-        arena = order.map { arena[$0] }
-        site = order.map { site[$0] }
-        owner = order.map { owner[$0] }
-        touchSite = order.map { touchSite[$0] }
-        touchTime = order.map { touchTime[$0] }
-        state = order.map { state[$0] }
-        address = order.map { address[$0] }
+        func sort(_ column: some BulkColumn<Self>) {
+            let values = self[keyPath: column.typed.values]
+            self[keyPath: column.typed.values] = order.map { values[$0] }
+        }
+        for column in Self.columns { sort(column) }
     }
 }

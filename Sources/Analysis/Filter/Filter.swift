@@ -72,27 +72,11 @@ struct HolderMasks {
 }
 
 extension Snapshot.SlotColumns {
-    /// A buffer that its arena has not been told is free.
-    static let live: UInt8 = 1
-    static let cached: UInt8 = 3
-
     /// Whether each of these columns has all rows.
     func hasWhole(_ columns: Set<Column>) -> Bool {
-        columns.allSatisfy { column in
-            switch column {
-            case .serial: serial.count == count
-            case .birth: birth.count == count
-            case .address: address.count == count
-            case .requested: requested.count == count
-            case .capacity: capacity.count == count
-            case .sizeClass: sizeClass.count == count
-            case .arena: arena.count == count
-            case .site: site.count == count
-            case .owner: owner.count == count
-            case .touchSite: touchSite.count == count
-            case .touchTime: touchTime.count == count
-            case .state: state.count == count
-            }
+        func isWhole(_ column: some BulkColumn<Self>) -> Bool {
+            !columns.contains(column.typed.id) || self[keyPath: column.typed.values].count == count
         }
+        return Self.columns.allSatisfy { isWhole($0) }
     }
 }

@@ -35,7 +35,7 @@ package struct LiveMemory: Sendable, Equatable, Codable {
     /// ... by the kind of their owner, who answers for them.
     package var owners: [Share]
     /// ... by what reaches them; a buffer that several kinds reach is under "several", one that none reaches under
-    /// "unheld".
+    /// "unheld", one that another thread has freed and its arena not yet taken back under "freed".
     package var holders: [Share]
     /// The clients that answer for most, sessions and connections without one.
     package var clients: [Share]
@@ -109,6 +109,7 @@ extension LiveMemory {
         switch kind {
         case Sums.unheld: "unheld"
         case Sums.several: "several"
+        case Sums.freed: "freed"
         default: HolderKind(rawValue: UInt8(kind))?.name ?? "unknown"
         }
     }
@@ -145,26 +146,29 @@ extension LiveMemory {
     fileprivate struct Sums {
         static let unheld = 0
         static let several = Int(HolderKind.allCases.map(\.rawValue).max() ?? 0) + 1
+        /// Freed by a thread that is not its arena's, which has not taken it back yet.
+        static let freed = several + 1
 
         /// By size class; huge ones last.
         var classes = [Sum](repeating: Sum(), count: SizeClasses.count + 1)
-        var holders = [Sum](repeating: Sum(), count: several + 1)
+        var holders = [Sum](repeating: Sum(), count: freed + 1)
         /// By row of the owner.
         var queues: [UInt32: Sum] = [:]
 
         init(_ snapshot: LedgerSnapshot) {
             let rows = snapshot.slots.count
             var edge = 0
-            var capacities = [UInt64](repeating: 0, count: 8_192)
-            var classes = [UInt8](repeating: 0, count: 8_192)
-            for first in stride(from: 0, to: rows, by: capacities.count) {
-                let batch = first..<min(rows, first + capacities.count)
-                capacities.withUnsafeMutableBytes { snapshot.slots.fill(.capacity, rows: batch, into: $0) }
-                classes.withUnsafeMutableBytes { snapshot.slots.fill(.sizeClass, rows: batch, into: $0) }
-                for row in batch {
-                    let capacity = UInt64(littleEndian: capacities[row - first])
-                    self.classes[min(Int(classes[row - first]), SizeClasses.count)].add(capacity)
-                    holders[kind(ofRow: row, capacity, snapshot.edges, from: &edge)].add(capacity)
+            for first in stride(from: 0, to: rows, by: 8_192) {
+                let batch = first..<min(rows, first + 8_192)
+                let capacities = snapshot.slots.values(\.capacity, rows: batch)
+                let classes = snapshot.slots.values(\.sizeClass, rows: batch)
+                let states = snapshot.slots.values(\.state, rows: batch)
+                for (index, row) in batch.enumerated() {
+                    self.classes[min(Int(classes[index]), SizeClasses.count)].add(capacities[index])
+                    let kind = kind(ofRow: row, capacities[index], snapshot.edges, from: &edge)
+                    // As in a dump: what another thread has freed is on its way back, and nobody has lost it.
+                    let isFreed = states[index] != Snapshot.SlotColumns.live
+                    holders[isFreed ? Self.freed : kind].add(capacities[index])
                 }
             }
         }
