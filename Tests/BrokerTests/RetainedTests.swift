@@ -58,6 +58,10 @@ struct RetainedTests {
             let client = try TestClient(port: broker.port)
             try client.connect("client")
             for (filter, topic, matches) in SubscriptionTrieTests.cases {
+                // Below `$SYS` nobody but the broker publishes: another name that begins with `$` stands for it.
+                let (filter, topic) = (
+                    filter.replacing("$SYS", with: "$other"), topic.replacing("$SYS", with: "$other")
+                )
                 try client.publish(topic, "x", qos: .atLeastOnce, retain: true)
                 #expect(retained(filter, in: broker).isEmpty == !matches, "\(filter) and \(topic)")
                 try client.publish(topic, "", qos: .atLeastOnce, retain: true)
