@@ -19,6 +19,7 @@ public final class ArenaPool: @unchecked Sendable {
         public var nearPercent = 85
         /// How long an empty chunk stays mapped before `trim` gives it back.
         public var decayNanoseconds: UInt64 = 5_000_000_000
+        /// At most `mostArenas`.
         public var maximumArenas = 64
         public var maximumSites = 1024
         public var maximumOwners = OwnerID.maximumCount
@@ -43,10 +44,13 @@ public final class ArenaPool: @unchecked Sendable {
         case level(old: Level, new: Level)
     }
 
+    /// A slot names its arena in eight bits.
+    public static let mostArenas = 256
+
     public let configuration: Configuration
     let budget: Budget
     let ledger: LedgerImage
-    private let region: LedgerRegion
+    let region: LedgerRegion
     /// The chunks' address range, aligned to the chunk size.
     let base: UnsafeMutableRawPointer
     let rangeBytes: Int
@@ -83,6 +87,9 @@ public final class ArenaPool: @unchecked Sendable {
             throw .configuration(
                 "the near level must be 1 to 100 percent of the limit, not \(configuration.nearPercent)")
         }
+        guard (1...Self.mostArenas).contains(configuration.maximumArenas) else {
+            throw .configuration("there can be 1 to \(Self.mostArenas) arenas, not \(configuration.maximumArenas)")
+        }
         self.configuration = configuration
 
         let chunkLimit = configuration.limitBytes / SizeClasses.chunkSize + 1
@@ -92,18 +99,19 @@ public final class ArenaPool: @unchecked Sendable {
             configuration.limitBytes / SizeClasses.minimum / SlotBlockRecord.slots + 1024,
             Int(PageEntry.maximumValue) / SlotBlockRecord.slots)
         do throws(LedgerMapError) {
-            region = try LedgerRegion(recorder: configuration.flightRecorder) { table in
+            region = try LedgerRegion(
+                recorder: configuration.flightRecorder, arenas: configuration.maximumArenas
+            ) { table in
                 switch table {
-                case .arenas: (1, configuration.maximumArenas)
-                case .sites: (1, configuration.maximumSites)
-                case .siteCounters: (configuration.maximumArenas, configuration.maximumSites)
-                case .owners: (1, min(configuration.maximumOwners, OwnerID.maximumCount))
-                case .chunks, .pageBits, .pageMap: (1, places)
-                case .slabs: (1, min(pages, Int(PageEntry.maximumValue)))
-                case .slots: (1, slotBlocks * SlotBlockRecord.slots)
-                case .slotBlocks: (1, slotBlocks)
-                case .freed: (configuration.maximumArenas, FreedRecord.perArena)
-                case .events: (1, EventRecord.capacity)
+                case .arenas: configuration.maximumArenas
+                case .sites, .siteCounters: configuration.maximumSites
+                case .owners: min(configuration.maximumOwners, OwnerID.maximumCount)
+                case .chunks, .pageBits, .pageMap: places
+                case .slabs: min(pages, Int(PageEntry.maximumValue))
+                case .slots: slotBlocks * SlotBlockRecord.slots
+                case .slotBlocks: slotBlocks
+                case .freed: FreedRecord.perArena
+                case .events: EventRecord.capacity
                 }
             }
         } catch {
@@ -155,6 +163,12 @@ public final class ArenaPool: @unchecked Sendable {
             precondition(state.pointee.liveBuffers == 0, "arena \(state.pointee.index) still has live buffers")
         }
         PoolRegistry.remove(self)
+    }
+
+    /// As ``retire()``, where every buffer has been freed; else nothing happens, as those that live must be able to be freed.
+    public func retireIfUnused() {
+        for state in arenas { Arena(state: state).drainRemoteFrees() }
+        if arenas.allSatisfy({ $0.pointee.liveBuffers == 0 }) { PoolRegistry.remove(self) }
     }
 
     deinit {
@@ -217,12 +231,10 @@ public final class ArenaPool: @unchecked Sendable {
             let record = ledger.record(.arenas, index)
             record.assumingMemoryBound(to: ArenaRecord.self).pointee.isUsed = 1
             LedgerText.write(name, to: record + ArenaRecord.nameOffset, capacity: ArenaRecord.nameCapacity)
-            region.back(.siteCounters, group: index, byteCount: configuration.maximumSites * SiteCounters.stride)
+            region.addArena(index)
             let state = ArenaState.create(pool: self, index: index)
             arenas.append(state)
             (states + index).initialize(to: state)
-            ledger.descriptor(.siteCounters).pointee.groups = UInt64(arenas.count)
-            ledger.descriptor(.freed).pointee.groups = UInt64(arenas.count)
             ledger.descriptor(.freed).pointee.rows = UInt64(FreedRecord.perArena)
             return Arena(state: state)
         }
@@ -241,7 +253,7 @@ public final class ArenaPool: @unchecked Sendable {
 
     // MARK: Ledger growth (under the lock)
 
-    /// Puts `rows` rows of a table (in each group) into use, charging whole pages. False: the limit does not allow it.
+    /// Puts `rows` rows of a table that is not per arena into use, charging whole pages. False: the limit does not allow it.
     func growLocked(_ table: LedgerTable, rows: Int, forced: Bool = false) -> Bool {
         let descriptor = ledger.descriptor(table)
         if rows <= Int(descriptor.pointee.rows) { return true }
@@ -253,7 +265,7 @@ public final class ArenaPool: @unchecked Sendable {
             // most of their time in page walks.
             let start = ledger.start(table)
             let rounded = OS.hugePageEnd(of: start, needed) - UInt(bitPattern: start)
-            if needed > OS.hugePage, descriptor.pointee.groups == 1, Int(rounded) <= capacityBytes(table),
+            if needed > OS.hugePage, Int(rounded) <= capacityBytes(table),
                 budget.charge(Int(rounded) - old, to: budget.ledgerBytes)
             {
                 committed[table.rawValue] = Int(rounded)

@@ -21,24 +21,23 @@ public final class Broker: Sendable {
     let context: BrokerContext
     let dumper: Dumper
     let memoryReporter: MemoryReporter
-    private let group: MultiThreadedEventLoopGroup
-    private let sockets: [ListeningSocket]
+    private let parts: BrokerParts
+    private var sockets: [ListeningSocket] { parts.sockets }
 
     public var counters: Counters { context.counters }
 
     private init(
-        configuration: Configuration, context: BrokerContext, shards: [EventLoopShard],
-        group: MultiThreadedEventLoopGroup, sockets: [ListeningSocket], dumper: Dumper, memoryReporter: MemoryReporter
+        _ parts: BrokerParts, configuration: Configuration, context: BrokerContext, dumper: Dumper,
+        memoryReporter: MemoryReporter
     ) {
+        self.parts = parts
         self.memoryReporter = memoryReporter
         self.configuration = configuration
         self.dumper = dumper
         self.context = context
         self.pool = context.pool
-        self.shards = shards
-        self.group = group
-        self.sockets = sockets
-        self.port = sockets.first { $0.port != nil }?.port ?? configuration.port
+        self.shards = parts.shards
+        self.port = parts.sockets.first { $0.port != nil }?.port ?? configuration.port
     }
 
     /// Starts loops and listener.
@@ -55,68 +54,64 @@ public final class Broker: Sendable {
         let settings = try configuration.effectiveListeners.map { try Listener.Settings($0, in: configuration) }
         var arenas = ArenaPool.Configuration(limitBytes: configuration.memoryLimit)
         arenas.nearPercent = configuration.nearPercent
+        arenas.maximumArenas = max(arenas.maximumArenas, threads + 1)
         arenas.flightRecorder = FlightRecorder(configuration)
-        let pool = try ArenaPool(arenas)
-        let store = try configuration.dataDirectory.map {
-            try Store(directory: $0, maximumBytes: configuration.limits.maxWaitingStoreBytes, log: log)
-        }
-        let context = BrokerContext(
-            configuration: configuration, settings: settings, pool: pool, store: store, log: log,
-            authenticators: authenticators)
-        let group = MultiThreadedEventLoopGroup(numberOfThreads: threads)
-        var sockets: [ListeningSocket] = []
+        var parts = BrokerParts(pool: try ArenaPool(arenas))
         do {
-            var shards: [EventLoopShard] = []
-            for (index, loop) in group.makeIterator().enumerated() {
-                let arena = try pool.makeArena(name: "loop-\(index)")
-                shards.append(EventLoopShard(index: index, loop: loop, arena: arena, context: context))
-            }
-            for shard in shards {
-                try await shard.loop.submit { [shards] in
-                    ArenaPool.prepareThreadForCrash()
-                    shard.start(peers: shards)
-                }.get()
-            }
-            if let store { try await restore(from: store, to: shards, log) }
-            let dumper = Dumper(
-                pool: pool, shortage: context.shortage, shards: shards, configuration: configuration, log: log)
-            dumper.start()
-            let memory = MemoryReporter(pool: pool, shards: shards, dumper: dumper)
-            for shard in shards { try await shard.loop.submit { shard.memory = memory }.get() }
-            for listener in context.listeners {
-                sockets.append(try await ListeningSocket.open(listener, shards, group, log))
-            }
-            let broker = Broker(
-                configuration: configuration, context: context, shards: shards, group: group, sockets: sockets,
-                dumper: dumper, memoryReporter: memory)
-            broker.logStart()
-            pool.recordEvent(.program, "arena-broker \(version) started", value: UInt64(threads))
-            return broker
+            return try await start(&parts, configuration, settings, threads, log, authenticators)
         } catch {
-            for socket in sockets { await socket.close() }
-            context.loginThreads.stop()
-            store?.close()
-            try? await group.shutdownGracefully()
-            pool.noteEnd()
+            try? await parts.end()
+            parts.pool.retireIfUnused()
             throw error
         }
     }
 
+    private static func start(
+        _ parts: inout BrokerParts, _ configuration: Configuration, _ settings: [Listener.Settings], _ threads: Int,
+        _ log: Logger, _ authenticators: [any EnhancedAuthenticator]
+    ) async throws -> Broker {
+        let pool = parts.pool
+        let store = try configuration.dataDirectory.map {
+            try Store(directory: $0, maximumBytes: configuration.limits.maxWaitingStoreBytes, log: log)
+        }
+        parts.store = store
+        let context = BrokerContext(
+            configuration: configuration, settings: settings, pool: pool, store: store, log: log,
+            authenticators: authenticators)
+        parts.context = context
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: threads)
+        parts.group = group
+        let shards = try group.makeIterator().enumerated().map { index, loop in
+            try EventLoopShard(
+                index: index, loop: loop, arena: pool.makeArena(name: "loop-\(index)"), context: context)
+        }
+        for shard in shards {
+            try await shard.loop.submit {
+                ArenaPool.prepareThreadForCrash()
+                shard.start(peers: shards)
+            }.get()
+            parts.shards.append(shard)
+        }
+        if let store { try await restore(from: store, to: shards, log) }
+        let dumper = Dumper(
+            pool: pool, shortage: context.shortage, shards: shards, configuration: configuration, log: log)
+        parts.dumper = dumper
+        dumper.start()
+        let memory = MemoryReporter(pool: pool, shards: shards, dumper: dumper)
+        for shard in shards { try await shard.loop.submit { shard.memory = memory }.get() }
+        for listener in context.listeners {
+            parts.sockets.append(try await ListeningSocket.open(listener, shards, group, log))
+        }
+        let broker = Broker(
+            parts, configuration: configuration, context: context, dumper: dumper, memoryReporter: memory)
+        broker.logStart()
+        pool.recordEvent(.program, "arena-broker \(version) started", value: UInt64(threads))
+        return broker
+    }
+
     /// Stops accepting, closes all connections, and returns when the loops have ended.
     public func shutdown() async throws {
-        for socket in sockets { await socket.close() }
-        dumper.stop()
-        context.loginThreads.stop()
-        for shard in shards { try await shard.loop.submit { shard.closeConnections() }.get() }
-        // What one loop has for a session of another one arrives while both still have their sessions. Moving
-        // a session takes four letters, of which the last may be followed by a message.
-        for _ in 0..<6 { for shard in shards { try await shard.loop.submit { shard.handleMail() }.get() } }
-        for shard in shards { try await shard.loop.submit { shard.stop() }.get() }
-        context.store?.close()
-        try await group.shutdownGracefully()
-        for shard in shards { shard.forgetPeers() }
-        context.closeOwners()
-        pool.noteEnd()
+        try await parts.end()
         context.log.info("shut down")
     }
 

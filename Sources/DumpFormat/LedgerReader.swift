@@ -190,10 +190,10 @@ final class LedgerFileContents {
             problems.append(
                 "\(table): \(groups) x \(rows) of \(descriptor.groups) x \(descriptor.rows) rows are in the file")
         }
-        // Groups are told apart by arena, of which there are at most 256; slots are named by 30 bits.
+        // Arenas are told apart by eight bits; slots are named by 30 bits.
         return Extent(
             offset: descriptor.offset, groupBytes: groupBytes,
-            groups: Int(min(groups, table == .siteCounters ? 256 : 1)),
+            groups: Int(min(groups, table.isPerArena ? 256 : 1)),
             rows: Int(min(rows, UInt64(PageEntry.maximumValue))), lostFrom: descriptor.lostFrom)
     }
 

@@ -92,6 +92,8 @@ final class LedgerFile: @unchecked Sendable {
         detach(table, image)
     }
 
+    func backedBytes(_ table: LedgerTable) -> Int { backed[table.rawValue] }
+
     /// False: there is no room.
     private func allocate(_ table: LedgerTable, upTo end: Int) -> Bool {
         let whole = wholeBytes[table.rawValue]

@@ -22,6 +22,9 @@ public enum LedgerTable: Int, CaseIterable, Sendable {
         }
     }
 
+    /// Whether each arena has a group of its rows of its own. Only such tables have more than one group.
+    public var isPerArena: Bool { self == .siteCounters || self == .freed }
+
     /// Whether a snapshot needs it: the rest is the allocator's own working state, or follows from the others.
     public var isCopied: Bool { self != .slotBlocks }
 }
@@ -57,7 +60,8 @@ public enum LedgerTable: Int, CaseIterable, Sendable {
     public static let size = 4096
 }
 
-/// Where one table lies: `groups` blocks of `rowsPerGroup` records; in each, the first `rows` are in use.
+/// Where one table lies: `groups` blocks of `rowsPerGroup` records, one for each arena or one in all; in each, the first
+/// `rows` are in use.
 @frozen public struct LedgerTableDescriptor: Sendable {
     public var offset: UInt64
     public var stride: UInt64
@@ -165,11 +169,14 @@ public struct LedgerRegion: ~Copyable {
     public let image: LedgerImage
     private let file: LedgerFile?
 
-    /// Reserves the address space. `capacity` gives (groups, rows per group) for each table.
+    /// Reserves the address space.
     ///
+    /// - Parameters:
+    ///   - arenas: as many as there may be.
+    ///   - rows: as many as a table may have; of one that is per arena, for each.
     /// - Throws: the errno of `mmap`, or what is wrong with the recorder's file.
     public init(
-        recorder: FlightRecorder? = nil, capacity: (LedgerTable) -> (groups: Int, rows: Int)
+        recorder: FlightRecorder? = nil, arenas: Int, rows: (LedgerTable) -> Int
     ) throws(LedgerMapError) {
         checkRecordLayouts()
         let textBytes = recorder == nil ? 0 : FlightRecord.textCapacity
@@ -177,7 +184,7 @@ public struct LedgerRegion: ~Copyable {
         var descriptors: [LedgerTableDescriptor] = []
         var wholeBytes: [Int] = []
         for table in LedgerTable.allCases {
-            let (groups, rows) = capacity(table)
+            let (groups, rows) = (table.isPerArena ? arenas : 1, rows(table))
             descriptors.append(
                 LedgerTableDescriptor(
                     offset: UInt64(offset), stride: UInt64(table.stride), groups: UInt64(groups),
@@ -215,11 +222,27 @@ public struct LedgerRegion: ~Copyable {
         self.file = file
     }
 
-    /// Makes sure that the first `byteCount` bytes of a group of a table can be stored to: to be called before rows
-    /// come into use. Not from two threads at once.
-    public func back(_ table: LedgerTable, group: Int = 0, byteCount: Int) {
-        file?.back(table, group: group, byteCount: byteCount)
+    /// Makes sure that the first `byteCount` bytes of a table can be stored to: to be called before rows come into use.
+    /// Not for tables that are per arena, and not from two threads at once.
+    public func back(_ table: LedgerTable, byteCount: Int) {
+        precondition(!table.isPerArena, "\(table) comes into use by arena")
+        file?.back(table, group: 0, byteCount: byteCount)
     }
+
+    /// Puts arena `index` into use, the next after those that are: its group of every table that is per arena can be
+    /// stored to from now on, all rows of it. Not from two threads at once.
+    public func addArena(_ index: Int) {
+        for table in LedgerTable.allCases where table.isPerArena {
+            let descriptor = image.descriptor(table)
+            file?.back(
+                table, group: index, byteCount: Int(descriptor.pointee.rowsPerGroup * descriptor.pointee.stride))
+            descriptor.pointee.groups = UInt64(index + 1)
+        }
+    }
+
+    /// Bytes of a table, from its first row on, that can be stored to whatever becomes of the recorder's file system;
+    /// `.max` where that is all of it.
+    public func backedBytes(_ table: LedgerTable) -> Int { file?.backedBytes(table) ?? .max }
 
     deinit {
         munmap(image.base, image.byteCount)

@@ -1,5 +1,4 @@
 import Analysis
-import Arena
 import DumpFormat
 import Foundation
 import Glibc
@@ -7,6 +6,7 @@ import Ledger
 import TestSupport
 import Testing
 
+@testable import Arena
 @testable import Broker
 
 @Suite("the flight recorder's file", .mayBlock)
@@ -255,8 +255,8 @@ struct FlightRecorderTests {
         return "(no error)"
     }
 
-    private static func makePool(_ path: String) throws -> ArenaPool {
-        var configuration = ArenaPool.Configuration(limitBytes: 64 << 20)
+    private static func makePool(_ path: String, limit: Int = 64 << 20) throws -> ArenaPool {
+        var configuration = ArenaPool.Configuration(limitBytes: limit)
         configuration.flightRecorder = FlightRecorder(
             path: path, program: "test", programVersion: "1", configuration: "")
         return try ArenaPool(configuration)
@@ -304,6 +304,54 @@ struct FlightRecorderTests {
             let again = try run(false)
             _ = try run(true)
             #expect(try start(path + ".previous") == again)
+        }
+    }
+
+    /// Frees one buffer in each arena of a pool, so that the ring of each has an entry.
+    private static func freeOneInEach(_ arenas: [Arena]) throws {
+        for arena in arenas {
+            arena.bind()
+            Arena.free(try arena.allocate(100, owner: .process, at: here))
+            arena.unbind()
+        }
+    }
+
+    @Test("every arena has its part of each table: room for it in the file, and a reader that finds it")
+    func perArena() throws {
+        try Self.withFolder { folder in
+            // More than the first step of the file has rings for.
+            let count = 40
+            let path = "\(folder)/flight"
+            let pool = try Self.makePool(path, limit: 1 << 30)
+            let arenas = try (1...count).map { try pool.makeArena(name: "loop-\($0)") }
+            for table in LedgerTable.allCases where table.isPerArena {
+                let descriptor = pool.ledger.descriptor(table).pointee
+                #expect(descriptor.groups == UInt64(count + 1))
+                let backed = pool.region.backedBytes(table)
+                #expect(backed >= Int(descriptor.groups * descriptor.rowsPerGroup * descriptor.stride), "\(table)")
+            }
+            try Self.freeOneInEach(arenas)
+            let read = try DumpReader.read(path: path, .everything)
+            #expect(Set(read.freed.map(\.arena)) == Set(1...UInt16(count)))
+            #expect(read.arenas.dropFirst().allSatisfy { $0.allocations == 1 && $0.frees == 1 })
+            pool.retire()
+        }
+    }
+
+    @Test(
+        "a file system that is full when loops start costs their rows, never the program", .enabled(if: canMountSmall))
+    func fullDiskPerArena() throws {
+        try Self.withFolder { folder in
+            try #require(mount("tmpfs", folder, "tmpfs", 0, "size=8m") == 0)
+            defer { umount2(folder, Int32(MNT_DETACH)) }
+            let pool = try Self.makePool("\(folder)/flight", limit: 1 << 30)
+            let arenas = try (1...40).map { try pool.makeArena(name: "loop-\($0)") }
+            try Self.freeOneInEach(arenas)
+            #expect(pool.isFlightRecorderIncomplete)
+            let read = try DumpReader.read(path: "\(folder)/flight", .everything)
+            #expect(read.completeness.problems.contains { $0.contains("file system was full") })
+            #expect(read.freed.count >= 15)
+            pool.retire()
         }
     }
 

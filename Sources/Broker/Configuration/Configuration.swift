@@ -32,9 +32,12 @@ public struct Configuration: Sendable, Equatable {
     /// The number of event loops to start.
     ///
     /// - Throws: `ConfigurationError` if the limit does not hold the chunk that each of them needs to do anything.
-    func eventLoopCount() throws(ConfigurationError) -> Int {
+    func eventLoopCount(cores: Int = System.coreCount) throws(ConfigurationError) -> Int {
         let most = memoryLimit / Limits.bytesPerEventLoop
-        guard let threads else { return max(1, min(System.coreCount, most)) }
+        guard let threads else { return max(1, min(cores, most, Limits.maxEventLoops)) }
+        guard threads <= Limits.maxEventLoops else {
+            throw ConfigurationError("\(threads) event loops are too many: at most \(Limits.maxEventLoops)")
+        }
         guard threads <= max(1, most) else {
             throw ConfigurationError(
                 "a memory limit of \(memoryLimit) bytes is too small for \(threads) event loops: "

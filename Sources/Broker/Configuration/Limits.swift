@@ -1,3 +1,4 @@
+import Arena
 import MQTT
 
 /// Every bound of the broker, in one place, with its reason. All but the constants at the end are configurable.
@@ -85,6 +86,9 @@ public struct Limits: Sendable, Equatable {
     /// What an event loop must find within the memory limit: a chunk of its own, and as much again to work with and
     /// for the ledger.
     static let bytesPerEventLoop = 32 << 20
+
+    /// Each has an arena, beside the one that threads without a loop share.
+    static let maxEventLoops = ArenaPool.mostArenas - 1
 
     /// The one read buffer of an event loop: large enough that a busy socket is emptied in few system calls.
     static let readBufferBytes = 64 << 10

@@ -131,8 +131,11 @@ public final class EventLoopShard: @unchecked Sendable {
         for session in sessions.values { session.renewRules() }
     }
 
-    /// After all loops have ended: the shards refer to each other.
-    func forgetPeers() { peers = [] }
+    /// After all loops have ended: the shards refer to each other, also through what reports on all of them.
+    func forgetPeers() {
+        peers = []
+        memory = nil
+    }
 
     // MARK: - Publishing
 

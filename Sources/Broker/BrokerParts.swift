@@ -1,0 +1,35 @@
+import Arena
+import NIOCore
+import NIOPosix
+
+/// What a broker is made of, in the order in which it is made, as far as that has come.
+///
+/// ``end()`` is the only way out, for a broker that has served as for one that could not start: no thread, no file and
+/// no object of it stays.
+struct BrokerParts: Sendable {
+    let pool: ArenaPool
+    var store: Store?
+    var context: BrokerContext?
+    var group: MultiThreadedEventLoopGroup?
+    /// Those that have been started.
+    var shards: [EventLoopShard] = []
+    var dumper: Dumper?
+    var sockets: [ListeningSocket] = []
+
+    /// Stops accepting, closes all connections, and returns when the loops have ended.
+    func end() async throws {
+        for socket in sockets { await socket.close() }
+        dumper?.stop()
+        context?.loginThreads.stop()
+        for shard in shards { try await shard.loop.submit { shard.closeConnections() }.get() }
+        // What one loop has for a session of another one arrives while both still have their sessions. Moving
+        // a session takes four letters, of which the last may be followed by a message.
+        for _ in 0..<6 { for shard in shards { try await shard.loop.submit { shard.handleMail() }.get() } }
+        for shard in shards { try await shard.loop.submit { shard.stop() }.get() }
+        store?.close()
+        try await group?.shutdownGracefully()
+        for shard in shards { shard.forgetPeers() }
+        context?.closeOwners()
+        pool.noteEnd()
+    }
+}

@@ -1,0 +1,127 @@
+import DumpFormat
+import Foundation
+import Logging
+import TestSupport
+import Testing
+
+@testable import Arena
+@testable import Broker
+
+@Suite("start and end of the broker", .mayBlock)
+struct StartTests {
+    @Test("64 loops beside the arena that other threads share, and as many as a slot can name")
+    func manyLoops() async throws {
+        var configuration = Configuration()
+        configuration.memoryLimit = 2 << 30
+        #expect(try configuration.eventLoopCount(cores: 64) == 64)
+        configuration.memoryLimit = 64 << 30
+        #expect(try configuration.eventLoopCount(cores: 1_000) == Limits.maxEventLoops)
+        configuration.threads = Limits.maxEventLoops + 1
+        #expect(throws: ConfigurationError.self) { try configuration.eventLoopCount() }
+
+        try await withBroker(threads: 64, { $0.memoryLimit = 2 << 30 }) { broker in
+            #expect(broker.shards.count == 64)
+            let client = try TestClient(port: broker.port)
+            try client.connect("one")
+            try client.ping()
+        }
+    }
+
+    /// Names of this process's threads that NIO has started: loops and thread pools.
+    private static func loopThreads() -> [String] {
+        let tasks = (try? FileManager.default.contentsOfDirectory(atPath: "/proc/self/task")) ?? []
+        return tasks.compactMap { try? String(contentsOfFile: "/proc/self/task/\($0)/comm", encoding: .utf8) }
+            .filter { $0.hasPrefix("NIO-") || $0.hasPrefix("TP-") }
+    }
+
+    /// Waits until there are so many; the last of a pool's threads ends a moment after the pool.
+    private static func expectLoopThreads(_ count: Int, _ comment: Comment) async throws {
+        for _ in 0..<500 where loopThreads().count != count { try await Task.sleep(for: .milliseconds(10)) }
+        #expect(loopThreads().count == count, comment)
+    }
+
+    private static func configuration(_ directory: String) -> Configuration {
+        var configuration = Configuration()
+        configuration.port = 0
+        configuration.threads = 2
+        configuration.memoryLimit = 64 << 20
+        configuration.dumpDirectory = directory
+        configuration.dataDirectory = "\(directory)/data"
+        configuration.flightRecorder = "\(directory)/flight"
+        return configuration
+    }
+
+    private static func withDirectory(_ body: (String) async throws -> Void) async throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "start-\(UUID().uuidString)").path()
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        try await body(directory)
+    }
+
+    /// Everything of a broker has its log: when that is gone, so are loops, dumper, store and reports.
+    private static func weakly(_ body: (Logger) async throws -> Void) async throws {
+        weak var log: LogCollector?
+        do {
+            let collector = LogCollector()
+            log = collector
+            try await body(collector.logger)
+        }
+        for _ in 0..<500 where log != nil { try await Task.sleep(for: .milliseconds(10)) }
+        #expect(log == nil, "something of a broker that has ended is alive")
+    }
+
+    @Test("of a broker that has ended no thread and no object stays")
+    func ended() async {
+        // Threads are counted: a process of its own.
+        await #expect(processExitsWith: .success) {
+            try await StartTests.withDirectory { directory in
+                try await StartTests.weakly { log in
+                    let broker = try await Broker.start(StartTests.configuration(directory), log: log)
+                    #expect(StartTests.loopThreads().count > 2)
+                    try await broker.shutdown()
+                }
+                try await StartTests.expectLoopThreads(0, "after the end")
+            }
+        }
+    }
+
+    @Test("of a broker that cannot listen no thread and no object stays, and its recorder says that it ended in order")
+    func failedBind() async {
+        await #expect(processExitsWith: .success) {
+            try await StartTests.withDirectory { directory in
+                var configuration = StartTests.configuration(directory)
+                configuration.listeners = [
+                    Configuration.listener { $0.path = "\(directory)/socket" },
+                    // A directory is no place for a socket.
+                    Configuration.listener { $0.path = directory },
+                ]
+                try await StartTests.weakly { log in
+                    await #expect(throws: StartError.self) { _ = try await Broker.start(configuration, log: log) }
+                }
+                try await StartTests.expectLoopThreads(0, "after the failure")
+                #expect(PoolRegistry.last == nil)
+                #expect(!FileManager.default.fileExists(atPath: "\(directory)/socket"))
+                let recorded = try DumpReader.read(path: "\(directory)/flight")
+                #expect(recorded.ending?.hasPrefix("the process ended in order") == true)
+            }
+        }
+    }
+
+    @Test("a broker whose data directory cannot be used leaves nothing either")
+    func failedStore() async {
+        await #expect(processExitsWith: .success) {
+            try await StartTests.withDirectory { directory in
+                try "no directory".write(toFile: "\(directory)/data", atomically: true, encoding: .utf8)
+                try await StartTests.weakly { log in
+                    await #expect(throws: StartError.self) {
+                        _ = try await Broker.start(StartTests.configuration(directory), log: log)
+                    }
+                }
+                try await StartTests.expectLoopThreads(0, "after the failure")
+                #expect(PoolRegistry.last == nil)
+                let recorded = try DumpReader.read(path: "\(directory)/flight")
+                #expect(recorded.ending?.hasPrefix("the process ended in order") == true)
+            }
+        }
+    }
+}
