@@ -57,13 +57,14 @@ extension ConnectionHandler {
             return close(.refused("the data directory cannot be written", code: .serverUnavailable))
         }
         let claim = broker.registry.claim(
-            connect.clientID, isPersistent: expiryInterval > 0, limit: limits.maxSessions
-        ) {
+            connect.clientID, number: &claimNumber, isPersistent: expiryInterval > 0, limit: limits.maxSessions
+        ) { number in
             Session(
                 clientID: connect.clientID,
                 owner: broker.pool.openOwner(.session, name: connect.clientID, parent: listener.owner),
                 expiryInterval: expiryInterval, home: shard.index,
-                storeKey: expiryInterval > 0 ? broker.store?.takeNumbers() ?? 0 : 0, heap: broker.queueHeap)
+                storeKey: expiryInterval > 0 ? broker.store?.takeNumbers() ?? 0 : 0, claim: number,
+                heap: broker.queueHeap)
         }
         switch claim {
         case .new(let session):
@@ -76,11 +77,13 @@ extension ConnectionHandler {
                 return close(.refused("the data directory cannot be written", code: .serverUnavailable))
             }
             awaitSession()
-            shard.takeOver(session, for: reference, discard: connect.cleanStart)
+            shard.takeOver(
+                session, for: SessionClaim(connection: reference, discard: connect.cleanStart, number: claimNumber))
         case .full:
             let text = "\(limits.maxSessions) sessions are kept already (limits.maxSessions)"
             refuse(connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable, text)
             close(.refused(text, code: .quotaExceeded))
+        case .superseded: close(.takenOver)
         }
     }
 
@@ -99,20 +102,20 @@ extension ConnectionHandler {
         guard let connect = connectPacket else { return }
         connectPacket = nil
         let expiryInterval = expiryInterval(of: connect)
-        session.isFor(userName, rules, at: listener)
         let will: KeptWill?
         do throws(ArenaError) {
             will = try connect.will.map { will throws(ArenaError) in try keepWill(will, session) }
         } catch {
             refuse(connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable)
-            if isPresent { shard.detach(session, publishWill: false) } else { shard.end(session) }
+            // One that was there before stays as it was.
+            if !isPresent { shard.end(session) }
             return fail(error, while: "keeping a will")
         }
+        session.isFor(userName, rules, at: listener)
         shard.attach(session, expiryInterval: expiryInterval)
         heldThrough = session.storedThrough
         connected(to: session)
-        session.will = will
-        shard.noteWill(of: session)
+        shard.keep(will, of: session)
         var properties = ConnAckProperties(connect, settings, expiryInterval: expiryInterval, limits: limits)
         if connect.version == .v5_0, policy.maxPacketBytes < Packet.maximumLength {
             properties.maximumPacketSize = UInt32(policy.maxPacketBytes)
@@ -128,7 +131,7 @@ extension ConnectionHandler {
         shard.context.log.debug(
             "client connected",
             metadata: ["client": "\(session.logName)", "peer": "\(peer)", "loop": "\(shard.index)"])
-        session.state.resume(receiveMaximum: settings.receiveMaximum)
+        shard.update(session) { $0.state.resume(receiveMaximum: settings.receiveMaximum) }
         wantsToSend()
         resumeInput()
     }

@@ -71,8 +71,7 @@ extension ConnectionHandler {
         if append(message, packetID: packetID, dup: dup) { return }
         shard.context.counters.messagesTooLarge.increment()
         guard let session else { return }
-        session.state.abandon(packetID)
-        shard.noteStored(session)
+        shard.update(session) { $0.state.abandon(packetID) }
     }
 
     /// Sends what ``sendAck(since:_:_:_:)`` says: two bytes of header and a packet identifier, and in 5.0 a code if that is not success.
@@ -313,18 +312,15 @@ extension ConnectionHandler {
 
     private func sendQueue(of session: Session) {
         // First, in order, what the client has not acknowledged (MQTT-4.4.0-1).
-        while canSend, let again = session.state.nextRedelivery() {
+        while canSend, let again = shard.update(session, { $0.state.nextRedelivery() }) {
             switch again {
             case .publish(let message, let packetID): send(message, packetID: packetID, dup: true)
             case .pubrel(let packetID): sendAck(.pubrel, packetID)
             }
         }
-        while canSend, let (message, packetID) = session.state.next(limits: limits) {
-            shard.noteStored(session)
+        while canSend, let (message, packetID) = shard.update(session, { $0.state.next(limits: limits) }) {
             send(message, packetID: packetID, dup: false)
         }
-        if session.state.queuedCount == 0 { session.presence = .ready }
-        shard.noteFullness(session)
     }
 
     /// Closes the socket once all is written, if a reason for it is among that: a consumer that was slow learns why when it

@@ -30,7 +30,7 @@ extension ConnectionHandler {
         case .pubrel:
             let ack = try decodeAck(header, &body)
             let mark = shard.journal?.mark
-            let isKnown = session?.state.release(ack.packetID) ?? false
+            let isKnown = session.map { shard.update($0) { $0.state.release(ack.packetID) } } ?? false
             if isKnown, let session, session.isStored { shard.journal?.receiptEnded(ack.packetID, by: session) }
             sendAck(since: mark, .pubcomp, ack.packetID, isKnown ? .success : .packetIdentifierNotFound)
         case .pubcomp:
@@ -118,8 +118,7 @@ extension ConnectionHandler {
         }
         // An unknown identifier is answered too: the client may repeat what we have completed.
         let mark = shard.journal?.mark
-        let isKnown = session.state.pubrec(ack.packetID)
-        shard.noteStored(session)
+        let isKnown = shard.update(session) { $0.state.pubrec(ack.packetID) }
         // Should we forget that, the client would get the message again after it has forgotten the identifier.
         sendAck(since: mark, .pubrel, ack.packetID, isKnown ? .success : .packetIdentifierNotFound)
     }
@@ -127,13 +126,12 @@ extension ConnectionHandler {
     /// Ends a delivery, and makes use of the room in the window.
     private func acknowledged(_ packetID: UInt16, _ end: (inout SessionState, UInt16) -> Bool) {
         guard let session else { return }
-        guard end(&session.state, packetID) else {
+        guard shard.update(session, { end(&$0.state, packetID) }) else {
             shard.context.log.debug(
                 "acknowledgement of an unknown packet",
                 metadata: ["client": "\(session.logName)", "packet": "\(packetID)"])
             return
         }
-        shard.noteStored(session)
         if session.state.canSendMore(limits: limits) || !session.retained.isEmpty { wantsToSend() }
     }
 }

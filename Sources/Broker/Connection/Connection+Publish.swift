@@ -51,14 +51,14 @@ extension ConnectionHandler {
             sendAck(since: mark, .puback, publish.packetID, acknowledgement(match, rpc))
         case .exactlyOnce:
             if isForbidden { return sendAck(.pubrec, publish.packetID, .notAuthorized) }
-            switch session.state.receive(publish.packetID, limits: limits) {
+            switch shard.update(session, { $0.state.receive(publish.packetID, limits: limits) }) {
             case .first:
                 // All that may fail for want of memory comes before PUBREC, all that is sent on comes after it.
                 let isFirst = !mustBeStored && rpc == nil
                 var isAcknowledged = false
                 do throws(ArenaError) {
                     guard try retain(publish, message, rpc) else {
-                        session.state.release(publish.packetID)
+                        shard.update(session) { _ = $0.state.release(publish.packetID) }
                         return sendAck(.pubrec, publish.packetID, .quotaExceeded)
                     }
                     if !match.isEmpty { try message.own(in: shard.arena, owner: session.owner, "incoming message") }
@@ -69,7 +69,7 @@ extension ConnectionHandler {
                     try forward(&message, match, rpc, from: session)
                 } catch {
                     // Else the client's next attempt would count as a repetition, and be lost.
-                    if !isAcknowledged { session.state.release(publish.packetID) }
+                    if !isAcknowledged { shard.update(session) { _ = $0.state.release(publish.packetID) } }
                     throw error
                 }
                 if isFirst { return }

@@ -42,6 +42,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     private(set) var reference: ConnectionReference!
     private(set) var channelContext: ChannelHandlerContext!
     var session: Session?
+    /// Of this CONNECT among all those that ask for a session; 0 before it asks.
+    var claimNumber: UInt64 = 0
     /// Kept until it can be answered.
     var connectPacket: Connect? {
         get { unanswered?.packet }
@@ -343,7 +345,7 @@ final class ConnectionHandler: ChannelInboundHandler {
     func connected(to session: Session) {
         self.session = session
         phase = .connected
-        session.connection = self
+        shard.update(session) { $0.connection = self }
         let counters = shard.context.counters
         counters.connectionsServed.increment()
         counters.clientsMaximum.raise(to: counters.clientsConnected.increment())

@@ -60,8 +60,8 @@ extension Mail {
         case .publish(let message, _), .deliver(_, let message), .forward(_, let message), .command(_, let message):
             message.visit(owner: owner, kind: .outbound, &visitor)
         // On its way to its new home it is in no shard's list.
-        case .adopt(let session, _): session.visitHeldBuffers(&visitor)
-        case .takeOver, .fence, .fencePassed, .claimAgain, .page: break
+        case .adopt(let session, _, _): session.visitHeldBuffers(&visitor)
+        case .takeOver, .fence, .fencePassed, .claimAgain, .superseded, .page: break
         }
     }
 }

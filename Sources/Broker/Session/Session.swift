@@ -11,23 +11,23 @@ import Synchronization
 /// only. Storing `home` hands the session over: the old loop touches nothing after the store, the new one nothing
 /// before it has seen it.
 ///
-/// What must outlive a restart is in plain values: `expiryInterval`, `subscriptions`, `state`, `will`. They change in
-/// few places: `Shard+Sessions.swift`, `Shard+Subscriptions.swift` and the methods of ``SessionState``, and with them
-/// the store (`Journal`).
+/// What must outlive a restart is in plain values: `expiryInterval`, `subscriptions`, and the ``SessionCore``. They change
+/// in few places, and with them the store (`Journal`): `Shard+Sessions.swift`, `Shard+Subscriptions.swift`, and for the
+/// core ``EventLoopShard/update(_:_:)`` alone.
 final class Session: @unchecked Sendable {
     let clientID: String
     let owner: OwnerID
     /// By which the store knows it; 0 for one that is not stored, since it was not to outlive its first connection.
     let storeKey: UInt64
     private let homeIndex: Synchronization::Atomic<Int>
-    private let presenceValue = Synchronization::Atomic<UInt8>(Presence.away.rawValue)
-    private let isQueueFullValue = Synchronization::Atomic<Bool>(false)
+    fileprivate let presenceValue = Synchronization::Atomic<UInt8>(Presence.away.rawValue)
+    fileprivate let isQueueFullValue = Synchronization::Atomic<Bool>(false)
 
     /// Seconds it outlives its connection (section 3.1.2.11.2): 0 is not at all, `UInt32.max` for ever.
     var expiryInterval: UInt32
-    var state: SessionState
-    var connection: ConnectionHandler?
-    var will: KeptWill?
+    fileprivate(set) var core: SessionCore
+    /// Where the wheel of the shard has its entry.
+    var place = SessionWheel.Place()
     /// The store has a will of this session.
     var isWillStored = false
     /// The shard's batch that has the last packet identifier of a QoS 2 message.
@@ -43,7 +43,6 @@ final class Session: @unchecked Sendable {
     private(set) var userName: String?
     private(set) var rules: AccessRules?
     private(set) var listener: Listener?
-    var isEnded = false
     /// Its connection is gone, and what follows from that has yet to happen.
     var isLeaving = false
     /// Subscriptions whose retained messages are yet to be sent, the first one's first.
@@ -52,23 +51,21 @@ final class Session: @unchecked Sendable {
     /// It has, or has had, a shared subscription, and may have messages that are its group's when it ends.
     var mayHoldShared = false
 
-    // Time.
-    /// When it ends, if its client does not come back before.
-    var endsAt = NIODeadline.distantFuture
-    /// The shard's wheel has an entry for this time, or for an earlier one.
-    var watchedUntil = NIODeadline.distantFuture
+    /// The number of the last claim that it was given up for.
+    var claim: UInt64
 
     // While it moves from one loop to another.
-    var isInTransit = false
     /// Sent straight to the new home; to be queued behind what is still forwarded by the old one.
     var arrivals: [Message] = []
     /// Connections that asked for it in the meantime.
-    var claims: [(connection: ConnectionReference, discard: Bool)] = []
+    var claims: [SessionClaim] = []
 
     init(
-        clientID: String, owner: OwnerID, expiryInterval: UInt32, home: Int, storeKey: UInt64 = 0, heap: QueueHeap
+        clientID: String, owner: OwnerID, expiryInterval: UInt32, home: Int, storeKey: UInt64 = 0, claim: UInt64 = 0,
+        heap: QueueHeap
     ) {
-        state = SessionState(heap: heap)
+        core = SessionCore(state: SessionState(heap: heap))
+        self.claim = claim
         self.storeKey = storeKey
         self.clientID = clientID
         self.owner = owner
@@ -89,15 +86,88 @@ final class Session: @unchecked Sendable {
     }
 
     /// Whether messages to it are to be refused; any loop may ask.
-    var isQueueFull: Bool {
-        get { isQueueFullValue.load(ordering: .relaxed) }
-        set { isQueueFullValue.store(newValue, ordering: .relaxed) }
+    var isQueueFull: Bool { isQueueFullValue.load(ordering: .relaxed) }
+
+    var presence: Presence { Presence(rawValue: presenceValue.load(ordering: .relaxed)) ?? .ended }
+}
+
+/// What of a session others hear of when it changes: the store, the members of its groups and those who publish to it,
+/// and the wheel of its shard. So all changes go through ``EventLoopShard/update(_:_:)``, which tells them.
+struct SessionCore: ~Copyable {
+    var state: SessionState
+    var connection: ConnectionHandler?
+    var will: KeptWill?
+    /// When it ends, if its client does not come back before.
+    var endsAt = NIODeadline.distantFuture
+    var isEnded = false
+    /// Between two loops: its home is the new one, and the old one may still have messages for it.
+    var isInTransit = false
+
+    init(state: consuming SessionState) { self.state = state }
+
+    fileprivate var presence: Session.Presence {
+        if isEnded { return .ended }
+        if connection == nil { return .away }
+        return state.queuedCount > 0 ? .busy : .ready
     }
 
-    var presence: Presence {
-        get { Presence(rawValue: presenceValue.load(ordering: .relaxed)) ?? .ended }
-        set { presenceValue.store(newValue.rawValue, ordering: .relaxed) }
+    /// The next time at which something is due that no packet brings about.
+    fileprivate var deadline: NIODeadline {
+        if isEnded || isInTransit { return .distantFuture }
+        return min(endsAt, will?.dueAt ?? .distantFuture, state.nextExpiry)
     }
+}
+
+// What everybody may see of the core, on its loop.
+extension Session {
+    var state: SessionState { _read { yield core.state } }
+    var connection: ConnectionHandler? { core.connection }
+    var will: KeptWill? { core.will }
+    var endsAt: NIODeadline { core.endsAt }
+    var isEnded: Bool { core.isEnded }
+    var isInTransit: Bool { core.isInTransit }
+}
+
+extension EventLoopShard {
+    /// Changes a session whose home this is, and tells all who must hear of it: the store, the other loops, the wheel.
+    ///
+    /// - Parameter change: is to look at the core only, not at the session.
+    @inline(__always)
+    func update<Result>(_ session: Session, _ change: (inout SessionCore) -> Result) -> Result {
+        assert(session.home == index, "a session is changed by its home only")
+        let result = change(&session.core)
+        settle(session)
+        return result
+    }
+
+    /// Tells what has changed, if anything has.
+    @inline(__always)
+    func settle(_ session: Session) {
+        if session.isStored, session.core.state.hasStoredChanges { noteStored(session) }
+        let presence = session.core.presence.rawValue
+        if session.presenceValue.load(ordering: .relaxed) != presence {
+            session.presenceValue.store(presence, ordering: .relaxed)
+        }
+        if rejectsWhenFull {
+            session.isQueueFullValue.store(session.core.state.isFull(for: 0, context.limits), ordering: .relaxed)
+        }
+        let deadline = session.core.deadline
+        if deadline != session.place.deadline { watch(session, until: deadline) }
+    }
+
+    private func noteStored(_ session: Session) {
+        guard let journal else { return }
+        if journal.note(session.core.state.takeStoredChanges(), of: session) { session.storedThrough = journal.number }
+    }
+}
+
+/// A connection that wants the session of its client.
+struct SessionClaim {
+    let connection: ConnectionReference
+    /// Only to end it.
+    let discard: Bool
+    /// In the order of the CONNECTs, of whichever loops: an older one does not take a session from a newer one.
+    let number: UInt64
 }
 
 /// A will that waits for its client to vanish, and then for its delay (section 3.1.3.2.2). An object, since most sessions
@@ -110,7 +180,7 @@ final class KeptWill {
     /// Seconds from its publication; nil is never.
     let expiryInterval: UInt32?
     /// When it is published; the distant future while its client is there.
-    var dueAt: NIODeadline
+    let dueAt: NIODeadline
 
     init(
         message: Message, delayInterval: UInt32, expiryInterval: UInt32?, dueAt: NIODeadline = .distantFuture
@@ -119,6 +189,11 @@ final class KeptWill {
         self.delayInterval = delayInterval
         self.expiryInterval = expiryInterval
         self.dueAt = dueAt
+    }
+
+    /// The same, with the delay begun.
+    func due(at time: NIODeadline) -> KeptWill {
+        KeptWill(message: message, delayInterval: delayInterval, expiryInterval: expiryInterval, dueAt: time)
     }
 }
 
@@ -172,17 +247,22 @@ extension Session {
 
     /// Hands the session over, by its present home.
     func move(to shard: Int) { homeIndex.store(shard, ordering: .releasing) }
-
-    /// The next time at which something is due that no packet brings about.
-    var nextDeadline: NIODeadline { min(endsAt, will?.dueAt ?? .distantFuture, state.nextExpiry) }
 }
 
 /// The sessions of all clients by client identifier. Its lock is taken on connect and disconnect, and to find the
 /// device of an RPC command; never for ordinary messages.
 final class SessionRegistry: Sendable {
+    private struct Entry {
+        let session: Session
+        var isPersistent: Bool
+        /// The number of the last CONNECT that asked for it.
+        var claim: UInt64
+    }
+
     private struct Table {
-        var sessions: [UTF8Key: (session: Session, isPersistent: Bool)] = [:]
+        var sessions: [UTF8Key: Entry] = [:]
         var persistentCount = 0
+        var lastClaim: UInt64 = 0
     }
 
     enum Claim {
@@ -191,6 +271,8 @@ final class SessionRegistry: Sendable {
         case existing(Session)
         /// There are as many kept sessions as there may be.
         case full
+        /// A CONNECT that came later has asked for it already.
+        case superseded
     }
 
     private let table = NIOLockedValueBox(Table())
@@ -198,19 +280,31 @@ final class SessionRegistry: Sendable {
     /// The session of a client, or the one that `make` makes.
     ///
     /// - Parameters:
+    ///   - number: of the claim, by which those of several loops are put in order; 0 for a new one, which is given its
+    ///     number here.
     ///   - isPersistent: whether a new one would be kept beyond its connection.
     ///   - limit: of such sessions.
-    func claim(_ clientID: String, isPersistent: Bool, limit: Int, make: () -> Session) -> Claim {
+    func claim(
+        _ clientID: String, number: inout UInt64, isPersistent: Bool, limit: Int, make: (_ number: UInt64) -> Session
+    ) -> Claim {
         table.withLockedValue { table in
             let key = UTF8Key(clientID)
-            if let entry = table.sessions[key] { return .existing(entry.session) }
+            if number == 0 {
+                table.lastClaim += 1
+                number = table.lastClaim
+            }
+            if let entry = table.sessions[key] {
+                guard number >= entry.claim else { return .superseded }
+                table.sessions[key]?.claim = number
+                return .existing(entry.session)
+            }
             if isPersistent {
                 guard table.persistentCount < limit else { return .full }
                 table.persistentCount += 1
             }
-            let session = make()
+            let session = make(number)
             assert(session.isPersistent == isPersistent)
-            table.sessions[key] = (session, isPersistent)
+            table.sessions[key] = Entry(session: session, isPersistent: isPersistent, claim: number)
             return .new(session)
         }
     }
@@ -218,7 +312,8 @@ final class SessionRegistry: Sendable {
     /// Enters a session that comes out of the store.
     func restore(_ session: Session) {
         table.withLockedValue { table in
-            table.sessions[UTF8Key(session.clientID)] = (session, session.isPersistent)
+            table.sessions[UTF8Key(session.clientID)] = Entry(
+                session: session, isPersistent: session.isPersistent, claim: 0)
             if session.isPersistent { table.persistentCount += 1 }
         }
     }

@@ -60,7 +60,11 @@ public final class EventLoopShard: @unchecked Sendable {
     private var endTickTask: @Sendable () -> Void = {}
     private var drainTask: @Sendable () -> Void = {}
     private var wheel = TimerWheel<Watch>(slots: 256)
-    private var sessionWheel = TimerWheel<ObjectIdentifier>(slots: 256)
+    private var sessionWheel = SessionWheel(slots: 256)
+    /// Not before all that the store has is here.
+    var isTimeRunning: Bool
+    /// Publishers are refused, and so must know, when a queue is full (`Limits.queuePolicy`).
+    let rejectsWhenFull: Bool
     /// Seconds since the last look at the figures of the sessions, and of the broker.
     var storedSeconds = 0
     var sysSeconds = 0
@@ -81,6 +85,8 @@ public final class EventLoopShard: @unchecked Sendable {
         self.loop = loop
         self.arena = arena
         self.context = context
+        isTimeRunning = context.store == nil
+        rejectsWhenFull = context.limits.queuePolicy == .reject
         journal = context.store.map { Journal(store: $0, shard: index) }
         owner = context.pool.openOwner(.eventLoop, name: "loop-\(index)", parent: .process)
         pressure = ShardPressure(
@@ -269,30 +275,12 @@ public final class EventLoopShard: @unchecked Sendable {
     /// Offers a message that owns its buffer to a session whose home this is.
     func queue(_ message: Message, for session: Session) {
         let canSend = session.connection?.canSend ?? false
-        switch session.state.offer(message, canSend: canSend, limits: context.limits) {
-        case .send(let packetID):
-            noteStored(session)
-            session.connection?.send(message, packetID: packetID, dup: false)
-            return
-        case .queued: noteQueued(message, session)
+        switch update(session, { $0.state.offer(message, canSend: canSend, limits: context.limits) }) {
+        case .send(let packetID): session.connection?.send(message, packetID: packetID, dup: false)
+        case .queued: break
         case .dropped: noteQueueDrops(1, session)
-        case .replaced(let count):
-            noteQueueDrops(count, session)
-            noteQueued(message, session)
+        case .replaced(let count): noteQueueDrops(count, session)
         }
-        noteStored(session)
-        noteFullness(session)
-    }
-
-    /// Lets all loops know whether publishers are to be refused, where that is the policy.
-    func noteFullness(_ session: Session) {
-        guard context.limits.queuePolicy == .reject else { return }
-        session.isQueueFull = session.state.isFull(for: 0, context.limits)
-    }
-
-    private func noteQueued(_ message: Message, _ session: Session) {
-        if session.connection != nil { session.presence = .busy }
-        if message.mayExpire { watch(session) }
     }
 
     private func noteQueueDrops(_ count: Int, _ session: Session) {
@@ -328,13 +316,13 @@ public final class EventLoopShard: @unchecked Sendable {
             case .deliver(let session, var message): try deliver(&message, to: session)
             case .forward(let session, var message): try deliver(&message, to: session, isForwarded: true)
             case .command(let session, var message): try deliverCommand(&message, to: session)
-            case .takeOver(let session, let connection, let discard):
-                takeOver(session, for: connection, discard: discard)
+            case .takeOver(let session, let claim): takeOver(session, for: claim)
             case .fence(let session, let shard): post(.fencePassed(session), to: shard)
             case .fencePassed(let session): fencePassed(session)
-            case .adopt(let session, let connection): adopt(session, for: connection)
+            case .adopt(let session, let connection, let hasMoved): adopt(session, for: connection, hasMoved: hasMoved)
             case .page(let session, let page): take(page, for: session)
             case .claimAgain(let reference): connections[reference]?.claimSession()
+            case .superseded(let reference): connections[reference]?.close(.takenOver)
             }
         } catch {
             refused(error, while: "delivering a message from another loop")
@@ -398,10 +386,14 @@ public final class EventLoopShard: @unchecked Sendable {
         wheel.insert(Watch(connection: connection, deadline: kind), ticks: Self.ticks(until: deadline))
     }
 
-    /// Has a session looked at when it is time, or earlier if that is far away.
-    func schedule(_ session: ObjectIdentifier, at deadline: NIODeadline) {
-        sessionWheel.insert(session, ticks: Self.ticks(until: deadline))
+    /// Has ``check(_:at:)`` called at about `deadline`, the session's next one; earlier if that is far away.
+    func watch(_ session: Session, until deadline: NIODeadline) {
+        guard isTimeRunning else { return }
+        sessionWheel.set(session, deadline, ticks: Self.ticks(until: deadline))
     }
+
+    /// Sessions of which something will be due.
+    var watchedSessions: Int { sessionWheel.count }
 
     private static func ticks(until deadline: NIODeadline) -> Int {
         let wait = max(0, (deadline - .now()).nanoseconds / 1_000_000)
@@ -412,7 +404,12 @@ public final class EventLoopShard: @unchecked Sendable {
     private func tick() {
         let now = NIODeadline.now()
         for watch in wheel.advance() { connections[watch.connection]?.check(watch.deadline, now) }
-        for session in sessionWheel.advance() { check(session, at: now) }
+        for session in sessionWheel.advance() {
+            // One that was due before it in this tick may have ended it.
+            guard session.home == index, !session.isEnded else { continue }
+            check(session, at: now)
+            settle(session)
+        }
         resumeWaiting()
         tickPressure()
         if !pages.again.isEmpty { wantPagesAgain() }

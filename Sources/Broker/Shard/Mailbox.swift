@@ -12,16 +12,18 @@ enum Mail: Sendable {
     /// Deliver an RPC command to a device.
     case command(Session, Message)
     /// A client that this session belongs to has connected elsewhere: give it up, or end it.
-    case takeOver(Session, ConnectionReference, discard: Bool)
+    case takeOver(Session, SessionClaim)
     /// The session has left the shard `from`: say so to it when all you have sent there is on its way.
     case fence(Session, from: Int)
     case fencePassed(Session)
-    /// The session is yours now.
-    case adopt(Session, ConnectionReference)
+    /// The session is yours now, or has been all the time.
+    case adopt(Session, ConnectionReference, hasMoved: Bool)
     /// A part of the session's queue, read from the store for the loop that it has left.
     case page(Session, StorePage)
     /// The session that was in the way has ended.
     case claimAgain(ConnectionReference)
+    /// A connection that came later has been given the session.
+    case superseded(ConnectionReference)
 }
 
 /// A connection as other shards know it; stale references are recognised by the generation.

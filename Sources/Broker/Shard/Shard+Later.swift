@@ -62,8 +62,8 @@ extension EventLoopShard {
     /// - Returns: whether that was all.
     private func continueLeaving(_ session: Session) -> Bool {
         scheduleLater()
-        // Somebody has claimed it, and did not wait.
-        guard session.isLeaving else { return true }
+        // Somebody has claimed it, and did not wait. It may be another loop's by now.
+        guard session.home == index, session.isLeaving else { return true }
         if !session.isPersistent {
             later.endings -= unsubscribe(session, atMost: later.endings)
             guard later.endings > 0 else { return false }

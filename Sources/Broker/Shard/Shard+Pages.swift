@@ -46,14 +46,14 @@ enum StorePage: Sendable {
 extension EventLoopShard {
     /// Has the next page read if few messages of the session are left in memory.
     func wantPage(_ session: Session) {
-        guard journal != nil, let page = session.state.beginReading() else { return }
+        guard journal != nil, let page = update(session, { $0.state.beginReading() }) else { return }
         pages.wanted.append((session, page))
         scheduleEndTick()
     }
 
     /// Has the store say which of the messages there have expired.
     func wantExpired(_ session: Session) {
-        guard journal != nil, session.state.beginExpiry() else { return }
+        guard journal != nil, update(session, { $0.state.beginExpiry() }) else { return }
         pages.later.append((session, .expired))
         scheduleEndTick()
     }
@@ -106,35 +106,33 @@ extension EventLoopShard {
         guard !session.isEnded else { return }
         switch page {
         case .unavailable:
-            session.state.endReading()
+            update(session) { $0.state.endReading() }
             pages.again.append(session)
         case .expired(let entries, let next):
-            let count = session.state.removeSpilled(Set(entries))
+            let count = update(session) { core in
+                if let next { core.state.expires(at: WallClock.deadline(next)) }
+                return core.state.removeSpilled(Set(entries))
+            }
             context.counters.messagesExpired.increment(by: count)
-            if let next { session.state.expires(at: WallClock.deadline(next)) }
-            noteStored(session)
-            noteFullness(session)
-            if session.presence == .busy, session.state.queuedCount == 0 { session.presence = .ready }
         case .messages(let found, let order): take(found, order, for: session)
         case .notYet, .handovers: break
         }
-        watch(session)
     }
 
     private func take(_ found: [UInt64: StoreReader.Owed], _ order: [UInt64], for session: Session) {
-        session.state.endReading()
+        update(session) { $0.state.endReading() }
         do throws(ArenaError) {
             for entry in order {
                 guard let owed = found[entry], let content = owed.content else {
                     // All that was posted had been written: it should be there.
-                    if session.state.removeSpilled([entry]) > 0 {
+                    if update(session, { $0.state.removeSpilled([entry]) }) > 0 {
                         context.log.error(
                             "a queued message is not in the store", metadata: ["client": "\(session.logName)"])
                     }
                     continue
                 }
                 guard var message = try message(content, owner: session.owner, "queued message") else {
-                    if session.state.removeSpilled([entry]) > 0 {
+                    if update(session, { $0.state.removeSpilled([entry]) }) > 0 {
                         noteUnsendable("a queued message", of: session.clientID)
                     }
                     continue
@@ -143,13 +141,12 @@ extension EventLoopShard {
                 (message.qos, message.retain, message.entry) = (owed.qos, owed.retain, entry)
                 message.route = Route(
                     encodedIdentifiers: owed.identifiers, group: owed.share.flatMap { context.router.group(of: $0) })
-                session.state.takeSpilled(message)
+                update(session) { $0.state.takeSpilled(message) }
             }
         } catch {
             refused(error, while: "reading a queue from the store")
             pages.again.append(session)
         }
-        noteStored(session)
         session.connection?.wantsToSend()
     }
 

@@ -9,18 +9,21 @@ extension EventLoopShard {
         guard !session.isEnded else { return }
         // A will that waits for its delay is due now (MQTT-3.1.2-8).
         publishWill(of: session)
-        session.isEnded = true
-        session.presence = .ended
+        // With a store, what it has is given to others from there.
+        let (isStored, heap) = (session.isStored, context.queueHeap)
+        let shared = update(session) { core in
+            core.isEnded = true
+            core.endsAt = .distantFuture
+            let shared = isStored ? [] : core.state.takeShared()
+            core.state = SessionState(heap: heap)
+            return shared
+        }
         context.registry.remove(session)
         if session.isStored { journal?.end(session) }
         unsubscribeAll(session)
-        // With a store, what it has is given to others from there.
-        let shared = session.isStored ? [] : session.state.takeShared()
         session.pendingCommands = PendingCommands()
-        session.state = SessionState(heap: context.queueHeap)
         session.retained = []
         session.isLeaving = false
-        session.endsAt = .distantFuture
         sessions[ObjectIdentifier(session)] = nil
         sessionsWithCommands[ObjectIdentifier(session)] = nil
         for message in shared { passOn(message, from: session) }
@@ -31,11 +34,10 @@ extension EventLoopShard {
     /// The client is there, for the first time or again.
     func attach(_ session: Session, expiryInterval: UInt32) {
         setExpiry(of: session, to: expiryInterval)
-        session.endsAt = .distantFuture
+        update(session) { $0.endsAt = .distantFuture }
         // It came back before its will was due (MQTT-3.1.3-9).
         forgetWill(of: session)
         noteAttached(session)
-        session.presence = session.state.queuedCount > 0 ? .busy : .ready
     }
 
     /// How long a session outlives its connection.
@@ -52,29 +54,28 @@ extension EventLoopShard {
     ///
     /// When many go at once, that takes more than one tick.
     func detach(_ session: Session, publishWill: Bool) {
-        session.connection = nil
-        session.presence = .away
+        update(session) { $0.connection = nil }
         if !publishWill { forgetWill(of: session) }
         leaveSoon(session)
     }
 
     /// What follows when the connection of a session is gone.
     func finishLeaving(_ session: Session) {
-        guard session.isLeaving else { return }
+        // It may be another loop's by now.
+        guard session.home == index, session.isLeaving else { return }
         session.isLeaving = false
         guard session.isPersistent else { return end(session) }
-        let now = NIODeadline.now()
-        if session.expiryInterval != .max { session.endsAt = now + .seconds(Int64(session.expiryInterval)) }
-        if session.isStored, session.endsAt != .distantFuture { journal?.detach(session) }
-        if let delay = session.will?.delayInterval {
-            if delay == 0 {
-                self.publishWill(of: session)
-            } else {
-                session.will?.dueAt = now + .seconds(Int64(delay))
-                if session.isWillStored { journal?.willIsDue(of: session) }
+        let (now, expiryInterval) = (NIODeadline.now(), session.expiryInterval)
+        update(session) { core in
+            if expiryInterval != .max { core.endsAt = now + .seconds(Int64(expiryInterval)) }
+            if let will = core.will, will.delayInterval > 0 {
+                core.will = will.due(at: now + .seconds(Int64(will.delayInterval)))
             }
         }
-        watch(session)
+        if session.isStored, session.endsAt != .distantFuture { journal?.detach(session) }
+        guard let will = session.will else { return }
+        if will.delayInterval == 0 { return publishWill(of: session) }
+        if session.isWillStored { journal?.willIsDue(of: session) }
     }
 
     private func publishWill(of session: Session) {
@@ -95,33 +96,16 @@ extension EventLoopShard {
 
     // MARK: - Time
 
-    /// Has ``check(_:at:)`` called when something of the session is due.
-    func watch(_ session: Session) {
-        let deadline = session.nextDeadline
-        guard deadline < session.watchedUntil else { return }
-        session.watchedUntil = deadline
-        schedule(ObjectIdentifier(session), at: deadline)
-    }
-
     /// Publishes a will that is due, ends a session that has expired, lets go of messages that have.
-    func check(_ id: ObjectIdentifier, at now: NIODeadline) {
-        // Gone, or moved: then its new home watches it.
-        guard let session = sessions[id] else { return }
-        session.watchedUntil = .distantFuture
+    func check(_ session: Session, at now: NIODeadline) {
         if let due = session.will?.dueAt, due <= now { publishWill(of: session) }
         if session.endsAt <= now {
             context.counters.sessionsExpired.increment()
             return end(session)
         }
-        let expired = session.state.purgeExpired(at: now)
-        if expired > 0 {
-            context.counters.messagesExpired.increment(by: expired)
-            noteStored(session)
-        }
+        let expired = update(session) { $0.state.purgeExpired(at: now) }
+        if expired > 0 { context.counters.messagesExpired.increment(by: expired) }
         wantExpired(session)
-        noteFullness(session)
-        if session.presence == .busy, session.state.queuedCount == 0 { session.presence = .ready }
-        watch(session)
     }
 
     // MARK: - Take-over
@@ -138,13 +122,18 @@ extension EventLoopShard {
     //     has all answers: "adopt"  - - - - - - - - - - - - - - - - - - - -> queues `arrivals`, begins
 
     /// Gives a session up for a client that has connected anew, or ends it if a clean one was asked for.
-    func takeOver(_ session: Session, for connection: ConnectionReference, discard: Bool) {
-        let home = session.home
-        guard home == index else { return post(.takeOver(session, connection, discard: discard), to: home) }
-        if session.isInTransit { return session.claims.append((connection, discard)) }
+    func takeOver(_ session: Session, for claim: SessionClaim) {
+        let (home, connection) = (session.home, claim.connection)
+        guard home == index else { return post(.takeOver(session, claim), to: home) }
+        // What would begin now might not come to its end, and the connection is about to be closed.
+        guard !isStopping else { return }
+        // The client has connected again since, by another loop.
+        guard claim.number >= session.claim else { return post(.superseded(connection), to: connection.shard) }
+        if session.isInTransit { return session.claims.append(claim) }
+        session.claim = claim.number
         session.connection?.close(.takenOver)
         finishLeaving(session)
-        if discard, !session.isEnded { end(session) }
+        if claim.discard, !session.isEnded { end(session) }
         // To this shard too by mail: the connection that asks is in the middle of handling its CONNECT. Not before the end
         // is safe: a client that was told that its session is gone must not find it again after a kill.
         guard !session.isEnded else {
@@ -154,13 +143,14 @@ extension EventLoopShard {
             journal.hold(journal.lastNumber, .other { [self] in post(.claimAgain(connection), to: connection.shard) })
             return
         }
-        guard connection.shard != index else { return post(.adopt(session, connection), to: index) }
+        guard connection.shard != index else { return post(.adopt(session, connection, hasMoved: false), to: index) }
 
         sessions[ObjectIdentifier(session)] = nil
         sessionsWithCommands[ObjectIdentifier(session)] = nil
         departures[ObjectIdentifier(session)] = Departure(
             session: session, connection: connection, answersDue: peers.count - 1)
-        session.isInTransit = true
+        // Before the new home may look at it. The wheel forgets it with that.
+        update(session) { $0.isInTransit = true }
         session.move(to: connection.shard)
         context.router.changed()
         for shard in peers.indices where shard != index { post(.fence(session, from: index), to: shard) }
@@ -172,18 +162,20 @@ extension EventLoopShard {
         departures[id]?.answersDue -= 1
         guard let departure = departures[id], departure.answersDue == 0 else { return }
         departures[id] = nil
-        post(.adopt(session, departure.connection), to: departure.connection.shard)
+        post(.adopt(session, departure.connection, hasMoved: true), to: departure.connection.shard)
     }
 
-    /// Takes a session that has arrived, and serves the connection it came for.
-    func adopt(_ session: Session, for reference: ConnectionReference) {
-        // On one loop, another connection may have taken it on since: start again.
-        guard session.home == index, !session.isEnded, session.connection == nil else {
+    /// Takes a session that has arrived, and serves the connection it came for if that is still there.
+    ///
+    /// - Parameter hasMoved: it was another shard's until now.
+    func adopt(_ session: Session, for reference: ConnectionReference, hasMoved: Bool) {
+        // On one loop, another connection may have taken it on since, or away: start again.
+        guard session.home == index, !session.isEnded, session.connection == nil, session.isInTransit == hasMoved else {
             connections[reference]?.claimSession()
             return
         }
-        session.isInTransit = false
-        session.watchedUntil = .distantFuture
+        // What fell due on the way is due in the next tick.
+        update(session) { $0.isInTransit = false }
         sessions[ObjectIdentifier(session)] = session
         if !session.pendingCommands.isEmpty { sessionsWithCommands[ObjectIdentifier(session)] = session }
         for message in session.arrivals { queue(message, for: session) }
@@ -191,7 +183,7 @@ extension EventLoopShard {
         connections[reference]?.begin(session, isPresent: true)
         let claims = session.claims
         session.claims = []
-        for claim in claims { takeOver(session, for: claim.connection, discard: claim.discard) }
+        for claim in claims.sorted(by: { $0.number < $1.number }) { takeOver(session, for: claim) }
     }
 }
 

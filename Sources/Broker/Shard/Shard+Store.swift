@@ -12,12 +12,6 @@ extension EventLoopShard {
         session.storedThrough = journal.lastNumber
     }
 
-    /// To be called after anything that changes what is owed to the session.
-    func noteStored(_ session: Session) {
-        guard session.isStored, session.state.hasStoredChanges, let journal else { return }
-        if journal.note(session.state.takeStoredChanges(), of: session) { session.storedThrough = journal.number }
-    }
-
     /// A message that the store knows is not for the session after all.
     func giveUp(_ message: inout Message, for session: Session) {
         guard message.entry != 0, let journal else { return }
@@ -32,14 +26,15 @@ extension EventLoopShard {
         context.log.debug("\(what) that cannot be sent", metadata: ["client": "\(LogLines.cut(client))"])
     }
 
-    func noteWill(of session: Session) {
-        guard session.isStored, let journal, let will = session.will else { return }
+    func keep(_ will: KeptWill?, of session: Session) {
+        update(session) { $0.will = will }
+        guard session.isStored, let journal, let will else { return }
         journal.keep(will, of: session)
         session.isWillStored = true
     }
 
     func forgetWill(of session: Session) {
-        session.will = nil
+        update(session) { $0.will = nil }
         guard session.isWillStored else { return }
         session.isWillStored = false
         journal?.forgetWill(of: session)
@@ -47,13 +42,14 @@ extension EventLoopShard {
 
     /// Forgets a session that the store goes on keeping: the broker ends.
     func leave(_ session: Session) {
-        session.isEnded = true
-        session.presence = .ended
+        update(session) { core in
+            core.isEnded = true
+            core.will = nil
+            core.state = SessionState(heap: context.queueHeap)
+        }
         context.registry.remove(session)
         unsubscribeAll(session)
-        session.will = nil
         session.pendingCommands = PendingCommands()
-        session.state = SessionState(heap: context.queueHeap)
         session.arrivals = []
         sessions[ObjectIdentifier(session)] = nil
         sessionsWithCommands[ObjectIdentifier(session)] = nil

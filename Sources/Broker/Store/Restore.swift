@@ -64,21 +64,22 @@ extension EventLoopShard {
                 session.subscriptionBytes += Limits.subscriptionBytes(filter)
                 install(options, UTF8Key(filter), of: session)
             }
-            for packetID in belongings.receipts { session.state.restoreReceipt(packetID) }
+            for packetID in belongings.receipts { update(session) { $0.state.restoreReceipt(packetID) } }
             for owed in belongings.owed { try restore(owed, to: session, &contents) }
             for queued in belongings.queued {
-                session.state.restoreSpilled(
-                    queued.id, bytes: queued.bytes, expiresAt: WallClock.deadline(queued.expiresAt))
+                update(session) {
+                    $0.state.restoreSpilled(
+                        queued.id, bytes: queued.bytes, expiresAt: WallClock.deadline(queued.expiresAt))
+                }
             }
             session.mayHoldShared = session.mayHoldShared || belongings.hasShared
-            noteFullness(session)
             count += belongings.owed.count + belongings.queued.count
             // A client that was connected when the broker ended has been away since now.
             let now = NIODeadline.now()
             if let endsAt = stored.endsAt {
-                session.endsAt = WallClock.deadline(endsAt)
+                update(session) { $0.endsAt = WallClock.deadline(endsAt) }
             } else if stored.expiryInterval != .max {
-                session.endsAt = now + .seconds(Int64(stored.expiryInterval))
+                update(session) { $0.endsAt = now + .seconds(Int64(stored.expiryInterval)) }
             }
             if let will = belongings.will {
                 guard var message = try message(will.content, owner: session.owner, "stored will") else {
@@ -87,9 +88,10 @@ extension EventLoopShard {
                     continue
                 }
                 (message.qos, message.retain) = (will.qos, will.retain)
-                session.will = KeptWill(
+                let kept = KeptWill(
                     message: message, delayInterval: will.delayInterval, expiryInterval: will.expiryInterval,
                     dueAt: will.dueAt.map { WallClock.deadline($0) } ?? now + .seconds(Int64(will.delayInterval)))
+                update(session) { $0.will = kept }
                 session.isWillStored = true
             }
         }
@@ -98,14 +100,15 @@ extension EventLoopShard {
 
     /// From here on sessions that were restored may end, and their wills be published.
     func beginTime() {
-        for session in sessions.values { watch(session) }
+        isTimeRunning = true
+        for session in sessions.values { settle(session) }
     }
 
     private func restore(
         _ owed: StoreReader.Owed, to session: Session, _ contents: inout [UInt64: Message]
     ) throws(ArenaError) {
         guard let content = owed.content else {
-            return session.state.restore(nil, serial: owed.serial ?? 0, stored: owed.id)
+            return update(session) { $0.state.restore(nil, serial: owed.serial ?? 0, stored: owed.id) }
         }
         var message: Message
         if let known = contents[content.id] {
@@ -124,9 +127,9 @@ extension EventLoopShard {
         message.route = Route(
             encodedIdentifiers: owed.identifiers, group: owed.share.flatMap { context.router.group(of: $0) })
         if let serial = owed.serial {
-            session.state.restore(message, serial: serial, stored: owed.id)
+            update(session) { $0.state.restore(message, serial: serial, stored: owed.id) }
         } else {
-            session.state.restore(message)
+            update(session) { $0.state.restore(message) }
         }
     }
 

@@ -1,0 +1,208 @@
+import Foundation
+import MQTT
+import NIOCore
+import TestSupport
+import Testing
+
+@testable import Broker
+
+/// Sessions that move from one loop to another, for connections that may be gone before they arrive.
+@Suite("Migration of sessions", .mayBlock, .serialized)
+struct MigrationTests {
+    private static func will(_ text: String, delay: UInt32) -> Will {
+        var will = Will(topic: "will", payload: ByteBuffer(string: text), qos: .atLeastOnce)
+        will.properties.delayInterval = delay
+        return will
+    }
+
+    private static func watcher(_ broker: Broker) throws -> TestClient {
+        let watcher = try TestClient(port: broker.port, version: .v5_0)
+        try watcher.connect("watcher")
+        try watcher.subscribe([Subscription(filter: "will", qos: .atMostOnce)])
+        return watcher
+    }
+
+    /// A connection of that loop which is gone.
+    private static func gone(on shard: Int) -> ConnectionReference {
+        ConnectionReference(shard: shard, index: 0, generation: .max)
+    }
+
+    /// So many clients that every loop has one.
+    private static func visitors(_ broker: Broker) async throws -> [TestClient] {
+        var visitors: [TestClient] = []
+        for shard in broker.shards {
+            while try await shard.loop.submit({ shard.connections.count }).get() == 0 {
+                visitors.append(try TestClient(port: broker.port))
+                try visitors.last!.connect("visitor-\(visitors.count)")
+            }
+        }
+        return visitors
+    }
+
+    /// Sessions that all loops together have entries for.
+    private static func watchedSessions(_ broker: Broker) async throws -> Int {
+        var count = 0
+        for shard in broker.shards { count += try await shard.loop.submit { shard.watchedSessions }.get() }
+        return count
+    }
+
+    /// Keeps a loop busy until ``letGo()``.
+    private struct BusyLoop {
+        private let begun = DispatchSemaphore(value: 0)
+        private let end = DispatchSemaphore(value: 0)
+
+        init(_ shard: EventLoopShard) {
+            shard.loop.execute { [begun, end] in
+                begun.signal()
+                end.wait()
+            }
+            begun.wait()
+        }
+
+        func letGo() { end.signal() }
+    }
+
+    @Test(
+        "delayed wills come, once each, and sessions expire, where the connection that takes one up is gone at once",
+        arguments: [1, 2, 3, 4])
+    func goneAtOnce(threads: Int) async throws {
+        let rounds = 400
+        try await withBroker(threads: threads) { broker in
+            let watcher = try Self.watcher(broker)
+            for round in 0..<rounds {
+                let name = "client-\(round)"
+                let first = try TestClient(port: broker.port, version: .v5_0)
+                try first.connect(name, will: Self.will(name, delay: 1)) { $0.sessionExpiryInterval = 2 }
+                first.vanish()
+                let second = try TestClient(port: broker.port, version: .v5_0)
+                var connect = Connect(
+                    version: .v5_0, cleanStart: false, keepAlive: 0, clientID: name, will: Self.will(name, delay: 1))
+                connect.properties.sessionExpiryInterval = 2
+                try second.send(.connect(connect))
+            }
+            var wills: Set<String> = []
+            for _ in 0..<rounds { wills.insert(try watcher.receivePublish().text) }
+            #expect(wills.count == rounds)
+            try await broker.poll { broker.context.registry.count == 1 }
+            #expect(broker.counters.sessionsExpired.value == rounds)
+            #expect(try await Self.watchedSessions(broker) == 0)
+            try watcher.ping()
+            try watcher.disconnect()
+            try await broker.awaitNothingLeft()
+            #expect(broker.context.queueHeap.bytes == 0)
+        }
+    }
+
+    @Test("a will and an expiry that fall due while the session is in transit happen when it has arrived")
+    func dueInTransit() async throws {
+        try await withBroker(threads: 3) { broker in
+            let visitors = try await Self.visitors(broker)
+            defer { for visitor in visitors { visitor.vanish() } }
+            let watcher = try Self.watcher(broker)
+            let client = try TestClient(port: broker.port, version: .v5_0)
+            try client.connect("client", will: Self.will("client", delay: 1)) { $0.sessionExpiryInterval = 2 }
+            client.vanish()
+            let session = try #require(broker.context.registry.find("client"))
+            try await broker.poll { session.presence == .away }
+            let old = session.home
+            let watching = try #require(broker.home(of: "watcher"))
+            // The loop that is neither the old home nor the watcher's answers no fence for now; the session goes to it.
+            let new = try #require((0..<3).first { $0 != old && $0 != watching })
+            let busy = BusyLoop(broker.shards[new])
+            let from = broker.shards[old]
+            try await from.loop.submit {
+                from.takeOver(
+                    session, for: SessionClaim(connection: Self.gone(on: new), discard: false, number: .max))
+            }.get()
+            #expect(session.home == new)
+            let due = try await from.loop.submit { from.watchedSessions }.get()
+            #expect(due == 0)
+            // Until both are due: nothing else is to be seen of it.
+            while NIODeadline.now() < session.endsAt { usleep(10_000) }
+            busy.letGo()
+            #expect(try watcher.receivePublish().text == "client")
+            try await broker.poll { broker.context.registry.find("client") == nil }
+            #expect(try await Self.watchedSessions(broker) == 0)
+        }
+    }
+
+    @Test("a session that is in transit when the broker ends is in the store, with what came for it on the way")
+    func shutdownInTransit() async throws {
+        try await withDataDirectory { directory in
+            let configure = { (configuration: inout Configuration) in configuration.dataDirectory = directory }
+            var ended: Broker?
+            try await withBroker(threads: 3, configure) { broker in
+                ended = broker
+                let visitors = try await Self.visitors(broker)
+                defer { for visitor in visitors { visitor.vanish() } }
+                let device = try TestClient(port: broker.port)
+                try device.connect("device", clean: false)
+                try device.subscribe(("t", .atLeastOnce))
+                device.vanish()
+                let session = try #require(broker.context.registry.find("device"))
+                try await broker.poll { session.presence == .away }
+                let publisher = try TestClient(port: broker.port)
+                try publisher.connect("publisher")
+                let publishing = try #require(broker.home(of: "publisher"))
+                try publisher.publish("t", "before", qos: .atLeastOnce)
+                let from = broker.shards[session.home]
+                let new = try #require((0..<3).first { $0 != from.index && $0 != publishing })
+                let busy = BusyLoop(broker.shards[new])
+                try await from.loop.submit {
+                    from.takeOver(
+                        session, for: SessionClaim(connection: Self.gone(on: new), discard: false, number: .max))
+                }.get()
+                try publisher.publish("t", "on the way", qos: .atLeastOnce)
+                // When the others have begun to end, as far as they can before this one.
+                Task.detached {
+                    for shard in broker.shards.prefix(new) {
+                        while try await !shard.loop.submit({ shard.isStopping }).get() {}
+                    }
+                    busy.letGo()
+                }
+            }
+            let broker = try #require(ended)
+            for shard in broker.shards { #expect(shard.departures.isEmpty && shard.sessions.isEmpty) }
+            #expect(broker.context.queueHeap.bytes == 0)
+            try await withBroker(threads: 2, configure) { broker in
+                let device = try TestClient(port: broker.port)
+                #expect(try device.connect("device", clean: false).sessionPresent)
+                #expect(try device.receivePublish().text == "before")
+                #expect(try device.receivePublish().text == "on the way")
+            }
+        }
+    }
+
+    @Test("a loop that ends gives no session up, and one that came later keeps it from one that came before")
+    func claims() async throws {
+        try await withBroker(threads: 2) { broker in
+            let visitors = try await Self.visitors(broker)
+            defer { for visitor in visitors { visitor.vanish() } }
+            let client = try TestClient(port: broker.port)
+            try client.connect("client", clean: false)
+            try client.disconnect()
+            let back = try TestClient(port: broker.port)
+            try back.connect("client", clean: false)
+            let session = try #require(broker.context.registry.find("client"))
+            let (home, other) = (broker.shards[session.home], broker.shards[1 - session.home])
+            // By the other loop, and before the client came back: its mail was long on its way.
+            try await home.loop.submit {
+                home.takeOver(
+                    session, for: SessionClaim(connection: Self.gone(on: other.index), discard: true, number: 1))
+            }.get()
+            try back.ping()
+            #expect(session.home == home.index)
+            var number: UInt64 = 1
+            guard
+                case .superseded = broker.context.registry.claim(
+                    "client", number: &number, isPersistent: true, limit: 9, make: { _ in session })
+            else { throw TestClient.Failure(description: "an old claim got a session") }
+            try await home.loop.submit {
+                home.closeConnections()
+                home.takeOver(
+                    session, for: SessionClaim(connection: Self.gone(on: other.index), discard: false, number: .max))
+                #expect(home.departures.isEmpty && !session.isInTransit)
+            }.get()
+        }
+    }
+}
