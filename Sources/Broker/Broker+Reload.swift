@@ -44,7 +44,7 @@ extension Broker {
             }
         }
         for (listener, settings) in zip(context.listeners, settings) { listener.settings = settings }
-        for shard in shards { try await shard.loop.submit { shard.renewRules() }.get() }
+        for shard in shards { try await shard.renewRules() }
         context.log.notice(
             "configuration reloaded",
             metadata: waiting.isEmpty ? [:] : ["waiting_for_restart": "\(waiting.joined(separator: ","))"])

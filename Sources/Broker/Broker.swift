@@ -79,12 +79,14 @@ public final class Broker: Sendable {
             configuration: configuration, settings: settings, pool: pool, store: store, log: log,
             authenticators: authenticators)
         parts.context = context
-        let group = MultiThreadedEventLoopGroup(numberOfThreads: threads)
+        let ticks = LoopTicks()
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: threads, metricsDelegate: ticks)
         parts.group = group
         let shards = try group.makeIterator().enumerated().map { index, loop in
             try EventLoopShard(
                 index: index, loop: loop, arena: pool.makeArena(name: "loop-\(index)"), context: context)
         }
+        ticks.tell(shards)
         for shard in shards {
             try await shard.loop.submit {
                 ArenaPool.prepareThreadForCrash()

@@ -130,7 +130,7 @@ struct PacingTests {
             #expect(wills.count == count)
             try await broker.poll { broker.context.router.subscriptionCount == 1 }
             #expect(broker.context.registry.count == 1)
-            let most = try await broker.shards[0].loop.submit { [shard = broker.shards[0]] in shard.later.mostEndings }
+            let most = try await broker.shards[0].loop.submit { [shard = broker.shards[0]] in shard.work.mostEndings }
                 .get()
             #expect(most > 0 && most <= Limits.endingsPerTick)
         }

@@ -238,8 +238,21 @@ public struct Limits: Sendable, Equatable {
     /// Sessions that end: how many subscriptions and wills a loop deals with in a tick. More wait for the next.
     static let endingsPerTick = 512
 
-    /// How long work of which there is more than for one tick waits, so that sockets are read in between.
-    static let nextTickMilliseconds = 1
+    /// Steps of a loop between two looks at its sockets (`StepBudget`): those of what comes in, those of what was deferred,
+    /// and how many of these for each piece in turn. Together they take about ten milliseconds.
+    static let stepsPerTick = 16_384
+    static let deferredStepsPerTick = 8_192
+    static let stepsPerSlice = 1_024
+
+    /// What takes more than one step: a subscription made or ended, beside its levels; a session that ends, beside its
+    /// subscriptions; compiling the access rules of a session; the values of all `$SYS` topics.
+    static let stepsPerSubscription = 8
+    static let stepsPerSession = 16
+    static let stepsPerRules = 32
+    static let stepsPerSysValues = 128
+
+    /// How long deferred work waits at least; until the sockets have been looked at in any case.
+    static let nextTickMicroseconds = 100
 
     /// Consumers disconnected in one tick when memory is critical, and how much one must be behind.
     static let shedPerTick = 4

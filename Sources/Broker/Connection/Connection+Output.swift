@@ -248,6 +248,8 @@ extension ConnectionHandler {
     }
 
     private func handOver(_ buffer: ByteBuffer, isSegment: Bool) {
+        // The socket may be gone before all that came from it has been handled.
+        guard let channelContext else { return }
         output.handed.append(Output.Handed(buffer: buffer, isSegment: isSegment))
         output.handedBytes += buffer.readableBytes
         output.bytesThisTick += buffer.readableBytes
@@ -265,7 +267,7 @@ extension ConnectionHandler {
 
     private func flush() {
         output.unflushedBytes = 0
-        channelContext.flush()
+        channelContext?.flush()
     }
 
     /// Writes and flushes what the tick has gathered.

@@ -10,6 +10,7 @@ import NIOCore
 extension ConnectionHandler {
     func handle(_ header: FixedHeader, _ body: inout ByteBuffer, ownsBuffer: Bool) throws(DecodeError) {
         shard.traffic.packetsReceived.bump()
+        shard.steps.take()
         if case .connected = phase {} else { return try handleBeforeSession(header, &body) }
         // The hot packets first.
         switch header.type {

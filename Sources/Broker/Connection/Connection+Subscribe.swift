@@ -5,23 +5,59 @@ import NIOCore
 // SUBSCRIBE and UNSUBSCRIBE (sections 3.8 and 3.10).
 extension ConnectionHandler {
     func handle(_ subscribe: Subscribe) {
-        guard let session else { return }
-        let identifier = subscribe.properties.subscriptionIdentifier
-        let mark = shard.journal?.mark
-        let outcomes = subscribe.filters.map { shard.subscribe(session, $0, identifier: identifier) }
-        whenStored(since: mark) { $0.answer(subscribe, outcomes, to: session) }
-        waitForStore(since: mark)
+        begin(.subscribe(SubscribeProgress(subscribe, mark: shard.journal?.mark)))
     }
 
-    private func answer(
-        _ subscribe: Subscribe, _ outcomes: [(code: ReasonCode, isNew: Bool)], to session: Session
-    ) {
+    func handle(_ unsubscribe: Unsubscribe) {
+        begin(.unsubscribe(UnsubscribeProgress(unsubscribe, mark: shard.journal?.mark)))
+    }
+
+    /// - Returns: false if it is not done yet, since the tick has no steps left.
+    func goOn(with progress: SubscribeProgress) -> Bool {
+        let subscribe = progress.packet
         let identifier = subscribe.properties.subscriptionIdentifier
-        let codes = outcomes.map(\.code)
+        while progress.outcomes.count < subscribe.filters.count {
+            guard let session else { return true }
+            if shard.steps.isSpent { return false }
+            progress.outcomes.append(
+                shard.subscribe(session, subscribe.filters[progress.outcomes.count], identifier: identifier))
+        }
         // SUBACK first, then what is retained: the order clients expect.
-        send(.suback(SubAck(packetID: subscribe.packetID, codes: codes)), size: 9 + codes.count)
-        for (subscription, outcome) in zip(subscribe.filters, outcomes) where !outcome.code.isError {
-            guard case .connected = phase else { return }
+        whenStored(since: progress.mark) {
+            let codes = progress.outcomes.map(\.code)
+            $0.send(.suback(SubAck(packetID: subscribe.packetID, codes: codes)), size: 9 + codes.count)
+            $0.begin(.retained(progress))
+        }
+        waitForStore(since: progress.mark)
+        return true
+    }
+
+    func goOn(with progress: UnsubscribeProgress) -> Bool {
+        let unsubscribe = progress.packet
+        while progress.codes.count < unsubscribe.filters.count {
+            guard let session else { return true }
+            if shard.steps.isSpent { return false }
+            progress.codes.append(shard.unsubscribe(session, unsubscribe.filters[progress.codes.count]))
+        }
+        whenStored(since: progress.mark) {
+            let codes = progress.codes
+            $0.send(.unsuback(UnsubAck(packetID: unsubscribe.packetID, codes: codes)), size: 9 + codes.count)
+        }
+        waitForStore(since: progress.mark)
+        return true
+    }
+
+    /// Has the retained messages of new subscriptions sent.
+    func goOn(withRetainedOf progress: SubscribeProgress) -> Bool {
+        let identifier = progress.packet.properties.subscriptionIdentifier
+        while progress.answered < progress.outcomes.count {
+            guard let session, case .connected = phase else { return true }
+            if shard.steps.isSpent { return false }
+            let (subscription, outcome) = (
+                progress.packet.filters[progress.answered], progress.outcomes[progress.answered]
+            )
+            progress.answered += 1
+            guard !outcome.code.isError else { continue }
             switch subscription.retainHandling {
             case .doNotSend: continue
             case .sendIfNew where !outcome.isNew: continue
@@ -30,10 +66,12 @@ extension ConnectionHandler {
             do throws(ArenaError) {
                 try deliverRetained(subscription, identifier: identifier, to: session)
             } catch {
-                return fail(error, while: "delivering retained messages")
+                fail(error, while: "delivering retained messages")
+                return true
             }
         }
         sendRetained()
+        return true
     }
 
     private func deliverRetained(
@@ -43,18 +81,19 @@ extension ConnectionHandler {
         // The members of a group, and a device that waits for commands, get what is published from now on.
         if SharedSubscription.parse(filter) != nil || shard.context.rpcTopics.isCommandFilter(filter) { return }
         let route = Route(identifiers: identifier.map { [$0] } ?? [])
+        shard.steps.take(Topic.levelCount(filter))
         if SysTopics.isPossible(filter) {
+            shard.steps.take(Limits.stepsPerSysValues)
             for var message in try shard.sysMessages(filter) {
                 message.qos = min(message.qos, subscription.qos)
                 message.route = route
                 try shard.deliver(&message, to: session)
             }
         }
-        let key = UTF8Key(filter)
-        session.retained.removeAll { $0.filter == key }
         session.retained.append(
             RetainedDelivery(
-                filter: key, qos: subscription.qos, route: route, cursor: shard.context.retained.cursor(filter)))
+                filter: UTF8Key(filter), qos: subscription.qos, route: route,
+                cursor: shard.context.retained.cursor(filter)))
     }
 
     /// Sends retained messages that new subscriptions are to have, as far as the socket and the window take them, and not
@@ -63,17 +102,21 @@ extension ConnectionHandler {
         guard let session, !session.retained.isEmpty else { return }
         while canSend, retainedRoom > 0 {
             let room = retainedRoom
-            shard.scheduleLater()
-            guard shard.later.retainedMessages > 0 else { return sendRetainedLater() }
-            let (messages, isAtEnd) = shard.context.retained.next(
-                &session.retained[0].cursor,
-                count: min(
-                    room, Limits.retainedPerFetch, limits.maxBacklogMessages, shard.later.retainedMessages),
-                bytes: Limits.retainedBytesPerFetch)
-            let delivery = session.retained[0]
+            shard.scheduleWork()
+            guard shard.work.retainedMessages > 0, !shard.steps.isSpent else { return sendRetainedLater() }
+            let ((messages, isAtEnd, visits), delivery) = session.retained.withFirst { first in
+                let found = shard.context.retained.next(
+                    &first.cursor,
+                    count: min(
+                        room, Limits.retainedPerFetch, limits.maxBacklogMessages, shard.work.retainedMessages),
+                    bytes: Limits.retainedBytesPerFetch,
+                    visits: min(Limits.retainedVisitsPerFetch, shard.steps.room))
+                return (found, first)
+            }
             if isAtEnd { session.retained.removeFirst() }
+            shard.work.retainedMessages -= messages.count
             // A fetch that finds little has cost something, too.
-            shard.later.retainedMessages -= max(messages.count, 1)
+            shard.steps.take(1 + visits + messages.count)
             do throws(ArenaError) {
                 for var message in messages {
                     message.qos = min(message.qos, delivery.qos)
@@ -96,17 +139,7 @@ extension ConnectionHandler {
     func sendRetainedLater() {
         guard !output.isRetainedScheduled else { return }
         output.isRetainedScheduled = true
-        shard.later.retained.append(reference)
-        shard.scheduleLater()
-    }
-
-    func handle(_ unsubscribe: Unsubscribe) {
-        guard let session else { return }
-        let mark = shard.journal?.mark
-        let codes = unsubscribe.filters.map { shard.unsubscribe(session, $0) }
-        whenStored(since: mark) {
-            $0.send(.unsuback(UnsubAck(packetID: unsubscribe.packetID, codes: codes)), size: 9 + codes.count)
-        }
-        waitForStore(since: mark)
+        shard.work.retained.append(reference)
+        shard.scheduleWork()
     }
 }

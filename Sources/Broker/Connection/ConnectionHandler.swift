@@ -1,5 +1,6 @@
 import Arena
 import ArenaNIO
+import DequeModule
 import Glibc
 import Ledger
 import Logging
@@ -97,8 +98,17 @@ final class ConnectionHandler: ChannelInboundHandler {
     private var packetStart: NIODeadline?
     /// The shard's wheel has an entry for that packet, or for an earlier one.
     private var isPacketWatched = false
-    /// Read while the session was being fetched.
+    /// Read and not handled yet: while the session was being fetched, while the store had too much to do, or until it is
+    /// this connection's turn.
     private var pendingInput: ByteBuffer?
+    /// It is being handled now.
+    private var isConsumingPending = false
+    /// In the shard's list of connections whose turn is to come; see `Connection+Turn.swift`.
+    var awaitsTurn = false
+    /// The first of these is being done, the others wait for it.
+    var unfinished: Deque<UnfinishedPacket> = []
+    /// The socket is closed, but what came before that is not handled yet.
+    private(set) var isPeerGone = false
 
     // The store, see `Connection+Store.swift`.
     /// Acknowledgements wait for this batch at least: they keep their order.
@@ -148,8 +158,15 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
+        // Who sends and hangs up has sent all the same.
+        if awaitsTurn, case .connected = phase { return isPeerGone = true }
+        endOfInput()
+    }
+
+    /// The socket is closed, and all that came from it has been handled.
+    func endOfInput() {
         close(.peerClosed)
-        releaseEverything()
+        if !isPeerGone { releaseEverything() }
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
@@ -212,6 +229,9 @@ final class ConnectionHandler: ChannelInboundHandler {
             case .closed: return
             case .awaitingSession: return keepForLater(buffer)
             case .connected where pauses.contains(.store): return keepForLater(buffer)
+            case .connected where mustWait(buffer):
+                keepForLater(buffer)
+                return waitForTurn()
             case .awaitingConnect, .authenticating, .connected: break
             }
             do throws(DecodeError) {
@@ -320,16 +340,25 @@ final class ConnectionHandler: ChannelInboundHandler {
         }
     }
 
-    /// Keeps what arrives while the session is being fetched. Bounded by what one tick reads: reading is off.
+    /// Keeps what arrives before it can be handled. Bounded by what one tick reads, since reading is off, and by what is in
+    /// the socket when the peer closes it.
     private func keepForLater(_ buffer: ByteBuffer) {
+        // It was here before.
+        if isConsumingPending, pendingInput == nil { return pendingInput = buffer }
         do throws(ArenaError) {
+            let count = pendingInput?.readableBytes ?? 0
+            if pendingInput != nil, pendingInput!.writableBytes >= buffer.readableBytes {
+                pendingInput!.writeImmutableBuffer(buffer)
+                return
+            }
+            // Twice as much as there was, or what comes in many pieces would be copied as often.
             var kept = try shard.arena.buffer(
-                capacity: (pendingInput?.readableBytes ?? 0) + buffer.readableBytes, owner: owner, "pending input")
+                capacity: count + max(count, buffer.readableBytes), owner: owner, "pending input")
             if let pendingInput { kept.writeImmutableBuffer(pendingInput) }
             kept.writeImmutableBuffer(buffer)
             pendingInput = kept
         } catch {
-            fail(error, while: "waiting for the session")
+            fail(error, while: "keeping what cannot be handled yet")
         }
     }
 
@@ -366,7 +395,9 @@ final class ConnectionHandler: ChannelInboundHandler {
     func consumePending() {
         guard var input = pendingInput else { return }
         pendingInput = nil
+        isConsumingPending = true
         consume(&input, ownsBuffer: false)
+        isConsumingPending = false
     }
 
     func check(_ deadline: EventLoopShard.Deadline, _ now: NIODeadline) {
@@ -385,7 +416,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         case .connected:
             guard let silence else { return }
             // What it has sent in the meantime is not known.
-            if pauses.contains(.memory) { lastRead = now }
+            if !pauses.isDisjoint(with: [.memory, .turn]) { lastRead = now }
             let deadline = lastRead + silence
             if now >= deadline {
                 close(.keepAliveTimeout(seconds: Double(silence.nanoseconds) / 1e9))
@@ -431,6 +462,8 @@ final class ConnectionHandler: ChannelInboundHandler {
         static let memory = Pauses(rawValue: 4)
         /// It publishes, and the store has more to do than it may.
         static let store = Pauses(rawValue: 8)
+        /// What it has sent already waits for its turn.
+        static let turn = Pauses(rawValue: 16)
     }
 
     func pauseReading(_ reason: Pauses) {
@@ -482,10 +515,12 @@ final class ConnectionHandler: ChannelInboundHandler {
         headerStart = []
         packetStart = nil
         pendingInput = nil
+        unfinished = []
         connectPacket = nil
         aliases = TopicAliases()
         exchange = nil
         output.clearBacklog()
+        if isPeerGone { return releaseEverything() }
         if reference != nil {
             wantsToSend()
         }

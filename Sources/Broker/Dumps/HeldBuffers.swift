@@ -16,9 +16,9 @@ extension EventLoopShard {
         connections.forEach { $0.visitHeldBuffers(&visitor) }
         for session in sessions.values { session.visitHeldBuffers(&visitor) }
         for departure in departures.values { departure.session.visitHeldBuffers(&visitor) }
-        // What waits for this loop, and what this loop has not posted yet.
+        // What waits for this loop, and what this loop has not posted or handled yet.
         mailbox.forEach { $0.visit(owner: owner, &visitor) }
-        forEachOutgoing { $0.visit(owner: owner, &visitor) }
+        forEachMail { $0.visit(owner: owner, &visitor) }
         if index == 0 {
             context.visitRetained { $0.visit(owner: $1, kind: .retained, &visitor) }
             context.commandResponses.forEach { visitor.hold($0, owner: context.rpcOwner, kind: .pendingRPC) }

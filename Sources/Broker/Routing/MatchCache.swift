@@ -20,7 +20,8 @@ struct MatchCache {
     private var victim = 0
     private var trimmedVersion: UInt64 = 0
 
-    mutating func match(_ topic: TopicName, router: Router, shards: Int) -> Match {
+    /// - Parameter steps: grows by what it took where the topic was not known.
+    mutating func match(_ topic: TopicName, router: Router, shards: Int, steps: inout Int) -> Match {
         let hash = TopicBytes.hash(topic.bytes.readableBytesUInt8Span)
         let version = router.version
         let first = Int(truncatingIfNeeded: hash) & (Self.sets - 1) &* Self.ways
@@ -33,7 +34,8 @@ struct MatchCache {
                 }
             }
         }
-        return slowMatch(topic, hash: hash, version: version, first: first, router: router, shards: shards)
+        return slowMatch(
+            topic, hash: hash, version: version, first: first, router: router, shards: shards, steps: &steps)
     }
 
     /// Forgets what an older version said, so that ended sessions are not kept alive from here.
@@ -47,10 +49,10 @@ struct MatchCache {
 
     @inline(never)
     private mutating func slowMatch(
-        _ topic: TopicName, hash: UInt64, version: UInt64, first: Int, router: Router, shards: Int
+        _ topic: TopicName, hash: UInt64, version: UInt64, first: Int, router: Router, shards: Int, steps: inout Int
     ) -> Match {
         // The version was read before matching: a change in between makes the entry stale, never wrong.
-        let match = router.match(topic.bytes.readableBytesUInt8Span, shards: shards)
+        let match = router.match(topic.bytes.readableBytesUInt8Span, shards: shards, steps: &steps)
         guard topic.byteCount <= Limits.maxCachedTopicBytes else { return match }
         if entries.isEmpty { entries = Array(repeating: nil, count: Limits.matchCacheEntries) }
         let set = first..<(first + Self.ways)

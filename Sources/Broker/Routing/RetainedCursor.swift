@@ -24,11 +24,13 @@ struct RetainedCursor {
     /// Goes on until there are `count` messages or `bytes` of them, or that many nodes were looked at: a filter may find
     /// next to nothing in a large tree. A single message may be larger.
     ///
+    /// - Parameter visits: the most nodes to look at; what is left of that afterwards, 0 or less. Places of children that
+    ///   have gone count too.
     /// - Returns: whether it is at the end.
     mutating func next(
-        count: Int, bytes: Int, visits: Int, at now: NIODeadline, into found: inout [Message]
+        count: Int, bytes: Int, visits: inout Int, at now: NIODeadline, into found: inout [Message]
     ) -> Bool {
-        var (bytes, visits) = (bytes, visits)
+        var bytes = bytes
         /// - Returns: false if there is no room for it.
         func take(_ node: RetainedNode) -> Bool {
             guard let message = node.message, node.number <= lastNumber,
@@ -47,11 +49,11 @@ struct RetainedCursor {
                     guard take(frame.node) else { return false }
                     guard found.count < count else {
                         // Not this one again.
-                        if !descend(to: nil) { path.removeLast() }
+                        descend(to: nil, &visits)
                         return path.isEmpty
                     }
                 }
-                if !descend(to: nil) { path.removeLast() }
+                descend(to: nil, &visits)
                 continue
             }
             guard depth < levels.count else {
@@ -61,7 +63,7 @@ struct RetainedCursor {
             }
             switch levels[depth] {
             case [UInt8(ascii: "#")]: path[path.count - 1].depth = nil  // `a/#` matches `a` too (MQTT-4.7.1-2).
-            case [UInt8(ascii: "+")]: if !descend(to: depth + 1) { path.removeLast() }
+            case [UInt8(ascii: "+")]: descend(to: depth + 1, &visits)
             default:
                 path.removeLast()
                 if let child = frame.node.children[levels[depth]] { path.append(Frame(node: child, depth: depth + 1)) }
@@ -70,16 +72,25 @@ struct RetainedCursor {
         return true
     }
 
-    /// Goes to the next child of the last node; false if there is none.
-    private mutating func descend(to depth: Int?) -> Bool {
+    /// Goes to the next child of the last node, or back to that node's parent if there is none. Looks at one place at
+    /// least, and stays behind it when there are no visits left.
+    private mutating func descend(to depth: Int?, _ visits: inout Int) {
         let last = path.count - 1
-        while let child = path[last].node.children.next(&path[last].place) {
+        let node = path[last].node
+        while path[last].place < node.children.placeCount {
+            let place = path[last].place
+            path[last].place += 1
+            guard let child = node.children[place: place] else {
+                visits -= 1
+                if visits <= 0 { return }
+                continue
+            }
             // A leading wildcard does not match names that begin with `$` (MQTT-4.7.2-1).
-            if path[last].node.isRoot, child.name.first == UInt8(ascii: "$") { continue }
+            if node.isRoot, child.name.first == UInt8(ascii: "$") { continue }
             path.append(Frame(node: child, depth: depth))
-            return true
+            return
         }
-        return false
+        path.removeLast()
     }
 }
 
@@ -121,13 +132,13 @@ final class RetainedNode {
             free.append(place)
         }
 
-        /// The child at `place` or the first one behind it, and moves `place` behind that.
-        func next(_ place: inout Int) -> RetainedNode? {
-            while place < places.count {
-                defer { place += 1 }
-                if let node = places[place] { return node }
-            }
-            return nil
+        /// Places there are, of which some may be free.
+        var placeCount: Int { places.count }
+
+        subscript(place place: Int) -> RetainedNode? { places[place] }
+
+        func forEach(_ body: (RetainedNode) -> Void) {
+            for case let node? in places { body(node) }
         }
     }
 }

@@ -24,6 +24,8 @@ final class RetainedStore: Sendable {
         var nodes = 0
         /// Messages that expire, looked at once a second.
         var wheel = TimerWheel<Node>(slots: 256)
+        /// Those of them whose turn it is.
+        var due: [Node] = []
     }
 
     private let tree = NIOLockedValueBox(Tree())
@@ -93,27 +95,36 @@ final class RetainedStore: Sendable {
         }
     }
 
-    /// The next of them, none that has expired (MQTT-3.3.2-5), up to the bounds given; and whether these were the last.
+    /// The next of them, none that has expired (MQTT-3.3.2-5), up to the bounds given; whether these were the last; and how
+    /// many nodes of the tree were looked at for them.
     func next(
         _ cursor: inout RetainedCursor, count: Int, bytes: Int = .max, visits: Int = Limits.retainedVisitsPerFetch
-    ) -> (messages: [Message], isAtEnd: Bool) {
+    ) -> (messages: [Message], isAtEnd: Bool, visits: Int) {
         let now = NIODeadline.now()
         var found: [Message] = []
+        var left = visits
         let isAtEnd = tree.withLockedValue { _ in
-            cursor.next(count: count, bytes: bytes, visits: visits, at: now, into: &found)
+            cursor.next(count: count, bytes: bytes, visits: &left, at: now, into: &found)
         }
-        return (found, isAtEnd)
+        return (found, isAtEnd, visits - left)
     }
 
-    /// Lets go of what has expired. To be called once a second.
+    /// A second has passed: some messages are due to be looked at.
+    func advance() { tree.withLockedValue { $0.due += $0.wheel.advance() } }
+
+    /// Lets go of what has expired, of so many messages that are due.
     ///
     /// - Parameter whenRemoved: called with each, in the order of all changes of its topic.
-    /// - Returns: them, to be freed outside the lock.
+    /// - Returns: them, to be freed outside the lock; how many were looked at; and whether more are due.
     @discardableResult
-    func removeExpired(at now: NIODeadline, whenRemoved: (Message) -> Void = { _ in }) -> [Message] {
+    func removeExpired(
+        at now: NIODeadline, atMost count: Int, whenRemoved: (Message) -> Void = { _ in }
+    ) -> (removed: [Message], looks: Int, isMoreDue: Bool) {
         var removed: [Message] = []
-        tree.withLockedValue { tree in
-            for node in tree.wheel.advance() {
+        var looks = 0
+        let isMoreDue = tree.withLockedValue { tree in
+            while looks < count, let node = tree.due.popLast() {
+                looks += 1
                 node.isTimed = false
                 guard let message = node.message, message.mayExpire else { continue }
                 if message.isExpired(at: now) {
@@ -125,8 +136,10 @@ final class RetainedStore: Sendable {
                     Self.time(node, at: now, in: &tree)
                 }
             }
+            if tree.due.isEmpty { tree.due = [] }
+            return !tree.due.isEmpty
         }
-        return removed
+        return (removed, looks, isMoreDue)
     }
 
     private static func time(_ node: Node, at now: NIODeadline, in tree: inout Tree) {
@@ -190,7 +203,6 @@ final class RetainedStore: Sendable {
 
     private static func forEach(_ node: Node, _ body: (Message) -> Void) {
         if let message = node.message { body(message) }
-        var place = 0
-        while let child = node.children.next(&place) { forEach(child, body) }
+        node.children.forEach { forEach($0, body) }
     }
 }

@@ -44,11 +44,13 @@ final class Router: Sendable {
     ///
     /// A client with several matching subscriptions appears once, with the highest QoS and all of their identifiers
     /// (MQTT-3.3.4-2, -4; 3.1.1: MQTT-3.3.5-1). Shared subscriptions stand apart: their messages are in addition.
-    func match(_ topic: Span<UInt8>, shards: Int) -> Match {
+    ///
+    /// - Parameter steps: grows by what this took: nodes looked at, and subscribers found.
+    func match(_ topic: Span<UInt8>, shards: Int, steps: inout Int) -> Match {
         var indices: [ObjectIdentifier: Int] = [:]
         var found: [(session: Session, options: SubscriptionOptions, identifiers: [UInt32])] = []
-        var shares: [Match.Share] = []
-        trie.withLockedValue { trie in
+        var shares: [SubscriptionTrie<Session>.Share] = []
+        let nodes = trie.withLockedValue { trie in
             trie.match(topic) { subscriptions in
                 for subscription in subscriptions {
                     let options = subscription.options
@@ -62,13 +64,15 @@ final class Router: Sendable {
                     if options.identifier != 0 { found[indices[id]!].identifiers.append(options.identifier) }
                 }
             } shares: { groups in
-                for share in groups { shares.append(Match.Share(share)) }
+                shares.append(contentsOf: copy groups)
             }
         }
-        return Match(
+        let match = Match(
             found.map {
                 Subscriber(session: $0.session, options: $0.options, route: Route(identifiers: $0.identifiers))
-            }, shares: shares, shards: shards)
+            }, shares: shares.map { Match.Share($0) }, shards: shards)
+        steps += nodes + found.count + match.shares.reduce(0) { $0 + $1.members.count }
+        return match
     }
 
     /// The group of a shared subscription out of the store, as it is now or as it was.
@@ -134,8 +138,8 @@ final class Match: Sendable {
 
         init(_ share: SubscriptionTrie<Session>.Share) {
             group = share.group
-            obliges = share.members.contains { $0.subscriber.isStored && $0.options.qos != .atMostOnce }
-            members = share.members.map { member in
+            obliges = share.members.elements.contains { $0.subscriber.isStored && $0.options.qos != .atMostOnce }
+            members = share.members.elements.map { member in
                 let identifier = member.options.identifier
                 return Subscriber(
                     session: member.subscriber, options: member.options,
@@ -149,6 +153,8 @@ final class Match: Sendable {
 
     /// Whether a message of QoS 1 or 2 must be stored for any of them.
     let obliges: Bool
+    /// Sessions that get the message.
+    let receivers: Int
 
     var isEmpty: Bool { groups.isEmpty && shares.isEmpty }
 
@@ -169,6 +175,7 @@ final class Match: Sendable {
             }
         self.shares = shares
         obliges = groups.contains(where: \.obliges) || shares.contains(where: \.obliges)
+        receivers = subscribers.count + shares.count
     }
 }
 

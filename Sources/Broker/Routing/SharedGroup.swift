@@ -20,8 +20,10 @@ final class SharedGroup: Sendable {
     /// The member whose turn it is. All loops take turns from one counter, so that shares are fair however many
     /// publish.
     ///
-    /// - Parameter qos: of the message: one that would be of QoS 0 is not for a member that is away.
-    func choose(_ members: [Subscriber], qos: QoS) -> Subscriber? {
+    /// - Parameters:
+    ///   - qos: of the message: one that would be of QoS 0 is not for a member that is away.
+    ///   - steps: grows by the members that were looked at.
+    func choose(_ members: [Subscriber], qos: QoS, steps: inout Int) -> Subscriber? {
         guard !members.isEmpty else { return nil }
         let start = Int(UInt(bitPattern: turn.add(1, ordering: .relaxed).oldValue) % UInt(members.count))
         var second: (member: Subscriber, presence: Session.Presence)?
@@ -30,6 +32,7 @@ final class SharedGroup: Sendable {
         for offset in 0..<members.count {
             let index = start + offset
             let member = members[index < members.count ? index : index - members.count]
+            steps &+= 1
             if member.session.isQueueFull, min(qos, member.qos) != .atMostOnce {
                 last = member
                 continue

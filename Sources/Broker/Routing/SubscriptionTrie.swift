@@ -6,15 +6,19 @@ import MQTT
 /// open-addressed table for the whole trie, so that matching allocates nothing per level and a node without children
 /// costs no dictionary. The wildcards `+` and `#` are ordinary children which their parent also knows by index.
 struct SubscriptionTrie<Subscriber: AnyObject> {
-    struct Subscription {
+    struct Subscription: KeyedElement {
         var subscriber: Subscriber
         var options: SubscriptionOptions
+
+        var key: ObjectIdentifier { ObjectIdentifier(subscriber) }
     }
 
     /// The members of one group at one filter.
-    struct Share {
+    struct Share: KeyedElement {
         let group: SharedGroup
-        var members: [Subscription]
+        var members = KeyedList<Subscription>()
+
+        var key: UTF8Key { UTF8Key(group.name) }
     }
 
     fileprivate struct Node {
@@ -24,8 +28,8 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
         var plus: Int32 = none
         var hashSign: Int32 = none
         var childCount: Int32 = 0
-        var subscriptions: [Subscription] = []
-        var shares: [Share] = []
+        var subscriptions = KeyedList<Subscription>()
+        var shares = KeyedList<Share>()
 
         var isUnused: Bool { childCount == 0 && subscriptions.isEmpty && shares.isEmpty }
     }
@@ -61,17 +65,17 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
         let node = Int(node(filter, inserting: true))
         let subscription = Subscription(subscriber: subscriber, options: options)
         guard let group else {
-            if Self.insert(subscription, into: &nodes[node].subscriptions) { count += 1 }
+            if nodes[node].subscriptions.insert(subscription) { count += 1 }
             return
         }
         let share: Int
-        if let index = shareIndex(node, group) {
-            share = index
+        if let place = nodes[node].shares.place(of: UTF8Key(group)) {
+            share = place
         } else {
             share = nodes[node].shares.count
-            nodes[node].shares.append(Share(group: makeGroup(group), members: []))
+            nodes[node].shares.insert(Share(group: makeGroup(group)))
         }
-        if Self.insert(subscription, into: &nodes[node].shares[share].members) {
+        if nodes[node].shares.change(share, { $0.members.insert(subscription) }) {
             count += 1
             sharedCount += 1
         }
@@ -89,13 +93,14 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
         var node = node(filter, inserting: false)
         if node == Self.none { return false }
         if let group {
-            guard let share = shareIndex(Int(node), group),
-                Self.remove(subscriber, from: &nodes[Int(node)].shares[share].members)
+            let key = UTF8Key(group)
+            guard let share = nodes[Int(node)].shares.place(of: key),
+                nodes[Int(node)].shares.change(share, { $0.members.remove(ObjectIdentifier(subscriber)) })
             else { return false }
-            if nodes[Int(node)].shares[share].members.isEmpty { nodes[Int(node)].shares.remove(at: share) }
+            if nodes[Int(node)].shares.elements[share].members.isEmpty { nodes[Int(node)].shares.remove(key) }
             sharedCount -= 1
         } else {
-            guard Self.remove(subscriber, from: &nodes[Int(node)].subscriptions) else { return false }
+            guard nodes[Int(node)].subscriptions.remove(ObjectIdentifier(subscriber)) else { return false }
         }
         count -= 1
         while node != Self.root, nodes[Int(node)].isUnused {
@@ -116,7 +121,7 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
             if node == Self.none { return nil }
             start = end + 1
         } while start <= filter.count
-        return shareIndex(Int(node), group).map { nodes[Int(node)].shares[$0] }
+        return nodes[Int(node)].shares[UTF8Key(group)]
     }
 
     /// The node of a filter; none if there is none and none is to be made.
@@ -132,44 +137,30 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
         return node
     }
 
-    private func shareIndex(_ node: Int, _ group: String) -> Int? {
-        nodes[node].shares.firstIndex { UTF8Key($0.group.name) == UTF8Key(group) }
-    }
-
-    /// - Returns: whether the subscriber was not in the list yet.
-    private static func insert(_ subscription: Subscription, into list: inout [Subscription]) -> Bool {
-        guard let index = list.firstIndex(where: { $0.subscriber === subscription.subscriber }) else {
-            list.append(subscription)
-            return true
-        }
-        list[index] = subscription
-        return false
-    }
-
-    private static func remove(_ subscriber: Subscriber, from list: inout [Subscription]) -> Bool {
-        guard let index = list.firstIndex(where: { $0.subscriber === subscriber }) else { return false }
-        list.swapAt(index, list.count - 1)
-        list.removeLast()
-        return true
-    }
-
     /// Calls `body` with the subscriptions of each filter that matches the topic name (section 4.7), and `shares` with
     /// the groups there.
+    ///
+    /// - Returns: how many nodes were looked at. Wildcards can make that many for one topic.
+    @discardableResult
     func match(
         _ topic: Span<UInt8>, _ body: (borrowing [Subscription]) -> Void,
         shares: (borrowing [Share]) -> Void = { _ in }
-    ) {
+    ) -> Int {
         // A leading wildcard does not match names that begin with `$` (MQTT-4.7.2-1).
         let reserved = !topic.isEmpty && topic[0] == UInt8(ascii: "$")
-        match(Self.root, topic, 0, wildcards: !reserved) { node in
-            if !nodes[node].subscriptions.isEmpty { body(nodes[node].subscriptions) }
-            if !nodes[node].shares.isEmpty { shares(nodes[node].shares) }
+        var steps = 0
+        match(Self.root, topic, 0, wildcards: !reserved, &steps) { node in
+            if !nodes[node].subscriptions.isEmpty { body(nodes[node].subscriptions.elements) }
+            if !nodes[node].shares.isEmpty { shares(nodes[node].shares.elements) }
         }
+        return steps
     }
 
     private func match(
-        _ node: Int32, _ topic: Span<UInt8>, _ start: Int, wildcards: Bool, _ visit: (Int) -> Void
+        _ node: Int32, _ topic: Span<UInt8>, _ start: Int, wildcards: Bool, _ steps: inout Int,
+        _ visit: (Int) -> Void
     ) {
+        steps += 1
         if wildcards {
             // `a/#` matches `a` too (MQTT-4.7.1-2), so this comes before the end of the name is seen.
             let hashSign = nodes[Int(node)].hashSign
@@ -179,10 +170,10 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
         guard nodes[Int(node)].childCount > 0 else { return }
         let end = Self.endOfLevel(topic, from: start)
         let plus = nodes[Int(node)].plus
-        if wildcards, plus != Self.none { match(plus, topic, end + 1, wildcards: true, visit) }
+        if wildcards, plus != Self.none { match(plus, topic, end + 1, wildcards: true, &steps, visit) }
         let exact = find(node, topic, start, end, Self.hash(node, topic, start, end))
         // Names cannot contain wildcards, so `exact` is never one of the two above.
-        if exact != Self.none { match(exact, topic, end + 1, wildcards: true, visit) }
+        if exact != Self.none { match(exact, topic, end + 1, wildcards: true, &steps, visit) }
     }
 
     // MARK: - The edge table

@@ -46,7 +46,7 @@ final class Session: @unchecked Sendable {
     /// Its connection is gone, and what follows from that has yet to happen.
     var isLeaving = false
     /// Subscriptions whose retained messages are yet to be sent, the first one's first.
-    var retained: [RetainedDelivery] = []
+    var retained = RetainedDeliveries()
 
     /// It has, or has had, a shared subscription, and may have messages that are its group's when it ends.
     var mayHoldShared = false
@@ -195,14 +195,6 @@ final class KeptWill {
     func due(at time: NIODeadline) -> KeptWill {
         KeptWill(message: message, delayInterval: delayInterval, expiryInterval: expiryInterval, dueAt: time)
     }
-}
-
-/// What a new subscription gets of what is retained.
-struct RetainedDelivery {
-    let filter: UTF8Key
-    let qos: QoS
-    let route: Route?
-    var cursor: RetainedCursor
 }
 
 // What the client may do.

@@ -76,7 +76,9 @@ public final class EventLoopShard: @unchecked Sendable {
     private var lossLog = LossLog()
     /// How short memory is.
     var pressure: ShardPressure
-    var later = Later()
+    /// What this tick may do yet, and what waits for the next one.
+    var steps = StepBudget()
+    var work = DeferredWork()
     /// Whom messages were lost for since the last second.
     var losses = LossTally()
 
@@ -118,7 +120,9 @@ public final class EventLoopShard: @unchecked Sendable {
         ticker?.cancel()
         connections.forEach { $0.close(.shuttingDown) }
         // Now, in however many ticks it would have been: their wills are owed to sessions that are kept.
-        while let session = later.leaving.popFirst() { finishLeaving(session) }
+        while let session = work.leaving.popFirst() { finishLeaving(session) }
+        for whenDone in work.whenRulesAreNew { whenDone() }
+        work.whenRulesAreNew = []
         endTick()
     }
 
@@ -132,11 +136,6 @@ public final class EventLoopShard: @unchecked Sendable {
         arena.unbind()
     }
 
-    /// Access rules may have changed: what connected clients and kept sessions may do follows; on the loop.
-    func renewRules() {
-        for session in sessions.values { session.renewRules() }
-    }
-
     /// After all loops have ended: the shards refer to each other, also through what reports on all of them.
     func forgetPeers() {
         peers = []
@@ -147,7 +146,10 @@ public final class EventLoopShard: @unchecked Sendable {
 
     /// Who gets what is published to a topic.
     func match(_ topic: TopicName) -> Match {
-        matchCache.match(topic, router: context.router, shards: peers.count)
+        var taken = 0
+        let match = matchCache.match(topic, router: context.router, shards: peers.count, steps: &taken)
+        if taken > 0 { steps.take(taken) }
+        return match
     }
 
     /// Keeps a message for those who subscribe later.
@@ -179,6 +181,7 @@ public final class EventLoopShard: @unchecked Sendable {
         if message.qos != .atMostOnce, !message.ownsBuffer, match.groups.contains(where: { $0.shard != index }) {
             try message.own(in: arena, owner: session?.owner ?? owner, "message to another loop")
         }
+        steps.take(match.receivers)
         for group in match.groups {
             if group.shard == index {
                 try deliver(&message, to: group.subscribers, from: session)
@@ -217,7 +220,10 @@ public final class EventLoopShard: @unchecked Sendable {
 
     /// One member of the group gets the message.
     private func deliver(_ message: inout Message, to share: Match.Share) throws(ArenaError) {
-        guard let member = share.group.choose(share.members, qos: message.qos) else {
+        var looks = 0
+        let chosen = share.group.choose(share.members, qos: message.qos, steps: &looks)
+        steps.take(looks)
+        guard let member = chosen else {
             context.counters.sharedUndeliverable.increment()
             return
         }
@@ -295,24 +301,60 @@ public final class EventLoopShard: @unchecked Sendable {
         scheduleEndTick()
     }
 
-    func forEachOutgoing(_ body: (Mail) -> Void) {
+    /// Mail that is on its way: not posted yet, or not handled yet.
+    func forEachMail(_ body: (Mail) -> Void) {
         for mail in outgoing { mail.forEach(body) }
+        work.mail.forEach(body)
     }
 
-    /// What has come so far; at the end of the broker.
-    func handleMail() { drainMailbox() }
-
-    private func drainMailbox() {
-        mailbox.take(&incoming)
-        for mail in incoming { handle(mail) }
-        incoming.removeAll(keepingCapacity: incoming.capacity <= 1_024)
+    /// What has come so far, all of it; at the end of the broker.
+    func handleMail() {
+        while let mail = work.mail.popFirst() { handle(mail) }
+        takeMail { false }
         endTick()
     }
 
+    private func drainMailbox() {
+        _ = goOnWithMail()
+        endTick()
+    }
+
+    /// Handles mail in its order, as long as there are steps for it.
+    func goOnWithMail() -> Bool {
+        var isMoving = false
+        while !steps.isSpent, let mail = work.mail.popFirst() {
+            isMoving = true
+            handle(mail)
+        }
+        if work.mail.isEmpty, takeMail({ steps.isSpent }) { isMoving = true }
+        if !work.mail.isEmpty { scheduleWork() }
+        return isMoving
+    }
+
+    /// Empties the mailbox; what is too much for now waits.
+    ///
+    /// - Returns: whether there was anything.
+    @discardableResult
+    private func takeMail(_ isEnough: () -> Bool) -> Bool {
+        mailbox.take(&incoming)
+        defer { incoming.removeAll(keepingCapacity: incoming.capacity <= 1_024) }
+        for (offset, mail) in incoming.enumerated() {
+            if isEnough() {
+                work.mail.append(contentsOf: incoming[offset...])
+                break
+            }
+            handle(mail)
+        }
+        return !incoming.isEmpty
+    }
+
     private func handle(_ mail: Mail) {
+        steps.take()
         do throws(ArenaError) {
             switch mail {
-            case .publish(var message, let subscribers): try deliver(&message, to: subscribers, from: nil)
+            case .publish(var message, let subscribers):
+                steps.take(subscribers.list.count)
+                try deliver(&message, to: subscribers, from: nil)
             case .deliver(let session, var message): try deliver(&message, to: session)
             case .forward(let session, var message): try deliver(&message, to: session, isForwarded: true)
             case .command(let session, var message): try deliverCommand(&message, to: session)
@@ -376,7 +418,7 @@ public final class EventLoopShard: @unchecked Sendable {
         case stall
     }
 
-    private struct Watch {
+    struct Watch {
         let connection: ConnectionReference
         let deadline: Deadline
     }
@@ -403,13 +445,9 @@ public final class EventLoopShard: @unchecked Sendable {
 
     private func tick() {
         let now = NIODeadline.now()
-        for watch in wheel.advance() { connections[watch.connection]?.check(watch.deadline, now) }
-        for session in sessionWheel.advance() {
-            // One that was due before it in this tick may have ended it.
-            guard session.home == index, !session.isEnded else { continue }
-            check(session, at: now)
-            settle(session)
-        }
+        work.dueConnections.append(contentsOf: wheel.advance())
+        work.dueSessions.append(contentsOf: sessionWheel.advance())
+        _ = goOnWithDue()
         resumeWaiting()
         tickPressure()
         if !pages.again.isEmpty { wantPagesAgain() }
@@ -428,7 +466,9 @@ public final class EventLoopShard: @unchecked Sendable {
         countStored(now)
         guard index == 0 else { return }
         context.store?.retry()
-        context.retained.removeExpired(at: now) { journal?.retainedExpired($0) }
+        context.retained.advance()
+        work.isRetainedDue = true
+        _ = goOnWithExpiry()
         publishSysTopics(now)
         context.pool.trim()
         context.flightRecording.tick(context)

@@ -114,7 +114,11 @@ extension EventLoopShard {
 
     /// Gives a message to whichever member's turn it is, if there is any.
     private func redispatch(_ message: inout Message, in group: SharedGroup) throws(ArenaError) {
-        guard let next = group.choose(context.router.members(of: group), qos: message.qos) else {
+        let members = context.router.members(of: group)
+        var looks = members.count
+        let chosen = group.choose(members, qos: message.qos, steps: &looks)
+        steps.take(looks)
+        guard let next = chosen else {
             context.counters.sharedUndeliverable.increment()
             return
         }

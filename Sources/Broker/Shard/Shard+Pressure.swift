@@ -101,7 +101,7 @@ extension EventLoopShard {
         for _ in 0..<min(Limits.resumedPerTick, pressure.paused.count) {
             connections[pressure.paused.removeFirst()]?.resumeReading(.memory)
         }
-        if !pressure.paused.isEmpty { scheduleLater() }
+        if !pressure.paused.isEmpty { scheduleWork() }
     }
 
     /// Of the paused publishers, those whose acknowledgements are waited for are read once: they come behind whatever

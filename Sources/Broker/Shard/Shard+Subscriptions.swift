@@ -11,7 +11,9 @@ extension EventLoopShard {
     ) -> (code: ReasonCode, isNew: Bool) {
         let filter = UTF8Key(subscription.filter)
         let limits = context.limits
-        guard Topic.levelCount(filter.text) <= limits.maxTopicLevels else { return (.topicFilterInvalid, false) }
+        let levels = Topic.levelCount(filter.text)
+        steps.take(Limits.stepsPerSubscription + levels)
+        guard levels <= limits.maxTopicLevels else { return (.topicFilterInvalid, false) }
         guard session.maySubscribe(filter.text) else {
             context.noteDenied("subscribe", session, filter.text)
             return (.notAuthorized, false)
@@ -43,12 +45,13 @@ extension EventLoopShard {
 
     func unsubscribe(_ session: Session, _ filter: String) -> ReasonCode {
         let key = UTF8Key(filter)
+        steps.take(Limits.stepsPerSubscription + Topic.levelCount(filter))
         let isCommands = session.commandFilters.removeValue(forKey: key) != nil
         let isSubscription = session.subscriptions.removeValue(forKey: key) != nil
         if isSubscription { context.router.unsubscribe(session, filter) }
         guard isCommands || isSubscription else { return .noSubscriptionExisted }
         if session.isStored { journal?.unsubscribe(session, filter) }
-        session.retained.removeAll { $0.filter == key }
+        session.retained.remove(key)
         session.subscriptionBytes -= Limits.subscriptionBytes(filter)
         return .success
     }
@@ -59,6 +62,7 @@ extension EventLoopShard {
     func unsubscribe(_ session: Session, atMost count: Int) -> Int {
         let filters = Array(session.subscriptions.keys.prefix(count))
         for filter in filters {
+            steps.take(Limits.stepsPerSubscription + Topic.levelCount(filter.text))
             context.router.unsubscribe(session, filter.text)
             session.subscriptions[filter] = nil
         }
@@ -67,7 +71,12 @@ extension EventLoopShard {
 
     /// All of a session that ends.
     func unsubscribeAll(_ session: Session) {
-        for filter in session.subscriptions.keys { context.router.unsubscribe(session, filter.text) }
+        // With what is let go of.
+        steps.take(Limits.stepsPerSession + session.state.queuedCount + session.state.inflightCount)
+        for filter in session.subscriptions.keys {
+            steps.take(Limits.stepsPerSubscription + Topic.levelCount(filter.text))
+            context.router.unsubscribe(session, filter.text)
+        }
         session.subscriptions = [:]
         session.commandFilters = [:]
         session.subscriptionBytes = 0

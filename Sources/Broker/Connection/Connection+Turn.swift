@@ -1,0 +1,99 @@
+import DequeModule
+import MQTT
+import NIOCore
+
+// Packets that are too much for a tick. A connection whose packet is not done is not read, and what has been read already
+// waits behind it; so are all whose packets come when the tick has no steps left (`StepBudget`). Their turn comes after the
+// next look at the sockets, one after the other (`DeferredWork`).
+
+/// A packet that may take more than one turn.
+enum UnfinishedPacket {
+    case subscribe(SubscribeProgress)
+    /// What is retained for the same: when SUBACK has been sent.
+    case retained(SubscribeProgress)
+    case unsubscribe(UnsubscribeProgress)
+}
+
+final class SubscribeProgress {
+    let packet: Subscribe
+    /// Of the store's journal when it began.
+    let mark: UInt64?
+    /// Of the first filters: what SUBACK says, and whether there was no subscription before.
+    var outcomes: [(code: ReasonCode, isNew: Bool)] = []
+    /// Filters whose retained messages are on their way.
+    var answered = 0
+
+    init(_ packet: Subscribe, mark: UInt64?) {
+        self.packet = packet
+        self.mark = mark
+    }
+}
+
+final class UnsubscribeProgress {
+    let packet: Unsubscribe
+    let mark: UInt64?
+    /// Of the first filters.
+    var codes: [ReasonCode] = []
+
+    init(_ packet: Unsubscribe, mark: UInt64?) {
+        self.packet = packet
+        self.mark = mark
+    }
+}
+
+extension ConnectionHandler {
+    /// Does a packet, or as much of it as there are steps for, when those before it are done.
+    func begin(_ packet: UnfinishedPacket) {
+        unfinished.append(packet)
+        guard unfinished.count == 1 else { return }
+        goOnWithUnfinished()
+        if !unfinished.isEmpty { waitForTurn() }
+    }
+
+    private func goOnWithUnfinished() {
+        while case .connected = phase, let packet = unfinished.first {
+            let isDone =
+                switch packet {
+                case .subscribe(let progress): goOn(with: progress)
+                case .retained(let progress): goOn(withRetainedOf: progress)
+                case .unsubscribe(let progress): goOn(with: progress)
+                }
+            guard isDone else { return }
+            // It may have closed the connection, and all of them with it.
+            if !unfinished.isEmpty { unfinished.removeFirst() }
+        }
+    }
+
+    /// Whether input must wait: for its connection's turn, or for one since the tick has no steps left. A ping need not: who
+    /// has done nothing wrong is not to be taken for dead.
+    @inline(__always)
+    func mustWait(_ input: ByteBuffer) -> Bool {
+        guard !awaitsTurn else { return true }
+        guard shard.steps.isSpent else { return false }
+        return !isPing(input)
+    }
+
+    private func isPing(_ input: ByteBuffer) -> Bool {
+        !hasPartialPacket && shard.steps.left > -Limits.stepsPerTick
+            && input.getInteger(at: input.readerIndex, as: UInt16.self) == UInt16(PacketType.pingreq.rawValue) << 12
+    }
+
+    func waitForTurn() {
+        guard !awaitsTurn, case .connected = phase else { return }
+        awaitsTurn = true
+        pauseReading(.turn)
+        shard.work.input.append(reference)
+        shard.scheduleWork()
+    }
+
+    /// It is this connection's turn: its packets go on, the one that is not done first.
+    func takeTurn() {
+        guard awaitsTurn, case .connected = phase else { return }
+        awaitsTurn = false
+        goOnWithUnfinished()
+        if unfinished.isEmpty { consumePending() } else { waitForTurn() }
+        guard !awaitsTurn else { return }
+        resumeReading(.turn)
+        if isPeerGone { endOfInput() }
+    }
+}

@@ -1,0 +1,227 @@
+import Arena
+import DequeModule
+import MQTT
+import NIOCore
+
+/// What a peer can order more of than a tick should do: it goes on after the next look at the sockets, piece by piece.
+///
+///     packet, timer, mail --> done at once while there are steps left (`StepBudget`)
+///                         \-> waits here --> after the next poll: a slice for each kind, in turn, until steps are spent
+///
+/// What is in here is done in its order. Each kind keeps the order that it must keep: a connection's packets, a loop's mail.
+struct DeferredWork {
+    /// Sessions whose connections are gone, and that are yet to end or to have their wills published.
+    var leaving: Deque<Session> = []
+    /// Connections with retained messages to come.
+    var retained: Deque<ConnectionReference> = []
+    /// Connections with packets to be handled, or with one that is not done yet.
+    var input: Deque<ConnectionReference> = []
+    /// Mail from other loops; what comes meanwhile stays in the mailbox.
+    var mail: Deque<Mail> = []
+    /// Sessions and connections of which something is due.
+    var dueSessions: Deque<Session> = []
+    var dueConnections: Deque<EventLoopShard.Watch> = []
+    /// Sessions whose access rules are to be compiled again, and who waits for all of that.
+    var rules: Deque<ObjectIdentifier> = []
+    var whenRulesAreNew: [() -> Void] = []
+    /// Retained messages have expired.
+    var isRetainedDue = false
+
+    /// What is left for this tick.
+    fileprivate(set) var endings = Limits.endingsPerTick
+    var retainedMessages = Limits.retainedPerTick
+    /// The most endings of any tick; for tests.
+    fileprivate(set) var mostEndings = 0
+
+    /// Ticks of the loop so far, and which one it was when this was last scheduled.
+    fileprivate var ticks: UInt64 = 0
+    fileprivate var scheduledIn: UInt64 = 0
+    fileprivate var isScheduled = false
+
+    fileprivate var isEmpty: Bool {
+        leaving.isEmpty && retained.isEmpty && input.isEmpty && mail.isEmpty && dueSessions.isEmpty
+            && dueConnections.isEmpty && rules.isEmpty && !isRetainedDue
+    }
+}
+
+extension EventLoopShard {
+    /// The loop looks at its sockets now.
+    func tickEnded() {
+        work.ticks &+= 1
+        steps.tickEnded()
+    }
+
+    /// Has the budgets renewed after the next look at the sockets, and what waits gone on with.
+    func scheduleWork() {
+        guard !work.isScheduled, !isStopping else { return }
+        work.isScheduled = true
+        work.scheduledIn = work.ticks
+        armWork()
+    }
+
+    /// Soon, but not now: a timer that is due runs before the loop polls. So it may have come too early all the same.
+    private func armWork() {
+        loop.scheduleTask(in: .microseconds(Int64(Limits.nextTickMicroseconds))) { [self] in
+            guard work.ticks == work.scheduledIn else { return goOnWithWork() }
+            armWork()
+        }
+    }
+
+    private func goOnWithWork() {
+        work.isScheduled = false
+        guard !isStopping else { return }
+        work.mostEndings = max(work.mostEndings, Limits.endingsPerTick - work.endings)
+        work.endings = Limits.endingsPerTick
+        work.retainedMessages = Limits.retainedPerTick
+        steps.beginDeferred()
+        updatePressure()
+        resumePublishers()
+        var isMoving = true
+        while isMoving, !steps.isSpent {
+            isMoving = false
+            for slice in Self.slices where !steps.isSpent {
+                steps.beginSlice()
+                if slice(self) { isMoving = true }
+                steps.endSlice()
+            }
+        }
+        if !work.isEmpty { scheduleWork() }
+        scheduleEndTick()
+    }
+
+    /// Each does some of its kind, and says whether it did anything.
+    private static let slices: [@Sendable (EventLoopShard) -> Bool] = [
+        { $0.goOnWithMail() }, { $0.goOnWithInput() }, { $0.goOnWithLeaving() }, { $0.goOnWithRetained() },
+        { $0.goOnWithDue() }, { $0.goOnWithRules() }, { $0.goOnWithExpiry() },
+    ]
+
+    private func goOnWithInput() -> Bool {
+        var isMoving = false
+        // Each once: who is not done waits behind the others.
+        for _ in 0..<work.input.count {
+            guard !steps.isSpent, let reference = work.input.popFirst() else { break }
+            isMoving = true
+            connections[reference]?.takeTurn()
+        }
+        return isMoving
+    }
+
+    private func goOnWithRetained() -> Bool {
+        var isMoving = false
+        for _ in 0..<work.retained.count {
+            guard !steps.isSpent, work.retainedMessages > 0, let reference = work.retained.popFirst() else { break }
+            guard let connection = connections[reference] else { continue }
+            isMoving = true
+            connection.output.isRetainedScheduled = false
+            connection.sendRetained()
+            connection.wantsToSend()
+        }
+        return isMoving
+    }
+
+    // MARK: - Time
+
+    func goOnWithDue() -> Bool {
+        let now = NIODeadline.now()
+        var isMoving = false
+        while !steps.isSpent, let watch = work.dueConnections.popFirst() {
+            isMoving = true
+            steps.take()
+            connections[watch.connection]?.check(watch.deadline, now)
+        }
+        while !steps.isSpent, let session = work.dueSessions.popFirst() {
+            isMoving = true
+            steps.take()
+            // It may have ended since it came due, or moved.
+            guard session.home == index, !session.isEnded else { continue }
+            // Its queue is looked through.
+            if session.state.nextExpiry <= now { steps.take(session.state.queuedCount) }
+            check(session, at: now)
+            settle(session)
+        }
+        if !work.dueConnections.isEmpty || !work.dueSessions.isEmpty { scheduleWork() }
+        return isMoving
+    }
+
+    func goOnWithExpiry() -> Bool {
+        guard work.isRetainedDue else { return false }
+        let (_, looks, isMoreDue) = context.retained.removeExpired(
+            at: .now(), atMost: min(steps.room, Limits.retainedVisitsPerFetch)
+        ) { journal?.retainedExpired($0) }
+        steps.take(looks)
+        work.isRetainedDue = isMoreDue
+        if isMoreDue { scheduleWork() }
+        return looks > 0
+    }
+
+    // MARK: - Access rules
+
+    /// Access rules may have changed: returns when what connected clients and kept sessions may do has followed. Any thread.
+    func renewRules() async throws {
+        try await loop.flatSubmit { [self] in
+            let promise = loop.makePromise(of: Void.self)
+            renewRules { promise.succeed() }
+            return promise.futureResult
+        }.get()
+    }
+
+    private func renewRules(whenDone: @escaping () -> Void) {
+        guard !isStopping else { return whenDone() }
+        work.rules = Deque(sessions.keys)
+        work.whenRulesAreNew.append(whenDone)
+        _ = goOnWithRules()
+        scheduleWork()
+    }
+
+    private func goOnWithRules() -> Bool {
+        guard !work.whenRulesAreNew.isEmpty else { return false }
+        while !steps.isSpent, let id = work.rules.popFirst() {
+            // One that has come here since had its rules renewed where it was, or has them from its new connection.
+            guard let session = sessions[id] else { continue }
+            session.renewRules()
+            steps.take(Limits.stepsPerRules)
+        }
+        guard work.rules.isEmpty else { return true }
+        let waiting = work.whenRulesAreNew
+        work.whenRulesAreNew = []
+        for whenDone in waiting { whenDone() }
+        return true
+    }
+
+    // MARK: - Sessions that end
+
+    /// The connection of a session is gone: what follows from it happens now, or in its turn if there is much of that.
+    func leaveSoon(_ session: Session) {
+        session.isLeaving = true
+        if work.leaving.isEmpty, work.endings > 0, !steps.isSpent, continueLeaving(session) { return }
+        work.leaving.append(session)
+        scheduleWork()
+    }
+
+    private func goOnWithLeaving() -> Bool {
+        var isMoving = false
+        while !steps.isSpent, work.endings > 0, let session = work.leaving.first {
+            isMoving = true
+            guard continueLeaving(session) else { break }
+            work.leaving.removeFirst()
+        }
+        return isMoving
+    }
+
+    /// Does as much of a session's leaving as there is budget for.
+    ///
+    /// - Returns: whether that was all.
+    private func continueLeaving(_ session: Session) -> Bool {
+        scheduleWork()
+        // Somebody has claimed it, and did not wait. It may be another loop's by now.
+        guard session.home == index, session.isLeaving else { return true }
+        if !session.isPersistent {
+            let some = min(work.endings, max(1, steps.room / Limits.stepsPerSubscription))
+            work.endings -= unsubscribe(session, atMost: some)
+            guard session.subscriptions.isEmpty, work.endings > 0 else { return false }
+        }
+        work.endings -= 1
+        finishLeaving(session)
+        return true
+    }
+}

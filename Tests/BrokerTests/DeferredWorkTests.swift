@@ -1,0 +1,241 @@
+import Arena
+import Dispatch
+import MQTT
+import NIOCore
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import Broker
+
+/// What a peer can order much of is done a bounded number of steps at a time, with a look at the sockets in between.
+/// Nothing here measures time: steps are counted between two ends of a loop's tick, where NIO polls.
+@Suite("Deferred work", .mayBlock, .serialized)
+struct DeferredWorkTests {
+    /// Of a tick, but for what its last piece takes beyond.
+    static let most = Limits.stepsPerTick + Limits.deferredStepsPerTick
+
+    @Test("a packet of ten thousand filters is taken piece by piece, in steps that grow with its length only")
+    func subscribe() async throws {
+        let count = 10_000
+        try await withBroker { broker in
+            let client = try TestClient(port: broker.port)
+            try client.connect("many")
+            let filters = (0..<count).map { Subscription(filter: "f/\($0)", qos: .atMostOnce) }
+            let before = try await broker.steps(of: 0).total
+            #expect(try client.subscribe(filters).allSatisfy { $0 == .grantedQoS0 })
+            #expect(broker.context.router.subscriptionCount == count)
+            try client.ping()
+            let after = try await broker.steps(of: 0)
+            #expect(after.mostPerTick <= Self.most + 256)
+            #expect((10 * count...32 * count).contains(after.total - before))
+            // And back.
+            try client.send(.unsubscribe(Unsubscribe(packetID: 7, filters: filters.map(\.filter))))
+            try client.expect(.unsuback(UnsubAck(packetID: 7)))
+            #expect(broker.context.router.subscriptionCount == 0)
+            #expect(try await broker.steps(of: 0).mostPerTick <= Self.most + 256)
+        }
+    }
+
+    @Test("another client's ping is answered while a long packet is being done")
+    func ping() async throws {
+        let count = 10_000
+        try await withBroker { broker in
+            let (hostile, other) = (try TestClient(port: broker.port), try TestClient(port: broker.port))
+            try hostile.connect("hostile")
+            try other.connect("other")
+            // Both have sent before the loop looks at either.
+            let shard = broker.shards[0]
+            let (isHeld, goesOn) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+            shard.loop.execute {
+                isHeld.signal()
+                goesOn.wait()
+            }
+            isHeld.wait()
+            try hostile.send(
+                .subscribe(
+                    Subscribe(
+                        packetID: 1,
+                        filters: (0..<count).map { Subscription(filter: "$share/\($0)/x", qos: .atMostOnce) })))
+            try other.send(.pingreq)
+            goesOn.signal()
+            try other.expect(.pingresp)
+            _ = try hostile.receive()
+            #expect(broker.context.router.sharedSubscriptionCount == count)
+            #expect(try await broker.steps(of: 0).mostPerTick <= Self.most + 256)
+        }
+    }
+
+    @Test("small packets to many groups wait for their turn, and come in their order", arguments: [1, 2])
+    func groups(threads: Int) async throws {
+        let (groups, messages) = (2_000, 40)
+        try await withBroker({ $0.threads = threads }) { broker in
+            let (client, publisher) = (try TestClient(port: broker.port), try TestClient(port: broker.port))
+            try client.connect("member")
+            try publisher.connect("publisher")
+            try client.subscribe((0..<groups).map { Subscription(filter: "$share/\($0)/x", qos: .atLeastOnce) })
+            let publishes = (0..<messages).map { Publish(topic: "x", payload: "\($0)", qos: .atMostOnce) }
+            for publish in publishes { try publisher.send(.publish(publish)) }
+            // It has said all it has to say.
+            publisher.vanish()
+            var last = 0
+            for number in 0..<groups * messages {
+                let text = try client.receivePublish().text
+                #expect(text == "\(number / groups)")
+                last = number
+            }
+            #expect(last == groups * messages - 1)
+            for shard in 0..<threads {
+                // One message to all groups is a piece.
+                #expect(try await broker.steps(of: shard).mostPerTick <= Self.most + 3 * groups)
+            }
+        }
+    }
+
+    @Test("a search of the retained tree that finds nothing is no less bounded than one that finds much")
+    func retained() async throws {
+        let (topics, filters) = (5_000, 200)
+        try await withBroker { broker in
+            let shard = broker.shards[0]
+            try await shard.loop.submit {
+                for index in 0..<topics {
+                    let message = Message(
+                        topic: try TopicName("a/\(index)/b"), payload: ByteBuffer(string: "x"), qos: .atMostOnce,
+                        ownsBuffer: false)
+                    _ = try shard.retain(message)
+                }
+            }.get()
+            let client = try TestClient(port: broker.port)
+            try client.connect("searcher")
+            let before = try await broker.steps(of: 0).total
+            try client.subscribe((0..<filters).map { Subscription(filter: "+/+/\($0)", qos: .atMostOnce) })
+            try client.subscribe(("+/+/b", .atMostOnce))
+            for _ in 0..<topics { #expect(try client.receivePublish().text == "x") }
+            let after = try await broker.steps(of: 0)
+            #expect(after.total - before >= filters * topics)
+            #expect(after.mostPerTick <= Self.most + 1_024)
+        }
+    }
+
+    @Test("kept sessions that end at once end in turn")
+    func expiry() async throws {
+        let (sessions, subscriptions) = (60, 500)
+        try await withBroker({ $0.limits.maxSessionExpirySeconds = 1 }) { broker in
+            for index in 0..<sessions {
+                let client = try TestClient(port: broker.port)
+                try client.connect("kept-\(index)", clean: false)
+                try client.subscribe(
+                    (0..<subscriptions).map { Subscription(filter: "kept/\(index)/\($0)", qos: .atMostOnce) })
+                try client.disconnect()
+            }
+            // A session leaves the registry first.
+            try await broker.poll { broker.context.registry.count + broker.context.router.subscriptionCount == 0 }
+            #expect(try await broker.steps(of: 0).mostPerTick <= Self.most + 16 * subscriptions)
+        }
+    }
+
+    @Test("retained messages that expire in the same second go in turn")
+    func retainedExpiry() async throws {
+        let count = 40_000
+        try await withBroker { broker in
+            let shard = broker.shards[0]
+            try await shard.loop.submit {
+                for index in 0..<count {
+                    var message = Message(
+                        topic: try TopicName("t/\(index)"), payload: ByteBuffer(string: "x"), qos: .atMostOnce,
+                        ownsBuffer: false)
+                    message.expiresAt = .now() + .seconds(1)
+                    _ = try shard.retain(message)
+                }
+            }.get()
+            try await broker.poll { broker.context.retained.count == 0 }
+            #expect(broker.context.retained.nodeCount == 0)
+            #expect(try await broker.steps(of: 0).mostPerTick <= Self.most + 256)
+        }
+    }
+
+    @Test("a topic that a thousand wildcards match costs what is visited for it")
+    func wildcards() async throws {
+        try await withBroker { broker in
+            let client = try TestClient(port: broker.port)
+            try client.connect("wild")
+            // Every mixture of names and wildcards: a name of ten levels visits two nodes for each node above.
+            let filters = (0..<1_024).map { mask in
+                (0..<10).map { mask >> $0 & 1 == 0 ? "+" : "a" }.joined(separator: "/")
+            }
+            try client.subscribe(filters.map { Subscription(filter: $0, qos: .atMostOnce) })
+            try client.ping()
+            let before = try await broker.steps(of: 0).total
+            let topic = Array(repeating: "a", count: 10).joined(separator: "/")
+            try client.publish(topic, "x")
+            #expect(try client.receivePublish().text == "x")
+            try client.ping()
+            #expect(try await broker.steps(of: 0).total - before >= 2_047)
+        }
+    }
+
+    // MARK: - The lists
+
+    @Test("a keyed list compares as often for the last of many elements as for the first")
+    func keyedList() {
+        struct Key: Hashable {
+            static let comparisons = Atomic<Int>(0)
+            let value: Int
+
+            static func == (a: Key, b: Key) -> Bool {
+                comparisons.increment()
+                return a.value == b.value
+            }
+
+            func hash(into hasher: inout Hasher) { hasher.combine(value) }
+        }
+        struct Element: KeyedElement {
+            let key: Key
+            var text = ""
+        }
+        var list = KeyedList<Element>()
+        let count = 10_000
+        let values = 0..<count
+        let added = values.filter { list.insert(Element(key: Key(value: $0))) }
+        let addedAgain = values.filter { list.insert(Element(key: Key(value: $0), text: "\($0)")) }
+        #expect(added.count == count && addedAgain.isEmpty)
+        let even = values.filter { $0 % 2 == 0 && list.remove(Key(value: $0)) }
+        #expect(even.count == count / 2)
+        #expect(values.allSatisfy { list[Key(value: $0)]?.text == ($0 % 2 == 0 ? nil : "\($0)") })
+        let odd = values.filter { list.remove(Key(value: $0)) }
+        #expect(odd.count == count / 2 && list.isEmpty)
+        #expect(Key.comparisons.value < 16 * 5 * count)
+    }
+
+    @Test("retained deliveries keep their order, whichever are given up, and nothing of those")
+    func deliveries() throws {
+        func delivery(_ filter: String) -> RetainedDelivery {
+            RetainedDelivery(
+                filter: UTF8Key(filter), qos: .atMostOnce, route: nil,
+                cursor: RetainedCursor(levels: [], lastNumber: 0, path: []))
+        }
+        var list = RetainedDeliveries()
+        for index in 0..<100 { list.append(delivery("\(index)")) }
+        for index in 0..<50 { list.remove(UTF8Key("\(2 * index)")) }
+        // Asked for again: behind the others.
+        list.append(delivery("1"))
+        var order: [String] = []
+        while let first = list.first {
+            order.append(first.filter.text)
+            list.removeFirst()
+        }
+        #expect(order == (1..<50).map { "\(2 * $0 + 1)" } + ["1"])
+        #expect(list.isEmpty && list.count == 0)
+        list.append(delivery("first"))
+        for _ in 0..<100_000 { list.append(delivery("again")) }
+        #expect(list.count == 2 && list.waiting < 64)
+    }
+}
+
+extension Broker {
+    fileprivate func steps(of shard: Int) async throws -> StepBudget {
+        // Those of the tick before are counted when it has ended.
+        for _ in 0..<2 { try await shards[shard].loop.submit {}.get() }
+        return try await shards[shard].loop.submit { [shard = shards[shard]] in shard.steps }.get()
+    }
+}
