@@ -154,6 +154,29 @@ struct Session5Tests {
         }
     }
 
+    @Test("a will that was due when its client came back is sent, also if its timer is late")
+    func backTooLate() async throws {
+        try await withBroker(threads: 2) { broker in
+            let watcher = try Subscribe5Tests.client(broker, "watcher")
+            try watcher.subscribe(("will", .atMostOnce))
+            let client = try TestClient(port: broker.port, version: .v5_0)
+            try client.connect("client", will: Self.will(1_000, "due")) { $0.sessionExpiryInterval = 2_000 }
+            client.vanish()
+            let session = try #require(broker.context.registry.find("client"))
+            let shard = broker.shards[session.home]
+            var isWaiting = false
+            while !isWaiting {
+                isWaiting = try await shard.loop.submit { session.will?.dueAt != .distantFuture }.get()
+            }
+            // As after a start, when the time came while the broker was down: no timer runs between this and that.
+            try await shard.loop.submit {
+                shard.update(session) { $0.will = $0.will?.due(at: .now()) }
+                shard.attach(session, expiryInterval: 2_000)
+            }.get()
+            #expect(try watcher.receivePublish().text == "due")
+        }
+    }
+
     @Test("DISCONNECT takes the will back, or asks for it with 0x04 [MQTT-3.14.4-3]")
     func goodbye() async throws {
         try await withBroker { broker in

@@ -35,8 +35,9 @@ extension EventLoopShard {
     func attach(_ session: Session, expiryInterval: UInt32) {
         setExpiry(of: session, to: expiryInterval)
         update(session) { $0.endsAt = .distantFuture }
-        // It came back before its will was due (MQTT-3.1.3-9).
-        forgetWill(of: session)
+        // It came back before its will was due (MQTT-3.1.3-9), or after, and before the timer came to it: it is for a timer
+        // to be late, not for a will to be lost.
+        if let will = session.will, will.dueAt <= .now() { publishWill(of: session) } else { forgetWill(of: session) }
         noteAttached(session)
     }
 
