@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo incident check format asan asan-release tsan fuzz bench bench-arena bench-heapdump bench-analyze bench-pressure bench-mqtt man completions expected clean
+.PHONY: help setup build test demo incident check format asan asan-release tsan swarm swarm-asan swarm-tsan scale fuzz bench bench-arena bench-heapdump bench-analyze bench-pressure bench-mqtt man completions expected clean
 
 BIN := .build/release
 
@@ -40,6 +40,18 @@ asan-release: setup  ## the same, optimized: it sees some uses after free that t
 
 tsan: setup  ## the arena's tests under ThreadSanitizer, debug
 	@scripts/sanitize.sh thread debug
+
+swarm: setup  ## random clients against a broker, held to a model: SEED= MINUTES= (10) or ROUND= of a seed
+	@scripts/swarm.sh plain
+
+swarm-asan: setup  ## the same, with a broker under AddressSanitizer
+	@scripts/swarm.sh address
+
+swarm-tsan: setup  ## the same, with a broker of four loops under ThreadSanitizer
+	@scripts/swarm.sh thread
+
+scale: build  ## every observer and command once: 1,000,000 queued messages, 100,000 sessions, 15,000 connections
+	@python3 Tests/Swarm/scale.py --bin $(BIN)
 
 fuzz: setup  ## fuzz the readers of dumps, of flight recorders' files and of MQTT (FUZZ_RUNS inputs each)
 	@scripts/fuzz.sh

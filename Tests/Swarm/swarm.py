@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""A swarm of clients against a real broker, and a model that says what each must, may and must not receive.
+
+    swarm.py --bin DIR [--seed N] [--minutes M | --rounds N | --round N]    rounds from a seed
+    swarm.py --bin DIR --replay FILE                                       one script again
+
+A round that fails leaves its script, its log and what was found in the output directory, and is shortened: as many
+actions as can be are left out as long as it still fails. Exit code: 0 all is well, 1 something was found, 2 usage.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import resource
+import sys
+import tempfile
+import time
+
+import play
+import script as scripts
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin", required=True, help="where arena-broker is")
+    parser.add_argument("--analyzer", help="arena-analyze, where it is not beside the broker")
+    parser.add_argument("--seed", default=None, help="any text; a new one each time without it")
+    parser.add_argument("--minutes", type=float, help="new rounds until then")
+    parser.add_argument("--rounds", type=int, help="so many rounds")
+    parser.add_argument("--round", type=int, help="this one only")
+    parser.add_argument("--first", type=int, default=0, help="the number of the first round")
+    parser.add_argument("--length", type=int, default=250, help="actions of a round")
+    parser.add_argument("--loops", type=int, help="event loops, whatever the seed says")
+    parser.add_argument("--replay", help="a script that was written before")
+    parser.add_argument("--out", help="directory for what is found (a temporary one)")
+    parser.add_argument("--shrink", type=float, default=5.0, help="minutes to spend on a shorter script (0: none)")
+    parser.add_argument("--sanitizer", action="store_true", help="the broker is built with one: memory is not compared with the limit")
+    parser.add_argument("--keep-going", action="store_true", help="go on after a finding, without shortening")
+    return parser.parse_args()
+
+
+class Runner:
+    def __init__(self, options):
+        self.options = options
+        self.out = os.path.abspath(options.out or tempfile.mkdtemp(prefix="swarm-"))
+        os.makedirs(self.out, exist_ok=True)
+        programs = os.path.abspath(options.bin)
+        self.programs = {
+            "broker": os.path.join(programs, "arena-broker"),
+            "analyze": os.path.abspath(options.analyzer) if options.analyzer else os.path.join(programs, "arena-analyze")}
+        self.count = 0
+        self.figures = {}
+
+    def once(self, script):
+        """Plays one script. (findings, the swarm)"""
+        self.count += 1
+        directory = os.path.join(self.out, "round-%d" % self.count)
+        play.clean(directory)
+        os.makedirs(directory)
+
+        async def run():
+            swarm = play.Swarm(script, directory, self.out, self.programs, is_instrumented=self.options.sanitizer)
+            return await swarm.play(), swarm
+
+        findings, swarm = asyncio.run(run())
+        if not findings:
+            play.clean(directory)
+        return findings, swarm
+
+    def round(self, name, script):
+        begun = time.monotonic()
+        if self.options.loops:
+            script["options"]["loops"] = self.options.loops
+        findings, swarm = self.once(script)
+        history = swarm.history
+        deliveries = sum(len(one.deliveries) for one in history.sessions.values())
+        for key, value in {"rounds": 1, "messages": len(history.messages), "deliveries": deliveries, "pongs": swarm.pongs,
+                           **swarm.figures}.items():
+            self.figures[key] = self.figures.get(key, 0) + value
+        options = script["options"]
+        print("%s: %d loops%s%s, %d messages, %d deliveries, %d owed, slowest pong %.0f ms, resident %d MiB, %.1f s%s" % (
+            name, options["loops"], ", store" if options["store"] else "", ", ACL" if options["acl"] else "",
+            len(history.messages), deliveries, swarm.figures["must"], swarm.slowest * 1000, swarm.peak >> 20,
+            time.monotonic() - begun, "" if not findings else "  FAILED"), flush=True)
+        if findings:
+            self.report(name, script, findings)
+        return findings
+
+    def report(self, name, script, findings):
+        for finding in findings[:10]:
+            print("    " + finding.replace("\n", "\n        "))
+        path = os.path.join(self.out, name.replace(" ", "-").replace("/", "-") + ".json")
+        with open(path, "w") as file:
+            json.dump(script, file, indent=1)
+        print("    script: %s, log: %s/round-%d/broker.log" % (path, self.out, self.count), flush=True)
+        if self.options.shrink and not self.options.keep_going:
+            shorter = self.shrink(script)
+            with open(path, "w") as file:
+                json.dump(shorter, file, indent=1)
+            print("    shortened to %d actions; again: swarm.py --bin %s --replay %s" % (
+                len(shorter["actions"]), self.options.bin, path), flush=True)
+
+    def shrink(self, script):
+        """Delta debugging: leaves out parts, half of it at first, as long as the rest fails."""
+        deadline = time.monotonic() + self.options.shrink * 60
+        actions, parts = script["actions"], 2
+        while len(actions) > 1 and time.monotonic() < deadline:
+            size = -(-len(actions) // parts)
+            for begin in range(0, len(actions), size):
+                if time.monotonic() > deadline:
+                    break
+                rest = actions[:begin] + actions[begin + size:]
+                if rest and self.once(dict(script, actions=rest))[0]:
+                    actions, parts = rest, max(2, parts - 1)
+                    break
+            else:
+                if size == 1:
+                    break
+                parts = min(len(actions), parts * 2)
+        return dict(script, actions=actions)
+
+
+def main():
+    options = arguments()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    runner = Runner(options)
+    if options.replay:
+        with open(options.replay) as file:
+            return 1 if runner.round("replay", json.load(file)) else 0
+    seed = options.seed or str(random.SystemRandom().randrange(1 << 32))
+    begun, failed = time.monotonic(), 0
+    if options.round is not None:
+        numbers = [options.round]
+    else:
+        numbers = range(options.first, options.first + (options.rounds or (1 << 30 if options.minutes else 10)))
+    for number in numbers:
+        if options.minutes and time.monotonic() - begun > options.minutes * 60:
+            break
+        if runner.round("seed %s round %d" % (seed, number), scripts.make(seed, number, options.length)):
+            failed += 1
+            if not options.keep_going:
+                break
+    print("%s; %s" % ("%d failed" % failed if failed else "no finding", ", ".join(
+        "%d %s" % (value, key) for key, value in runner.figures.items())))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
