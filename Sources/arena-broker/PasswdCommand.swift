@@ -38,7 +38,11 @@ struct Passwd: ParsableCommand {
             if delete {
                 guard lines.remove(user) else { throw ConfigurationError("\(file): there is no user \(user)") }
             } else {
-                lines.set(user, try PasswordHash.make(try password(), rounds: rounds))
+                let password = try password()
+                guard password.count <= Limits.maxPasswordBytes else {
+                    throw ConfigurationError("a password has at most \(Limits.maxPasswordBytes) bytes")
+                }
+                lines.set(user, try PasswordHash.make(password, rounds: rounds))
             }
             try lines.write(to: file)
         } catch {

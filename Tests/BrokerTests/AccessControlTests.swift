@@ -193,34 +193,34 @@ struct FailedLoginTests {
     @Test("each refusal of an address waits twice as long as the last, up to a bound; others do not wait")
     func delays() {
         let logins = FailedLogins()
-        let waits = (0..<8).map { _ in logins.note("10.0.0.1", delayMilliseconds: 500).wait }
+        let waits = (0..<8).map { _ in logins.note(.v4(0x0A00_0001), delayMilliseconds: 500).wait }
         let expected: [TimeAmount] = [500, 1_000, 2_000, 4_000, 8_000].map { .milliseconds($0) }
         #expect(Array(waits.prefix(5)) == expected)
         #expect(waits.allSatisfy { $0 <= .seconds(Int64(Limits.maxLoginDelaySeconds)) })
-        #expect(logins.note("10.0.0.2", delayMilliseconds: 500).wait == .milliseconds(500))
-        logins.forget("10.0.0.1")
-        #expect(logins.note("10.0.0.1", delayMilliseconds: 500).count == 1)
+        #expect(logins.note(.v4(0x0A00_0002), delayMilliseconds: 500).wait == .milliseconds(500))
+        logins.forget(.v4(0x0A00_0001))
+        #expect(logins.note(.v4(0x0A00_0001), delayMilliseconds: 500).count == 1)
     }
 
     @Test("an address that has been quiet is forgotten")
     func quiet() {
         let logins = FailedLogins()
         let start = NIODeadline.now()
-        _ = logins.note("a", delayMilliseconds: 1, now: start)
+        _ = logins.note(.local, delayMilliseconds: 1, now: start)
         let later = start + .seconds(Int64(Limits.failedLoginMemorySeconds) + 1)
-        #expect(logins.note("a", delayMilliseconds: 1, now: later).count == 1)
+        #expect(logins.note(.local, delayMilliseconds: 1, now: later).count == 1)
     }
 
     @Test("the table is bounded, and gives up the address that has been quiet longest")
     func bounded() {
         let logins = FailedLogins(capacity: 100)
         let start = NIODeadline.now()
-        for number in 0..<10_000 {
-            _ = logins.note("\(number)", delayMilliseconds: 1, now: start + .milliseconds(Int64(number)))
+        for number in UInt32(0)..<10_000 {
+            _ = logins.note(.v4(number), delayMilliseconds: 1, now: start + .milliseconds(Int64(number)))
         }
         #expect(logins.addressCount <= 100)
         let now = start + .seconds(11)
-        #expect(logins.note("9999", delayMilliseconds: 1, now: now).count == 2)
-        #expect(logins.note("0", delayMilliseconds: 1, now: now).count == 1)
+        #expect(logins.note(.v4(9_999), delayMilliseconds: 1, now: now).count == 2)
+        #expect(logins.note(.v4(0), delayMilliseconds: 1, now: now).count == 1)
     }
 }

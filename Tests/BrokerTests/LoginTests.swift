@@ -1,6 +1,7 @@
 import Foundation
 import MQTT
 import NIOCore
+import Synchronization
 import TestSupport
 import Testing
 
@@ -158,10 +159,64 @@ struct LoginTests {
         let threads = LoginThreads()
         defer { threads.stop() }
         let gate = DispatchSemaphore(value: 0)
-        var taken = 0
-        while threads.run({ gate.wait() }) { taken += 1 }
+        let refused = Atomic(0)
+        var sent = 0
+        while refused.value == 0 {
+            threads.submit(.init(check: { gate.wait() }, refuse: { refused.increment() }), from: .v4(1))
+            sent += 1
+        }
+        let taken = sent - 1
         #expect(taken >= Limits.maxWaitingLogins && taken <= Limits.maxWaitingLogins + Limits.loginThreads)
+        // Full as it is, another source finds room, and costs the flood one.
+        threads.submit(.init(check: { gate.wait() }, refuse: { Issue.record("refused") }), from: .v4(2))
+        #expect(refused.value == 2)
         for _ in 0..<taken { gate.signal() }
+    }
+
+    @Test("a flood of logins from one address shuts out nobody who comes from another, also behind a balancer")
+    func floodAndUser() async throws {
+        try await withFiles { directory in
+            let slow = try PasswordHash.make(Array("x".utf8), rounds: 10).text
+                .replacingOccurrences(of: "$7$10$", with: "$7$200000$")
+            let file = try directory.write("passwd", "otto:\(slow)\n" + Self.passwords(["anna": "secret"]))
+            try await withBroker(threads: 2) {
+                $0.access.passwordFile = file
+                $0.listeners = [Configuration.listener { $0.proxyProtocol = true }]
+            } _: { broker in
+                func client(from address: [UInt8]) throws -> TestClient {
+                    let client = try TestClient(port: broker.port)
+                    try client.send(raw: ProxyHeaderTests.header(address, port: 1))
+                    return client
+                }
+                let guess = Packet.connect(
+                    Connect(version: .v3_1_1, clientID: "", username: "otto", password: ByteBuffer(string: "y")))
+                var flood: [TestClient] = []
+                for _ in 0..<(Limits.maxWaitingLogins + 50) {
+                    flood.append(try client(from: [10, 0, 0, 1]))
+                    try flood.last?.send(guess)
+                }
+                try await broker.poll { broker.context.loginThreads.waitingCount == Limits.maxWaitingLogins }
+                let user = try client(from: [10, 0, 0, 2])
+                #expect(try user.connect("anna", user: "anna", password: "secret").code == .success)
+                for client in flood { client.vanish() }
+            }
+        }
+    }
+
+    @Test("a password longer than any may be is refused like a wrong one, and waits for no thread")
+    func longPassword() async throws {
+        try await withFiles { directory in
+            let file = try directory.write("passwd", Self.passwords(["anna": "secret"]))
+            try await withBroker {
+                $0.access.passwordFile = file
+                $0.access.failedLoginDelayMilliseconds = 1
+            } _: { broker in
+                let client = try TestClient(port: broker.port)
+                let password = String(repeating: "s", count: Limits.maxPasswordBytes + 1)
+                #expect(try client.connect("a", user: "anna", password: password).code == .badUserNameOrPassword)
+                #expect(broker.counters.loginsFailed.value == 1)
+            }
+        }
     }
 
     @Test("access rules decide what is published, subscribed to and delivered")

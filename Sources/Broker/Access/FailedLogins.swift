@@ -12,7 +12,7 @@ final class FailedLogins: Sendable {
         var last: NIODeadline
     }
 
-    private let entries = NIOLockedValueBox<[String: Entry]>([:])
+    private let entries = NIOLockedValueBox<[SourceAddress: Entry]>([:])
     private let capacity: Int
 
     init(capacity: Int = Limits.maxFailedLoginAddresses) { self.capacity = capacity }
@@ -22,7 +22,9 @@ final class FailedLogins: Sendable {
     /// Counts a failure.
     ///
     /// - Returns: how long to wait with the answer.
-    func note(_ address: String, delayMilliseconds: Int, now: NIODeadline = .now()) -> (count: Int, wait: TimeAmount) {
+    func note(_ address: SourceAddress, delayMilliseconds: Int, now: NIODeadline = .now()) -> (
+        count: Int, wait: TimeAmount
+    ) {
         let count = entries.withLockedValue { entries in
             if entries[address] == nil, entries.count >= capacity { Self.makeRoom(&entries, now) }
             var entry = entries[address] ?? Entry(count: 0, last: now)
@@ -37,10 +39,10 @@ final class FailedLogins: Sendable {
     }
 
     /// A login that succeeded ends the count.
-    func forget(_ address: String) { entries.withLockedValue { _ = $0.removeValue(forKey: address) } }
+    func forget(_ address: SourceAddress) { entries.withLockedValue { _ = $0.removeValue(forKey: address) } }
 
     /// Rare, so a pass over all is good enough: it makes room for an eighth of the table at once.
-    private static func makeRoom(_ entries: inout [String: Entry], _ now: NIODeadline) {
+    private static func makeRoom(_ entries: inout [SourceAddress: Entry], _ now: NIODeadline) {
         let limit = TimeAmount.seconds(Int64(Limits.failedLoginMemorySeconds))
         entries = entries.filter { now - $0.value.last <= limit }
         let oldest = entries.sorted { $0.value.last < $1.value.last }.prefix(max(1, entries.count / 8))

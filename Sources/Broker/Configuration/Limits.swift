@@ -153,9 +153,13 @@ public struct Limits: Sendable, Equatable {
     /// Characters of a client identifier, or of anything else from the wire, in a log line.
     static let maxLoggedCharacters = 128
 
-    /// Threads that hash passwords, and logins that wait for one of them; more are refused with "server unavailable".
+    /// Threads that hash passwords, and logins that wait for one of them; more are refused with "server unavailable",
+    /// the last of whichever source has most.
     static let loginThreads = 2
-    static let maxWaitingLogins = 256
+    static let maxWaitingLogins = 512
+
+    /// Bounds what waiting logins hold, which is not in the arena.
+    package static let maxPasswordBytes = 4_096
 
     /// Addresses whose failed logins are counted, how long one is remembered without another, and the longest wait for
     /// a refusal. The wait ends before a client's connect deadline does.

@@ -16,23 +16,31 @@ extension ConnectionHandler {
         case .admitted(let userName): admit(as: userName)
         case .refused(let reason, isAttempt: false): refuseLogin(.notAuthorized, reason)
         case .refused(let reason, isAttempt: true): refuseLater(reason)
-        case .depends(let hash, let userName): verify(userName, password ?? [], hash)
+        case .depends(let hash, let userName):
+            let password = password ?? []
+            // Bounds what waiting logins hold.
+            guard password.count <= Limits.maxPasswordBytes else { return refuseLater("a password that is too long") }
+            verify(userName, password, hash)
         }
     }
 
     private func verify(_ userName: String, _ password: [UInt8], _ hash: PasswordHash) {
         awaitSession()
-        let isTaken = shard.context.loginThreads.run { [shard, reference] in
+        let login = LoginThreads.Login { [shard, reference] in
             let isRight = hash.matches(password)
             shard.loop.execute { shard.connections[reference!]?.verified(userName, isRight) }
+        } refuse: { [shard, reference] in
+            shard.loop.execute {
+                shard.connections[reference!]?.refuseLogin(.serverUnavailable, "too many clients log in at once")
+            }
         }
-        if !isTaken { refuseLogin(.serverUnavailable, "too many clients log in at once") }
+        shard.context.loginThreads.submit(login, from: source)
     }
 
     private func verified(_ userName: String, _ isRight: Bool) {
         guard case .awaitingSession = phase, connectPacket != nil else { return }
         guard isRight else { return refuseLater("wrong user name or password") }
-        listener.failedLogins.forget(peerHost)
+        listener.failedLogins.forget(source)
         admit(as: userName)
     }
 
@@ -48,7 +56,7 @@ extension ConnectionHandler {
         awaitSession()
         shard.context.counters.loginsFailed.increment()
         let (count, wait) = listener.failedLogins.note(
-            peerHost, delayMilliseconds: policy.failedLoginDelayMilliseconds)
+            source, delayMilliseconds: policy.failedLoginDelayMilliseconds)
         shard.context.log.notice(
             "login failed: \(reason)",
             metadata: [

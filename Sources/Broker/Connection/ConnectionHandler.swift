@@ -66,10 +66,10 @@ final class ConnectionHandler: ChannelInboundHandler {
     /// For CONNACK.
     var finalAuthenticationData: [UInt8]?
     private(set) var peer = "unknown"
-    /// Without the port: whom limits and failed logins are counted for.
-    private(set) var peerHost = "unknown"
-    /// ... where that is limited.
-    private var countedHost: String?
+    /// Whom limits and logins are counted for.
+    private(set) var source = SourceAddress.local
+    /// ... where connections are limited.
+    private var countedSource: SourceAddress?
 
     // Who the client is, once it has logged in.
     var userName: String?
@@ -189,9 +189,9 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     /// The limit of connections from one address.
     private func countAddress() {
-        guard let limit = policy.configuration.maxConnectionsPerAddress, countedHost == nil else { return }
-        countedHost = peerHost
-        if !listener.came(peerHost, limit: limit) { close(.tooManyFromAddress) }
+        guard let limit = policy.configuration.maxConnectionsPerAddress, countedSource == nil else { return }
+        countedSource = source
+        if !listener.came(source, limit: limit) { close(.tooManyFromAddress) }
     }
 
     private func takeCertificateName() {
@@ -550,7 +550,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         shard.connections.remove(reference)
         shard.context.counters.connectionsOpen.increment(by: -1)
         listener.closed()
-        if let countedHost { listener.left(countedHost) }
+        if let countedSource { listener.left(countedSource) }
         if let connectionOwner { shard.context.pool.closeOwner(connectionOwner) }
         connectionOwner = nil
     }
@@ -563,12 +563,12 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     private func peerIs(_ address: SocketAddress) {
+        source = SourceAddress(address)
         guard let host = address.ipAddress, let port = address.port else {
-            (peer, peerHost) = ("unix", "unix")
+            peer = "unix"
             return
         }
         peer = address.protocol == .inet6 ? "[\(host)]:\(port)" : "\(host):\(port)"
-        peerHost = host
     }
 
     func visitHeldBuffers(_ visitor: inout HeldBufferVisitor) {

@@ -40,7 +40,7 @@ final class Listener: Sendable {
     let failedLogins = FailedLogins()
     private let box: NIOLockedValueBox<Settings>
     private let open = Synchronization::Atomic<Int>(0)
-    private let byAddress = NIOLockedValueBox<[String: Int]>([:])
+    private let byAddress = NIOLockedValueBox<[SourceAddress: Int]>([:])
 
     init(_ settings: Settings, owner: OwnerID) {
         self.owner = owner
@@ -66,14 +66,14 @@ final class Listener: Sendable {
     /// Counts a connection of an address, if that is limited. What is counted must be given to ``left(_:)``.
     ///
     /// - Returns: false for one too many.
-    func came(_ address: String, limit: Int) -> Bool {
+    func came(_ address: SourceAddress, limit: Int) -> Bool {
         byAddress.withLockedValue { counts in
             counts[address, default: 0] += 1
             return counts[address]! <= limit
         }
     }
 
-    func left(_ address: String) {
+    func left(_ address: SourceAddress) {
         byAddress.withLockedValue { counts in
             guard let count = counts[address] else { return }
             counts[address] = count == 1 ? nil : count - 1
