@@ -10,6 +10,9 @@ extension Broker {
         await context.command(request, to: device, shards)
     }
 
+    /// Ends the wait of all that wait for a response, and of all that would from now on: the broker is about to end.
+    package func endCommands() { context.waitingCommands.end() }
+
     /// The client identifiers with a session that begin with `prefix`, as far as `limit`, in no order.
     package func clients(withPrefix prefix: String, limit: Int) -> [String] {
         context.registry.clients(withPrefix: prefix, limit: limit)

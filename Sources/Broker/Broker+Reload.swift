@@ -60,6 +60,7 @@ extension Broker {
             ("nearPercent", old.nearPercent == new.nearPercent), ("dumps", old.dumps == new.dumps),
             ("limits", old.limits == new.limits), ("rpc", old.rpc == new.rpc), ("faults", old.faults == new.faults),
             ("http", old.http == new.http),
+            ("shutdownTimeoutSeconds", old.shutdownTimeoutSeconds == new.shutdownTimeoutSeconds),
         ]
         return same.filter { !$0.1 }.map(\.0)
     }

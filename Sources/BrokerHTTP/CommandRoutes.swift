@@ -12,8 +12,12 @@ import Synchronization
 struct CommandRoutes: Sendable {
     let broker: Broker
     private let openCommands = OpenCommands()
+    private let bodies: BodyBudget
 
-    init(broker: Broker) { self.broker = broker }
+    init(broker: Broker) {
+        self.broker = broker
+        bodies = BodyBudget(limit: broker.configuration.http.maxTotalBodyBytes)
+    }
 
     /// Commands that wait for a response.
     private final class OpenCommands: Sendable {
@@ -36,12 +40,13 @@ struct CommandRoutes: Sendable {
         guard let device = parameters.get("device")?.removingPercentEncoding, !device.isEmpty else {
             return HTTPRoutes.failure(.badRequest, "the device's name is not a percent-encoded client identifier")
         }
-        let command: CommandRequest
+        let (command, room): (CommandRequest, BodyBudget.Room)
         switch await read(request) {
         case .failure(let refusal): return refusal.response
-        case .success(let read): command = read
+        case .success(let read): (command, room) = (read.command, read.room)
         }
         let outcome = await send(command, to: device)
+        withExtendedLifetime(room) {}
         guard case .response(let ticket, let contentType) = outcome else {
             var response = HTTPRoutes.failure(outcome.status, outcome.text(command.timeout))
             if outcome.isTemporary { response.headers[.retryAfter] = "1" }
@@ -75,15 +80,16 @@ struct CommandRoutes: Sendable {
             return HTTPRoutes.failure(
                 .badRequest, "more than \(Limits.maxCommandDevices) devices; use a longer prefix, or several requests")
         }
-        let command: CommandRequest
+        let (command, room): (CommandRequest, BodyBudget.Room)
         switch await read(request) {
         case .failure(let refusal): return refusal.response
-        case .success(let read): command = read
+        case .success(let read): (command, room) = (read.command, read.room)
         }
         return Response(
             status: .ok, headers: [.contentType: "application/x-ndjson"],
             body: ResponseBody { [devices] writer in
                 try await answers(devices, command, &writer)
+                withExtendedLifetime(room) {}
                 try await writer.finish(nil)
             })
     }
@@ -141,8 +147,14 @@ struct CommandRoutes: Sendable {
         let response: Response
     }
 
-    private func read(_ request: Request) async -> Result<CommandRequest, Refusal> {
-        func refuse(_ status: HTTPResponse.Status, _ reason: String) -> Result<CommandRequest, Refusal> {
+    private struct ReadCommand {
+        let command: CommandRequest
+        /// For its payload, as long as there is the command.
+        let room: BodyBudget.Room
+    }
+
+    private func read(_ request: Request) async -> Result<ReadCommand, Refusal> {
+        func refuse(_ status: HTTPResponse.Status, _ reason: String) -> Result<ReadCommand, Refusal> {
             .failure(Refusal(response: HTTPRoutes.failure(status, reason)))
         }
         let rpc = broker.configuration.rpc
@@ -166,13 +178,24 @@ struct CommandRoutes: Sendable {
         }
         var request = request
         let limit = broker.configuration.http.maxBodyBytes
+        let tooLarge = "a command has at most \(limit) bytes (http.maxBodyBytes)"
+        // Of one that does not say how long it is, the worst is assumed.
+        let announced = request.headers[.contentLength].flatMap(Int.init) ?? limit
+        guard 0...limit ~= announced else { return refuse(.contentTooLarge, tooLarge) }
+        guard let room = bodies.room(for: announced) else {
+            var response = HTTPRoutes.failure(
+                .serviceUnavailable, "the bodies of all requests take http.maxTotalBodyBytes already")
+            response.headers[.retryAfter] = "1"
+            return .failure(Refusal(response: response))
+        }
         do {
             let body = try await request.collectBody(upTo: limit)
-            return .success(
-                CommandRequest(
-                    payload: body, contentType: request.headers[.contentType], qos: qos, timeout: timeout))
+            room.shrink(to: body.readableBytes)
+            let command = CommandRequest(
+                payload: body, contentType: request.headers[.contentType], qos: qos, timeout: timeout)
+            return .success(ReadCommand(command: command, room: room))
         } catch {
-            return refuse(.contentTooLarge, "a command has at most \(limit) bytes (http.maxBodyBytes)")
+            return refuse(.contentTooLarge, tooLarge)
         }
     }
 
@@ -189,7 +212,7 @@ extension CommandOutcome {
         case .unknownDevice: .notFound
         case .notListening: .conflict
         case .tooMany: .tooManyRequests
-        case .noMemory: .serviceUnavailable
+        case .noMemory, .ending: .serviceUnavailable
         case .timedOut: .gatewayTimeout
         case .ended: .badGateway
         }
@@ -197,7 +220,7 @@ extension CommandOutcome {
 
     fileprivate var isTemporary: Bool {
         switch self {
-        case .tooMany, .noMemory: true
+        case .tooMany, .noMemory, .ending: true
         case .response, .unknownDevice, .notListening, .timedOut, .ended: false
         }
     }
@@ -211,6 +234,7 @@ extension CommandOutcome {
         case .noMemory: "no memory for the command or its response"
         case .timedOut: "no response within \(Double(timeout.nanoseconds) / 1e9) s"
         case .ended: "the device's session ended before it answered"
+        case .ending: "the broker is shutting down"
         }
     }
 }

@@ -7,26 +7,31 @@ import NIOCore
 import NIOPosix
 import NIOSSL
 import ServiceLifecycle
+import Synchronization
 
 /// HTTP beside MQTT: back ends send commands to devices, operators ask where the memory is.
 ///
-/// It has a thread and memory of its own, which are not the arena's: a request's body is outside until the command is
-/// made of it, bounded by connections times `http.maxBodyBytes`. What devices answer stays in the arena until it has been
-/// handed to the socket.
+/// It has a thread and memory of its own, which are not the arena's: a request's body is outside, bounded over all
+/// connections (``BodyBudget``). What devices answer stays in the arena until it has been handed to the socket.
 public final class HTTPFrontEnd: Sendable {
     /// The configured one, or the one that the system chose for 0.
     public let port: Int
+    private let broker: Broker
     private let tokens: AccessTokens
+    private let connections: HTTPConnections
     private let services: ServiceGroup
     private let running: Task<Void, any Error>
     private let group: MultiThreadedEventLoopGroup
+    private let hasStopped = Atomic(false)
 
     private init(
-        port: Int, tokens: AccessTokens, services: ServiceGroup, running: Task<Void, any Error>,
-        group: MultiThreadedEventLoopGroup
+        port: Int, broker: Broker, tokens: AccessTokens, connections: HTTPConnections, services: ServiceGroup,
+        running: Task<Void, any Error>, group: MultiThreadedEventLoopGroup
     ) {
         self.port = port
+        self.broker = broker
         self.tokens = tokens
+        self.connections = connections
         self.services = services
         self.running = running
         self.group = group
@@ -38,18 +43,19 @@ public final class HTTPFrontEnd: Sendable {
         let configuration = broker.configuration.http
         guard let port = configuration.port, let tokenFile = configuration.tokenFile else { return nil }
         let tokens = try AccessTokens(file: tokenFile)
-        let server = try server(configuration)
         var quiet = log
         // The library's own lines are about requests.
         quiet.logLevel = max(log.logLevel, .warning)
         let address = configuration.address(port: port)
+        let tls = try TLSContext.configuration(configuration)
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+        let connections = HTTPConnections(configuration, on: group.next())
+        let server = try server(connections, tls)
         let bound = group.next().makePromise(of: Int.self)
         let application = Application(
             router: HTTPRoutes.router(broker, tokens), server: server,
             configuration: ApplicationConfiguration(
-                address: .hostname(configuration.host, port: port), serverName: "arena-broker",
-                availableConnectionsDelegate: MaximumAvailableConnections(configuration.maxConnections)),
+                address: .hostname(configuration.host, port: port), serverName: "arena-broker"),
             onServerRunning: { bound.succeed($0.localAddress?.port ?? port) }, eventLoopGroupProvider: .shared(group),
             logger: quiet)
         var setup = ServiceGroupConfiguration(services: [.init(service: application)], logger: quiet)
@@ -69,20 +75,23 @@ public final class HTTPFrontEnd: Sendable {
             log.info(
                 "listening on \(configuration.address(port: port))",
                 metadata: ["protocol": "\(configuration.certificateFile == nil ? "http" : "https")"])
-            return HTTPFrontEnd(port: port, tokens: tokens, services: services, running: running, group: group)
+            return HTTPFrontEnd(
+                port: port, broker: broker, tokens: tokens, connections: connections, services: services,
+                running: running, group: group)
         } catch {
             try? await group.shutdownGracefully()
             throw StartError("cannot listen on \(address) for HTTP: \(error)")
         }
     }
 
-    private static func server(_ configuration: Configuration.HTTP) throws -> HTTPServerBuilder {
+    private static func server(_ connections: HTTPConnections, _ tls: TLSConfiguration?) throws -> HTTPServerBuilder {
         let http = HTTPServerBuilder.http1(
             configuration: .init(
-                idleTimeout: .seconds(60),
+                // It has the deadlines too.
+                additionalChannelHandlers: [HTTPConnection(connections)], idleTimeout: nil,
                 httpDecoderConfiguration: .init(
                     maxHeaderFieldSize: 8 << 10, maxHeaderListSize: 16 << 10, maxHeaderFieldCount: 100)))
-        guard let tls = try TLSContext.configuration(configuration) else { return http }
+        guard let tls else { return http }
         return try .tls(http, tlsConfiguration: tls)
     }
 
@@ -100,11 +109,24 @@ public final class HTTPFrontEnd: Sendable {
     /// - Throws: ``ConfigurationError``; the old ones stay then.
     public func reload() throws { try tokens.reload() }
 
-    /// Lets requests that are being answered end, for some seconds, and returns when all have.
+    /// Connections that are open.
+    package var connectionCount: Int {
+        get async throws { try await group.next().submit { [connections] in connections.count }.get() }
+    }
+
+    /// Answers the commands that are open, lets what is being answered end, for some seconds, and returns when all have.
+    /// Once; another call does nothing.
     public func stop() async {
+        guard !hasStopped.exchange(true, ordering: .relaxed) else { return }
+        broker.endCommands()
         await services.triggerGracefulShutdown()
+        connections.end()
+        let cut = group.next().scheduleTask(in: .seconds(Int64(Limits.httpShutdownSeconds))) { [connections] in
+            connections.cutOffAll()
+        }
         // How it ended does not matter any more.
         _ = await running.result
+        cut.cancel()
         try? await group.shutdownGracefully()
     }
 }

@@ -33,6 +33,7 @@ struct RunningService {
             case .end(let name):
                 manager.stopping()
                 log.info("\(name): shutting down")
+                ShutdownBound.begin(seconds: configuration.shutdownTimeoutSeconds, log)
                 await http?.stop()
                 try await broker.shutdown()
                 LogWriter.standardError.flush()

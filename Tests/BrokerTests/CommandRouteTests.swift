@@ -159,6 +159,22 @@ struct CommandRouteTests {
         }
     }
 
+    @Test("when the broker is about to end, open commands are answered at once, and those that come then")
+    func ending() async throws {
+        try await withHTTPBroker { broker, http in
+            let silent = try AnsweringDevice(broker, "silent") { _ in nil }
+            async let first = http.command("silent", "x")
+            try await broker.poll { broker.counters.commandsDelivered.value == 1 }
+            broker.endCommands()
+            for answer in try await [first, http.command("silent", "x")] {
+                #expect(answer.status == 503)
+                #expect(answer.error == "the broker is shutting down")
+                #expect(answer.headers["retry-after"] == "1")
+            }
+            withExtendedLifetime(silent) {}
+        }
+    }
+
     @Test("client identifiers and topics as people choose them")
     func names() async throws {
         try await withHTTPBroker({

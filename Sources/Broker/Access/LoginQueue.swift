@@ -40,3 +40,5 @@ struct LoginQueue<Element> {
         return element
     }
 }
+
+extension LoginQueue: Sendable where Element: Sendable {}

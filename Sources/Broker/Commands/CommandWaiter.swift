@@ -18,8 +18,10 @@ package enum CommandOutcome: Sendable {
     /// The arena has no room for the command or the response.
     case noMemory
     case timedOut
-    /// The device's session ended meanwhile, or the broker.
+    /// The device's session ended meanwhile.
     case ended
+    /// The broker is about to end.
+    case ending
 }
 
 /// Who waits for the response to one command: completed once, whatever happens first. A session that ends lets go of it,
@@ -117,11 +119,16 @@ extension BrokerContext {
             counters.commandsUndeliverable.increment()
             return .unknownDevice
         }
-        let id = "h\(commandNumbers.add(1, ordering: .relaxed).newValue)"
+        let number = commandNumbers.add(1, ordering: .relaxed).newValue
+        let id = "h\(number)"
         let deadline = NIODeadline.now() + request.timeout
         let timer = NIOLockedValueBox<Scheduled<Void>?>(nil)
         let outcome = await withCheckedContinuation { continuation in
             let waiter = CommandWaiter(continuation)
+            guard waitingCommands.add(waiter, number) else {
+                waiter.complete(.ending)
+                return
+            }
             let loop = shards[session.home].loop
             // Weakly: a session that ends must be able to complete it.
             let scheduled = loop.scheduleTask(deadline: deadline) { [weak waiter] in
@@ -131,6 +138,7 @@ extension BrokerContext {
             issue(request, id, to: session, deadline, waiter, shards)
         }
         timer.withLockedValue { $0?.cancel() }
+        waitingCommands.remove(number)
         return outcome
     }
 

@@ -17,6 +17,8 @@ public struct Configuration: Sendable, Equatable {
     public var dataDirectory: String?
     /// Percent of the limit at which a dump is written and load is shed.
     public var nearPercent = 85
+    /// How long the broker may take to end in order; then it ends at once, as after a crash.
+    public var shutdownTimeoutSeconds = 20
     public var logLevel = LogLevel.info
     /// Where to listen; without any, on `host` and `port`.
     public var listeners: [Listener] = []

@@ -48,6 +48,7 @@ extension Configuration {
         try top.take("flightRecorder") { flightRecorder = try $0.string() }
         try top.take("dataDirectory") { dataDirectory = try $0.string() }
         try top.take("nearPercent") { nearPercent = try $0.integer(1...100) }
+        try top.take("shutdownTimeoutSeconds") { shutdownTimeoutSeconds = try $0.integer(1...3_600) }
         try top.take("logLevel") { logLevel = try $0.choice() }
         try top.section("dumps") { section in
             try section.take("keepCount") { dumps.keepCount = try $0.integer(1...1_000_000) }
@@ -95,7 +96,11 @@ extension Configuration.HTTP {
         try section.take("certificateFile") { certificateFile = try $0.string() }
         try section.take("keyFile") { keyFile = try $0.string() }
         try section.take("maxBodyBytes") { maxBodyBytes = try $0.integer(1...Limits.maxHTTPBodyBytes) }
+        try section.take("maxTotalBodyBytes") { maxTotalBodyBytes = try $0.integer(1...1 << 40) }
         try section.take("maxConnections") { maxConnections = try $0.integer(1...100_000) }
+        try section.take("maxConnectionsPerAddress") { maxConnectionsPerAddress = try $0.integer(1...100_000) }
+        try section.take("headerTimeoutSeconds") { headerTimeoutSeconds = try $0.integer(1...3_600) }
+        try section.take("bodyTimeoutSeconds") { bodyTimeoutSeconds = try $0.integer(1...3_600) }
         try section.take("maxCommands") { maxCommands = try $0.integer(1...1_000_000) }
     }
 }

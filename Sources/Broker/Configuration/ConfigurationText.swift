@@ -18,6 +18,7 @@ extension Configuration {
         table["flightRecorder"] = flightRecorder
         table["dataDirectory"] = dataDirectory
         table["nearPercent"] = nearPercent
+        table["shutdownTimeoutSeconds"] = shutdownTimeoutSeconds
         table["logLevel"] = logLevel.rawValue
         table["dumps"] = TOMLTable([
             "keepCount": dumps.keepCount, "keepBytes": dumps.keepBytes,
@@ -45,7 +46,9 @@ extension Configuration {
         ])
         table["http"] = Self.table([
             "host": http.host, "port": http.port, "tokenFile": http.tokenFile, "certificateFile": http.certificateFile,
-            "keyFile": http.keyFile, "maxBodyBytes": http.maxBodyBytes, "maxConnections": http.maxConnections,
+            "keyFile": http.keyFile, "maxBodyBytes": http.maxBodyBytes, "maxTotalBodyBytes": http.maxTotalBodyBytes,
+            "maxConnections": http.maxConnections, "maxConnectionsPerAddress": http.maxConnectionsPerAddress,
+            "headerTimeoutSeconds": http.headerTimeoutSeconds, "bodyTimeoutSeconds": http.bodyTimeoutSeconds,
             "maxCommands": http.maxCommands,
         ])
         table["faults"] = TOMLTable(["rpcResponseLeakPercent": faults.rpcResponseLeakPercent])

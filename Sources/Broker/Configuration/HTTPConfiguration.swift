@@ -12,7 +12,17 @@ extension Configuration {
         public var keyFile: String?
         /// The largest body of a request: the payload of a command.
         public var maxBodyBytes = 256 << 10
+        /// Bytes of all bodies that are in memory at once; a request whose body has no room is told to come again.
+        public var maxTotalBodyBytes = 16 << 20
+        /// At once. One more takes the place of the one that has been idle longest; where none is idle it gets `/health`
+        /// and nothing else.
         public var maxConnections = 256
+        /// The same for the connections of one address.
+        public var maxConnectionsPerAddress = 128
+        /// Seconds from the connection to the end of its first request's head, a TLS handshake included.
+        public var headerTimeoutSeconds = 10
+        /// Seconds from a request's head to the end of its body, and for the client to take what is written to it.
+        public var bodyTimeoutSeconds = 30
         /// Commands that wait for a response, of all requests together.
         public var maxCommands = 4_096
 
@@ -30,6 +40,9 @@ extension Configuration {
         }
         guard (http.certificateFile == nil) == (http.keyFile == nil) else {
             throw ConfigurationError("http.certificateFile and http.keyFile need each other")
+        }
+        guard http.maxTotalBodyBytes >= http.maxBodyBytes else {
+            throw ConfigurationError("http.maxTotalBodyBytes is less than http.maxBodyBytes, which is one body")
         }
     }
 }

@@ -198,6 +198,20 @@ public struct Limits: Sendable, Equatable {
     /// A token shorter than this can be guessed.
     package static let minTokenCharacters = 16
 
+    /// Connections beyond `http.maxConnections` that get `/health`: whoever watches over the broker is not kept away by
+    /// those who use it.
+    package static let reservedHTTPConnections = 16
+
+    /// Seconds that an HTTP connection may be silent between two requests, and one that was refused until it is gone.
+    package static let httpIdleSeconds = 60
+    package static let httpLingerSeconds = 2
+
+    /// How often HTTP connections are looked at for what is overdue.
+    package static let httpSweepMilliseconds = 500
+
+    /// What is read at once from an HTTP connection, of which the library keeps some ten pieces.
+    package static let httpReadBytes = 8 << 10
+
     /// How long HTTP requests that are being answered keep a broker from ending.
     package static let httpShutdownSeconds = 5
 

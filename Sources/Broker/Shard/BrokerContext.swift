@@ -24,6 +24,7 @@ final class BrokerContext: Sendable {
     let rpcTopics: RPCTopics
     /// Of commands that came over HTTP.
     let commandResponses = CommandResponses()
+    let waitingCommands = WaitingCommands()
     let commandNumbers = Atomic<UInt64>(0)
     let sys = SysTopics()
     /// Methods of enhanced authentication, by their names.

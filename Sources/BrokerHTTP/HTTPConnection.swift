@@ -1,0 +1,154 @@
+import Broker
+import HTTPTypes
+import NIOCore
+import NIOHTTPTypes
+import NIOSSL
+
+/// One HTTP connection as ``HTTPConnections`` sees it: what it is doing, and since when. Stands behind the decoder.
+final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
+    typealias InboundIn = HTTPRequestPart
+    typealias InboundOut = HTTPRequestPart
+    typealias OutboundIn = HTTPResponsePart
+    typealias OutboundOut = HTTPResponsePart
+
+    enum Phase {
+        /// It has no request, or only the beginning of one's head.
+        case waiting
+        /// It has sent a head, and not all of the body.
+        case receiving
+        /// It does not take its answer.
+        case stalled
+        /// It waits for its answer.
+        case answering
+    }
+
+    private let connections: HTTPConnections
+    private var context: ChannelHandlerContext?
+    private(set) var source = SourceAddress.local
+    /// It came when there was no place: it gets `/health`, and nothing else.
+    var isReserved = false
+
+    private var openRequests = 0
+    private var isReceiving = false
+    private var isUnwritable = false
+    private var hasBeenServed = false
+    private var isRefused = false
+    /// When it began to do what it does.
+    private(set) var since = NIODeadline.now()
+
+    init(_ connections: HTTPConnections) { self.connections = connections }
+
+    var phase: Phase {
+        if isReceiving { return .receiving }
+        if openRequests == 0 { return .waiting }
+        return isUnwritable ? .stalled : .answering
+    }
+
+    /// Whether it has had the time there is for what it does.
+    func isOverdue(_ now: NIODeadline, _ configuration: Configuration.HTTP) -> Bool {
+        let seconds =
+            switch phase {
+            case .waiting where isRefused: Limits.httpLingerSeconds
+            case .waiting: hasBeenServed ? Limits.httpIdleSeconds : configuration.headerTimeoutSeconds
+            case .receiving, .stalled: configuration.bodyTimeoutSeconds
+            case .answering: Int(Int32.max)
+            }
+        return now >= since + .seconds(Int64(seconds))
+    }
+
+    /// Closes the socket now, whatever waits to be written.
+    func cutOff() {
+        guard let context else { return }
+        // TLS would say goodbye first, and wait for the peer's.
+        if let tls = try? context.pipeline.syncOperations.context(handlerType: NIOSSLServerHandler.self) {
+            tls.close(promise: nil)
+        } else {
+            context.close(promise: nil)
+        }
+    }
+
+    // MARK: - Channel events
+
+    func handlerAdded(context: ChannelHandlerContext) {
+        self.context = context
+        try? context.channel.syncOptions?.setOption(
+            .recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Limits.httpReadBytes))
+        if context.channel.isActive { opened(context) }
+    }
+
+    /// The context refers to this object: without this the two would keep each other.
+    func handlerRemoved(context: ChannelHandlerContext) {
+        connections.closed(self)
+        self.context = nil
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        opened(context)
+        context.fireChannelActive()
+    }
+
+    private func opened(_ context: ChannelHandlerContext) {
+        if let address = context.remoteAddress { source = SourceAddress(address) }
+        since = .now()
+        connections.opened(self)
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        connections.closed(self)
+        context.fireChannelInactive()
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        if isRefused { return }
+        switch unwrapInboundIn(data) {
+        case .head(let head):
+            guard !isReserved || Self.isHealth(head) else { return refuse(context) }
+            openRequests += 1
+            isReceiving = true
+            since = .now()
+        case .body: break
+        case .end:
+            isReceiving = false
+            since = .now()
+        }
+        context.fireChannelRead(data)
+    }
+
+    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        if case .end = unwrapOutboundIn(data) {
+            // What is no request at all is answered too.
+            openRequests = max(0, openRequests - 1)
+            hasBeenServed = true
+            since = .now()
+        }
+        context.write(data, promise: promise)
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        isUnwritable = !context.channel.isWritable
+        if phase != .receiving { since = .now() }
+        context.fireChannelWritabilityChanged()
+    }
+
+    private static func isHealth(_ head: HTTPRequest) -> Bool {
+        head.method == .get && head.path?.prefix { $0 != "?" } == "/health"
+    }
+
+    /// Says that there is no place, and that is all: whatever else it sends is not read.
+    private func refuse(_ context: ChannelHandlerContext) {
+        isRefused = true
+        since = .now()
+        let body = ByteBuffer(string: "{\"error\":\"too many connections are busy (http.maxConnections)\"}\n")
+        let head = HTTPResponse(
+            status: .serviceUnavailable,
+            headerFields: [
+                .contentType: "application/json", .contentLength: "\(body.readableBytes)", .retryAfter: "1",
+                .connection: "close",
+            ])
+        context.write(wrapOutboundOut(.head(head)), promise: nil)
+        context.write(wrapOutboundOut(.body(body)), promise: nil)
+        context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
+        // The rest when it has gone: unread bytes would make the system take the answer back.
+        context.close(mode: .output, promise: nil)
+    }
+}

@@ -1,0 +1,113 @@
+import Broker
+import NIOCore
+
+/// All HTTP connections, and the bounds they are held to: how many in all and of one address, and how long each may take for
+/// what it does. Used on the one event loop of HTTP.
+///
+/// A connection that comes when there is no place takes that of the one that does least: one without a request before one
+/// that is sending a body, before one that does not take its answer, and of these the one that has done so longest. So
+/// whoever has no token keeps nobody away, for without a token no request is being answered for longer than a moment. Where
+/// all are being answered, some more connections get `/health` (``Limits/reservedHTTPConnections``).
+final class HTTPConnections: @unchecked Sendable {
+    private let loop: any EventLoop
+    private let configuration: Configuration.HTTP
+    private var open: [ObjectIdentifier: HTTPConnection] = [:]
+    private var byAddress: [SourceAddress: Int] = [:]
+    private var reserved = 0
+    private var sweep: RepeatedTask?
+    private var isEnding = false
+
+    init(_ configuration: Configuration.HTTP, on loop: any EventLoop) {
+        self.configuration = configuration
+        self.loop = loop
+    }
+
+    // MARK: - On the loop
+
+    var count: Int { open.count }
+
+    func opened(_ connection: HTTPConnection) {
+        loop.preconditionInEventLoop()
+        guard !isEnding else { return connection.cutOff() }
+        let source = connection.source
+        var hasPlace = true
+        if byAddress[source, default: 0] >= configuration.maxConnectionsPerAddress {
+            hasPlace = makeRoom { $0.source == source }
+        } else if open.count - reserved >= configuration.maxConnections {
+            hasPlace = makeRoom { _ in true }
+        }
+        if !hasPlace {
+            if reserved >= Limits.reservedHTTPConnections, !makeRoom(reserved: true, where: { _ in true }) {
+                return connection.cutOff()
+            }
+            connection.isReserved = true
+            reserved += 1
+        }
+        open[ObjectIdentifier(connection)] = connection
+        byAddress[source, default: 0] += 1
+        if sweep == nil {
+            let interval = TimeAmount.milliseconds(Int64(Limits.httpSweepMilliseconds))
+            sweep = loop.scheduleRepeatedTask(initialDelay: interval, delay: interval) { [weak self] _ in
+                self?.cutOverdue()
+            }
+        }
+    }
+
+    /// Once or several times for one connection.
+    func closed(_ connection: HTTPConnection) {
+        guard open.removeValue(forKey: ObjectIdentifier(connection)) != nil else { return }
+        if connection.isReserved { reserved -= 1 }
+        let left = byAddress[connection.source, default: 1] - 1
+        byAddress[connection.source] = left == 0 ? nil : left
+        if open.isEmpty {
+            sweep?.cancel()
+            sweep = nil
+        }
+    }
+
+    /// Cuts off the connection that does least of those meant.
+    ///
+    /// - Returns: false if all of them are being answered.
+    private func makeRoom(reserved: Bool = false, where isMeant: (HTTPConnection) -> Bool) -> Bool {
+        let candidates = open.values.filter { $0.isReserved == reserved && isMeant($0) && $0.phase != .answering }
+        guard let least = candidates.min(by: { $0.standing < $1.standing }) else { return false }
+        cutOff(least)
+        return true
+    }
+
+    private func cutOverdue() {
+        let now = NIODeadline.now()
+        for connection in open.values where connection.isOverdue(now, configuration) { cutOff(connection) }
+    }
+
+    private func cutOff(_ connection: HTTPConnection) {
+        // Its place is free at once, whenever the socket's end is noticed.
+        closed(connection)
+        connection.cutOff()
+    }
+
+    // MARK: - The end
+
+    /// Cuts off all that are not being answered, and whoever comes. Any thread.
+    func end() {
+        loop.execute { [self] in
+            isEnding = true
+            for connection in open.values where connection.phase != .answering { cutOff(connection) }
+        }
+    }
+
+    /// Cuts off the rest. Any thread.
+    func cutOffAll() { loop.execute { [self] in for connection in open.values { cutOff(connection) } } }
+}
+
+extension HTTPConnection {
+    /// Who gives way first: what it does, and since when.
+    fileprivate var standing: (Int, NIODeadline) {
+        switch phase {
+        case .waiting: (0, since)
+        case .receiving: (1, since)
+        case .stalled: (2, since)
+        case .answering: (3, since)
+        }
+    }
+}

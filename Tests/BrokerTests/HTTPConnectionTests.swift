@@ -1,0 +1,256 @@
+import Foundation
+import Glibc
+import Logging
+import MQTT
+import NIOCore
+import TestSupport
+import Testing
+
+@testable import Broker
+@testable import BrokerHTTP
+
+/// An HTTP connection whose bytes a test sends itself.
+private final class RawHTTP {
+    private let client: TestClient
+
+    /// - Parameter source: where it comes from: an address of the loopback interface.
+    init(port: Int, from source: String = "127.0.0.1") throws {
+        let socket = Glibc.socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
+        func address(_ host: String, _ port: Int) -> sockaddr_in {
+            var address = sockaddr_in()
+            address.sin_family = sa_family_t(AF_INET)
+            address.sin_port = in_port_t(port).bigEndian
+            address.sin_addr.s_addr = inet_addr(host)
+            return address
+        }
+        func call(_ address: sockaddr_in, _ body: (UnsafePointer<sockaddr>, socklen_t) -> CInt) -> CInt {
+            withUnsafePointer(to: address) {
+                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
+                }
+            }
+        }
+        guard call(address(source, 0), { bind(socket, $0, $1) }) == 0,
+            call(address("127.0.0.1", port), { connect(socket, $0, $1) }) == 0
+        else { throw TestClient.Failure(description: "connect: \(String(cString: strerror(errno)))") }
+        client = TestClient(socket: socket)
+    }
+
+    func send(_ text: String) throws { try client.send(raw: Array(text.utf8)) }
+
+    /// A request's head.
+    func request(_ request: String, _ headers: String...) throws {
+        let token = "Authorization: Bearer \(HTTPTestClient.token)"
+        try send(([request + " HTTP/1.1", "Host: x", token] + headers + ["", ""]).joined(separator: "\r\n"))
+    }
+
+    /// All that comes until there are so many bytes, or the end.
+    func receive(until isEnough: (String) -> Bool) throws -> String {
+        var bytes: [UInt8] = []
+        while !isEnough(String(decoding: bytes, as: UTF8.self)), let more = try client.receiveRaw() { bytes += more }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+
+    /// The status of the next answer whose body ends with a line.
+    func status() throws -> Int? {
+        let text = try receive { $0.contains("\r\n\r\n") && $0.hasSuffix("\n") && !$0.hasSuffix("\r\n\r\n") }
+        return text.split(separator: " ").dropFirst().first.flatMap { Int($0) }
+    }
+
+    /// Returns when the broker has closed.
+    func awaitEnd() throws -> String { try receive { _ in false } }
+}
+
+/// Runs `body` with a broker that answers HTTP, and with that.
+private func withFrontEnd(
+    _ configure: (inout Configuration) -> Void, _ body: (Broker, HTTPFrontEnd) async throws -> Void
+) async throws {
+    try await withFiles { directory in
+        let tokens = try directory.write("tokens", HTTPTestClient.token + "\n")
+        try await withBroker {
+            $0.http.port = 0
+            $0.http.tokenFile = tokens
+            configure(&$0)
+        } _: { broker in
+            let log = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+            let http = try #require(try await HTTPFrontEnd.start(broker, log: log))
+            do { try await body(broker, http) } catch {
+                await http.stop()
+                throw error
+            }
+            await http.stop()
+        }
+    }
+}
+
+extension HTTPFrontEnd {
+    fileprivate func awaitConnections(_ count: Int) async throws {
+        let deadline = Patience.end
+        while try await connectionCount != count {
+            try #require(ContinuousClock.now < deadline, "there are never \(count) connections")
+        }
+    }
+}
+
+@Suite("HTTP connections", .mayBlock, .serialized)
+struct HTTPConnectionTests {
+    @Test("any number of silent connections, from one address or several, keep nobody away")
+    func silent() async throws {
+        try await withFrontEnd {
+            $0.http.maxConnections = 8
+            $0.http.maxConnectionsPerAddress = 6
+        } _: { _, http in
+            var flood: [RawHTTP] = []
+            for number in 0..<60 {
+                let connection = try RawHTTP(port: http.port, from: "127.0.0.\(2 + number % 3)")
+                // Some have begun a head.
+                if number % 2 == 0 { try connection.send("GET /health HTTP/1.1\r\nHost:") }
+                flood.append(connection)
+            }
+            let watcher = try RawHTTP(port: http.port)
+            try watcher.request("GET /health")
+            #expect(try watcher.status() == 200)
+            try watcher.request("GET /v1/memory")
+            #expect(try watcher.status() == 200)
+            #expect(try await http.connectionCount <= 8)
+        }
+    }
+
+    @Test("an address has so many connections, of which the one that has been idle longest gives way")
+    func byAddress() async throws {
+        try await withFrontEnd {
+            $0.http.maxConnectionsPerAddress = 2
+        } _: { _, http in
+            let first = try RawHTTP(port: http.port)
+            try await http.awaitConnections(1)
+            var others: [RawHTTP] = []
+            for _ in 0..<3 {
+                others.append(try RawHTTP(port: http.port))
+                try others.last?.request("GET /health")
+                #expect(try others.last?.status() == 200)
+            }
+            #expect(try first.awaitEnd() == "")
+            #expect(try await http.connectionCount == 2)
+        }
+    }
+
+    @Test("a head, and a body, have a time to come in")
+    func deadlines() async throws {
+        try await withFrontEnd {
+            $0.http.headerTimeoutSeconds = 1
+            $0.http.bodyTimeoutSeconds = 1
+        } _: { _, http in
+            let silent = try RawHTTP(port: http.port)
+            let slow = try RawHTTP(port: http.port)
+            try slow.send("GET /health HTTP/1.1\r\nHo")
+            let bodiless = try RawHTTP(port: http.port)
+            try bodiless.request("POST /v1/devices/a/commands", "Content-Length: 10")
+            let stranger = try RawHTTP(port: http.port)
+            try stranger.send("POST /v1/devices/a/commands HTTP/1.1\r\nContent-Length: 10\r\n\r\n1")
+            #expect(try silent.awaitEnd() == "")
+            #expect(try slow.awaitEnd() == "")
+            _ = try bodiless.awaitEnd()
+            #expect(try stranger.awaitEnd().hasPrefix("HTTP/1.1 401"))
+            try await http.awaitConnections(0)
+        }
+    }
+
+    @Test("where all connections are being answered, one more gets /health, and of the rest a 503")
+    func reserved() async throws {
+        try await withFrontEnd {
+            $0.http.maxConnections = 1
+        } _: { broker, http in
+            let device = try AnsweringDevice(broker, "silent") { _ in nil }
+            let busy = try RawHTTP(port: http.port)
+            try busy.request("POST /v1/devices/silent/commands", "Content-Length: 0")
+            try await broker.poll { broker.counters.commandsDelivered.value == 1 }
+            let user = try RawHTTP(port: http.port)
+            try user.request("GET /v1/memory")
+            let refusal = try user.awaitEnd()
+            #expect(refusal.hasPrefix("HTTP/1.1 503") && refusal.contains("Retry-After: 1"))
+            // As many as there are, silent ones keep none away here either.
+            var flood: [RawHTTP] = []
+            for _ in 0..<40 { flood.append(try RawHTTP(port: http.port)) }
+            let watcher = try RawHTTP(port: http.port)
+            try watcher.request("GET /health")
+            #expect(try watcher.status() == 200)
+            #expect(try await http.connectionCount <= 1 + Limits.reservedHTTPConnections)
+            broker.endCommands()
+            #expect(try busy.status() == 503)
+            withExtendedLifetime(device) {}
+        }
+    }
+
+    @Test("bodies have so many bytes in all; who finds no room is told to come again, and does when there is")
+    func bodies() async throws {
+        try await withFrontEnd {
+            $0.http.maxBodyBytes = 1_000
+            $0.http.maxTotalBodyBytes = 1_000
+        } _: { _, http in
+            let first = try RawHTTP(port: http.port)
+            try first.request("POST /v1/devices/nobody/commands", "Content-Length: 1000")
+            func second() throws -> Int? {
+                let connection = try RawHTTP(port: http.port)
+                try connection.request("POST /v1/devices/nobody/commands", "Content-Length: 1")
+                try connection.send("x")
+                return try connection.status()
+            }
+            let deadline = Patience.end
+            // Until the first has been looked at.
+            while try second() != 503 { try #require(ContinuousClock.now < deadline) }
+            try first.send(String(repeating: "x", count: 1_000))
+            #expect(try first.status() == 404)
+            while try second() != 404 { try #require(ContinuousClock.now < deadline) }
+        }
+    }
+
+    @Test("a body that says that it is too long is not waited for")
+    func announced() async throws {
+        try await withFrontEnd {
+            $0.http.maxBodyBytes = 1_000
+        } _: { _, http in
+            for length in ["1001", "99999999999999999999", "-1"] {
+                let connection = try RawHTTP(port: http.port)
+                try connection.request("POST /v1/devices/a/commands", "Content-Length: \(length)")
+                let answer = try connection.receive { $0.contains("\r\n\r\n") }
+                #expect(answer.hasPrefix("HTTP/1.1 413") || answer.hasPrefix("HTTP/1.1 400"), "\(length): \(answer)")
+            }
+        }
+    }
+
+    @Test("an end with everything open: open commands are told, the rest is cut off")
+    func end() async throws {
+        try await withFrontEnd { _ in
+        } _: { broker, http in
+            let device = try AnsweringDevice(broker, "silent") { _ in nil }
+            let busy = try RawHTTP(port: http.port)
+            try busy.request("POST /v1/devices/silent/commands", "Content-Length: 0")
+            try await broker.poll { broker.counters.commandsDelivered.value == 1 }
+            let silent = try RawHTTP(port: http.port)
+            let halfway = try RawHTTP(port: http.port)
+            try halfway.request("POST /v1/devices/silent/commands", "Content-Length: 10")
+            try await http.awaitConnections(3)
+            await http.stop()
+            let answer = try busy.awaitEnd()
+            #expect(answer.hasPrefix("HTTP/1.1 503") && answer.contains("shutting down"), "\(answer)")
+            #expect(try silent.awaitEnd() == "")
+            _ = try halfway.awaitEnd()
+            withExtendedLifetime(device) {}
+        }
+    }
+
+    @Test("the room for bodies is given back, what is not used of it at once")
+    func budget() throws {
+        let budget = BodyBudget(limit: 100)
+        do {
+            let one = try #require(budget.room(for: 100))
+            #expect(budget.room(for: 1) == nil)
+            one.shrink(to: 40)
+            #expect(budget.takenBytes == 40)
+            let other = try #require(budget.room(for: 60))
+            #expect(budget.room(for: 1) == nil)
+            withExtendedLifetime((one, other)) {}
+        }
+        #expect(budget.takenBytes == 0)
+    }
+}
