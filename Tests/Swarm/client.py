@@ -73,6 +73,8 @@ class Client:
         self.next_number = 0
         self.outgoing, self.incoming = {}, {}
         self.requests = {}
+        # Retained topics that are not the model's.
+        self.foreign = set()
         self.idle = asyncio.Event()
         self.idle.set()
 
@@ -307,7 +309,9 @@ class Client:
         delivery.message = None if foreign else self.history.identify(packet.payload, topic)
         if packet.qos:
             self.obligations(one, packet, delivery)
-        if not foreign:
+        if foreign and packet.retain:
+            self.foreign.add(topic)
+        elif not foreign:
             self.history.deliver(self.session, delivery)
 
     def obligations(self, one, packet, delivery):

@@ -171,6 +171,10 @@ class Session:
         """The last moment at which it may still be there."""
         return max((one.ended_by + one.expiry + LATE for one in [self.last, *self.unsure] if one), default=FOREVER)
 
+    def lasts(self):
+        """How long it may outlive its connection."""
+        return max((one.expiry for one in [self.last, *self.unsure] if one), default=0)
+
     def killed(self, now, has_store):
         """The broker was ended by SIGKILL."""
         if not has_store:
@@ -284,16 +288,27 @@ class History:
     # MARK: - Wills
 
     def settle_wills(self, now):
-        """Says of each will whether it was to come: `sure`, `may` or `never`. And sets of which one was to come."""
-        verdicts, sets = {}, []
+        """Says of each will whether it was to come: `sure`, `may`, `never`, or `open` while its connection is."""
+        verdicts = {}
         for session in self.sessions.values():
             order = session.connections
             for index, one in enumerate(order):
-                if one.will is None:
-                    continue
-                verdict = self.will_verdict(one, order[index + 1:], now)
-                verdicts[one.will.id] = verdict
+                if one.will is not None:
+                    verdicts[one.will.id] = self.will_verdict(one, order[index + 1:], now)
         return verdicts
+
+    def will_sets(self):
+        """Wills of which at least one was to come: of a connection, and of those after it that nobody answered, when its
+        session then had no other."""
+        for session in self.sessions.values():
+            order = session.connections
+            for index, one in enumerate(order):
+                later = order[index + 1:]
+                if (one.will is None or one.connack is None or one.refused or one.how == "disconnect"
+                        or one.ended_from == FOREVER or self.kills or not later):
+                    continue
+                if all(other.connack is None and not other.refused and other.will is not None for other in later):
+                    yield [one.will] + [other.will for other in later]
 
     def will_verdict(self, one, later, now):
         if one.connack is None or one.refused:
@@ -332,7 +347,7 @@ class History:
     # MARK: - At the end
 
     def obligations(self, now):
-        """(session, message) of all that must have come, and (group, message)."""
+        """(session, message) of all that must have come; (group, message); and (session, messages) of which one must have."""
         verdicts = self.settle_wills(now)
         for session in self.sessions.values():
             if session.may_be_over_from() <= now:
@@ -354,7 +369,10 @@ class History:
                 if self.must(session, message, now):
                     single.append((session, message))
             shared += [(group, message) for group in self.must_groups(message, now)]
-        return single, shared
+        sets = [(session, wills) for wills in self.will_sets() for session in self.sessions.values() if all(
+            self.rules.surely(will.user, "write", will.topic, will.sent, now)
+            and self.must(session, will, now) and session.effective(will, sure=True) > 0 for will in wills)]
+        return single, shared, sets
 
     def must(self, session, message, now):
         quality = session.effective(message, sure=True)
@@ -398,9 +416,11 @@ class History:
         return {(client, one.message.id) for client, session in self.sessions.items()
                 for one in session.deliveries if one.message is not None}
 
-    def missing(self, single, shared):
+    def missing(self, single, shared, sets):
         have = self.received()
         absent = [(session.client, message) for session, message in single if (session.client, message.id) not in have]
+        absent += [(session.client, messages) for session, messages in sets
+                   if not any((session.client, one.id) in have for one in messages)]
         members = collections.defaultdict(set)
         for group, found in self.groups().items():
             members[group] = {session.client for session, _ in found}

@@ -16,6 +16,8 @@ from transport import Link
 
 MIB = 1 << 20
 WATCHER = "watcher"
+# Seconds: sessions that expire sooner do so while a round ends.
+SOON = 10
 
 
 class Swarm:
@@ -426,11 +428,56 @@ class Swarm:
         if not self.history.findings:
             await self.look_at_memory()
             await self.look_at_dump()
+            await self.await_figure("broker_sessions", self.sessions_left())
+            await self.leave_nothing()
+
+    def sessions_left(self):
+        """How many sessions there can be once those that are to expire have."""
+        return len(self.beats) + sum(
+            client.is_up or (client.session.may_exist and client.session.lasts() > SOON)
+            for client in self.clients.values())
+
+    async def await_figure(self, name, most):
+        deadline = self.now + PATIENCE
+        while True:
+            value = (await self.broker.metrics())[name]
+            if value <= most:
+                return
+            if self.now > deadline:
+                raise Finding("%s is %d, %d can be there" % (name, value, most))
+            await asyncio.sleep(0.2)
+
+    async def leave_nothing(self):
+        """All sessions end, all that is retained goes: then no buffer may be left."""
+        for one in self.beats:
+            one.finish()
+        # The reader is the last of them: a session that ends may leave a retained will.
+        for client in list(self.clients.values()):
+            if client.session.may_exist and not client.is_up or client is not self.client("reader"):
+                await self.open(client, dict(self.plain(client.name), clean=True, expiry=0))
+            if client is self.client("reader"):
+                for topic in {one.topic for one in self.history.messages if one.retain} | client.foreign:
+                    client.publish({"topic": topic, "qos": 1, "retain": True, "size": 0, "empty": True})
+                await self.settle(client)
+            if client.is_up:
+                client.drop(client.connection, "disconnect")
+                await asyncio.wait_for(asyncio.shield(client.connection.closed), PATIENCE)
+        await self.await_figure("broker_sessions", 0)
+        deadline = self.now + PATIENCE
+        while True:
+            report = await self.broker.memory()
+            if report["live_bytes"] == 0:
+                return
+            if self.now > deadline:
+                raise Finding("%d bytes are live when nothing is left: %s, held by %s" % (
+                    report["live_bytes"], report["owners"], report["holders"]))
+            await asyncio.sleep(0.2)
 
     async def bring_back(self):
         """A CONNECT of before that nobody waited for may still take a session from its client."""
         for client in list(self.clients.values()):
-            if not client.is_up and client.session.may_exist and self.plain(client.name)["expiry"]:
+            # Sessions that are to expire soon are left to that.
+            if not client.is_up and client.session.may_exist and client.session.lasts() > SOON:
                 await self.open(client, self.plain(client.name))
 
     async def wait_for_tasks(self):
@@ -448,9 +495,9 @@ class Swarm:
     async def wait_for_obligations(self):
         deadline = self.now + PATIENCE
         while True:
-            single, shared = self.history.obligations(self.now)
-            self.figures["must"] = len(single) + len(shared)
-            missing = self.history.missing(single, shared)
+            owed = self.history.obligations(self.now)
+            self.figures["must"] = sum(map(len, owed))
+            missing = self.history.missing(*owed)
             if not missing or self.history.findings:
                 return
             if self.now > deadline:
