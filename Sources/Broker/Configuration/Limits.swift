@@ -253,6 +253,9 @@ public struct Limits: Sendable, Equatable {
     static let retainedBytesPerFetch = 64 << 10
     static let retainedVisitsPerFetch = 1_024
 
+    /// Messages that a client may not read any more: how many of its queue a connection gives up in a tick.
+    static let withheldPerTick = 1_024
+
     /// Sessions that end: how many subscriptions and wills a loop deals with in a tick. More wait for the next.
     static let endingsPerTick = 512
 

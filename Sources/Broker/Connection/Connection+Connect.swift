@@ -57,10 +57,11 @@ extension ConnectionHandler {
             return close(.refused("the data directory cannot be written", code: .serverUnavailable))
         }
         let claim = broker.registry.claim(
-            connect.clientID, number: &claimNumber, isPersistent: expiryInterval > 0, limit: limits.maxSessions
+            connect.clientID, of: userName, number: &claimNumber, isPersistent: expiryInterval > 0,
+            limit: limits.maxSessions
         ) { number in
             Session(
-                clientID: connect.clientID,
+                clientID: connect.clientID, userName: userName,
                 owner: broker.pool.openOwner(.session, name: connect.clientID, parent: listener.owner),
                 expiryInterval: expiryInterval, home: shard.index,
                 storeKey: expiryInterval > 0 ? broker.store?.takeNumbers() ?? 0 : 0, claim: number,
@@ -70,15 +71,22 @@ extension ConnectionHandler {
         case .new(let session):
             shard.sessions[ObjectIdentifier(session)] = session
             begin(session, isPresent: false)
-        case .existing(let session):
+        case .foreign:
+            // Neither to be read by another user, nor to be ended by one (MQTT-3.1.3-8).
+            broker.counters.accessDenied.increment()
+            let text = "the client identifier is that of another user's session"
+            refuse(.clientIdentifierNotValid, text)
+            close(.refused(text, code: .clientIdentifierNotValid))
+        case .existing(let session, let title):
+            let discard = connect.cleanStart || title == .successor
             // Its end could not be made to last.
-            if connect.cleanStart, session.isStored, broker.store?.isFailing == true {
+            if discard, session.isStored, broker.store?.isFailing == true {
                 refuse(.serverUnavailable, "the data directory cannot be written")
                 return close(.refused("the data directory cannot be written", code: .serverUnavailable))
             }
             awaitSession()
             shard.takeOver(
-                session, for: SessionClaim(connection: reference, discard: connect.cleanStart, number: claimNumber))
+                session, for: SessionClaim(connection: reference, discard: discard, number: claimNumber))
         case .full:
             let text = "\(limits.maxSessions) sessions are kept already (limits.maxSessions)"
             refuse(connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable, text)
@@ -111,7 +119,7 @@ extension ConnectionHandler {
             if !isPresent { shard.end(session) }
             return fail(error, while: "keeping a will")
         }
-        session.isFor(userName, rules, at: listener)
+        session.came(by: listener)
         shard.attach(session, expiryInterval: expiryInterval)
         heldThrough = session.storedThrough
         connected(to: session)

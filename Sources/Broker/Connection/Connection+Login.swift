@@ -45,9 +45,8 @@ extension ConnectionHandler {
     }
 
     func admit(as userName: String?) {
-        guard let connect = connectPacket else { return }
+        guard connectPacket != nil else { return }
         self.userName = userName
-        rules = policy.access.rules(userName: userName, clientID: connect.clientID)
         claimSession()
     }
 

@@ -37,10 +37,7 @@ extension ConnectionHandler {
 
     /// Sends a QoS 0 message, or puts it into the backlog.
     func sendAtMostOnce(_ message: inout Message) throws(ArenaError) {
-        if canSend {
-            if !append(message, packetID: 0, dup: false) { shard.context.counters.messagesTooLarge.increment() }
-            return
-        }
+        if canSend { return note(append(message, packetID: 0, dup: false, isAsked: true), message) }
         guard case .connected = phase else { return }
         if shard.pressure.gauge.level == .critical {
             shard.context.counters.backlogDrops.increment()
@@ -62,16 +59,54 @@ extension ConnectionHandler {
 
     /// Sends a QoS 1 or 2 message that is in the session's window. One that is larger than the client takes counts as
     /// delivered (MQTT-3.1.2-24, -25).
-    func send(_ message: Message, packetID: UInt16, dup: Bool) {
+    ///
+    /// - Parameter isAsked: as for ``append(_:packetID:dup:isAsked:)``.
+    func send(_ message: Message, packetID: UInt16, dup: Bool, isAsked: Bool) {
         if isHeld(message, packetID: packetID, dup: dup) { return }
-        sendNow(message, packetID: packetID, dup: dup)
+        sendNow(message, packetID: packetID, dup: dup, isAsked: isAsked)
     }
 
-    func sendNow(_ message: Message, packetID: UInt16, dup: Bool) {
-        if append(message, packetID: packetID, dup: dup) { return }
-        shard.context.counters.messagesTooLarge.increment()
-        guard let session else { return }
+    func sendNow(_ message: Message, packetID: UInt16, dup: Bool, isAsked: Bool) {
+        let outcome = append(message, packetID: packetID, dup: dup, isAsked: isAsked)
+        note(outcome, message)
+        guard outcome != .done, let session else { return }
+        if outcome == .withheld, message.qos == .exactlyOnce, dup {
+            // The client may have it, and its identifier: it shall be rid of that, and has nothing new by it.
+            let mark = shard.journal?.mark
+            shard.update(session) { _ = $0.state.pubrec(packetID) }
+            return sendAck(since: mark, .pubrel, packetID)
+        }
         shard.update(session) { $0.state.abandon(packetID) }
+    }
+
+    /// What became of a message at the door.
+    private enum Appending {
+        /// On its way, or the connection is closed.
+        case done
+        /// Larger than the client takes.
+        case tooLarge
+        /// The client may not read it any more.
+        case withheld
+    }
+
+    /// Counts what the client does not get.
+    @inline(__always)
+    private func note(_ outcome: Appending, _ message: Message) {
+        if outcome != .done { noteKeptBack(outcome, message) }
+    }
+
+    @inline(never)
+    private func noteKeptBack(_ outcome: Appending, _ message: Message) {
+        guard outcome == .withheld, let session else {
+            shard.context.counters.messagesTooLarge.increment()
+            return
+        }
+        shard.context.counters.messagesWithheld.increment()
+        shard.losses.add(session.clientID)
+        output.withheldThisTick += 1
+        shard.steps.take()
+        shard.work.mostWithheld = max(shard.work.mostWithheld, output.withheldThisTick)
+        shard.context.noteDenied("delivery", session, message.topic.text)
     }
 
     /// Sends what ``sendAck(since:_:_:_:)`` says: two bytes of header and a packet identifier, and in 5.0 a code if that is not success.
@@ -110,9 +145,20 @@ extension ConnectionHandler {
 
     // MARK: - Appending
 
+    /// The one door: every PUBLISH to this client goes through here. What was kept for it (queued, in flight, in the
+    /// backlog, in the store) is looked at by the rules of this moment, not by those of the moment when it came.
+    ///
+    /// - Parameter isAsked: the message came in this tick, from ``EventLoopShard/deliver(_:to:isForwarded:)``, which has
+    ///   asked for the client's right to read it: rules do not change within a tick.
+    @inline(__always)
+    private func append(_ message: Message, packetID: UInt16, dup: Bool, isAsked: Bool) -> Appending {
+        if !isAsked, let session, !session.mayReceive(message.topic) { return .withheld }
+        return write(message, packetID: packetID, dup: dup) ? .done : .tooLarge
+    }
+
     /// - Returns: false if the message is larger than the client takes.
     @inline(__always)
-    private func append(_ message: Message, packetID: UInt16, dup: Bool) -> Bool {
+    private func write(_ message: Message, packetID: UInt16, dup: Bool) -> Bool {
         let payloadLength = message.payload.readableBytes
         // A slice sent from where it is keeps all of its buffer: right for a message that has one of its own.
         let isShared = message.ownsBuffer && payloadLength >= Limits.sharedPayloadBytes
@@ -273,6 +319,7 @@ extension ConnectionHandler {
     /// Writes and flushes what the tick has gathered.
     func finishTick() {
         guard channelContext != nil else { return }
+        output.withheldThisTick = 0
         // Still dirty while this lasts: what is appended on the way is written here.
         sendWaiting()
         handOver()
@@ -283,8 +330,13 @@ extension ConnectionHandler {
         adaptSegment()
         settle()
         // The flush may have made room. Without room, `channelWritabilityChanged` will say when there is.
-        if hasWaiting, takesMore { wantsToSend() }
+        if hasWaiting, takesMore { if mayWithhold { wantsToSend() } else { sendRetainedLater() } }
         if retainedRoom > 0, canSend { sendRetainedLater() }
+    }
+
+    /// What is not sent does not fill the socket: so much of it a tick, whatever a queue has.
+    private var mayWithhold: Bool {
+        output.withheldThisTick == 0 || (output.withheldThisTick < Limits.withheldPerTick && !shard.steps.isSpent)
     }
 
     /// Whether anything could be sent now if the socket took it.
@@ -297,10 +349,10 @@ extension ConnectionHandler {
     /// Moves the backlog, then the session's queue, to the socket as far as it takes them.
     private func sendWaiting() {
         guard case .connected = phase else { return }
-        while takesMore, let message = output.backlog.popFirst() {
+        while takesMore, mayWithhold, let message = output.backlog.popFirst() {
             output.backlogBytes -= message.heldBytes
             if message.mayExpire, message.isExpired(at: .now()) { continue }
-            if !append(message, packetID: 0, dup: false) { shard.context.counters.messagesTooLarge.increment() }
+            note(append(message, packetID: 0, dup: false, isAsked: false), message)
         }
         sendQueued()
         sendRetained()
@@ -314,14 +366,14 @@ extension ConnectionHandler {
 
     private func sendQueue(of session: Session) {
         // First, in order, what the client has not acknowledged (MQTT-4.4.0-1).
-        while canSend, let again = shard.update(session, { $0.state.nextRedelivery() }) {
+        while canSend, mayWithhold, let again = shard.update(session, { $0.state.nextRedelivery() }) {
             switch again {
-            case .publish(let message, let packetID): send(message, packetID: packetID, dup: true)
+            case .publish(let message, let packetID): send(message, packetID: packetID, dup: true, isAsked: false)
             case .pubrel(let packetID): sendAck(.pubrel, packetID)
             }
         }
-        while canSend, let (message, packetID) = shard.update(session, { $0.state.next(limits: limits) }) {
-            send(message, packetID: packetID, dup: false)
+        while canSend, mayWithhold, let (message, packetID) = shard.update(session, { $0.state.next(limits: limits) }) {
+            send(message, packetID: packetID, dup: false, isAsked: false)
         }
     }
 

@@ -73,8 +73,6 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     // Who the client is, once it has logged in.
     var userName: String?
-    /// What it may do; nil is everything.
-    var rules: AccessRules?
     /// Who its certificate says it is, where that counts.
     var certificateName: String?
 

@@ -25,6 +25,8 @@ struct Output {
     /// How large the first segment of a tick is: what the last ticks needed.
     var segmentBytes = Limits.minSegmentBytes
     var bytesThisTick = 0
+    /// Messages that the client may not read any more, of those it would have been sent.
+    var withheldThisTick = 0
     /// Written into the pipeline and not flushed; counted only where that is not plain TCP.
     var unflushedBytes = 0
     /// In the shard's list of connections to finish this tick.
@@ -33,7 +35,7 @@ struct Output {
     var isWatching = false
     /// As of the end of the last tick.
     var unwrittenBytes = 0
-    /// In the shard's list of connections to send retained messages to in the next tick.
+    /// In the shard's list of connections with more to send in the next tick: retained messages above all.
     var isRetainedScheduled = false
     /// Handed over since the beginning, and what of that the socket had taken when it was last looked at.
     var totalBytes = 0

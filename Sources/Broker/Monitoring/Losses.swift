@@ -79,6 +79,7 @@ struct LossLog {
             ("consumers_disconnected", counters.consumersShed.value),
             ("retained_refused", counters.retainedRefused.value),
             ("messages_unsendable", counters.messagesUnsendable.value),
+            ("messages_withheld", counters.messagesWithheld.value),
             ("commands_undeliverable", counters.commandsUndeliverable.value),
             ("commands_timed_out", counters.commandsTimedOut.value),
             ("responses_unmatched", counters.responsesUnmatched.value),

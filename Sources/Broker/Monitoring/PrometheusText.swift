@@ -64,6 +64,9 @@ enum PrometheusText {
             "broker_messages_unsendable_total",
             "Messages given up since they can be sent to nobody, stored ones among them.",
             counters.messagesUnsendable.value)
+        text.counter(
+            "broker_messages_withheld_total", "Messages kept for a client that may not read them any more.",
+            counters.messagesWithheld.value)
         text.counter("broker_logins_failed_total", "Wrong passwords and tokens.", counters.loginsFailed.value)
         text.counter("broker_commands_delivered_total", "Commands to devices.", counters.commandsDelivered.value)
         text.counter("broker_commands_timed_out_total", "Commands without an answer.", counters.commandsTimedOut.value)

@@ -167,6 +167,7 @@ final class SysTopics: Sendable {
                 Value("heap/limit", context.pool.limitBytes),
                 Value("publish/messages/refused", counters.publishesRefused.value),
                 Value("publish/messages/unsendable", counters.messagesUnsendable.value),
+                Value("publish/messages/withheld", counters.messagesWithheld.value),
             ] + storeValues
         }
     }

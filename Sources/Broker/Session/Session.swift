@@ -16,6 +16,8 @@ import Synchronization
 /// core ``EventLoopShard/update(_:_:)`` alone.
 final class Session: @unchecked Sendable {
     let clientID: String
+    /// Who it belongs to, for its whole life: the user that made it; nil is a client without a name.
+    let userName: String?
     let owner: OwnerID
     /// By which the store knows it; 0 for one that is not stored, since it was not to outlive its first connection.
     let storeKey: UInt64
@@ -39,9 +41,9 @@ final class Session: @unchecked Sendable {
     /// What both cost, for `Limits.maxSubscriptionBytesPerSession`.
     var subscriptionBytes = 0
     var pendingCommands = PendingCommands()
-    /// Who the client of the last connection was, and what it may do; nil is everything.
-    private(set) var userName: String?
+    /// What its client may do by today's rules; nil is everything.
     private(set) var rules: AccessRules?
+    /// By which its last connection came.
     private(set) var listener: Listener?
     /// Its connection is gone, and what follows from that has yet to happen.
     var isLeaving = false
@@ -61,13 +63,14 @@ final class Session: @unchecked Sendable {
     var claims: [SessionClaim] = []
 
     init(
-        clientID: String, owner: OwnerID, expiryInterval: UInt32, home: Int, storeKey: UInt64 = 0, claim: UInt64 = 0,
-        heap: QueueHeap
+        clientID: String, userName: String?, owner: OwnerID, expiryInterval: UInt32, home: Int, storeKey: UInt64 = 0,
+        claim: UInt64 = 0, heap: QueueHeap
     ) {
         core = SessionCore(state: SessionState(heap: heap))
         self.claim = claim
         self.storeKey = storeKey
         self.clientID = clientID
+        self.userName = userName
         self.owner = owner
         self.expiryInterval = expiryInterval
         homeIndex = Synchronization::Atomic(home)
@@ -199,16 +202,31 @@ final class KeptWill {
 
 // What the client may do.
 extension Session {
-    func isFor(_ userName: String?, _ rules: AccessRules?, at listener: Listener) {
-        self.userName = userName
-        self.rules = rules
+    /// What a user may have of a session that somebody has made. Any loop may ask.
+    enum Title {
+        /// All of it: it is the user's own.
+        case owner
+        /// Its name only, for a new one: nobody's name stands on it.
+        case successor
+        case none
+    }
+
+    func title(of userName: String?) -> Title {
+        guard let owner = self.userName else { return userName == nil ? .owner : .successor }
+        // Byte for byte: to Swift two names may be equal that are two users.
+        return userName.map { UTF8Key($0) == UTF8Key(owner) } ?? false ? .owner : .none
+    }
+
+    /// Its client has come by this listener, and may do what is allowed there today.
+    func came(by listener: Listener) {
         self.listener = listener
+        renewRules()
     }
 
     /// By which a stored session finds its listener again.
     var listenerName: String { listener?.settings.configuration.name ?? "" }
 
-    /// After a reload.
+    /// After a reload, and after the session was where a reload could not find it.
     func renewRules() {
         rules = listener?.settings.access.rules(userName: userName, clientID: clientID)
     }
@@ -260,7 +278,10 @@ final class SessionRegistry: Sendable {
     enum Claim {
         /// Made for the claim, and in the registry now.
         case new(Session)
-        case existing(Session)
+        /// It is the user's, or nobody's.
+        case existing(Session, Session.Title)
+        /// It is another user's.
+        case foreign
         /// There are as many kept sessions as there may be.
         case full
         /// A CONNECT that came later has asked for it already.
@@ -277,7 +298,8 @@ final class SessionRegistry: Sendable {
     ///   - isPersistent: whether a new one would be kept beyond its connection.
     ///   - limit: of such sessions.
     func claim(
-        _ clientID: String, number: inout UInt64, isPersistent: Bool, limit: Int, make: (_ number: UInt64) -> Session
+        _ clientID: String, of userName: String?, number: inout UInt64, isPersistent: Bool, limit: Int,
+        make: (_ number: UInt64) -> Session
     ) -> Claim {
         table.withLockedValue { table in
             let key = UTF8Key(clientID)
@@ -286,9 +308,12 @@ final class SessionRegistry: Sendable {
                 number = table.lastClaim
             }
             if let entry = table.sessions[key] {
+                let title = entry.session.title(of: userName)
+                // First: whose session it is not, whatever he sends, does not supersede the owner either.
+                guard title != .none else { return .foreign }
                 guard number >= entry.claim else { return .superseded }
                 table.sessions[key]?.claim = number
-                return .existing(entry.session)
+                return .existing(entry.session, title)
             }
             if isPersistent {
                 guard table.persistentCount < limit else { return .full }

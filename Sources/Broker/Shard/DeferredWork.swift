@@ -12,7 +12,7 @@ import NIOCore
 struct DeferredWork {
     /// Sessions whose connections are gone, and that are yet to end or to have their wills published.
     var leaving: Deque<Session> = []
-    /// Connections with retained messages to come.
+    /// Connections with more to be sent: retained messages above all.
     var retained: Deque<ConnectionReference> = []
     /// Connections with packets to be handled, or with one that is not done yet.
     var input: Deque<ConnectionReference> = []
@@ -32,6 +32,8 @@ struct DeferredWork {
     var retainedMessages = Limits.retainedPerTick
     /// The most endings of any tick; for tests.
     fileprivate(set) var mostEndings = 0
+    /// The most messages that any connection was not sent in a tick, since its client may not read them; for tests.
+    var mostWithheld = 0
 
     /// Ticks of the loop so far, and which one it was when this was last scheduled.
     fileprivate var ticks: UInt64 = 0

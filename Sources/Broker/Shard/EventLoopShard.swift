@@ -270,19 +270,21 @@ public final class EventLoopShard: @unchecked Sendable {
         if session.isStored, session.state.spills(message), !session.isInTransit || isForwarded {
             // It need not even be in the arena.
             if message.entry == 0 { journal?.keep(&message, for: session) }
-            return queue(message, for: session)
+            return queue(message, for: session, isAsked: true)
         }
         try message.keep(in: arena, owner: session.owner, sharedOwner: context.listenerOwner, "queued message")
         if session.isStored, message.entry == 0 { journal?.keep(&message, for: session) }
         if session.isInTransit, !isForwarded { return session.arrivals.append(message) }
-        queue(message, for: session)
+        queue(message, for: session, isAsked: true)
     }
 
     /// Offers a message that owns its buffer to a session whose home this is.
-    func queue(_ message: Message, for session: Session) {
+    ///
+    /// - Parameter isAsked: whether the client's right to read it has been asked for in this tick.
+    func queue(_ message: Message, for session: Session, isAsked: Bool) {
         let canSend = session.connection?.canSend ?? false
         switch update(session, { $0.state.offer(message, canSend: canSend, limits: context.limits) }) {
-        case .send(let packetID): session.connection?.send(message, packetID: packetID, dup: false)
+        case .send(let packetID): session.connection?.send(message, packetID: packetID, dup: false, isAsked: isAsked)
         case .queued: break
         case .dropped: noteQueueDrops(1, session)
         case .replaced(let count): noteQueueDrops(count, session)

@@ -179,7 +179,9 @@ extension EventLoopShard {
         update(session) { $0.isInTransit = false }
         sessions[ObjectIdentifier(session)] = session
         if !session.pendingCommands.isEmpty { sessionsWithCommands[ObjectIdentifier(session)] = session }
-        for message in session.arrivals { queue(message, for: session) }
+        // A reload has not found it on its way.
+        session.renewRules()
+        for message in session.arrivals { queue(message, for: session, isAsked: false) }
         session.arrivals = []
         connections[reference]?.begin(session, isPresent: true)
         let claims = session.claims

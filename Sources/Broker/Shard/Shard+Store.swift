@@ -67,7 +67,7 @@ extension EventLoopShard {
                 guard let connection = connections[reference], case .connected = connection.phase,
                     let message = connection.session?.state.message(sentAs: packetID)
                 else { return }
-                connection.sendNow(message, packetID: packetID, dup: dup)
+                connection.sendNow(message, packetID: packetID, dup: dup, isAsked: false)
             case .other(let body): body()
             }
         }

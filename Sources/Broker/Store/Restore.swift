@@ -49,15 +49,13 @@ extension EventLoopShard {
         for stored in sessions {
             let belongings = try store.queue.read { try StoreReader(database: $0).belongings(of: stored.id) }
             let session = Session(
-                clientID: stored.clientID,
+                clientID: stored.clientID, userName: stored.userName,
                 owner: context.pool.openOwner(.session, name: stored.clientID, parent: context.listenerOwner),
                 expiryInterval: stored.expiryInterval, home: index, storeKey: stored.id,
                 heap: context.queueHeap)
-            session.isFor(
-                stored.userName, nil,
-                at: context.listeners.first { $0.settings.configuration.name == stored.listenerName }
+            session.came(
+                by: context.listeners.first { $0.settings.configuration.name == stored.listenerName }
                     ?? context.listeners[0])
-            session.renewRules()
             self.sessions[ObjectIdentifier(session)] = session
             context.registry.restore(session)
             for (filter, options) in belongings.subscriptions {
