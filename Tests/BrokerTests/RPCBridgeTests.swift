@@ -66,6 +66,88 @@ struct RPCBridgeTests {
         }
     }
 
+    @Test(
+        "a device does not get the commands of another by any subscription, as they are published or retained",
+        arguments: ProtocolVersion.allCases, [1, 2])
+    func otherCommands(version: ProtocolVersion, threads: Int) async throws {
+        try await withBroker(threads: threads) { broker in
+            let (device, backEnd) = try Self.parties(broker)
+            let thief = try TestClient(port: broker.port, version: version)
+            try thief.connect("thief")
+            // What can bring nothing else is refused.
+            for filter in [
+                "v1/devices/sensor-7/rpc/request/+", "v1/devices/sensor-7/rpc/request/1", "v1/devices/+/rpc/request/#",
+                "v1/devices/+/rpc/request/+", "$share/g/v1/devices/sensor-7/rpc/request/+",
+            ] {
+                let refusal = version == .v5_0 ? ReasonCode.notAuthorized : .unspecifiedError
+                #expect(try thief.subscribe((filter, .exactlyOnce)) == [refusal], "\(filter)")
+            }
+            // What brings others too is granted.
+            let wide = [
+                "#", "v1/devices/#", "v1/devices/sensor-7/#", "v1/+/sensor-7/rpc/request/+", "v1/devices/+/rpc/+/+",
+                "$share/g/v1/devices/sensor-7/rpc/#",
+            ]
+            for filter in wide { #expect(try thief.subscribe((filter, .exactlyOnce)) == [.granted(.exactlyOnce)]) }
+            for (id, qos) in [(1, QoS.atMostOnce), (2, .atLeastOnce), (3, .exactlyOnce)] {
+                try backEnd.publish("v1/devices/sensor-7/rpc/request/\(id)", "secret", qos: qos, retain: true)
+                #expect(try device.receivePublish().text == "secret")
+            }
+            // Once more, for what is retained.
+            #expect(try thief.subscribe(("#", .exactlyOnce)) == [.granted(.exactlyOnce)])
+            try thief.ping()
+            // By its own name it may.
+            #expect(try thief.subscribe(("v1/devices/thief/rpc/request/+", .atMostOnce)) == [.granted(.atMostOnce)])
+            try backEnd.publish("v1/devices/thief/rpc/request/1", "its own")
+            #expect(try thief.receivePublish().text == "its own")
+        }
+    }
+
+    @Test("nobody answers for a device, in any quality of service, retained or as a will")
+    func otherResponses() async throws {
+        try await withBroker(threads: 2) { broker in
+            let (device, backEnd) = try Self.parties(broker)
+            let topic = "v1/devices/sensor-7/rpc/response/1"
+            try backEnd.publish("v1/devices/sensor-7/rpc/request/1", "do it")
+            _ = try device.receivePublish()
+            let old = try TestClient(port: broker.port)
+            try old.connect("old", will: Will(topic: topic, payload: ByteBuffer(string: "forged"), retain: true))
+            for qos in [QoS.atMostOnce, .atLeastOnce, .exactlyOnce] { try old.publish(topic, "forged", qos: qos) }
+            try old.publish(topic, "forged", retain: true)
+            try old.ping()
+            #expect(broker.counters.accessDenied.value == 4)
+            old.vanish()
+            let forger = try TestClient(port: broker.port, version: .v5_0)
+            try forger.connect("forger")
+            for qos in [QoS.atLeastOnce, .exactlyOnce] {
+                #expect(try forger.publish(topic, "forged", qos: qos, { _ in }) == .notAuthorized)
+            }
+            try await broker.poll { broker.counters.accessDenied.value == 7 }
+            #expect(broker.context.retained.count == 0)
+            // For itself a device may, and its answer is not lost.
+            try device.publish("v1/devices/me/rpc/response/1", "done", qos: .atLeastOnce)
+            #expect(try backEnd.receivePublish().text == "done")
+        }
+    }
+
+    @Test("an ACL decides for itself who watches commands, and who answers")
+    func allowed() async throws {
+        try await withFiles { directory in
+            let acl = try directory.write("acl", "topic readwrite v1/devices/#\n")
+            try await withBroker({ $0.access.aclFile = acl }) { broker in
+                let (device, backEnd) = try Self.parties(broker)
+                let watcher = try TestClient(port: broker.port)
+                try watcher.connect("watcher")
+                let codes = try watcher.subscribe(("v1/devices/+/rpc/request/+", .atMostOnce))
+                #expect(codes == [.granted(.atMostOnce)])
+                try backEnd.publish("v1/devices/sensor-7/rpc/request/1", "seen")
+                #expect(try watcher.receivePublish().text == "seen")
+                #expect(try device.receivePublish().text == "seen")
+                try watcher.publish("v1/devices/sensor-7/rpc/response/1", "in its name", qos: .atLeastOnce)
+                #expect(try backEnd.receivePublish().text == "in its name")
+            }
+        }
+    }
+
     @Test("a command without a response times out")
     func timeout() async throws {
         try await withBroker({ $0.rpc.timeoutSeconds = 1 }) { broker in

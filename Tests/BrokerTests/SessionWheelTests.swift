@@ -8,7 +8,9 @@ import Testing
 @Suite("The wheel of sessions", .mayBlock)
 struct SessionWheelTests {
     private static func session(_ number: Int) -> Session {
-        Session(clientID: "\(number)", owner: OwnerID(rawValue: 0), expiryInterval: 1, home: 0, heap: QueueHeap())
+        Session(
+            clientID: "\(number)", userName: nil, owner: OwnerID(rawValue: 0), expiryInterval: 1, home: 0,
+            heap: QueueHeap(), rpcTopics: RPCTopics(Configuration.RPC()))
     }
 
     @Test("a session comes due once, in the tick it was last set to, however often it was set; or not at all")

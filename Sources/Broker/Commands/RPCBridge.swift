@@ -10,8 +10,11 @@ import Synchronization
 ///     back end <-- v1/devices/{device}/rpc/response/{id}    device --> v1/devices/me/rpc/response/{id}
 ///
 /// `{device}` is the device's client identifier; `me` is the session the packet belongs to, so that a device can
-/// neither read the commands of another nor answer for it. Both topics can be configured.
-struct RPCTopics: Sendable {
+/// neither read the commands of another nor answer for it. Nor can it by ordinary packets that name the other: see
+/// ``mayRead(_:as:)``, ``maySubscribe(_:as:)`` and ``mayWrite(_:as:)``. Both topics can be configured.
+///
+/// An object, so that each session has it for one reference.
+final class RPCTopics: Sendable {
     /// `prefix {device} infix {id}`.
     struct Template: Sendable, Equatable {
         fileprivate let prefix: ByteBuffer
@@ -43,8 +46,9 @@ struct RPCTopics: Sendable {
             !device.isEmpty && device != RPCTopics.me && !device.utf8.contains(UInt8(ascii: "/"))
         }
 
-        fileprivate func parse(_ topic: TopicName) -> (device: ByteBuffer, id: ByteBuffer)? {
-            var rest = topic.bytes
+        /// - Parameter topic: a topic name, or a filter.
+        fileprivate func parse(_ topic: ByteBuffer) -> (device: ByteBuffer, id: ByteBuffer)? {
+            var rest = topic
             guard rest.skip(prefix) else { return nil }
             let slash = rest.readableBytesView.firstIndex(of: UInt8(ascii: "/")) ?? rest.writerIndex
             guard let device = rest.readSlice(length: slash - rest.readerIndex), device.readableBytes > 0,
@@ -99,9 +103,39 @@ struct RPCTopics: Sendable {
 
     /// nil for every topic that is none of the two.
     func parse(_ topic: TopicName) -> RPCTopic? {
-        if let (device, id) = request.parse(topic), device != Self.meBytes { return .request(device: device, id: id) }
-        if let (device, id) = response.parse(topic), device == Self.meBytes { return .response(id: id) }
+        let bytes = topic.bytes
+        if let (device, id) = request.parse(bytes), device != Self.meBytes { return .request(device: device, id: id) }
+        if let (device, id) = response.parse(bytes), device == Self.meBytes { return .response(id: id) }
         return nil
+    }
+
+    // MARK: - What is private
+    //
+    // Between one device and the back ends, unless an ACL says otherwise: where there is one, it alone decides.
+
+    /// Whether a client may have a message of this topic: not the command of another device, whichever filter finds it.
+    @inline(__always)
+    func mayRead(_ topic: TopicName, as clientID: String) -> Bool {
+        !isPossible(topic) || isOwn(request.parse(topic.bytes)?.device, clientID)
+    }
+
+    /// Whether a client may publish to this topic: not the response of another device.
+    @inline(__always)
+    func mayWrite(_ topic: TopicName, as clientID: String) -> Bool {
+        !isPossible(topic) || isOwn(response.parse(topic.bytes)?.device, clientID)
+    }
+
+    /// Whether a subscription can bring a client more than what others may not read. (One that finds commands among other
+    /// topics is granted, and brings the others.)
+    func maySubscribe(_ filter: String, as clientID: String) -> Bool {
+        isOwn(request.parse(ByteBuffer(string: filter))?.device, clientID)
+    }
+
+    /// - Parameter device: nil where a topic is none of the bridge's.
+    @inline(never)
+    private func isOwn(_ device: ByteBuffer?, _ clientID: String) -> Bool {
+        guard let device, device != Self.meBytes else { return true }
+        return device.readableBytesView.elementsEqual(clientID.utf8)
     }
 
     /// Whether a subscription asks for the session's own commands: these do not go through the router.

@@ -65,7 +65,7 @@ extension ConnectionHandler {
                 owner: broker.pool.openOwner(.session, name: connect.clientID, parent: listener.owner),
                 expiryInterval: expiryInterval, home: shard.index,
                 storeKey: expiryInterval > 0 ? broker.store?.takeNumbers() ?? 0 : 0, claim: number,
-                heap: broker.queueHeap)
+                heap: broker.queueHeap, rpcTopics: broker.rpcTopics)
         }
         switch claim {
         case .new(let session):

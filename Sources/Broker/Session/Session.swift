@@ -19,6 +19,7 @@ final class Session: @unchecked Sendable {
     /// Who it belongs to, for its whole life: the user that made it; nil is a client without a name.
     let userName: String?
     let owner: OwnerID
+    private let rpcTopics: RPCTopics
     /// By which the store knows it; 0 for one that is not stored, since it was not to outlive its first connection.
     let storeKey: UInt64
     private let homeIndex: Synchronization::Atomic<Int>
@@ -64,10 +65,11 @@ final class Session: @unchecked Sendable {
 
     init(
         clientID: String, userName: String?, owner: OwnerID, expiryInterval: UInt32, home: Int, storeKey: UInt64 = 0,
-        claim: UInt64 = 0, heap: QueueHeap
+        claim: UInt64 = 0, heap: QueueHeap, rpcTopics: RPCTopics
     ) {
         core = SessionCore(state: SessionState(heap: heap))
         self.claim = claim
+        self.rpcTopics = rpcTopics
         self.storeKey = storeKey
         self.clientID = clientID
         self.userName = userName
@@ -231,14 +233,18 @@ extension Session {
         rules = listener?.settings.access.rules(userName: userName, clientID: clientID)
     }
 
-    func mayPublish(_ topic: TopicName) -> Bool { rules?.mayWrite(topic.bytes.readableBytesUInt8Span) ?? true }
+    func mayPublish(_ topic: TopicName) -> Bool {
+        rules?.mayWrite(topic.bytes.readableBytesUInt8Span) ?? rpcTopics.mayWrite(topic, as: clientID)
+    }
 
-    func mayReceive(_ topic: TopicName) -> Bool { rules?.mayRead(topic.bytes.readableBytesUInt8Span) ?? true }
+    func mayReceive(_ topic: TopicName) -> Bool {
+        rules?.mayRead(topic.bytes.readableBytesUInt8Span) ?? rpcTopics.mayRead(topic, as: clientID)
+    }
 
     /// A shared subscription is as good as the filter in it.
     func maySubscribe(_ filter: String) -> Bool {
-        guard let rules else { return true }
-        return rules.maySubscribe((SharedSubscription.parse(filter)?.filter ?? filter).utf8Span.span)
+        let filter = SharedSubscription.parse(filter)?.filter ?? filter
+        return rules?.maySubscribe(filter.utf8Span.span) ?? rpcTopics.maySubscribe(filter, as: clientID)
     }
 }
 

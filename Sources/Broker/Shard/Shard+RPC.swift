@@ -14,7 +14,7 @@ extension EventLoopShard {
         switch topic {
         case .request(let device, let id):
             try sendCommand(publish, to: device, id: id, by: session.owner)
-            // Whoever watches commands by an ordinary subscription gets them too.
+            // Whom an ACL lets watch commands by an ordinary subscription gets them too.
             return false
         case .response(let id):
             try handleResponse(publish, id: id, from: session)
