@@ -37,6 +37,54 @@ struct DeliveryTests {
         }
     }
 
+    @Test("who cannot be kept a QoS 0 message for goes without it, and the others of its fan-out do not")
+    func refusedCopy() async throws {
+        try await withBroker({ $0.memoryLimit = 32 << 20 }) { broker in
+            let clients = try ["a", "b", "c"].map { name in
+                let client = try TestClient(port: broker.port)
+                try client.connect(name)
+                try client.subscribe(("t", .atMostOnce))
+                return client
+            }
+            let shard = broker.shards[0]
+            try await shard.loop.submit {
+                /// As one that has been read: topic and payload are slices of a larger buffer.
+                func message(_ text: String) throws -> Message {
+                    var buffer = try shard.arena.buffer(capacity: 4_000, owner: shard.owner, "test")
+                    buffer.writeString("t" + text)
+                    return Message(
+                        topic: try TopicName(#require(buffer.readSlice(length: 1))), payload: buffer, qos: .atMostOnce,
+                        ownsBuffer: false)
+                }
+                // Room in the segment of the one that takes more.
+                var first = try message("first")
+                try shard.route(&first, shard.match(first.topic), from: nil)
+                // The others wait for their sockets.
+                for name in ["a", "c"] {
+                    let connection = try #require(broker.context.registry.find(name)?.connection)
+                    var waiting = try message("waiting")
+                    try waiting.keep(in: shard.arena, owner: shard.owner, "test")
+                    connection.output.backlog.append(waiting)
+                    connection.output.backlogBytes += waiting.heldBytes
+                }
+                var second = try message("second")
+                var taken: [ByteBuffer] = []
+                for size in [1 << 20, 64 << 10, 4 << 10, 512, 64] {
+                    while let buffer = try? shard.arena.buffer(capacity: size, owner: shard.owner, "test") {
+                        taken.append(buffer)
+                    }
+                }
+                try shard.route(&second, shard.match(second.topic), from: nil)
+                _ = consume taken
+            }.get()
+            #expect(broker.counters.backlogDrops.value == 2)
+            for (client, texts) in zip(clients, [["first", "waiting"], ["first", "second"], ["first", "waiting"]]) {
+                for text in texts { #expect(try client.receivePublish().text == text) }
+                try client.ping()
+            }
+        }
+    }
+
     // [MQTT-4.3.3-8] [MQTT-4.3.3-10] [MQTT-4.3.3-11] [MQTT-4.3.3-12] [3.1.1: MQTT-4.3.3-2]
     @Test("a QoS 2 duplicate is acknowledged and not forwarded; PUBREL is answered however often it comes")
     func exactlyOnce() async throws {

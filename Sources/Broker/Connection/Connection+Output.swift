@@ -35,26 +35,32 @@ extension ConnectionHandler {
         return output.unwrittenBytes + output.backlogBytes + session
     }
 
-    /// Sends a QoS 0 message, or puts it into the backlog.
-    func sendAtMostOnce(_ message: inout Message) throws(ArenaError) {
+    /// Sends a QoS 0 message, or puts it into the backlog. What there is no memory for is dropped for this client: it is
+    /// no reason for the others of a fan-out to go without.
+    func sendAtMostOnce(_ message: inout Message) {
         if canSend { return note(append(message, packetID: 0, dup: false, isAsked: true), message) }
         guard case .connected = phase else { return }
-        if shard.pressure.gauge.level == .critical {
-            shard.context.counters.backlogDrops.increment()
-            if let session { shard.losses.add(session.clientID) }
-            return
+        if shard.pressure.gauge.level == .critical { return noteBacklogDrop() }
+        do throws(ArenaError) {
+            try message.keep(in: shard.arena, owner: owner, "outbound backlog")
+        } catch {
+            shard.refused(error, while: "keeping a message for a client that takes no more")
+            return noteBacklogDrop()
         }
-        try message.keep(in: shard.arena, owner: owner, "outbound backlog")
         let bytes = message.heldBytes
         while output.backlog.count >= limits.maxBacklogMessages || output.backlogBytes + bytes > limits.maxBacklogBytes
         {
-            shard.context.counters.backlogDrops.increment()
-            if let session { shard.losses.add(session.clientID) }
+            noteBacklogDrop()
             guard let oldest = output.backlog.popFirst() else { return }
             output.backlogBytes -= oldest.heldBytes
         }
         output.backlog.append(message)
         output.backlogBytes += bytes
+    }
+
+    private func noteBacklogDrop() {
+        shard.context.counters.backlogDrops.increment()
+        if let session { shard.losses.add(session.clientID) }
     }
 
     /// Sends a QoS 1 or 2 message that is in the session's window. One that is larger than the client takes counts as

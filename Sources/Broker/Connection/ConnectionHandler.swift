@@ -81,7 +81,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     var owner: OwnerID { session?.owner ?? connectionOwner ?? shard.owner }
 
     // Time.
-    private var lastRead = NIODeadline.now()
+    /// When something was read last, or when reading went on after a pause of ours.
+    var lastRead = NIODeadline.now()
     /// How long the client may be silent; nil is for ever.
     private var silence: TimeAmount?
     var connectDeadline: NIODeadline
@@ -152,7 +153,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         guard open <= limits.maxConnections, excess == nil else { return close(excess ?? .tooManyConnections) }
         // Behind a balancer, all come from its address until it has said more.
         if !policy.configuration.proxyProtocol { countAddress() }
-        shard.watch(reference, until: connectDeadline)
+        shard.watch(reference, .connect, until: connectDeadline)
     }
 
     func channelInactive(context: ChannelHandlerContext) {
@@ -381,7 +382,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         if settings.keepAlive > 0 {
             // One and a half times the keep alive (MQTT-3.1.2-24; 5.0: MQTT-3.1.2-22).
             silence = .milliseconds(Int64(settings.keepAlive) * 1_500)
-            shard.watch(reference, until: lastRead + silence!)
+            shard.watch(reference, .silence, until: lastRead + silence!)
         }
     }
 
@@ -400,6 +401,7 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     func check(_ deadline: EventLoopShard.Deadline, _ now: NIODeadline) {
         switch deadline {
+        case .connect: checkConnect(now)
         case .silence: checkSilence(now)
         case .packet: checkPacket(now)
         case .goodbye: if case .closed = phase { closeSocket() }
@@ -407,21 +409,28 @@ final class ConnectionHandler: ChannelInboundHandler {
         }
     }
 
-    private func checkSilence(_ now: NIODeadline) {
+    private func checkConnect(_ now: NIODeadline) {
         switch phase {
         case .awaitingConnect, .authenticating, .awaitingSession:
-            if now >= connectDeadline { close(.connectTimeout) } else { shard.watch(reference, until: connectDeadline) }
-        case .connected:
-            guard let silence else { return }
-            // What it has sent in the meantime is not known.
-            if !pauses.isDisjoint(with: [.memory, .turn]) { lastRead = now }
-            let deadline = lastRead + silence
-            if now >= deadline {
-                close(.keepAliveTimeout(seconds: Double(silence.nanoseconds) / 1e9))
+            if now >= connectDeadline {
+                close(.connectTimeout)
             } else {
-                shard.watch(reference, until: deadline)
+                shard.watch(reference, .connect, until: connectDeadline)
             }
-        case .closed: break
+        // From here on it is the keep alive that counts, which has an entry of its own.
+        case .connected, .closed: break
+        }
+    }
+
+    private func checkSilence(_ now: NIODeadline) {
+        guard case .connected = phase, let silence else { return }
+        // Not read, whatever for: what it has sent in the meantime is not known.
+        if !pauses.isEmpty { lastRead = now }
+        let deadline = lastRead + silence
+        if now >= deadline {
+            close(.keepAliveTimeout(seconds: Double(silence.nanoseconds) / 1e9))
+        } else {
+            shard.watch(reference, .silence, until: deadline)
         }
     }
 
@@ -473,6 +482,9 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     func resumeReading(_ reason: Pauses) {
         guard pauses.remove(reason) != nil, pauses.isEmpty else { return }
+        // The silence was ours, also in the middle of a packet.
+        lastRead = .now()
+        if packetStart != nil { packetStart = lastRead }
         setReading(true)
     }
 

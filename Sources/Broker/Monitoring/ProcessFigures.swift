@@ -17,19 +17,9 @@ struct ProcessFigures: Sendable, Equatable {
             if words[0] == "VmRSS:" { figures.residentBytes = value * 1024 }
             if words[0] == "Threads:" { figures.threadCount = value }
         }
-        let directory = cgroupDirectory()
-        figures.cgroupLimitBytes = number(directory + "/memory.max") ?? 0
-        figures.cgroupCurrentBytes = number(directory + "/memory.current") ?? 0
+        let group = ControlGroup()
+        figures.cgroupLimitBytes = UInt64(group.limitBytes ?? 0)
+        figures.cgroupCurrentBytes = UInt64(group.usedBytes ?? 0)
         return figures
-    }
-
-    /// The directory of this process's cgroup (version 2).
-    private static func cgroupDirectory() -> String {
-        let line = (SmallFile.read("/proc/self/cgroup") ?? "").split(separator: "\n").first { $0.hasPrefix("0::") }
-        return "/sys/fs/cgroup" + (line.map { String($0.dropFirst(3)) } ?? "")
-    }
-
-    private static func number(_ path: String) -> UInt64? {
-        SmallFile.read(path).flatMap { UInt64($0.prefix { $0.isNumber }) }
     }
 }

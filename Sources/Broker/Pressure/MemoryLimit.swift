@@ -3,9 +3,9 @@ import Ledger
 
 /// How the memory limit is written, and what it is if it is not.
 public enum MemoryLimit {
-    /// Without a flag: half of the control group's limit, or 256 MiB where there is none. The other half is left for
+    /// Without a flag: half of the control group's limit (systemd's `MemoryMax`, a container's), or 256 MiB where there is none. The other half is left for
     /// what is not in the arena, which for this broker is little: code, stacks, session tables.
-    public static var defaultBytes: Int { controlGroupBytes.map { $0 / 2 } ?? 256 << 20 }
+    public static var defaultBytes: Int { ControlGroup().limitBytes.map { $0 / 2 } ?? 256 << 20 }
 
     /// The least that an arena can be made with: a chunk, and room for its ledger.
     public static let minimumBytes = SizeClasses.chunkSize + 1 << 20
@@ -32,18 +32,5 @@ public enum MemoryLimit {
         }
         let (bytes, overflow) = number.multipliedReportingOverflow(by: unit)
         return overflow ? nil : bytes
-    }
-
-    /// The limit of the control group this process is in (version 2, then 1), nil if there is none.
-    private static var controlGroupBytes: Int? {
-        for path in ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"] {
-            // "max" is no number, and version 1 writes an absurdly large one for none.
-            if let text = SmallFile.read(path), let bytes = Int(text.filter(\.isNumber)), bytes > 0,
-                bytes < 1 << 48
-            {
-                return bytes
-            }
-        }
-        return nil
     }
 }

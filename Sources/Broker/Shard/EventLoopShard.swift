@@ -263,7 +263,7 @@ public final class EventLoopShard: @unchecked Sendable {
         guard session.mayReceive(message.topic) else { return giveUp(&message, for: session) }
         if message.qos == .atMostOnce {
             // Not kept for a client that is away: section 4.3.1 leaves it to the server.
-            try session.connection?.sendAtMostOnce(&message)
+            session.connection?.sendAtMostOnce(&message)
             return
         }
         guard !session.isEnded else { return passOn(message, from: session) }
@@ -410,7 +410,9 @@ public final class EventLoopShard: @unchecked Sendable {
 
     /// Which of a connection's deadlines an entry of the wheel is for. There is at most one entry for each.
     enum Deadline {
-        /// CONNECT, then keep alive.
+        /// CONNECT.
+        case connect
+        /// Keep alive.
         case silence
         /// An unfinished packet.
         case packet
@@ -426,8 +428,13 @@ public final class EventLoopShard: @unchecked Sendable {
     }
 
     /// Has ``ConnectionHandler/check(_:_:)`` called at about `deadline`; earlier if that is far away.
-    func watch(_ connection: ConnectionReference, _ kind: Deadline = .silence, until deadline: NIODeadline) {
+    func watch(_ connection: ConnectionReference, _ kind: Deadline, until deadline: NIODeadline) {
         wheel.insert(Watch(connection: connection, deadline: kind), ticks: Self.ticks(until: deadline))
+    }
+
+    /// What the wheel has for a connection; for tests.
+    func watches(of connection: ConnectionReference) -> [Deadline] {
+        wheel.entries.filter { $0.connection == connection }.map(\.deadline)
     }
 
     /// Has ``check(_:at:)`` called at about `deadline`, the session's next one; earlier if that is far away.

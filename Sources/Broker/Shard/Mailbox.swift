@@ -27,7 +27,7 @@ enum Mail: Sendable {
 }
 
 /// A connection as other shards know it; stale references are recognised by the generation.
-struct ConnectionReference: Sendable {
+struct ConnectionReference: Sendable, Equatable {
     let shard: Int
     let index: UInt32
     let generation: UInt32

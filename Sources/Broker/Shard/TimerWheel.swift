@@ -14,6 +14,9 @@ struct TimerWheel<Entry> {
         slots[(position + distance) % slots.count].append(entry)
     }
 
+    /// All that is in it; for tests.
+    var entries: [Entry] { slots.flatMap { $0 } }
+
     /// Moves on by one tick.
     ///
     /// - Returns: what is due.
