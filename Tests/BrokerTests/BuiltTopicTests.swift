@@ -218,7 +218,7 @@ struct BuiltTopicTests {
             try await withBroker({ $0.dataDirectory = directory }) { broker in
                 let client = try TestClient(port: broker.port)
                 try client.connect("client", clean: false)
-                try client.subscribe(("t", .atLeastOnce), ("u", .atLeastOnce), ("v", .atLeastOnce))
+                try client.subscribe(("t", .atLeastOnce), ("u", .atLeastOnce), ("v", .atLeastOnce), ("x", .atLeastOnce))
                 try client.disconnect()
                 let publisher = try TestClient(port: broker.port)
                 try publisher.connect("publisher")
@@ -229,13 +229,19 @@ struct BuiltTopicTests {
             try file.change("UPDATE message SET properties = x'FF00' WHERE CAST(payload AS TEXT) = 'bad'")
             try file.change("UPDATE subscription SET filter = 'a/#/b' WHERE filter = 'u'")
             try file.change("UPDATE subscription SET identifier = 4294967295 WHERE filter = 'v'")
-            try await withBroker({ $0.dataDirectory = directory }) { broker in
+            try file.change("UPDATE subscription SET filter = CAST(x'FF' AS TEXT) WHERE filter = 'x'")
+            let log = LogCollector()
+            try await withBroker({ $0.dataDirectory = directory }, log: log.logger) { broker in
                 let client = try TestClient(port: broker.port, version: .v5_0)
                 try client.connect("client", clean: false) { $0.sessionExpiryInterval = 600 }
                 #expect(try client.receivePublish().text == "good")
                 #expect(broker.counters.messagesUnsendable.value == 1)
                 #expect(broker.context.router.subscriptionCount == 1)
+                #expect(broker.counters.subscriptionsUnusable.value == 3)
             }
+            let line = "warning stored subscriptions that are none are left out client=client count=3"
+            #expect(log.lines.contains(line))
+            #expect(try file.count("subscription") == 1)
         }
     }
 }

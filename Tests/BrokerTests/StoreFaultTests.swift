@@ -85,6 +85,56 @@ struct StoreFaultTests {
             try back.ping()
         }
     }
+
+    @Test("a will that is due while the disk is full is kept, and published when it can be stored")
+    func willOnFullDisk() async throws {
+        try await withDataDirectory { directory in
+            let broker = try BrokerChild(dataDirectory: directory)
+            let device = try TestClient(port: broker.port)
+            try device.connect("device", clean: false)
+            try device.subscribe(("wills/+", .atLeastOnce))
+            try device.disconnect()
+            let watcher = try TestClient(port: broker.port)
+            try watcher.connect("watcher")
+            try watcher.subscribe(("wills/+", .atMostOnce), ("other/+", .atMostOnce))
+            let clients = try (0..<3).map { number in
+                let client = try TestClient(port: broker.port)
+                let topic = number == 2 ? "other/2" : "wills/\(number)"
+                let will = Will(
+                    topic: topic, payload: ByteBuffer(string: "gone"), qos: .atLeastOnce, retain: number == 0)
+                try client.connect("client-\(number)", will: will)
+                return client
+            }
+            try broker.limitFiles(to: 1)
+            let first = try TestClient(port: broker.port)
+            try first.connect("first")
+            try first.send(.publish(Publish(topic: "wills/first", payload: "1", qos: .atLeastOnce, packetID: 1)))
+            _ = try broker.line { $0.contains("cannot be written") }
+            #expect(try watcher.receivePublish().topicString == "wills/first")
+            for client in clients {
+                client.vanish()
+                _ = try broker.line { $0.contains("connection closed") }
+            }
+            // Nobody has to be kept this one.
+            #expect(try watcher.receivePublish().topicString == "other/2")
+            try broker.limitFiles(to: nil)
+            _ = try broker.line { $0.contains("can be written again") }
+            // Each once.
+            let topics = try (0..<2).map { _ in try watcher.receivePublish().topicString }
+            #expect(Set(topics) == ["wills/0", "wills/1"])
+            try watcher.ping()
+            let late = try TestClient(port: broker.port)
+            try late.connect("late")
+            try late.subscribe(("wills/#", .atMostOnce))
+            #expect(try late.receivePublish().topicString == "wills/0")
+            try late.ping()
+            let back = try TestClient(port: broker.port)
+            #expect(try back.connect("device", clean: false).sessionPresent)
+            let owed = try (0..<3).map { _ in try back.receivePublish().topicString }
+            #expect(owed.first == "wills/first" && Set(owed.dropFirst()) == ["wills/0", "wills/1"])
+            try back.ping()
+        }
+    }
 }
 
 /// Publishes numbers, the odd ones with QoS 2, and goes on after a lost connection as a client must (MQTT-4.4.0-1).

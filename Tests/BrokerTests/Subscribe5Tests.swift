@@ -50,6 +50,29 @@ struct Subscribe5Tests {
         }
     }
 
+    @Test("an overlapping subscription with No Local lends nothing to what the client published itself [MQTT-3.8.3-3]")
+    func noLocalOverlap() async throws {
+        try await withBroker { broker in
+            let (client, other) = (try Self.client(broker, "client"), try Self.client(broker, "other"))
+            try client.subscribe(
+                [Subscription(filter: "t", qos: .atLeastOnce, noLocal: true, retainAsPublished: true)], identifier: 1)
+            try client.subscribe([Subscription(filter: "+", qos: .atMostOnce)], identifier: 2)
+            try client.subscribe([Subscription(filter: "#", qos: .atMostOnce)], identifier: 3)
+            try client.subscribe(
+                [Subscription(filter: "t/#", qos: .exactlyOnce, noLocal: true, retainAsPublished: true)], identifier: 4)
+            try other.publish("t", "theirs", qos: .exactlyOnce, retain: true)
+            let theirs = try client.receivePublish()
+            #expect(theirs.qos == .exactlyOnce && theirs.retain)
+            #expect(theirs.properties.map { Set($0.subscriptionIdentifiers) } == [1, 2, 3, 4])
+            try client.send(
+                .publish(Publish(topic: "t", payload: "mine", qos: .exactlyOnce, retain: true, packetID: 9)))
+            try client.expect(.pubrec(Ack(packetID: 9)))
+            let mine = try client.receivePublish()
+            #expect(mine.text == "mine" && mine.qos == .atMostOnce && !mine.retain)
+            #expect(mine.properties.map { Set($0.subscriptionIdentifiers) } == [2, 3])
+        }
+    }
+
     @Test(
         "RETAIN is as published for who asks, and clear for others; what comes for a subscription has it [MQTT-3.3.1-12] [MQTT-3.3.1-13] [MQTT-3.3.1-8]",
         arguments: [1, 2])

@@ -253,6 +253,8 @@ public struct Limits: Sendable, Equatable {
     static let retainedBytesPerFetch = 64 << 10
     static let retainedVisitsPerFetch = 1_024
 
+    /// Wills of a loop that are due and cannot be published now; more are dropped.
+    static let maxLateWills = 65_536
     /// Messages that a client may not read any more: how many of its queue a connection gives up in a tick.
     static let withheldPerTick = 1_024
 

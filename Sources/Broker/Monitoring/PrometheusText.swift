@@ -67,6 +67,9 @@ enum PrometheusText {
         text.counter(
             "broker_messages_withheld_total", "Messages kept for a client that may not read them any more.",
             counters.messagesWithheld.value)
+        text.counter(
+            "broker_subscriptions_unusable_total", "Subscriptions in the data directory that are none.",
+            counters.subscriptionsUnusable.value)
         text.counter("broker_logins_failed_total", "Wrong passwords and tokens.", counters.loginsFailed.value)
         text.counter("broker_commands_delivered_total", "Commands to devices.", counters.commandsDelivered.value)
         text.counter("broker_commands_timed_out_total", "Commands without an answer.", counters.commandsTimedOut.value)

@@ -139,6 +139,7 @@ final class SysTopics: Sendable {
                 Value("data directory/commits", store.commits.value),
                 Value("data directory/failures", store.failures.value),
                 Value("data directory/bytes waiting", store.waitingBytes),
+                Value("data directory/subscriptions unusable", context.counters.subscriptionsUnusable.value),
             ]
         }
 

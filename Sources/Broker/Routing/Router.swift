@@ -48,29 +48,25 @@ final class Router: Sendable {
     /// - Parameter steps: grows by what this took: nodes looked at, and subscribers found.
     func match(_ topic: Span<UInt8>, shards: Int, steps: inout Int) -> Match {
         var indices: [ObjectIdentifier: Int] = [:]
-        var found: [(session: Session, options: SubscriptionOptions, identifiers: [UInt32])] = []
+        var found: [Subscriptions] = []
         var shares: [SubscriptionTrie<Session>.Share] = []
         let nodes = trie.withLockedValue { trie in
             trie.match(topic) { subscriptions in
                 for subscription in subscriptions {
-                    let options = subscription.options
                     let id = ObjectIdentifier(subscription.subscriber)
                     if let index = indices[id] {
-                        found[index].options.merge(options)
+                        found[index].add(subscription.options)
                     } else {
                         indices[id] = found.count
-                        found.append((subscription.subscriber, options, []))
+                        found.append(Subscriptions(of: subscription.subscriber, subscription.options))
                     }
-                    if options.identifier != 0 { found[indices[id]!].identifiers.append(options.identifier) }
                 }
             } shares: { groups in
                 shares.append(contentsOf: copy groups)
             }
         }
         let match = Match(
-            found.map {
-                Subscriber(session: $0.session, options: $0.options, route: Route(identifiers: $0.identifiers))
-            }, shares: shares.map { Match.Share($0) }, shards: shards)
+            found.map(Subscriber.init), shares: shares.map { Match.Share($0) }, shards: shards)
         steps += nodes + found.count + match.shares.reduce(0) { $0 + $1.members.count }
         return match
     }
@@ -90,20 +86,73 @@ final class Router: Sendable {
     }
 }
 
-extension SubscriptionOptions {
-    /// What a client gets whose subscriptions overlap: one message, the best that any of them asks for.
-    fileprivate mutating func merge(_ other: SubscriptionOptions) {
-        qos = max(qos, other.qos)
-        noLocal = noLocal && other.noLocal
-        retainAsPublished = retainAsPublished || other.retainAsPublished
+/// The subscriptions of one client that match a topic: it gets one message, the best that any of them asks for.
+private struct Subscriptions {
+    struct Terms {
+        var qos: QoS
+        var retainAsPublished: Bool
+        var identifiers: [UInt32]
+
+        init(_ options: SubscriptionOptions) {
+            qos = options.qos
+            retainAsPublished = options.retainAsPublished
+            identifiers = options.identifier == 0 ? [] : [options.identifier]
+        }
+
+        mutating func merge(_ other: Terms) {
+            qos = max(qos, other.qos)
+            retainAsPublished = retainAsPublished || other.retainAsPublished
+            identifiers += other.identifiers
+        }
+    }
+
+    let session: Session
+    var all: Terms
+    var hasNoLocal: Bool
+    /// Of those that are for what the client publishes itself too.
+    var local: Terms?
+
+    init(of session: Session, _ options: SubscriptionOptions) {
+        self.session = session
+        all = Terms(options)
+        hasNoLocal = options.noLocal
+        local = options.noLocal ? nil : all
+    }
+
+    mutating func add(_ options: SubscriptionOptions) {
+        let terms = Terms(options)
+        all.merge(terms)
+        if options.noLocal {
+            hasNoLocal = true
+        } else if local == nil {
+            local = terms
+        } else {
+            local?.merge(terms)
+        }
     }
 }
 
 /// A session that a message goes to, and how.
 struct Subscriber: Sendable {
+    /// How a message comes to a client that has published it, where some of its subscriptions are not for such.
+    final class Local: Sendable {
+        let qos: QoS
+        let retainAsPublished: Bool
+        let route: Route?
+
+        fileprivate init(_ terms: Subscriptions.Terms) {
+            qos = terms.qos
+            retainAsPublished = terms.retainAsPublished
+            route = Route(identifiers: terms.identifiers)
+        }
+    }
+
     var session: Session
     var qos: QoS
+    /// Any of its subscriptions is not for what the client publishes itself: then `local` holds for that, and without it
+    /// the client gets nothing.
     var noLocal: Bool
+    var local: Local?
     var retainAsPublished: Bool
     var route: Route?
 
@@ -112,12 +161,22 @@ struct Subscriber: Sendable {
     /// Whether what it gets in QoS 1 or 2 is stored.
     var isStored: Bool { session.isStored && qos != .atMostOnce }
 
-    init(session: Session, options: SubscriptionOptions, route: Route?) {
+    fileprivate init(_ found: Subscriptions) {
+        session = found.session
+        qos = found.all.qos
+        noLocal = found.hasNoLocal
+        local = found.hasNoLocal ? found.local.map(Local.init) : nil
+        retainAsPublished = found.all.retainAsPublished
+        route = Route(identifiers: found.all.identifiers)
+    }
+
+    /// A member of a group, where No Local is not allowed (MQTT-3.8.3-4).
+    fileprivate init(_ session: Session, _ options: SubscriptionOptions, in group: SharedGroup) {
         self.session = session
         qos = options.qos
-        noLocal = options.noLocal
+        noLocal = false
         retainAsPublished = options.retainAsPublished
-        self.route = route
+        route = Route(identifiers: options.identifier == 0 ? [] : [options.identifier], group: group)
     }
 }
 
@@ -139,12 +198,7 @@ final class Match: Sendable {
         init(_ share: SubscriptionTrie<Session>.Share) {
             group = share.group
             obliges = share.members.elements.contains { $0.subscriber.isStored && $0.options.qos != .atMostOnce }
-            members = share.members.elements.map { member in
-                let identifier = member.options.identifier
-                return Subscriber(
-                    session: member.subscriber, options: member.options,
-                    route: Route(identifiers: identifier == 0 ? [] : [identifier], group: share.group))
-            }
+            members = share.members.elements.map { Subscriber($0.subscriber, $0.options, in: share.group) }
         }
     }
 

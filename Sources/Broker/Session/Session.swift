@@ -230,10 +230,18 @@ extension Session {
 
     /// After a reload, and after the session was where a reload could not find it.
     func renewRules() {
-        rules = listener?.settings.access.rules(userName: userName, clientID: clientID)
+        rules = listener.flatMap(rules(at:))
     }
 
-    func mayPublish(_ topic: TopicName) -> Bool {
+    /// What its client may do by today's rules of a listener. Any loop may ask.
+    func rules(at listener: Listener) -> AccessRules? {
+        listener.settings.access.rules(userName: userName, clientID: clientID)
+    }
+
+    func mayPublish(_ topic: TopicName) -> Bool { mayPublish(topic, by: rules) }
+
+    /// Any loop may ask.
+    func mayPublish(_ topic: TopicName, by rules: AccessRules?) -> Bool {
         rules?.mayWrite(topic.bytes.readableBytesUInt8Span) ?? rpcTopics.mayWrite(topic, as: clientID)
     }
 

@@ -121,6 +121,8 @@ public final class Counters: Sendable {
     /// Messages that can be sent to nobody: their topic, made of a client's identifier or read from the data directory, is
     /// none, or what the store has of them is damaged.
     public let messagesUnsendable = Atomic<Int>(0)
+    /// Subscriptions that the data directory had and that are none.
+    public let subscriptionsUnusable = Atomic<Int>(0)
     /// Messages that were kept for a client and not sent to it, since it may not read them any more.
     public let messagesWithheld = Atomic<Int>(0)
     /// Messages that expired in a queue.

@@ -31,6 +31,7 @@ public final class EventLoopShard: @unchecked Sendable {
     /// Parts of queues to be read from the store.
     var pages = StorePages()
     var handovers = Handovers()
+    var lateWills: Deque<LateWill> = []
     /// What this loop has received and sent; any thread may read it.
     let traffic = Traffic()
     /// All shards of the broker, this one included; set once before the first connection.
@@ -208,11 +209,17 @@ public final class EventLoopShard: @unchecked Sendable {
         let outer = fanOut.begin(receivers: list.count)
         defer { fanOut.end(outer) }
         for (offset, subscriber) in list.enumerated() {
-            if subscriber.noLocal, subscriber.session === publisher { continue }
             message.qos = min(qos, subscriber.qos)
             message.entry = firstEntry == 0 || !subscriber.isStored ? 0 : firstEntry + UInt64(offset)
             message.retain = retain && subscriber.retainAsPublished
             message.route = subscriber.route
+            if subscriber.noLocal, subscriber.session === publisher {
+                // Only the subscriptions that ask for it (MQTT-3.8.3-3). It is this loop's, so nothing is noted for it yet.
+                guard let local = subscriber.local else { continue }
+                message.qos = min(qos, local.qos)
+                message.retain = retain && local.retainAsPublished
+                message.route = local.route
+            }
             try deliver(&message, to: subscriber.session)
         }
         (message.qos, message.retain, message.route, message.entry) = (qos, retain, nil, 0)
@@ -461,6 +468,7 @@ public final class EventLoopShard: @unchecked Sendable {
         tickPressure()
         if !pages.again.isEmpty { wantPagesAgain() }
         if handovers.isResting { goOnWithHandovers() }
+        if !lateWills.isEmpty { publishLateWills() }
         ticks += 1
         guard ticks % (1_000 / Limits.tickMilliseconds) == 0 else { return }
         expireCommands(now)

@@ -81,18 +81,10 @@ extension EventLoopShard {
 
     private func publishWill(of session: Session) {
         guard let will = session.will else { return }
-        forgetWill(of: session)
-        // A stored one may be older than the rule about reserved topics.
-        guard session.mayPublish(will.message.topic), !SysTopics.isReserved(will.message.topic) else {
-            return context.noteDenied("will", session, will.message.topic.text)
-        }
+        update(session) { $0.will = nil }
         var message = will.message
         if let seconds = will.expiryInterval { message.expiresAt = .now() + .seconds(Int64(seconds)) }
-        do throws(ArenaError) {
-            try publish(&message, retain: message.retain, from: session)
-        } catch {
-            refused(error, while: "publishing the will of \(session.logName)")
-        }
+        publishWill(LateWill(session: session, listener: session.listener, message: message), by: session.rules)
     }
 
     // MARK: - Time

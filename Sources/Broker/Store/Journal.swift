@@ -111,6 +111,11 @@ final class Journal {
         append(.unsubscribed(session.storeKey, filter: batch.copy(filter)))
     }
 
+    /// What the store has of a session's subscriptions and is none.
+    func forgetSubscription(_ session: Session, _ filter: [UInt8]) {
+        append(.unsubscribed(session.storeKey, filter: batch.copy(filter)))
+    }
+
     func keep(_ will: KeptWill, of session: Session) {
         append(
             .will(

@@ -62,6 +62,7 @@ extension EventLoopShard {
                 session.subscriptionBytes += Limits.subscriptionBytes(filter)
                 install(options, UTF8Key(filter), of: session)
             }
+            noteUnusable(belongings.unusable, of: session)
             for packetID in belongings.receipts { update(session) { $0.state.restoreReceipt(packetID) } }
             for owed in belongings.owed { try restore(owed, to: session, &contents) }
             for queued in belongings.queued {
@@ -94,6 +95,16 @@ extension EventLoopShard {
             }
         }
         return count
+    }
+
+    /// Stored subscriptions that are none: they are left out, and forgotten.
+    private func noteUnusable(_ filters: [[UInt8]], of session: Session) {
+        guard !filters.isEmpty else { return }
+        context.counters.subscriptionsUnusable.increment(by: filters.count)
+        for filter in filters { journal?.forgetSubscription(session, filter) }
+        context.log.warning(
+            "stored subscriptions that are none are left out",
+            metadata: ["client": "\(session.logName)", "count": "\(filters.count)"])
     }
 
     /// From here on sessions that were restored may end, and their wills be published.

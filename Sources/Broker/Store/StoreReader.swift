@@ -53,6 +53,8 @@ struct StoreReader {
     /// What belongs to one session.
     struct Belongings {
         var subscriptions: [(filter: String, options: SubscriptionOptions)] = []
+        /// The filters of those that are none, as they stand there: nobody could have subscribed so.
+        var unusable: [[UInt8]] = []
         /// What was in the inflight window, in its order.
         var owed: [Owed] = []
         /// What is queued, in its order.
@@ -92,9 +94,10 @@ struct StoreReader {
             let options = SubscriptionOptions(
                 qos: try qos(row, 1), noLocal: row.bool(2), retainAsPublished: row.bool(3),
                 identifier: UInt32(clamping: row.int(4)))
-            // Nobody could have subscribed to another.
-            guard Topic.isValidFilter(row.text(0)), options.identifier <= VariableByteInteger.maximum else { return }
-            found.subscriptions.append((row.text(0), options))
+            guard let filter = String(validating: row.bytes(0), as: UTF8.self), Topic.isValidFilter(filter),
+                options.identifier <= VariableByteInteger.maximum
+            else { return found.unusable.append(Array(row.bytes(0))) }
+            found.subscriptions.append((filter, options))
         }
         try rows(
             """
