@@ -112,8 +112,12 @@ public struct Limits: Sendable, Equatable {
     /// ... and at which sending goes on.
     static let lowWatermark = 64 << 10
 
-    /// Unwritten bytes at which a connection is not read: a client that takes no acknowledgements gets no service.
-    static let pauseReadingBytes = 1 << 20
+    /// Unwritten bytes at which a connection is not read: a client that takes no acknowledgements gets no service. Twice
+    /// what messages may take of it, so that their receiver can answer them.
+    static let pauseReadingBytes = 2 * highWatermark
+
+    /// The same before a client is connected: certificates and the answers to handshakes are a few kilobytes.
+    static let handshakeOutputBytes = 64 << 10
 
     /// The largest packet that is encoded once for all receivers of a fan-out; above, the payload is shared anyhow.
     static let maxFanOutBytes = 16 << 10

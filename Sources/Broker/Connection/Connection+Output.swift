@@ -408,15 +408,28 @@ extension ConnectionHandler {
         let unwritten = (try? channelContext.channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
         // Flushed, what is not plain TCP is with the transport, which names it.
         output.forgetWritten(unwritten: transport == nil ? unwritten : 0)
-        output.unwrittenBytes = unwritten
         if unwritten > 0, !output.isWatching { watchWrites() }
-        if unwritten > 0 { watchStall() }
-        // A client that does not take its acknowledgements is not read.
-        if unwritten >= Limits.pauseReadingBytes { pauseReading(.output) } else { resumeReading(.output) }
+        noteUnwritten(unwritten)
+    }
+
+    /// The gate of all that a peer can cause to be written, by whichever handler: packets, pongs, handshakes, alerts. A peer
+    /// that does not take what is said to it is not read, so that it causes no more; and closed if it goes on like that.
+    ///
+    /// - Parameter bytes: as the socket says, that it has not taken; the outermost handler asks whenever it has written.
+    func noteUnwritten(_ bytes: Int) {
+        output.unwrittenBytes = bytes
+        if bytes > 0 { watchStall() }
+        if bytes >= mostUnwritten { pauseReading(.output) } else { resumeReading(.output) }
+    }
+
+    /// At so many bytes it is not read. Each read brings answers of about its own length at most on top.
+    private var mostUnwritten: Int {
+        guard case .connected = phase else { return Limits.handshakeOutputBytes }
+        return shard.pressure.isShort ? 2 * Limits.shortOutputBytes : Limits.pauseReadingBytes
     }
 
     /// Bytes that the socket has taken, of all there were for it.
-    private var takenBytes: Int { output.totalBytes - output.unwrittenBytes }
+    private var takenBytes: Int { (transport?.totalBytes ?? output.totalBytes) - output.unwrittenBytes }
 
     /// Has it checked whether the socket takes anything, one interval from now.
     private func watchStall() {

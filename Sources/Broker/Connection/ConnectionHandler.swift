@@ -131,8 +131,9 @@ final class ConnectionHandler: ChannelInboundHandler {
         self.listener = listener
         self.policy = policy
         self.transport = transport
-        reads = policy.configuration.isTLS ? shard.tlsReads : shard.reads
+        reads = shard.reads(for: policy)
         connectDeadline = .now() + .seconds(Int64(policy.connectTimeoutSeconds))
+        transport?.connection = self
     }
 
     // MARK: - Channel events
@@ -206,6 +207,7 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var buffer = unwrapInboundIn(data)
+        if transport == nil { reads.took(buffer) }
         // Read all the same, into a little of the reserve: it may be what makes room.
         if let error = reads.takeFailure() { shard.refused(error, while: "reading") }
         shard.updatePressure()

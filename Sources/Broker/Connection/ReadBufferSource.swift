@@ -9,19 +9,29 @@ import NIOCore
 /// holds none, every read can be large, and a read of which nothing is kept allocates nothing. When a slice is kept,
 /// the next read takes a fresh buffer and the old one is freed with its last slice.
 ///
+/// NIO writes into the buffer, and would first copy one that anybody else refers to, all 64 KiB of it: so it is handed out
+/// with the only reference to it (``next(fallback:)``), and taken back when it has been filled (``took(_:)``).
+///
 /// Used on its loop only.
 final class ReadBufferSource: @unchecked Sendable {
     private let arena: Arena
     private let owner: OwnerID
     private let bytes: Int
+    /// The buffer of the last read; nil while NIO has it.
     private var current: ByteBuffer?
+    /// The capacity of the one that NIO has.
+    private var handedOut = 0
     /// Whether `current` was given to another owner because somebody meant to keep a part of it.
     private var isTransferred = false
     private var wasUsed = false
     private var failure: ArenaError?
     /// Memory is short: reads are small. What is kept for large ones goes.
     var isSmall = false {
-        didSet { if isSmall != oldValue { drop() } }
+        didSet {
+            guard isSmall != oldValue else { return }
+            drop()
+            handedOut = 0
+        }
     }
 
     /// - Parameter bytes: how much one read brings at most.
@@ -31,27 +41,43 @@ final class ReadBufferSource: @unchecked Sendable {
         self.bytes = bytes
     }
 
-    /// An empty buffer to read into. At the limit a small one out of the reserve, and ``takeFailure()`` has the reason.
+    /// An empty buffer to read into, which nobody else refers to. At the limit a small one out of the reserve, and
+    /// ``takeFailure()`` has the reason.
     func next(fallback: ByteBufferAllocator) -> ByteBuffer {
         wasUsed = true
-        // Not unique means that somebody kept a slice, or that NIO still holds it from this very read.
-        let isFree: Void? = current?.modifyIfUniquelyOwned { $0.clear() }
-        if isFree != nil, let current {
-            if isTransferred { arena.transfer(current, to: owner, "socket read") }
-            isTransferred = false
-            return current
+        if let buffer = reusable() {
+            handedOut = buffer.storageCapacity
+            return buffer
         }
         isTransferred = false
         do {
             let buffer = try arena.buffer(
                 capacity: isSmall ? Limits.smallReadBytes : bytes, owner: owner, "socket read")
-            current = buffer
+            handedOut = buffer.storageCapacity
             return buffer
         } catch {
-            current = nil
+            handedOut = 0
             failure = error
             return fallback.buffer(capacity: Limits.minSegmentBytes)
         }
+    }
+
+    /// The buffer of the last read, if nobody has kept a part of it; this lets go of it in any case.
+    private func reusable() -> ByteBuffer? {
+        var last = current
+        current = nil
+        guard last?.modifyIfUniquelyOwned({ $0.clear() }) != nil, let last else { return nil }
+        if isTransferred { arena.transfer(last, to: owner, "socket read") }
+        isTransferred = false
+        return last
+    }
+
+    /// Says that NIO has filled a buffer: to be called by the first handler that sees it, before anything is done with
+    /// it. The first byte of a connection comes in another one, see ``ShardReadAllocator``.
+    func took(_ buffer: ByteBuffer) {
+        guard handedOut > 0, buffer.storageCapacity == handedOut else { return }
+        handedOut = 0
+        current = buffer
     }
 
     /// Says that a part of the buffer of the current read is about to be kept on behalf of `owner`.

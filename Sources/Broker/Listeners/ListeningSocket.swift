@@ -75,12 +75,12 @@ struct ListeningSocket: Sendable {
         let settings = listener.settings
         let configuration = settings.configuration
         let pipeline = channel.pipeline.syncOperations
-        let reads = configuration.isTLS ? shard.tlsReads : shard.reads
+        let reads = shard.reads(for: settings)
         try channel.syncOptions?.setOption(.recvAllocator, value: ShardReadAllocator(source: reads))
         guard configuration.isTLS || configuration.webSocket || configuration.proxyProtocol else {
             return try pipeline.addHandler(ConnectionHandler(shard: shard, listener: listener, policy: settings))
         }
-        let transport = TransportBuffers(shard: shard, listener: listener)
+        let transport = TransportBuffers(shard: shard, listener: listener, reads: reads)
         try pipeline.addHandler(transport)
         if configuration.proxyProtocol {
             let proxy = ProxyHeader(shard: shard, owner: transport.owner)

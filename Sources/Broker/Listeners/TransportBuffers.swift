@@ -20,7 +20,10 @@ final class TransportBuffers: ChannelDuplexHandler {
     typealias OutboundOut = ByteBuffer
 
     private let shard: EventLoopShard
+    private let reads: ReadBufferSource
     let owner: OwnerID
+    /// All that was ever handed to the socket, by the connection and by the handlers between.
+    private(set) var totalBytes = 0
     /// Handed to the socket and not known to be written.
     private var unwritten: [ByteBuffer] = []
     /// How many have been in `unwritten` and are not any more: to know later which were in it now.
@@ -32,9 +35,12 @@ final class TransportBuffers: ChannelDuplexHandler {
     private weak var tls: NIOSSLHandler?
     weak var proxy: ProxyHeader?
     weak var webSocket: WebSocketHandler?
+    /// Whose reading stops while its peer takes nothing.
+    weak var connection: ConnectionHandler?
 
-    init(shard: EventLoopShard, listener: Listener) {
+    init(shard: EventLoopShard, listener: Listener, reads: ReadBufferSource) {
         self.shard = shard
+        self.reads = reads
         owner = shard.context.pool.openOwner(.transport, name: "transport", parent: listener.owner)
     }
 
@@ -76,6 +82,7 @@ final class TransportBuffers: ChannelDuplexHandler {
     // What NIO's handlers allocate on the way in and out is theirs: recorded as such.
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        reads.took(unwrapInboundIn(data))
         shard.arena.withContext(owner: owner, "tls buffer") { context.fireChannelRead(data) }
     }
 
@@ -85,6 +92,7 @@ final class TransportBuffers: ChannelDuplexHandler {
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         let buffer = unwrapOutboundIn(data)
+        totalBytes += buffer.readableBytes
         if buffer.readableBytes > 0 { unwritten.append(buffer) }
         context.write(data, promise: promise)
     }
@@ -106,6 +114,7 @@ final class TransportBuffers: ChannelDuplexHandler {
     private func settle() {
         guard let context, !unwritten.isEmpty else { return }
         let bytes = (try? context.channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
+        connection?.noteUnwritten(bytes)
         guard bytes > 0 else { return forget(unwritten.count) }
         guard !isWatching else { return }
         isWatching = true

@@ -30,6 +30,10 @@ final class WebSocketHandler: ChannelDuplexHandler {
     /// Headers of frames that are written and not flushed: a TLS handler keeps them until then, and the end of the tick,
     /// which flushes, can come after a safepoint.
     private(set) var unflushed: [ByteBuffer] = []
+    /// A pong is on its way that the socket has not taken, and the payload of the one that goes out then: a peer that sends
+    /// pings and reads nothing has two at most written for it. Only the newest ping need be answered (RFC 6455, section 5.5.3).
+    private var isPongOut = false
+    private var nextPong: [UInt8]?
 
     init(shard: EventLoopShard, owner: OwnerID, configuration: Configuration.Listener) {
         self.shard = shard
@@ -82,29 +86,46 @@ final class WebSocketHandler: ChannelDuplexHandler {
 
     private func read(_ context: ChannelHandlerContext, _ input: inout ByteBuffer) throws {
         var payload = try shard.arena.buffer(capacity: input.readableBytes, owner: owner, "websocket payload")
-        var controls: [WebSocketFrames.Control] = []
+        var ping: [UInt8]?
+        var isClosing = false
         let failure: WebSocketFrames.Failure?
         do throws(WebSocketFrames.Failure) {
-            try frames.read(&input, into: &payload) { controls.append($0) }
+            try frames.read(&input, into: &payload) { control in
+                switch control {
+                case .ping(let payload): if !isClosing { ping = payload }
+                case .close: isClosing = true
+                }
+            }
             failure = nil
         } catch {
             failure = error
         }
         // What came before a mistake has come.
         if payload.readableBytes > 0 { context.fireChannelRead(wrapInboundOut(payload)) }
-        for control in controls { answer(context, control) }
+        if let ping { pong(context, ping) }
+        if isClosing { answerClose(context) }
         if let failure { throw failure }
     }
 
-    private func answer(_ context: ChannelHandlerContext, _ control: WebSocketFrames.Control) {
+    private func pong(_ context: ChannelHandlerContext, _ payload: [UInt8]) {
         guard state == .open else { return }
-        switch control {
-        case .ping(let payload): send(context) { WebSocketFrames.pong(payload, into: &$0) }
-        case .close:
-            send(context) { WebSocketFrames.close(.normalClosure, into: &$0) }
-            state = .closed
-            context.close(promise: nil)
+        guard !isPongOut else { return nextPong = payload }
+        isPongOut = true
+        let promise = context.eventLoop.makePromise(of: Void.self)
+        promise.futureResult.assumeIsolated().whenComplete { [self] result in
+            isPongOut = false
+            guard case .success = result, let payload = nextPong else { return nextPong = nil }
+            nextPong = nil
+            pong(context, payload)
         }
+        send(context, promise) { WebSocketFrames.pong(payload, into: &$0) }
+    }
+
+    private func answerClose(_ context: ChannelHandlerContext) {
+        guard state == .open else { return }
+        send(context) { WebSocketFrames.close(.normalClosure, into: &$0) }
+        state = .closed
+        context.close(promise: nil)
     }
 
     private func fail(_ context: ChannelHandlerContext, _ error: any Error) {
@@ -141,10 +162,12 @@ final class WebSocketHandler: ChannelDuplexHandler {
         context.close(mode: mode, promise: promise)
     }
 
-    private func send(_ context: ChannelHandlerContext, _ write: (inout ByteBuffer) -> Void) {
+    private func send(
+        _ context: ChannelHandlerContext, _ promise: EventLoopPromise<Void>? = nil, _ write: (inout ByteBuffer) -> Void
+    ) {
         var frame = buffer(context, 128)
         write(&frame)
-        context.writeAndFlush(wrapOutboundOut(frame), promise: nil)
+        context.writeAndFlush(wrapOutboundOut(frame), promise: promise)
     }
 
     private func answer(_ context: ChannelHandlerContext, _ text: String) {

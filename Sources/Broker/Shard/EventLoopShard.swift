@@ -98,6 +98,9 @@ public final class EventLoopShard: @unchecked Sendable {
         tlsReads = ReadBufferSource(arena: arena, owner: owner, bytes: Limits.tlsReadBufferBytes)
     }
 
+    /// Where connections of a listener read into.
+    func reads(for policy: Listener.Settings) -> ReadBufferSource { policy.configuration.isTLS ? tlsReads : reads }
+
     /// To be called once on the loop, before the first connection.
     func start(peers: [EventLoopShard]) {
         loop.assertInEventLoop()
