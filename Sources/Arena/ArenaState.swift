@@ -57,6 +57,8 @@ struct ArenaState {
     var freePages = 0
     /// First page (chunk << 11 | page) of the reserve for allocations that cannot be refused; nil when it is spent.
     var reserve: Int?
+    /// It has been spent, and not been set aside again.
+    var isReserveSpent = false
     /// Called by another thread when it puts the first buffer onto the remote-free list.
     var wake: (@Sendable () -> Void)?
 

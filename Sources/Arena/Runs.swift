@@ -157,17 +157,31 @@ extension ArenaState {
         if reserve == nil, pages + Self.reservePages <= SizeClasses.pagesPerChunk,
             let run = carve(chunk, Self.reservePages)
         {
-            map(run, Self.reservePages, PageEntry(.reserve, 0))
-            reserve = run.chunk << 11 | run.page
-            record.pointee.reserveBytes = UInt64(Self.reservePages * SizeClasses.pageSize)
+            setAside(run)
         }
         return carve(chunk, pages)
+    }
+
+    private mutating func setAside(_ run: Run) {
+        map(run, Self.reservePages, PageEntry(.reserve, 0))
+        reserve = run.chunk << 11 | run.page
+        isReserveSpent = false
+        record.pointee.reserveBytes = UInt64(Self.reservePages * SizeClasses.pageSize)
+    }
+
+    /// Sets the reserve aside again once its pages can be had in a chunk that is here.
+    mutating func refillReserve() {
+        guard isReserveSpent else { return }
+        // The first chunk brings it.
+        if record.pointee.chunkCount == 0 { return isReserveSpent = false }
+        if let run = findRun(Self.reservePages) { setAside(run) }
     }
 
     /// Frees the reserve. False where it is spent already.
     private mutating func spendReserve() -> Bool {
         guard let reserve else { return false }
         self.reserve = nil
+        isReserveSpent = true
         record.pointee.reserveBytes = 0
         returnRun(Run(chunk: reserve >> 11, page: reserve & 2047), Self.reservePages)
         return true

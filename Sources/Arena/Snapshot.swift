@@ -177,6 +177,7 @@ extension Arena {
     func giveBackUnusedHere() {
         _ = state.pointee.drainRemoteFrees()
         state.pointee.giveBackEmptyChunks()
+        state.pointee.refillReserve()
     }
 
     /// Gives the memory behind free runs of 64 KiB and more back to the system. They stay the arena's, and are faulted in
@@ -194,6 +195,10 @@ extension Arena {
     /// Bytes of whole free pages in the arena's chunks: what it can serve without a further chunk, if not in one piece.
     /// The reserve and the free elements of slabs are not in it. On the arena's thread.
     public var freeBytes: Int { state.pointee.freePages * SizeClasses.pageSize }
+
+    /// Whether what is kept for allocations that cannot be refused has been spent: the next may pass the limit, by a chunk.
+    /// ``giveBackUnused()`` sets it aside again when there is room. On the arena's thread.
+    public var isReserveSpent: Bool { state.pointee.isReserveSpent }
 
     /// Live buffers, by two counters; frees of other threads that wait to be taken back are still live. On the arena's
     /// thread.

@@ -8,7 +8,7 @@ public import Ledger
 ///
 /// NIO passes its four C functions no context, so the arena comes from the current thread (`Arena.bind(to:)`), as do
 /// the site and owner of what NIO allocates by itself. They may not fail: at the limit they draw on the arena's
-/// reserve. Buffers the program asks for come by way of `buffer(capacity:owner:_:)`, which can fail, takes exactly the
+/// reserve, then pass the limit, and where even that cannot be they come from the system. Buffers the program asks for come by way of `buffer(capacity:owner:_:)`, which can fail, takes exactly the
 /// size asked for, and names its site.
 extension Arena {
     /// An allocator whose buffers live in the arena of the thread that allocates them. For
@@ -19,12 +19,18 @@ extension Arena {
             let arena = Arena.current ?? Arena.ofThreadsWithout
             return arena.allocate(
                 size, site: SiteID(rawValue: context.site), owner: OwnerID(rawValue: context.owner), mustSucceed: true)
+                ?? LastResort.allocate(size)
         },
-        reallocate: { pointer, _, size in
-            guard let pointer else { return nil }
-            return Arena.reallocate(pointer, to: size, mustSucceed: true)
+        reallocate: { pointer, oldSize, size in
+            guard let pointer else { return LastResort.allocate(size) }
+            if LastResort.owns(pointer) { return LastResort.reallocate(pointer, to: size) }
+            if let moved = Arena.reallocate(pointer, to: size, mustSucceed: true) { return moved }
+            guard let moved = LastResort.allocate(size) else { return nil }
+            moved.copyMemory(from: pointer, byteCount: min(oldSize, size))
+            Arena.free(pointer)
+            return moved
         },
-        deallocate: { pointer in Arena.free(pointer) },
+        deallocate: { pointer in LastResort.owns(pointer) ? LastResort.release(pointer) : Arena.free(pointer) },
         copy: { target, source, count in target.copyMemory(from: source, byteCount: count) }
     )
 

@@ -142,7 +142,7 @@ public final class Broker: Sendable {
                 """
                 FAULT INJECTION IS ON: the RPC response handler forgets \
                 \(configuration.faults.rpcResponseLeakPercent) % of its buffers (faults.rpcResponseLeakPercent). \
-                This broker will run out of memory, as it is meant to.
+                This broker will run short of memory, as it is meant to: publishes are refused then, and the limit holds.
                 """)
         }
         if let path = pool.flightRecorderPath {

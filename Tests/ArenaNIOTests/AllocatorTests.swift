@@ -66,6 +66,31 @@ struct AllocatorTests {
         }
     }
 
+    @Test("NIO gets what it asks for even where no arena has any address space left")
+    func lastResort() async throws {
+        let loops = try await Loops(1, limitBytes: 64 << 20)
+        try await loops.loops[0].submit { [arena = loops.arenas[0]] in
+            var buffers: [ByteBuffer] = []
+            // The pool reserves twice what its limit allows, and 64 chunks.
+            let count = 80
+            for number in 0..<count {
+                var buffer = Arena.byteBufferAllocator.buffer(capacity: 16 << 20)
+                buffer.writeInteger(number)
+                buffers.append(buffer)
+            }
+            let outside = buffers.indices.filter { !arena.contains(buffers[$0]) }
+            #expect(!outside.isEmpty)
+            // One that moves out, and one that is outside already.
+            for index in [0, count - 1] { buffers[index].reserveCapacity(32 << 20) }
+            #expect(!arena.contains(buffers[0]))
+            #expect(buffers.map { $0.getInteger(at: 0, as: Int.self) } == Array(0..<count))
+            buffers = []
+            #expect(arena.liveBufferCount == 0)
+        }.get()
+        try await loops.shutdown()
+        loops.pool.retire()
+    }
+
     @Test("every socket read and every write buffer lives in the arena, by address")
     func byAddress() async throws {
         let loops = try await Loops(2)

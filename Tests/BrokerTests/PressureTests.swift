@@ -258,6 +258,9 @@ final class Hammer: Sendable {
 /// Memory that is taken, on behalf of nobody.
 final class Ballast: @unchecked Sendable {
     fileprivate var buffers: [ByteBuffer] = []
+
+    /// On the loop that took it.
+    func drop() { buffers = [] }
 }
 
 extension Broker {
@@ -269,6 +272,17 @@ extension Broker {
                 ballast.buffers.append(try shard.arena.buffer(capacity: 100_000, owner: shard.owner, "ballast"))
                 shard.updatePressure()
             }
+        }.get()
+    }
+
+    /// Takes memory on the first loop until it has so much left.
+    func fill(_ ballast: Ballast, toAvailable bytes: Int) async throws {
+        let shard = shards[0]
+        try await shard.loop.submit {
+            while shard.availableBytes(cachedChunks: 0) >= bytes {
+                ballast.buffers.append(try shard.arena.buffer(capacity: 100_000, owner: shard.owner, "ballast"))
+            }
+            shard.updatePressure()
         }.get()
     }
 

@@ -1,4 +1,5 @@
 import Arena
+import ArenaNIO
 import Foundation
 import NIOCore
 import TestSupport
@@ -36,6 +37,63 @@ struct ReadBufferTests {
                 // Where nothing was read for a second the buffer goes.
                 #expect(broker.allocations(of: bytes) - before < 10)
             }
+        }
+    }
+}
+
+extension ReadBufferTests {
+    @Test(
+        "who keeps a part of what was read, knowingly or not, pins a small multiple of it; large reads are large again")
+    func kept() async throws {
+        try await withBroker { broker in
+            let shard = broker.shards[0]
+            try await shard.loop.submit {
+                let source = ReadBufferSource(arena: shard.arena, owner: shard.owner, bytes: Limits.readBufferBytes)
+                var kept: [ByteBuffer] = []
+                var pinned = 0
+                for _ in 0..<100 {
+                    var buffer = source.next(expecting: 100)
+                    pinned += buffer.capacity
+                    buffer.writeRepeatingByte(1, count: 100)
+                    source.took(buffer)
+                    kept.append(buffer.readSlice(length: 64)!)
+                }
+                // All but the first, before anybody was known to keep anything.
+                #expect(pinned - Limits.readBufferBytes == 99 * Limits.leastReadBytes)
+                // A connection that sends much gets room for it at once.
+                #expect(source.next(expecting: 5_000).capacity == 20_000)
+                for _ in 0...Limits.carefulReads { source.took(source.next(expecting: 100)) }
+                let large = source.next(expecting: 100)
+                #expect(large.capacity == Limits.readBufferBytes)
+            }.get()
+        }
+    }
+
+    @Test("where there is no memory at all, one byte is read, and the reason is told")
+    func exhausted() async throws {
+        try await withBroker({ $0.memoryLimit = 64 << 20 }) { broker in
+            let shard = broker.shards[0]
+            try await shard.loop.submit {
+                let source = ReadBufferSource(arena: shard.arena, owner: shard.owner, bytes: Limits.readBufferBytes)
+                var taken: [ByteBuffer] = []
+                for bytes in [1 << 20, 8_192, 512] {
+                    while let buffer = try? shard.arena.buffer(capacity: bytes, owner: shard.owner, "ballast") {
+                        taken.append(buffer)
+                    }
+                }
+                #expect(source.next(expecting: 0).capacity == Limits.firstReadBytes)
+                #expect(source.isExhausted && source.takeFailure() != nil && source.takeFailure() == nil)
+                #expect(broker.pool.counterBytes <= broker.pool.limitBytes && !shard.arena.isReserveSpent)
+                // What cannot be refused takes the reserve, and that is set aside again.
+                let forced = Arena.byteBufferAllocator.buffer(capacity: 512)
+                #expect(forced.capacity == 512 && shard.arena.isReserveSpent)
+                #expect(broker.pool.counterBytes <= broker.pool.limitBytes)
+                taken = []
+                shard.arena.giveBackUnused()
+                #expect(!shard.arena.isReserveSpent)
+                let buffer = source.next(expecting: 0)
+                #expect(buffer.capacity >= Limits.leastReadBytes && !source.isExhausted)
+            }.get()
         }
     }
 }

@@ -150,7 +150,7 @@ struct UnreadReplyTests {
 }
 
 /// Sends whole copies of the same bytes on a thread of its own until it is told to stop.
-private final class Flood: @unchecked Sendable {
+final class Flood: @unchecked Sendable {
     private let client: TestClient
     private let lock = NSLock()
     private var isStopped = false

@@ -93,6 +93,13 @@ public struct Limits: Sendable, Equatable {
     /// The one read buffer of an event loop: large enough that a busy socket is emptied in few system calls.
     static let readBufferBytes = 64 << 10
 
+    /// A buffer is read into that is so many times as large as what the connection sends at once, while slices of such buffers
+    /// are being kept; at least so large; and until so many reads have gone by of which nothing was kept. With four, an answer of
+    /// 100 bytes that is forgotten pins 512, and a connection that begins to send more fills its buffers within four reads.
+    static let pinnedReadFactor = 4
+    static let leastReadBytes = 512
+    static let carefulReads = 256
+
     /// What NIO's own buffer pool keeps for each channel as long as it lives (see `ShardReadAllocator`).
     static let firstReadBytes = 1
 

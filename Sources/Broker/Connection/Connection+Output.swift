@@ -20,7 +20,7 @@ extension ConnectionHandler {
 
     @inline(never)
     private func takesMoreWhenShort() -> Bool {
-        guard shard.pressure.hasEgressMemory else {
+        guard shard.hasEgressMemory else {
             if !output.isStarved { shard.noteStarved(reference) }
             output.isStarved = true
             return false

@@ -208,12 +208,19 @@ final class ConnectionHandler: ChannelInboundHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var buffer = unwrapInboundIn(data)
         if transport == nil { reads.took(buffer) }
-        // Read all the same, into a little of the reserve: it may be what makes room.
-        if let error = reads.takeFailure() { shard.refused(error, while: "reading") }
         shard.updatePressure()
+        if transport == nil { stopWithoutReserve() }
         lastRead = .now()
         shard.traffic.bytesReceived.bump(by: buffer.readableBytes)
         consume(&buffer, ownsBuffer: false)
+    }
+
+    /// Reads no further, for now, where this read has found no memory, or what NIO takes without asking is spent. To be called
+    /// for each read, whatever it is of: then no connection brings more than one byte, or has one handshake answered, beyond.
+    func stopWithoutReserve() {
+        if let error = reads.takeFailure() { shard.refused(error, while: "reading") }
+        guard reads.isExhausted || shard.pressure.isExhausted, reference != nil else { return }
+        pauseReading(.reserve)
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
@@ -473,12 +480,15 @@ final class ConnectionHandler: ChannelInboundHandler {
         static let store = Pauses(rawValue: 8)
         /// What it has sent already waits for its turn.
         static let turn = Pauses(rawValue: 16)
+        /// There is no memory to read into.
+        static let reserve = Pauses(rawValue: 32)
     }
 
     func pauseReading(_ reason: Pauses) {
         let wasRead = pauses.isEmpty
         guard pauses.insert(reason).inserted else { return }
         if reason == .memory { shard.notePaused(reference) }
+        if reason == .reserve { shard.noteUnread(reference) }
         if wasRead { setReading(false) }
     }
 

@@ -7,7 +7,8 @@ import NIOCore
 ///
 /// NIO keeps the buffers it reads into for each channel, for ever. With a buffer per shard instead, an idle connection
 /// holds none, every read can be large, and a read of which nothing is kept allocates nothing. When a slice is kept,
-/// the next read takes a fresh buffer and the old one is freed with its last slice.
+/// the next read takes a fresh buffer and the old one is freed with its last slice. Whoever keeps one, knowingly or not,
+/// pins the whole buffer: so as long as that happens, buffers are of the size of what each connection sends, times four.
 ///
 /// NIO writes into the buffer, and would first copy one that anybody else refers to, all 64 KiB of it: so it is handed out
 /// with the only reference to it (``next(fallback:)``), and taken back when it has been filled (``took(_:)``).
@@ -24,7 +25,11 @@ final class ReadBufferSource: @unchecked Sendable {
     /// Whether `current` was given to another owner because somebody meant to keep a part of it.
     private var isTransferred = false
     private var wasUsed = false
+    /// Of reads to come, whose buffers are no larger than they need be, since somebody has kept a slice lately.
+    private var carefulReads = 0
     private var failure: ArenaError?
+    /// There was no memory at all for the last read: it brings one byte, into a buffer outside the arena.
+    private(set) var isExhausted = false
     /// Memory is short: reads are small. What is kept for large ones goes.
     var isSmall = false {
         didSet {
@@ -41,34 +46,52 @@ final class ReadBufferSource: @unchecked Sendable {
         self.bytes = bytes
     }
 
-    /// An empty buffer to read into, which nobody else refers to. At the limit a small one out of the reserve, and
-    /// ``takeFailure()`` has the reason.
-    func next(fallback: ByteBufferAllocator) -> ByteBuffer {
+    /// An empty buffer to read into, which nobody else refers to. At the limit it has room for one byte, ``isExhausted``
+    /// says so, and ``takeFailure()`` has the reason.
+    ///
+    /// - Parameter expected: how many bytes the connection's reads have brought lately.
+    func next(expecting expected: Int) -> ByteBuffer {
         wasUsed = true
-        if let buffer = reusable() {
-            handedOut = buffer.storageCapacity
-            return buffer
-        }
-        isTransferred = false
-        do {
-            let buffer = try arena.buffer(
-                capacity: isSmall ? Limits.smallReadBytes : bytes, owner: owner, "socket read")
-            handedOut = buffer.storageCapacity
-            return buffer
+        isExhausted = false
+        let last = reusable()
+        let capacity = capacity(expecting: expected)
+        if let last, capacity...(Limits.pinnedReadFactor * capacity) ~= last.storageCapacity { return handOut(last) }
+        do throws(ArenaError) {
+            return handOut(try arena.buffer(capacity: capacity, owner: owner, "socket read"))
         } catch {
-            handedOut = 0
-            failure = error
-            return fallback.buffer(capacity: Limits.minSegmentBytes)
+            if let last { return handOut(last) }
+            if capacity > Limits.leastReadBytes,
+                let buffer = try? arena.buffer(capacity: Limits.leastReadBytes, owner: owner, "socket read")
+            {
+                return handOut(buffer)
+            }
+            (handedOut, isExhausted, failure) = (0, true, error)
+            return ShardReadAllocator.oneByte
         }
+    }
+
+    private func capacity(expecting expected: Int) -> Int {
+        let most = isSmall ? min(bytes, Limits.smallReadBytes) : bytes
+        guard carefulReads > 0 else { return most }
+        return min(most, max(Limits.leastReadBytes, Limits.pinnedReadFactor * expected))
+    }
+
+    private func handOut(_ buffer: ByteBuffer) -> ByteBuffer {
+        handedOut = buffer.storageCapacity
+        return buffer
     }
 
     /// The buffer of the last read, if nobody has kept a part of it; this lets go of it in any case.
     private func reusable() -> ByteBuffer? {
-        var last = current
+        guard var last = current else { return nil }
         current = nil
-        guard last?.modifyIfUniquelyOwned({ $0.clear() }) != nil, let last else { return nil }
+        defer { isTransferred = false }
+        guard last.modifyIfUniquelyOwned({ $0.clear() }) != nil else {
+            carefulReads = Limits.carefulReads
+            return nil
+        }
+        if carefulReads > 0 { carefulReads -= 1 }
         if isTransferred { arena.transfer(last, to: owner, "socket read") }
-        isTransferred = false
         return last
     }
 
@@ -95,7 +118,9 @@ final class ReadBufferSource: @unchecked Sendable {
 
     /// Lets go of a buffer that others keep, which is then theirs alone to answer for.
     func releaseIfKept() {
-        if current?.modifyIfUniquelyOwned({ _ in }) == nil { current = nil }
+        guard current != nil, current?.modifyIfUniquelyOwned({ _ in }) == nil else { return }
+        current = nil
+        carefulReads = Limits.carefulReads
     }
 
     /// Frees the buffer if nothing was read since the last call.
@@ -124,17 +149,22 @@ struct ShardReadAllocator: RecvByteBufferAllocator {
 
     let source: ReadBufferSource
     private var isFirst = true
+    /// What a read of this connection brings: the most lately.
+    private var expected = 0
 
     init(source: ReadBufferSource) { self.source = source }
 
+    static var oneByte: ByteBuffer { outside.buffer(capacity: Limits.firstReadBytes) }
+
     func buffer(allocator: ByteBufferAllocator) -> ByteBuffer {
-        isFirst ? Self.outside.buffer(capacity: Limits.firstReadBytes) : source.next(fallback: allocator)
+        isFirst ? Self.oneByte : source.next(expecting: expected)
     }
 
     func nextBufferSize() -> Int? { nil }
 
     mutating func record(actualReadBytes: Int) -> Bool {
         isFirst = false
+        expected = max(actualReadBytes, expected / 2)
         return true
     }
 }

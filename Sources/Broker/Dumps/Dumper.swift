@@ -83,10 +83,11 @@ final class Dumper: @unchecked Sendable {
                 metadata: ["payload": "\(configuration.dumps.payload)"])
         }
         shortage.onShortage { [weak self] in self?.request(.nearLimit) }
-        pool.onPressure { [weak self, shortage] pressure in
+        shortage.onRefusal { [weak self] in self?.request(.allocationFailure) }
+        pool.onPressure { [shortage] pressure in
             switch pressure {
             case .nearLimit: shortage.counterIsNear()
-            case .refused: self?.request(.allocationFailure)
+            case .refused: shortage.arenaRefuses()
             case .level: break
             }
         }

@@ -80,6 +80,11 @@ struct ListeningSocket: Sendable {
         guard configuration.isTLS || configuration.webSocket || configuration.proxyProtocol else {
             return try pipeline.addHandler(ConnectionHandler(shard: shard, listener: listener, policy: settings))
         }
+        // What TLS takes for a connection, it does not ask for.
+        guard shard.hasEgressMemory, !shard.pressure.isExhausted else {
+            shard.context.counters.connectsRefused.increment()
+            return try pipeline.addHandler(TurnedAway())
+        }
         let transport = TransportBuffers(shard: shard, listener: listener, reads: reads)
         try pipeline.addHandler(transport)
         if configuration.proxyProtocol {
@@ -95,6 +100,13 @@ struct ListeningSocket: Sendable {
         }
         try pipeline.addHandler(
             ConnectionHandler(shard: shard, listener: listener, policy: settings, transport: transport))
+    }
+
+    /// Closes a connection that there is no memory for.
+    private final class TurnedAway: ChannelInboundHandler {
+        typealias InboundIn = ByteBuffer
+
+        func channelActive(context: ChannelHandlerContext) { context.close(promise: nil) }
     }
 
     /// Stops accepting, and removes the file of a Unix socket.

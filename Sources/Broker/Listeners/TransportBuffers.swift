@@ -83,6 +83,8 @@ final class TransportBuffers: ChannelDuplexHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         reads.took(unwrapInboundIn(data))
+        shard.updatePressure()
+        connection?.stopWithoutReserve()
         shard.arena.withContext(owner: owner, "tls buffer") { context.fireChannelRead(data) }
     }
 

@@ -11,6 +11,9 @@ final class Shortage: Sendable {
         /// Loops that are not at the normal level.
         var loops = 0
         var dump = Dump.due
+        /// Something has been refused for want of memory, by the arena or before it was asked.
+        var isRefusing = false
+        var refusalHandler: (@Sendable () -> Void)?
         var handler: (@Sendable () -> Void)?
     }
 
@@ -18,6 +21,28 @@ final class Shortage: Sendable {
 
     /// - Parameter body: called when a dump is due.
     func onShortage(_ body: @escaping @Sendable () -> Void) { state.withLock { $0.handler = body } }
+
+    /// - Parameter body: called when a dump of the first refusal is due.
+    func onRefusal(_ body: @escaping @Sendable () -> Void) { state.withLock { $0.refusalHandler = body } }
+
+    /// The arena has refused an allocation, once per excursion of the counter.
+    func arenaRefuses() {
+        let handler = state.withLock { state in
+            state.isRefusing = state.loops > 0
+            return state.refusalHandler
+        }
+        handler?()
+    }
+
+    /// A loop has refused a publish so that the arena need not.
+    func loopRefuses() {
+        let handler = state.withLock { state in
+            guard !state.isRefusing else { return nil as (@Sendable () -> Void)? }
+            state.isRefusing = true
+            return state.refusalHandler
+        }
+        handler?()
+    }
 
     /// A loop has left the normal level.
     ///
@@ -33,7 +58,7 @@ final class Shortage: Sendable {
     func end() {
         state.withLock { state in
             state.loops -= 1
-            if state.loops == 0 { state.dump = .due }
+            if state.loops == 0 { (state.dump, state.isRefusing) = (.due, false) }
         }
     }
 

@@ -21,7 +21,7 @@ extension EventLoopShard {
     /// loop may take its own at any moment. So with n loops the last n - 1 chunks are left by all of them, for what a loop
     /// has to send. What queues, buffers and batches for the store take on the heap is as good as taken from the arena.
     /// What a dump takes while it is written comes back by itself.
-    private func availableBytes(cachedChunks: Int) -> Int {
+    func availableBytes(cachedChunks: Int) -> Int {
         let (pool, loops) = (context.pool, max(1, peers.count))
         let heap = context.queueHeap.bytes + (context.store?.waitingBytes ?? 0)
         let unclaimed = pool.limitBytes - pool.counterBytes + pool.stagingBytes - heap
@@ -36,6 +36,9 @@ extension EventLoopShard {
             / SizeClasses.chunkSize * SizeClasses.chunkSize
     }
 
+    /// Whether there is more than is kept for acknowledgements and the like.
+    var hasEgressMemory: Bool { egressBytes >= Limits.controlReserveBytes }
+
     /// Whether so many bytes in one piece are possible at all.
     func hasRoom(_ bytes: Int) -> Bool {
         bytes <= max(arena.freeBytes, context.pool.limitBytes - context.pool.counterBytes)
@@ -43,11 +46,9 @@ extension EventLoopShard {
 
     @inline(never)
     private func reassessPressure() {
-        // A fault that is to exhaust the memory could not, if publishers were slowed.
-        guard !context.rpcFault.isOn else { return }
         let available = availableBytes(cachedChunks: context.pool.cachedChunkCount)
         let old = pressure.gauge.level
-        pressure.hasEgressMemory = egressBytes >= Limits.controlReserveBytes
+        pressure.isExhausted = arena.isReserveSpent
         guard pressure.gauge.update(available: available) else { return }
         let new = pressure.gauge.level
         pressure.isShort = new >= .near
@@ -118,6 +119,20 @@ extension EventLoopShard {
         }
     }
 
+    // MARK: - Without any memory
+
+    /// Has a connection read on when there may be something to read into.
+    func noteUnread(_ connection: ConnectionReference) { pressure.unread.append(connection) }
+
+    /// Some at a time: each may find that there is nothing still, and wait again.
+    private func readOn() {
+        pressure.isExhausted = arena.isReserveSpent
+        guard !pressure.isExhausted else { return }
+        for _ in 0..<min(Limits.resumedPerTick, pressure.unread.count) {
+            connections[pressure.unread.removeFirst()]?.resumeReading(.reserve)
+        }
+    }
+
     // MARK: - Consumers
 
     /// Has a connection's output looked at again when there may be memory for it.
@@ -156,6 +171,7 @@ extension EventLoopShard {
             arena.discardFreePages()
         }
         updatePressure()
+        if !pressure.unread.isEmpty { readOn() }
         if !pressure.starved.isEmpty { feedStarved() }
         guard pressure.isShort else { return resumePublishers() }
         readAcknowledgements()
@@ -168,10 +184,12 @@ struct ShardPressure {
     var gauge: PressureGauge
     /// The level is `near` or `critical`.
     var isShort = false
-    /// More than is kept for acknowledgements.
-    var hasEgressMemory = true
+    /// NIO has spent what is kept for what it takes without asking: until that is set aside again, nothing is read.
+    var isExhausted = false
     /// Publishers that are not read, in the order in which they came here; some may be gone.
     var paused: Deque<ConnectionReference> = []
+    /// Connections that are not read since there was nothing to read into.
+    var unread: Deque<ConnectionReference> = []
     /// Connections that had something to send, and no memory for it.
     var starved: [ConnectionReference] = []
     var lastLog: NIODeadline?
