@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo incident check format asan asan-release tsan swarm swarm-asan swarm-tsan scale fuzz bench bench-arena bench-heapdump bench-analyze bench-pressure bench-mqtt man completions expected clean
+.PHONY: help setup build test demo incident check format asan asan-release tsan swarm swarm-asan swarm-tsan scale fuzz bench bench-arena bench-heapdump bench-analyze bench-pressure bench-stall bench-mqtt man completions expected clean
 
 BIN := .build/release
 
@@ -70,6 +70,9 @@ bench-analyze: setup  ## every command of the analyzer on a dump of 10,000,000 b
 
 bench-pressure: build  ## a thousand publishers at full speed, and floods of connections and subscriptions
 	@Benchmarks/pressure.sh $(BIN)
+
+bench-stall: build  ## how long packets that order much work keep another client waiting
+	@Benchmarks/stall.sh $(BIN)
 
 bench: build  ## what the broker carries on this machine
 	@scripts/bench.sh $(BIN)

@@ -21,6 +21,7 @@ struct ConfigurationTests {
                 [limits]
                 maxPacketBytes = 2048
                 queuePolicy = "drop-oldest"
+                maxSharedSubscriptionsPerSession = 30
                 maxSubscriptionBytesPerSession = 4096
                 maxSessions = 10
                 maxRetainedMessages = 20
@@ -42,6 +43,7 @@ struct ConfigurationTests {
         expected.logLevel = .debug
         expected.limits.maxPacketBytes = 2_048
         expected.limits.queuePolicy = .dropOldest
+        expected.limits.maxSharedSubscriptionsPerSession = 30
         expected.limits.maxSubscriptionBytesPerSession = 4_096
         expected.limits.maxSessions = 10
         expected.limits.maxRetainedMessages = 20
@@ -193,6 +195,7 @@ extension ConfigurationTests {
         configuration.threads = 2
         configuration.dataDirectory = "data"
         configuration.limits.maxWaitingStoreBytes = 5_000
+        configuration.limits.maxSharedSubscriptionsPerSession = 30
         configuration.limits.maxSubscriptionBytesPerSession = 4_096
         configuration.limits.maxSessions = 10
         configuration.limits.maxRetainedMessages = 20

@@ -40,7 +40,7 @@ struct DeferredWorkTests {
     @Test("another client's ping is answered while a long packet is being done")
     func ping() async throws {
         let count = 10_000
-        try await withBroker { broker in
+        try await withBroker({ $0.limits.maxSharedSubscriptionsPerSession = count }) { broker in
             let (hostile, other) = (try TestClient(port: broker.port), try TestClient(port: broker.port))
             try hostile.connect("hostile")
             try other.connect("other")
@@ -69,7 +69,10 @@ struct DeferredWorkTests {
     @Test("small packets to many groups wait for their turn, and come in their order", arguments: [1, 2])
     func groups(threads: Int) async throws {
         let (groups, messages) = (2_000, 40)
-        try await withBroker({ $0.threads = threads }) { broker in
+        try await withBroker({
+            $0.threads = threads
+            $0.limits.maxSharedSubscriptionsPerSession = groups
+        }) { broker in
             let (client, publisher) = (try TestClient(port: broker.port), try TestClient(port: broker.port))
             try client.connect("member")
             try publisher.connect("publisher")
@@ -114,6 +117,23 @@ struct DeferredWorkTests {
             let after = try await broker.steps(of: 0)
             #expect(after.total - before >= filters * topics)
             #expect(after.mostPerTick <= Self.most + 1_024)
+        }
+    }
+
+    @Test("a session has so many shared subscriptions, since each is a message of its own; others beside them")
+    func shared() async throws {
+        try await withBroker({ $0.limits.maxSharedSubscriptionsPerSession = 2 }) { broker in
+            let client = try TestClient(port: broker.port)
+            try client.connect("member")
+            #expect(
+                try client.subscribe(("$share/a/x", .atMostOnce), ("$share/b/x", .atMostOnce), ("x", .atMostOnce))
+                    == [.grantedQoS0, .grantedQoS0, .grantedQoS0])
+            // 3.1.1 has one code for all refusals; one that is there may be replaced, and one that is gone makes room.
+            #expect(try client.subscribe(("$share/c/x", .atMostOnce))[0].isError)
+            #expect(try client.subscribe(("$share/a/x", .atLeastOnce)) == [.grantedQoS1])
+            try client.unsubscribe("$share/a/x")
+            #expect(try client.subscribe(("$share/c/x", .atMostOnce)) == [.grantedQoS0])
+            #expect(broker.context.router.sharedSubscriptionCount == 2)
         }
     }
 

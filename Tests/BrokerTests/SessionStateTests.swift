@@ -186,6 +186,63 @@ struct SessionStateTests {
         #expect(nothing == nil && unsent.queuedBytes == 0)
     }
 
+    @Test("a full queue is not looked through for each message that comes, however one after the other expires")
+    func looks() {
+        let count = 80
+        let limits = Self.limits { $0.maxQueuedMessages = count }
+        var state = SessionState()
+        var expired = Self.message("expired")
+        expired.expiresAt = .now() - .seconds(1)
+        for index in 1...count {
+            let offer = state.offer(index < count ? Self.message("x") : expired, canSend: false, limits: limits)
+            #expect(offer == .queued)
+        }
+        // All of them are looked at, and there is room for one, which has expired as soon as it is there.
+        var offer = state.offer(expired, canSend: false, limits: limits)
+        #expect(offer == .queued)
+        // Eight looks for each of those that follow.
+        for _ in 1..<count / 8 {
+            offer = state.offer(Self.message("x"), canSend: false, limits: limits)
+            #expect(offer == .dropped)
+        }
+        offer = state.offer(Self.message("x"), canSend: false, limits: limits)
+        #expect(offer == .queued && state.queuedCount == count)
+    }
+
+    @Test("acknowledgements are found in any order, also where identifiers have begun again", arguments: [0, 65_500])
+    func order(first: Int) {
+        let (count, limits) = (200, Self.limits { $0.maxInflight = 200 })
+        var state = SessionState()
+        var known = 0
+        for _ in 0..<first {
+            guard case .send(let packetID) = state.offer(Self.message("x"), canSend: true, limits: limits) else {
+                return
+            }
+            if state.puback(packetID) { known += 1 }
+        }
+        #expect(known == first)
+        var identifiers: [UInt16] = []
+        for _ in 0..<count {
+            guard case .send(let packetID) = state.offer(Self.message("x"), canSend: true, limits: limits) else {
+                return
+            }
+            identifiers.append(packetID)
+        }
+        let unknown = Set(UInt16.min...UInt16.max).subtracting(identifiers)
+        for index in 0..<count {
+            // Each once: 37 has no divisor in common with 200.
+            let packetID = identifiers[index * 37 % count]
+            let isKnown = state.puback(packetID)
+            let isKnownAgain = state.puback(packetID)
+            #expect(isKnown && !isKnownAgain)
+        }
+        for packetID in unknown.prefix(1_000) {
+            let isKnown = state.puback(packetID)
+            #expect(!isKnown)
+        }
+        #expect(state.inflightCount == 0)
+    }
+
     @Test("of a shared subscription another gets what was not sent and QoS 1, not QoS 2 that was sent")
     func shared() {
         let limits = Self.limits { $0.maxInflight = 2 }

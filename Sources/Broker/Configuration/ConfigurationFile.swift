@@ -156,6 +156,9 @@ extension Limits {
         try section.take("maxConnections") { maxConnections = try $0.integer(1...10_000_000) }
         try section.take("maxTopicLevels") { maxTopicLevels = try $0.integer(1...1_000) }
         try section.take("maxSubscriptionsPerSession") { maxSubscriptionsPerSession = try $0.integer(1...10_000_000) }
+        try section.take("maxSharedSubscriptionsPerSession") {
+            maxSharedSubscriptionsPerSession = try $0.integer(0...10_000_000)
+        }
         try section.take("maxSubscriptionBytesPerSession") {
             maxSubscriptionBytesPerSession = try $0.integer(1...1 << 40)
         }

@@ -27,6 +27,7 @@ extension Configuration {
         table["limits"] = TOMLTable([
             "maxPacketBytes": limits.maxPacketBytes, "maxConnections": limits.maxConnections,
             "maxTopicLevels": limits.maxTopicLevels, "maxSubscriptionsPerSession": limits.maxSubscriptionsPerSession,
+            "maxSharedSubscriptionsPerSession": limits.maxSharedSubscriptionsPerSession,
             "maxSubscriptionBytesPerSession": limits.maxSubscriptionBytesPerSession,
             "maxSessions": limits.maxSessions, "maxRetainedMessages": limits.maxRetainedMessages,
             "maxInflight": limits.maxInflight, "maxIncomingQoS2": limits.maxIncomingQoS2,

@@ -16,6 +16,10 @@ public struct Limits: Sendable, Equatable {
     /// Subscriptions of one session: a client cannot fill the trie alone.
     public var maxSubscriptionsPerSession = 10_000
 
+    /// Those of them that are shared. Each group gets a message of its own, so that one of five bytes makes as many as there are
+    /// groups; all other subscriptions of a session that match get one together.
+    public var maxSharedSubscriptionsPerSession = 1_000
+
     /// What the filters of one session may cost, see ``subscriptionBytes(_:)``: they are not in the arena, so its limit
     /// does not bound them.
     public var maxSubscriptionBytesPerSession = 1 << 20
@@ -279,10 +283,11 @@ public struct Limits: Sendable, Equatable {
     static let stepsPerSlice = 1_024
 
     /// What takes more than one step: a subscription made or ended, beside its levels; a session that ends, beside its
-    /// subscriptions; compiling the access rules of a session; the values of all `$SYS` topics.
+    /// subscriptions; compiling the access rules of a session; a look at its open commands; the values of all `$SYS` topics.
     static let stepsPerSubscription = 8
     static let stepsPerSession = 16
     static let stepsPerRules = 32
+    static let stepsPerSweptSession = 4
     static let stepsPerSysValues = 128
 
     /// How long deferred work waits at least; until the sockets have been looked at in any case.

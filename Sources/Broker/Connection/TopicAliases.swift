@@ -14,6 +14,9 @@ struct TopicAliases {
     /// What this server has set: the first topics that were sent, for good. Replacing them would cost a topic and an
     /// alias for every message once there are more topics than aliases.
     private var outgoing: [(hash: UInt64, topic: TopicName)] = []
+    /// Where each of these is, by its hash; nil while they are few.
+    private var places: [UInt64: Int]?
+    private static let few = 16
 
     /// The topic a client has set for an alias.
     func topic(of alias: UInt16) -> TopicName? {
@@ -31,6 +34,11 @@ struct TopicAliases {
     func outgoingAlias(of topic: TopicName) -> UInt16 {
         guard !outgoing.isEmpty else { return 0 }
         let hash = TopicBytes.hash(topic.bytes.readableBytesUInt8Span)
+        if let places {
+            // Two topics of one hash: the second one is never found, which costs its alias.
+            guard let index = places[hash], outgoing[index].topic == topic else { return 0 }
+            return UInt16(index + 1)
+        }
         for index in outgoing.indices where outgoing[index].hash == hash && outgoing[index].topic == topic {
             return UInt16(index + 1)
         }
@@ -42,7 +50,13 @@ struct TopicAliases {
         guard outgoing.count < limit, let copy = try? arena.copy(of: topic.bytes, owner: owner, "topic alias") else {
             return 0
         }
-        outgoing.append((TopicBytes.hash(copy.readableBytesUInt8Span), topic.moved(to: copy, at: 0)))
+        let hash = TopicBytes.hash(copy.readableBytesUInt8Span)
+        outgoing.append((hash, topic.moved(to: copy, at: 0)))
+        if places != nil {
+            places?[hash] = outgoing.count - 1
+        } else if outgoing.count > Self.few {
+            places = Dictionary(outgoing.enumerated().map { ($0.element.hash, $0.offset) }) { first, _ in first }
+        }
         return UInt16(outgoing.count)
     }
 

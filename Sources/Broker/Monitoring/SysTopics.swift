@@ -1,5 +1,6 @@
 import Arena
 import ArenaNIO
+import DequeModule
 import Glibc
 import MQTT
 import NIOConcurrencyHelpers
@@ -250,20 +251,39 @@ extension EventLoopShard {
     }
 
     /// Adds up what the sessions here keep, when it is time.
-    func countStored(_ now: NIODeadline) {
+    func countStored() {
         let interval = context.limits.sysIntervalSeconds
         guard interval > 0 else { return }
         storedSeconds += 1
         guard storedSeconds >= interval else { return }
         storedSeconds = 0
-        var (count, bytes) = (0, 0)
-        for session in sessions.values {
-            count += session.state.queuedCount + session.state.inflightCount
-            bytes += session.state.queuedBytes + session.state.spilledBytes
-            session.state.forEachInflight { bytes += $1?.heldBytes ?? Int($0.bytes) }
+        guard work.counted.isEmpty else { return }
+        work.counted = Deque(sessions.keys)
+        work.stored = (0, 0)
+        _ = goOnWithCounting()
+    }
+
+    /// - Returns: whether there was anything to do.
+    func goOnWithCounting() -> Bool {
+        guard let (count, bytes) = work.stored else { return false }
+        var (messages, held) = (count, bytes)
+        while !steps.isSpent, let id = work.counted.popFirst() {
+            steps.take()
+            guard let session = sessions[id] else { continue }
+            steps.take(session.state.inflightCount)
+            messages += session.state.queuedCount + session.state.inflightCount
+            held += session.state.queuedBytes + session.state.spilledBytes
+            session.state.forEachInflight { held += $1?.heldBytes ?? Int($0.bytes) }
         }
-        traffic.storedMessages.set(count)
-        traffic.storedBytes.set(bytes)
+        guard work.counted.isEmpty else {
+            work.stored = (messages, held)
+            scheduleWork()
+            return true
+        }
+        work.stored = nil
+        traffic.storedMessages.set(messages)
+        traffic.storedBytes.set(held)
+        return true
     }
 
     /// With RETAIN, as from the retained store; of QoS 0, so that nobody's queue fills with figures of the past.

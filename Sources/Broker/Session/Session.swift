@@ -37,6 +37,8 @@ final class Session: @unchecked Sendable {
     var storedThrough: UInt64 = 0
     /// Filters in the trie, shared ones with their prefix.
     var subscriptions: [UTF8Key: SubscriptionOptions] = [:]
+    /// Those of them that are shared.
+    var sharedCount = 0
     /// The command filters, which concern this session alone and are not in the trie.
     var commandFilters: [UTF8Key: SubscriptionOptions] = [:]
     /// What both cost, for `Limits.maxSubscriptionBytesPerSession`.

@@ -82,6 +82,9 @@ struct SessionState: ~Copyable {
     private(set) var queuedBytes = 0
     /// No message of that part expires before this.
     private(set) var nextQueuedExpiry = NIODeadline.distantFuture
+    /// How many of its messages may be looked at to make room: eight for each that comes. To look through all of them each
+    /// time, for the few that have expired since, would take as much as both numbers multiplied.
+    private var looks = 1 << 32
     /// Since they were last taken; nothing while there is no store.
     private var storedChanges: [StoredChange] = []
     /// Hears of what all this takes, and what it has heard.
@@ -373,13 +376,37 @@ struct SessionState: ~Copyable {
         }
     }
 
-    /// Acknowledgements come in order (MQTT-4.6.0-2), so this is found at the front; the window bounds the rest.
-    private func index(of packetID: UInt16) -> Int? { inflight.indices.first { inflight[$0].packetID == packetID } }
+    /// Acknowledgements come in order (MQTT-4.6.0-2), so this is most often found at the front. Else it is searched for by
+    /// the serial that it must have, since entries are in the order of these; a window that spans more than all
+    /// identifiers, which takes a client that never acknowledges one message, is looked through.
+    private func index(of packetID: UInt16) -> Int? {
+        guard !inflight.isEmpty else { return nil }
+        let first = inflight[0].serial
+        let offset = (Int(packetID) - Int(inflight[0].packetID) + 65_535) % 65_535
+        if offset == 0 { return packetID == 0 ? nil : 0 }
+        guard inflight[inflight.count - 1].serial - first < 65_535 else {
+            return inflight.indices.first { inflight[$0].packetID == packetID }
+        }
+        let serial = first + UInt64(offset)
+        var (low, high) = (1, inflight.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if inflight[middle].serial < serial { low = middle + 1 } else { high = middle }
+        }
+        return low < inflight.count && inflight[low].packetID == packetID ? low : nil
+    }
 
     private mutating func enqueue(_ message: Message, limits: Limits) -> Offer {
         let (bytes, spills) = (message.heldBytes, message.entry != 0 && spills(message))
         var replaced = 0
-        if nextQueuedExpiry != .distantFuture, isFull(for: bytes, limits) { purgeExpired(at: .now()) }
+        looks += 8
+        if nextQueuedExpiry != .distantFuture, isFull(for: bytes, limits), looks >= queue.count {
+            let now = NIODeadline.now()
+            if nextQueuedExpiry <= now {
+                looks = 0
+                purgeExpired(at: now)
+            }
+        }
         while isFull(for: bytes, limits) {
             switch limits.queuePolicy {
             case .dropOldest where dropOldest(): replaced += 1

@@ -24,6 +24,11 @@ struct DeferredWork {
     /// Sessions whose access rules are to be compiled again, and who waits for all of that.
     var rules: Deque<ObjectIdentifier> = []
     var whenRulesAreNew: [() -> Void] = []
+    /// Sessions whose commands may have timed out.
+    var commands: Deque<ObjectIdentifier> = []
+    /// Sessions of which is yet to be counted what they keep, and the messages and bytes of the others.
+    var counted: Deque<ObjectIdentifier> = []
+    var stored: (messages: Int, bytes: Int)?
     /// Retained messages have expired.
     var isRetainedDue = false
 
@@ -42,7 +47,7 @@ struct DeferredWork {
 
     fileprivate var isEmpty: Bool {
         leaving.isEmpty && retained.isEmpty && input.isEmpty && mail.isEmpty && dueSessions.isEmpty
-            && dueConnections.isEmpty && rules.isEmpty && !isRetainedDue
+            && dueConnections.isEmpty && rules.isEmpty && commands.isEmpty && stored == nil && !isRetainedDue
     }
 }
 
@@ -94,7 +99,8 @@ extension EventLoopShard {
     /// Each does some of its kind, and says whether it did anything.
     private static let slices: [@Sendable (EventLoopShard) -> Bool] = [
         { $0.goOnWithMail() }, { $0.goOnWithInput() }, { $0.goOnWithLeaving() }, { $0.goOnWithRetained() },
-        { $0.goOnWithDue() }, { $0.goOnWithRules() }, { $0.goOnWithExpiry() },
+        { $0.goOnWithDue() }, { $0.goOnWithRules() }, { $0.goOnWithExpiry() }, { $0.goOnWithCommands() },
+        { $0.goOnWithCounting() },
     ]
 
     private func goOnWithInput() -> Bool {

@@ -474,7 +474,7 @@ public final class EventLoopShard: @unchecked Sendable {
         if !lateWills.isEmpty { publishLateWills() }
         ticks += 1
         guard ticks % (1_000 / Limits.tickMilliseconds) == 0 else { return }
-        expireCommands(now)
+        expireCommands()
         matchCache.trim(version: context.router.version)
         reads.trim()
         fanOut.trim()
@@ -483,7 +483,7 @@ public final class EventLoopShard: @unchecked Sendable {
         refusals.flush(context.log)
         context.losses.take(&losses)
         arena.giveBackUnused()
-        countStored(now)
+        countStored()
         guard index == 0 else { return }
         context.store?.retry()
         context.retained.advance()

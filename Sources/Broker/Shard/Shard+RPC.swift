@@ -1,5 +1,6 @@
 import Arena
 import ArenaNIO
+import DequeModule
 import Ledger
 import Logging
 import MQTT
@@ -127,8 +128,17 @@ extension EventLoopShard {
         }
     }
 
-    func expireCommands(_ now: NIODeadline) {
-        for (key, session) in sessionsWithCommands {
+    /// Once a second.
+    func expireCommands() {
+        if work.commands.isEmpty { work.commands = Deque(sessionsWithCommands.keys) }
+        _ = goOnWithCommands()
+    }
+
+    func goOnWithCommands() -> Bool {
+        let (now, isMoving) = (NIODeadline.now(), !work.commands.isEmpty)
+        while !steps.isSpent, let key = work.commands.popFirst() {
+            steps.take(Limits.stepsPerSweptSession)
+            guard let session = sessionsWithCommands[key] else { continue }
             let expired = session.pendingCommands.removeExpired(at: now)
             if expired > 0 {
                 context.counters.commandsTimedOut.increment(by: expired)
@@ -138,5 +148,7 @@ extension EventLoopShard {
             }
             if session.pendingCommands.isEmpty { sessionsWithCommands[key] = nil }
         }
+        if !work.commands.isEmpty { scheduleWork() }
+        return isMoving
     }
 }

@@ -23,7 +23,9 @@ extension EventLoopShard {
         if isNew {
             let bytes = Limits.subscriptionBytes(filter.text)
             guard session.subscriptions.count + session.commandFilters.count < limits.maxSubscriptionsPerSession,
-                session.subscriptionBytes + bytes <= limits.maxSubscriptionBytesPerSession
+                session.subscriptionBytes + bytes <= limits.maxSubscriptionBytesPerSession,
+                session.sharedCount < limits.maxSharedSubscriptionsPerSession
+                    || SharedSubscription.parse(filter.text) == nil
             else { return (.quotaExceeded, false) }
             session.subscriptionBytes += bytes
         }
@@ -37,8 +39,11 @@ extension EventLoopShard {
         if context.rpcTopics.isCommandFilter(filter.text) {
             session.commandFilters[filter] = options
         } else {
-            session.subscriptions[filter] = options
-            if SharedSubscription.parse(filter.text) != nil { session.mayHoldShared = true }
+            let isNew = session.subscriptions.updateValue(options, forKey: filter) == nil
+            if SharedSubscription.parse(filter.text) != nil {
+                session.mayHoldShared = true
+                if isNew { session.sharedCount += 1 }
+            }
             context.router.subscribe(session, filter.text, options)
         }
     }
@@ -48,7 +53,10 @@ extension EventLoopShard {
         steps.take(Limits.stepsPerSubscription + Topic.levelCount(filter))
         let isCommands = session.commandFilters.removeValue(forKey: key) != nil
         let isSubscription = session.subscriptions.removeValue(forKey: key) != nil
-        if isSubscription { context.router.unsubscribe(session, filter) }
+        if isSubscription {
+            context.router.unsubscribe(session, filter)
+            if SharedSubscription.parse(filter) != nil { session.sharedCount -= 1 }
+        }
         guard isCommands || isSubscription else { return .noSubscriptionExisted }
         if session.isStored { journal?.unsubscribe(session, filter) }
         session.retained.remove(key)
@@ -71,8 +79,7 @@ extension EventLoopShard {
 
     /// All of a session that ends.
     func unsubscribeAll(_ session: Session) {
-        // With what is let go of.
-        steps.take(Limits.stepsPerSession + session.state.queuedCount + session.state.inflightCount)
+        steps.take(Limits.stepsPerSession)
         for filter in session.subscriptions.keys {
             steps.take(Limits.stepsPerSubscription + Topic.levelCount(filter.text))
             context.router.unsubscribe(session, filter.text)

@@ -1,0 +1,220 @@
+#!/usr/bin/env python3
+"""How long one client's packets keep another one waiting: hostile packets, and the longest PINGRESP of a bystander meanwhile.
+
+    stall.py --port P [CASE...]
+
+Each case is one client's, or a few clients', on a loop that it shares with the bystander. The bystander sends PINGREQ, waits
+for PINGRESP, and begins again a millisecond later; it is alone first, which is the machine's own part. Prints a line for each
+case. Exit code 1 if the longest wait of any case is 50 ms or more.
+"""
+
+import argparse
+import os
+import socket
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from flood import connect, packet, publish, subscribe, text  # noqa: E402
+
+import struct  # noqa: E402
+
+BOUND = 0.050
+
+
+def unsubscribe(identifier, filters):
+    return packet(0xA2, struct.pack(">H", identifier) + b"".join(text(name) for name in filters))
+
+
+class Peer:
+    def __init__(self, port, name, clean=True):
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.sendall(connect(name, clean=clean))
+        self.read(4)
+
+    def read(self, count):
+        data = b""
+        while len(data) < count:
+            part = self.socket.recv(count - len(data))
+            if not part:
+                raise ConnectionError("the broker closed the connection")
+            data += part
+        return data
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def drain(self):
+        """Reads all that comes until this client's ping is answered behind it: it has been served."""
+        self.send(b"\xc0\0")
+        tail = b""
+        while not tail.endswith(b"\xd0\0"):
+            part = self.socket.recv(1 << 20)
+            if not part:
+                raise ConnectionError("the broker closed the connection")
+            tail = (tail + part)[-2:]
+
+
+class Bystander(threading.Thread):
+    """Waits for PINGRESP again and again; in a process of its own, or the hostile side's Python would be what is measured."""
+
+    def __init__(self, port):
+        super().__init__(daemon=True)
+        self.ready, ready = os.pipe()
+        order, self.order = os.pipe()
+        answer, self.answer = os.pipe()
+        self.child = os.fork()
+        if self.child == 0:
+            peer = Peer(port, "bystander")
+            os.write(ready, b"x")
+            os.set_blocking(order, False)
+            waits = []
+            while True:
+                begin = time.monotonic()
+                peer.send(b"\xc0\0")
+                peer.read(2)
+                waits.append(time.monotonic() - begin)
+                try:
+                    if os.read(order, 1):
+                        waits.sort()
+                        line = f"{waits[-1]:.6f} {waits[len(waits) * 99 // 100]:.6f} {len(waits)}\n"
+                        os.write(self.answer, line.encode())
+                        waits = []
+                except BlockingIOError:
+                    pass
+                time.sleep(0.001)
+        self.result = os.fdopen(answer)
+        os.read(self.ready, 1)
+
+    def take(self):
+        os.write(self.order, b"x")
+        longest, most, count = self.result.readline().split()
+        return float(longest), float(most), int(count)
+
+
+def case_alone(port):
+    time.sleep(2)
+
+
+def case_subscribe(port):
+    peer = Peer(port, "subscriber")
+    names = [f"f{index:04d}" for index in range(10_000)]
+    for _ in range(5):
+        peer.send(subscribe(1, names, 0))
+        peer.drain()
+        peer.send(unsubscribe(2, names))
+        peer.drain()
+
+
+def case_session_end(port):
+    for _ in range(5):
+        peer = Peer(port, "leaver")
+        peer.send(subscribe(1, [f"f{index:04d}" for index in range(10_000)], 0))
+        peer.drain()
+        peer.socket.close()
+        time.sleep(0.2)
+
+
+def case_session_discarded(port):
+    for _ in range(5):
+        peer = Peer(port, "kept", clean=False)
+        peer.send(subscribe(1, [f"f{index:04d}" for index in range(10_000)], 0))
+        peer.drain()
+        peer.socket.close()
+        Peer(port, "kept").drain()
+
+
+def case_groups(port):
+    members = [Peer(port, f"member-{index}") for index in range(10)]
+    for member in members:
+        member.send(subscribe(1, [f"$share/{member.socket.fileno()}-{index}/x" for index in range(1_000)], 0))
+        member.drain()
+    sender = Peer(port, "sender")
+    readers = [threading.Thread(target=lambda peer=peer: read_all(peer), daemon=True) for peer in members]
+    for reader in readers:
+        reader.start()
+    for _ in range(3):
+        sender.send(publish("x", b"") * 100)
+        sender.drain()
+    time.sleep(0.5)
+
+
+def read_all(peer):
+    while peer.socket.recv(1 << 20):
+        pass
+
+
+def case_retained(port):
+    sender = Peer(port, "retainer")
+    for begin in range(0, 50_000, 500):
+        sender.send(b"".join(publish(f"a/{index}/b", b"x", retain=True) for index in range(begin, begin + 500)))
+        sender.drain()
+    peer = Peer(port, "searcher")
+    peer.send(subscribe(1, [f"+/+/{index}" for index in range(400)], 0))
+    peer.drain()
+    time.sleep(3)
+
+
+def case_sys(port):
+    peer = Peer(port, "figures")
+    peer.send(subscribe(1, [f"$SYS/{index}" for index in range(400)], 0))
+    peer.drain()
+
+
+def case_wildcards(port):
+    peer = Peer(port, "wild")
+    for begin in range(0, 8_192, 1_024):
+        names = [
+            "/".join("a" if index >> level & 1 else "+" for level in range(13))
+            for index in range(begin, begin + 1_024)
+        ]
+        peer.send(subscribe(1, names, 0))
+        peer.drain()
+    # Longer than what is remembered.
+    topic = "/".join(["a"] * 13 + ["b" * 300])
+    peer.send(publish(topic, b"") * 12)
+    peer.drain()
+
+
+def case_many(port):
+    """Forty clients at once, each with packets of 4 kB."""
+    peers = [Peer(port, f"many-{index}") for index in range(40)]
+    for round_ in range(3):
+        for peer in peers:
+            peer.send(subscribe(1, [f"{peer.socket.fileno()}/{round_}/{index}" for index in range(330)], 0))
+        for peer in peers:
+            peer.drain()
+    for peer in peers:
+        peer.socket.close()
+    time.sleep(0.5)
+
+
+CASES = {name[5:]: function for name, function in list(globals().items()) if name.startswith("case_")}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("cases", nargs="*", choices=[[], *CASES], default=[])
+    options = parser.parse_args()
+    bystander = Bystander(options.port)
+    failed = False
+    print(f"{'case':<20} {'longest ms':>10} {'99 % ms':>8} {'pings':>6} {'seconds':>8}")
+    for name in options.cases or CASES:
+        bystander.take()
+        begin = time.monotonic()
+        CASES[name](options.port)
+        longest, most, count = bystander.take()
+        print(
+            f"{name:<20} {longest * 1000:>10.1f} {most * 1000:>8.1f} {count:>6} {time.monotonic() - begin:>8.1f}",
+            flush=True,
+        )
+        failed = failed or longest >= BOUND
+    os.kill(bystander.child, 9)
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
