@@ -404,4 +404,5 @@ def main():
     sys.exit(options.function(options))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -197,8 +197,11 @@ CASES = {name[5:]: function for name, function in list(globals().items()) if nam
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("cases", nargs="*", choices=[[], *CASES], default=[])
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
     options = parser.parse_args()
+    unknown = [name for name in options.cases if name not in CASES]
+    if unknown:
+        parser.error(f"no such case: {unknown[0]}")
     bystander = Bystander(options.port)
     failed = False
     print(f"{'case':<20} {'longest ms':>10} {'99 % ms':>8} {'pings':>6} {'seconds':>8}")
