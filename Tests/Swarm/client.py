@@ -414,7 +414,7 @@ class Client:
                 self.outgoing[number] = Out(message, one)
                 self.idle.clear()
             else:
-                message.is_weak = self.swarm.store_is_bad()
+                message.is_weak = self.swarm.store_is_bad() or self.swarm.options.get("tight", False)
                 one.unflushed.append(message)
             one.send(wire.publish(
                 one.version, name, message.payload, qos, action["retain"], False, number, expiry=expiry, alias=alias))

@@ -243,8 +243,9 @@ class Rules:
 class History:
     """What happened, and what follows from it."""
 
-    def __init__(self, rules, has_store):
-        self.rules, self.has_store = rules, has_store
+    def __init__(self, rules, has_store, keeps_all=True):
+        """`keeps_all`: there is memory for QoS 0 too."""
+        self.rules, self.has_store, self.keeps_all = rules, has_store, keeps_all
         self.messages, self.sessions = [], {}
         self.kills = []
         self.findings = []
@@ -383,6 +384,8 @@ class History:
             return False
         if quality > 0:
             return True
+        if not self.keeps_all:
+            return False
         last = session.connections[-1]
         return (message.done < FOREVER and last.connack is not None and last.connack <= message.sent
                 and last.ended_from == FOREVER and not last.was_paused)

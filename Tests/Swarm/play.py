@@ -25,7 +25,7 @@ class Swarm:
         self.script, self.options, self.directory = script, script["options"], directory
         self.programs, self.is_instrumented = programs, is_instrumented
         rules = self.options.get("rules") if self.options["acl"] else None
-        self.history = History(Rules(rules), self.options["store"])
+        self.history = History(Rules(rules), self.options["store"], not self.options.get("tight"))
         self.broker = Broker(directory, shared, self.options, programs["broker"], environment)
         self.clients, self.locks = {}, collections.defaultdict(asyncio.Lock)
         self.tasks = set()
@@ -33,7 +33,7 @@ class Swarm:
         self.store_fails, self.store_failed_until = 0, 0.0
         self.pongs, self.slowest = 0, 0.0
         self.notes = collections.Counter()
-        self.beats, self.attackers = [], []
+        self.beats, self.devices, self.muted = [], {}, []
         self.figures = collections.Counter()
         self.peak = 0
 
@@ -58,7 +58,7 @@ class Swarm:
         """Whether the broker may end a connection by itself."""
         if self.is_ending or not self.broker.is_running or self.broker.expects_end:
             return True
-        if self.store_is_bad(one):
+        if self.store_is_bad(one) or self.options.get("tight"):
             return True
         # An older CONNECT that nobody waited for may be read later.
         return any(other.connack is None and other.connect_sent > one.connect_sent - 30
@@ -68,14 +68,15 @@ class Swarm:
         return self.store_fails > 0 or self.now < self.store_failed_until
 
     def may_refuse(self, one, code):
-        if self.store_is_bad():
-            return code in (0x88, 0x97, 3)
-        return False
+        if self.store_is_bad() or self.options.get("tight"):
+            return code in (0x88, 0x89, 0x97, 3)
+        # Whose session it is may not be everybody's.
+        return one.user != self.plain(one.client.name)["user"] and code in (0x87, 5)
 
     def may_refuse_publish(self, message, code):
         if code == 0x87:
             return not self.history.rules.surely(message.user, "write", message.topic, message.sent, self.now)
-        return code == 0x97 and self.store_is_bad()
+        return code == 0x97 and (self.store_is_bad() or self.options.get("tight"))
 
     def may_refuse_subscription(self, one, new, code):
         if code in (0x80, 0x87) and self.options["acl"]:
@@ -83,7 +84,7 @@ class Swarm:
             return not any(
                 self.history.rules.surely(one.user, "read", topic, new.may[0], self.now)
                 for area in scripts.TOPICS.values() for topic in area if wire.matches(new.filter, topic))
-        return self.store_is_bad()
+        return self.store_is_bad() or self.options.get("tight")
 
     # MARK: - The round
 
@@ -281,6 +282,59 @@ class Swarm:
         await self.ask(
             {"memory": self.look_at_memory, "metrics": self.look_at_metrics, "dump": self.look_at_dump}[action["what"]]())
 
+    async def do_device(self, action):
+        """A device goes, or says nothing any more."""
+        device = self.devices.pop(action["device"], None)
+        if device is not None and not device.ended:
+            if action["how"] == "mute":
+                device.is_mute = True
+                self.muted.append(device)
+            else:
+                device.reset()
+
+    async def device(self, number):
+        """A client that answers commands with what they hold, turned round."""
+        if number in self.devices and not self.devices[number].ended:
+            return
+        reader, ready = wire.Reader(4), asyncio.get_running_loop().create_future()
+
+        def came(data):
+            for packet in reader.feed(data):
+                if packet.kind == wire.SUBACK and not ready.done():
+                    ready.set_result(None)
+                if packet.kind == wire.PUBLISH and not link.is_mute:
+                    if packet.qos:
+                        link.send(wire.acknowledge(wire.PUBACK, packet.number))
+                    link.send(wire.publish(
+                        4, packet.topic.replace("/request/", "/response/"), packet.payload[::-1], 0))
+        link = await Link.open("tcp", self.ports, came, lambda: ready.done() or ready.set_result(None))
+        link.is_mute = False
+        user = ("root", "root") if self.options["acl"] else None
+        link.send(wire.connect(4, "device%d" % number, True, user=user))
+        link.send(wire.subscribe(4, 1, [("v1/devices/me/rpc/request/+", 1, 0, 0, 0)]))
+        await asyncio.wait_for(ready, PATIENCE)
+        self.devices[number] = link
+
+    async def do_command(self, action):
+        await self.ask(self.command(action))
+
+    async def command(self, action):
+        """Commands over HTTP: each is answered by the device, or says that it is not there."""
+        number = action["device"]
+        if not self.options.get("tight"):
+            await self.device(number)
+        body = b"%d.%d." % (number, action["size"]) + b"c" * action["size"]
+        answers = await asyncio.gather(*(
+            self.broker.request("/v1/devices/device%d/commands?timeout=20" % number, "POST", body=body)
+            for _ in range(action["count"])))
+        for status, answer in answers:
+            self.figures["commands"] += 1
+            if status == 200:
+                if answer != body[::-1]:
+                    raise Finding("a command of %d bytes was answered with %d others" % (len(body), len(answer)))
+            elif status not in (404, 409, 429, 502, 503, 504):
+                raise Finding("a command was answered with %d %r" % (status, answer[:200]))
+
     async def do_full(self, action):
         if not self.options["store"]:
             return
@@ -314,9 +368,9 @@ class Swarm:
                 if one.ended_from == FOREVER:
                     one.ended_from, one.how = now, "kill"
             session.killed(now, self.options["store"])
-        for one in self.beats + self.attackers:
+        for one in [*self.beats, *self.devices.values(), *self.muted]:
             one.reset()
-        self.beats, self.attackers = [], []
+        self.beats, self.devices, self.muted = [], {}, []
         await self.broker.start()
         # The watcher is there before anything else happens.
         watcher = self.client(WATCHER)
@@ -409,6 +463,8 @@ class Swarm:
     async def drain(self):
         """Everybody comes back, takes what it is owed, and what it must have it has."""
         await self.wait_for_tasks()
+        for one in [*self.devices.values(), *self.muted]:
+            one.finish()
         for client in list(self.clients.values()):
             if client.is_up:
                 client.release(client.connection)
@@ -510,6 +566,8 @@ class Swarm:
     async def look_at_retained(self):
         reader = self.client("reader")
         await self.open(reader, dict(self.plain("reader"), clean=True, expiry=0))
+        if not reader.is_up and self.options.get("tight"):
+            return
         begun = self.now
         reader.subscribe({"filters": [["#", 2, 0, 0, 0]]})
         await self.settle(reader)

@@ -200,18 +200,18 @@ class Broker:
 
     # MARK: - What it is asked
 
-    async def request(self, path, method="GET", within=60):
+    async def request(self, path, method="GET", within=60, body=b""):
         """Status and body over HTTP."""
         async def ask():
             reader, writer = await asyncio.open_connection("127.0.0.1", self.http)
             try:
                 writer.write(("%s %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nConnection: close\r\n"
-                              "Content-Length: 0\r\n\r\n" % (method, path, TOKEN)).encode())
+                              "Content-Length: %d\r\n\r\n" % (method, path, TOKEN, len(body))).encode() + body)
                 head = await reader.readuntil(b"\r\n\r\n")
-                body = await reader.read()
+                answer = await reader.read()
                 if b"chunked" in head.lower():
-                    body = unchunked(body)
-                return int(head.split()[1]), body
+                    answer = unchunked(answer)
+                return int(head.split()[1]), answer
             finally:
                 writer.close()
         return await asyncio.wait_for(ask(), within)

@@ -47,6 +47,10 @@ class Writer:
             "loops": r.choice((1, 2, 2, 3, 4)), "store": store, "acl": acl, "limit": r.choice((192, 256, 384)),
             "inflight": r.choice((4, 32, 256)),
         }
+        # Rounds in which more is sent than there is memory for.
+        self.options["tight"] = r.random() < 0.2
+        if self.options["tight"]:
+            self.options.update(limit=64, loops=min(2, self.options["loops"]))
         self.cast = {}
         for index in range(r.randrange(4, 9)):
             self.cast["c%d" % index] = {
@@ -142,6 +146,18 @@ class Writer:
             action["topic"] = "a/0"
         return action
 
+    def flood(self, name):
+        """Large ones, for those that are away or read nothing."""
+        return dict(self.publish(name), size=self.r.choice((70_000, 200_000)), count=60, retain=False, empty=False,
+                    topic=self.r.choice(("a/0", "a/1", "b/0/x")), qos=1)
+
+    def take_up(self, name):
+        """Another user with somebody's client identifier."""
+        if not self.options["acl"] or not self.cast[name]["expiry"]:
+            return None
+        users = [user for user in ("anna", "ben", None) if user != self.cast[name]["user"]]
+        return self.connect(name, user=self.r.choice(users), clean=False, will=None)
+
     def step(self):
         r = self.r
         name = r.choice(list(self.cast))
@@ -167,6 +183,11 @@ class Writer:
             (2, self.change_rules),
             (1, lambda: self.add({"do": "observe", "what": r.choice(("memory", "metrics", "dump"))})),
             (1, self.hurt),
+            (3, lambda: self.add({"do": "command", "device": r.randrange(3), "size": r.choice((0, 10, 1_000, 60_000)),
+                                  "count": r.choice((1, 1, 5))})),
+            (1, lambda: self.add({"do": "device", "device": r.randrange(3), "how": r.choice(("rst", "mute"))})),
+            (2, lambda: self.add(self.take_up(name), wait=r.random() < 0.5)),
+            (8 if self.options["tight"] else 0, lambda: self.add(self.flood(publisher), wait=r.random() < 0.3)),
         )
         r.choices([step for _, step in steps], [share for share, _ in steps])[0]()
 
