@@ -10,22 +10,28 @@ struct SwarmTests {
         URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .appending(path: "Swarm/swarm.py").path
 
-    @Test("over all transports, with kills and faults, clients get what they must and nothing that they must not")
-    func rounds() async throws {
+    /// Runs the swarm to its end.
+    private func play(_ arguments: String...) async throws -> (exitCode: Int32, text: String) {
         try await withTemporaryDirectory { directory in
             let child = try ChildProcess(
                 "/usr/bin/env",
-                [
-                    "python3", Self.program, "--bin", ChildProcess.products.path(), "--seed", "test", "--rounds", "10",
-                    "--length", "220", "--shrink", "0", "--out", directory.path(),
-                ])
+                ["python3", Self.program, "--bin", ChildProcess.products.path(), "--out", directory.path()] + arguments)
             let exitCode = try await child.exit(within: 900)
-            #expect(
-                exitCode == 0,
-                """
-                \(child.output.suffix(30).joined(separator: "\n"))
-                Once more, and shorter: make swarm SEED=test ROUND=...
-                """)
+            return (exitCode, child.output.suffix(30).joined(separator: "\n"))
         }
+    }
+
+    @Test("over all transports, with kills and faults, clients get what they must and nothing that they must not")
+    func rounds() async throws {
+        let result = try await play("--seed", "test", "--rounds", "8", "--length", "220", "--shrink", "0")
+        #expect(
+            result.exitCode == 0,
+            "\(result.text)\nOnce more, and shorter: SEED=test ROUND=... scripts/swarm.sh plain --length 220")
+    }
+
+    @Test("the model notices a broker that does wrong")
+    func selfTest() async throws {
+        let result = try await play("--self-test")
+        #expect(result.exitCode == 0, "\(result.text)")
     }
 }

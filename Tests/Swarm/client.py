@@ -252,6 +252,8 @@ class Client:
             if not one.answer.done():
                 one.answer.set_result(None)
             return
+        if self.swarm.sabotage:
+            packet.present = self.swarm.sabotage.present(packet.present)
         one.connack = self.now
         one.server_aliases = packet.props.get("alias_maximum", 0)
         if older is not None and older.ended_from == FOREVER:
@@ -306,13 +308,15 @@ class Client:
         delivery.topic, delivery.qos, delivery.retain, delivery.dup = topic, packet.qos, packet.retain, packet.dup
         delivery.numbers, delivery.repeated = packet.props.get("subscription_id", []), False
         foreign = topic.split("/", 1)[0] not in AREAS
-        delivery.message = None if foreign else self.history.identify(packet.payload, topic)
+        payload = self.swarm.sabotage.payload(packet.payload) if self.swarm.sabotage else packet.payload
+        delivery.message = None if foreign else self.history.identify(payload, topic)
         if packet.qos:
             self.obligations(one, packet, delivery)
         if foreign and packet.retain:
             self.foreign.add(topic)
         elif not foreign:
-            self.history.deliver(self.session, delivery)
+            for session in self.swarm.sabotage.receivers(self, delivery) if self.swarm.sabotage else [self.session]:
+                self.history.deliver(session, delivery)
 
     def obligations(self, one, packet, delivery):
         number = packet.number

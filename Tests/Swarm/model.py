@@ -22,7 +22,7 @@ LATE = 20.0
 
 
 # Whether a right is asked when a message is sent, as it has to be, or only when it is routed.
-RIGHTS_WHEN_SENT = False
+RIGHTS_WHEN_SENT = True
 
 
 class Finding(Exception):
@@ -101,6 +101,8 @@ class Session:
         # Those after it that nobody answered.
         self.unsure = []
         self.expiries = set()
+        # The users that may have made it, of whom one has: it is theirs.
+        self.owners = set()
         self.deliveries = []
         self.connections = []
 
@@ -118,7 +120,7 @@ class Session:
             one.may[1] = latest
         self.may_exist = self.surely_exists = False
         self.rash = None
-        self.expiries = set()
+        self.expiries, self.owners = set(), set()
 
     # MARK: - What its client does
 
@@ -127,7 +129,12 @@ class Session:
 
     def answered(self, connection, present, now):
         """CONNACK 0."""
-        if connection.clean:
+        stranger = self.owners and connection.user not in self.owners
+        if stranger and present:
+            raise Finding("%s: the session of %s for %s" % (connection, self.owners, connection.user))
+        if stranger and self.surely_exists and self.may_be_over_from() > now and None not in self.owners:
+            raise Finding("%s: %s ended the session of %s" % (connection, connection.user, self.owners))
+        if connection.clean or (stranger and None in self.owners):
             if present:
                 raise Finding("%s: session present after a clean start" % connection)
             self.has_ended(connection.connect_sent, now)
@@ -145,6 +152,7 @@ class Session:
                     connection, self.may_be_over_from(), now))
             self.has_ended(min(connection.connect_sent, self.may_be_over_from()), now)
         self.may_exist = self.surely_exists = True
+        self.owners = {connection.user}
         self.expiries.add(connection.expiry)
         self.last, self.unsure = connection, []
 
@@ -156,6 +164,7 @@ class Session:
             self.surely_exists = False
         # It may have begun a session.
         self.may_exist = True
+        self.owners.add(connection.user)
         self.unsure.append(connection)
 
     def may_be_over_from(self):
@@ -248,6 +257,8 @@ class History:
         self.rules, self.has_store, self.keeps_all = rules, has_store, keeps_all
         self.messages, self.sessions = [], {}
         self.kills = []
+        # [begin, end] of each time in which the disk took nothing, and a while after.
+        self.outages = []
         self.findings = []
 
     def session(self, client):
@@ -320,6 +331,10 @@ class History:
                 return "may"
         if one.ended_from == FOREVER:
             return "open"
+        if any(begin <= one.ended_by + min(one.will_delay, one.expiry) + 2 and one.ended_from <= end
+               and self.was_killed(begin, end + 15) for begin, end in self.outages):
+            # It waited in memory for a disk that took nothing until the kill.
+            return "may"
         following = [other for other in later if not other.refused]
         if one.how == "disconnect":
             clean_end = not self.was_killed(one.ended_from, one.ended_by + 1)
@@ -336,7 +351,7 @@ class History:
                 return "sure"
             if other.connack is None:
                 return "may"
-            if other.clean:
+            if other.clean or other.user != one.user:
                 # The session ends: the will comes at once.
                 return "sure"
             if other.connack < one.ended_from + delay - 1.0:
@@ -379,7 +394,7 @@ class History:
         quality = session.effective(message, sure=True)
         if quality < 0 or any(end >= message.sent for end in session.ends):
             return False
-        users = {one.user for one in session.connections if one.ended_by >= message.sent}
+        users = {one.user for one in session.connections if one.ended_by >= message.sent and not one.refused}
         if not all(self.rules.surely(user, "read", message.topic, message.sent, now) for user in users):
             return False
         if quality > 0:
@@ -410,7 +425,7 @@ class History:
             weak = any(one.qos == 0 and one.may_have(message) for _, one in members)
             readable = all(
                 self.rules.surely(one.user, "read", message.topic, message.sent, now)
-                for session, _ in members for one in session.connections)
+                for session, _ in members for one in session.connections if not one.refused)
             if sure and not lost and not weak and readable:
                 yield group
 

@@ -12,6 +12,7 @@ import wire
 from client import Client, PATIENCE
 from model import FOREVER, Finding, History, Rules
 from process import Broker, analyze
+from sabotage import Sabotage
 from transport import Link
 
 MIB = 1 << 20
@@ -21,7 +22,7 @@ SOON = 10
 
 
 class Swarm:
-    def __init__(self, script, directory, shared, programs, environment=None, is_instrumented=False):
+    def __init__(self, script, directory, shared, programs, environment=None, is_instrumented=False, sabotaged=None):
         self.script, self.options, self.directory = script, script["options"], directory
         self.programs, self.is_instrumented = programs, is_instrumented
         rules = self.options.get("rules") if self.options["acl"] else None
@@ -31,6 +32,7 @@ class Swarm:
         self.tasks = set()
         self.is_ending = False
         self.store_fails, self.store_failed_until = 0, 0.0
+        self.sabotage = Sabotage(sabotaged, self) if sabotaged else None
         self.pongs, self.slowest = 0, 0.0
         self.notes = collections.Counter()
         self.beats, self.devices, self.muted = [], {}, []
@@ -68,10 +70,11 @@ class Swarm:
         return self.store_fails > 0 or self.now < self.store_failed_until
 
     def may_refuse(self, one, code):
-        if self.store_is_bad() or self.options.get("tight"):
-            return code in (0x88, 0x89, 0x97, 3)
-        # Whose session it is may not be everybody's.
-        return one.user != self.plain(one.client.name)["user"] and code in (0x87, 5)
+        if code in (0x88, 0x89, 0x97, 3) and (self.store_is_bad() or self.options.get("tight")):
+            return True
+        # A session is for the user that made it.
+        session = one.client.session
+        return code in (0x85, 2) and session.may_exist and session.owners != {one.user}
 
     def may_refuse_publish(self, message, code):
         if code == 0x87:
@@ -154,6 +157,11 @@ class Swarm:
             "expiry": 3600, "user": "root" if self.options["acl"] else None, "versions": [5]}
         return {"client": name, "version": part["versions"][-1], "transport": "tcp", "clean": False,
                 "expiry": part["expiry"], "user": part["user"]}
+
+    def again(self, client):
+        """As the user whose session it is."""
+        last = client.session.last
+        return dict(self.plain(client.name), user=last.user) if last else self.plain(client.name)
 
     async def open(self, client, action, rash=None):
         async with self.locks[client.name]:
@@ -339,6 +347,8 @@ class Swarm:
         if not self.options["store"]:
             return
         self.store_fails += 1
+        outage = [self.now, FOREVER]
+        self.history.outages.append(outage)
         self.broker.limit_files(True)
         try:
             await asyncio.sleep(action["for"] / 1000)
@@ -346,7 +356,7 @@ class Swarm:
             if self.broker.is_running:
                 self.broker.limit_files(False)
             self.store_fails -= 1
-            self.store_failed_until = self.now + 10
+            outage[1] = self.store_failed_until = self.now + 10
 
     async def do_lock(self, action):
         if not self.options["store"]:
@@ -355,8 +365,11 @@ class Swarm:
             database = self.broker.lock_store()
         except Exception as error:
             return self.note("lock: %s" % error)
+        outage = [self.now, FOREVER]
+        self.history.outages.append(outage)
         await asyncio.sleep(action["for"] / 1000)
         database.close()
+        outage[1] = self.now + 2
 
     async def do_kill(self, action):
         self.figures["kills"] += 1
@@ -430,6 +443,9 @@ class Swarm:
             if self.broker.expects_end:
                 await asyncio.sleep(0.1)
                 continue
+            if not self.broker.is_running:
+                # The last lines of its log are said when the round ends.
+                raise Finding("the broker ended by itself")
             self.beats = [one for one in self.beats if not one.ended]
             while len(self.beats) < 2 * self.options["loops"]:
                 await self.guard(self.ask(self.add_beat()))
@@ -510,7 +526,7 @@ class Swarm:
         # The reader is the last of them: a session that ends may leave a retained will.
         for client in list(self.clients.values()):
             if client.session.may_exist and not client.is_up or client is not self.client("reader"):
-                await self.open(client, dict(self.plain(client.name), clean=True, expiry=0))
+                await self.open(client, dict(self.again(client), clean=True, expiry=0))
             if client is self.client("reader"):
                 for topic in {one.topic for one in self.history.messages if one.retain} | client.foreign:
                     client.publish({"topic": topic, "qos": 1, "retain": True, "size": 0, "empty": True})
@@ -534,7 +550,7 @@ class Swarm:
         for client in list(self.clients.values()):
             # Sessions that are to expire soon are left to that.
             if not client.is_up and client.session.may_exist and client.session.lasts() > SOON:
-                await self.open(client, self.plain(client.name))
+                await self.open(client, self.again(client))
 
     async def wait_for_tasks(self):
         """What is still being done: connections that open, attacks that hold."""

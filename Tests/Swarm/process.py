@@ -100,13 +100,13 @@ class Broker:
         return self.child is not None and self.child.returncode is None
 
     async def start(self, within=120):
-        self.expects_end = False
         self.starts += 1
         self.ports, self.http = {}, None
         environment = dict(os.environ, **(self.environment or {}))
         self.child = await asyncio.create_subprocess_exec(
             self.program, "--config", "broker.toml", cwd=self.directory, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, limit=1 << 22)
+        self.expects_end = False
         begin = len(self.lines)
         self.reading = asyncio.ensure_future(self.read(self.child))
         await self.line(r"listening on http://127\.0\.0\.1:(\d+)|listening on 127\.0\.0\.1:(\d+) protocol=http\b", begin, within)

@@ -18,7 +18,9 @@ import sys
 import tempfile
 import time
 
+import client
 import play
+import sabotage
 import script as scripts
 
 
@@ -37,6 +39,8 @@ def arguments():
     parser.add_argument("--out", help="directory for what is found (a temporary one)")
     parser.add_argument("--shrink", type=float, default=5.0, help="minutes to spend on a shorter script (0: none)")
     parser.add_argument("--sanitizer", action="store_true", help="the broker is built with one: memory is not compared with the limit")
+    parser.add_argument("--sabotage", choices=sabotage.KINDS, help="spoil what the broker does: the model has to notice")
+    parser.add_argument("--self-test", action="store_true", help="each kind of sabotage, until it is noticed")
     parser.add_argument("--keep-going", action="store_true", help="go on after a finding, without shortening")
     return parser.parse_args()
 
@@ -61,7 +65,9 @@ class Runner:
         os.makedirs(directory)
 
         async def run():
-            swarm = play.Swarm(script, directory, self.out, self.programs, is_instrumented=self.options.sanitizer)
+            swarm = play.Swarm(
+                script, directory, self.out, self.programs, is_instrumented=self.options.sanitizer,
+                sabotaged=self.options.sabotage)
             return await swarm.play(), swarm
 
         findings, swarm = asyncio.run(run())
@@ -122,6 +128,23 @@ class Runner:
         return dict(script, actions=actions)
 
 
+def self_test(runner, options):
+    """A model that notices nothing would find nothing."""
+    play.PATIENCE = client.PATIENCE = 5.0
+    unnoticed = []
+    for kind in sabotage.KINDS:
+        options.sabotage = kind
+        for number in range(8):
+            findings, _ = runner.once(scripts.make("self-test", number, 100))
+            if findings:
+                print("%s: noticed in round %d: %s" % (kind, number, findings[0].splitlines()[0][:150]), flush=True)
+                break
+        else:
+            unnoticed.append(kind)
+    print("not noticed: " + ", ".join(unnoticed) if unnoticed else "all noticed")
+    return 1 if unnoticed else 0
+
+
 def main():
     options = arguments()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -130,6 +153,8 @@ def main():
     if options.replay:
         with open(options.replay) as file:
             return 1 if runner.round("replay", json.load(file)) else 0
+    if options.self_test:
+        return self_test(runner, options)
     seed = options.seed or str(random.SystemRandom().randrange(1 << 32))
     begun, failed = time.monotonic(), 0
     if options.round is not None:

@@ -160,7 +160,11 @@ class Link(asyncio.Protocol):
         if not self.ended and not self.half_closed:
             if self.transport.can_write_eof():
                 self.half_closed = True
-                self.transport.write_eof()
+                try:
+                    self.transport.write_eof()
+                except OSError:
+                    # The peer was quicker.
+                    self.transport.abort()
             else:
                 self.transport.close()
 
