@@ -37,6 +37,33 @@ struct DeferredWorkTests {
         }
     }
 
+    @Test("large pieces of one client do not keep what else was deferred waiting")
+    func turns() async throws {
+        let (groups, messages, filters) = (10_000, 300, 4_000)
+        try await withBroker({
+            $0.limits.maxSharedSubscriptionsPerSession = groups
+        }) { broker in
+            let (hostile, watcher) = (try TestClient(port: broker.port), try TestClient(port: broker.port))
+            try hostile.connect("hostile")
+            // Each message to all of them takes more steps than a tick's deferred work has.
+            try hostile.subscribe((0..<groups).map { Subscription(filter: "$share/\($0)/x", qos: .atMostOnce) })
+            try watcher.connect("watcher")
+            try watcher.subscribe(("will", .atMostOnce))
+            let leaver = try TestClient(port: broker.port)
+            try leaver.connect("leaver", will: Will(topic: "will", payload: ByteBuffer(string: "w"), qos: .atMostOnce))
+            try leaver.subscribe((0..<filters).map { Subscription(filter: "f/\($0)", qos: .atMostOnce) })
+            @Sendable func received() -> Int { broker.shards[0].traffic.publishesReceived.value }
+            for number in 0..<messages {
+                try hostile.send(.publish(Publish(topic: "x", payload: "\(number)", qos: .atMostOnce)))
+            }
+            try await broker.poll { received() > 0 }
+            // More subscriptions end with it than a tick takes: it waits for its turn.
+            leaver.vanish()
+            #expect(try watcher.receivePublish().text == "w")
+            #expect(received() < messages)
+        }
+    }
+
     @Test("another client's ping is answered while a long packet is being done")
     func ping() async throws {
         let count = 10_000

@@ -93,6 +93,30 @@ struct MigrationTests {
         }
     }
 
+    @Test(
+        "of two connections that ask for a session at once, what the first leaves behind comes before the second has it"
+    )
+    func leftBetween() async throws {
+        try await withBroker { broker in
+            let watcher = try Self.watcher(broker)
+            let (client, other) = (try TestClient(port: broker.port, version: .v5_0), try TestClient(port: broker.port))
+            try client.connect("client", will: Self.will("first", delay: 0)) { $0.sessionExpiryInterval = 60 }
+            try other.connect("other")
+            let session = try #require(broker.context.registry.find("client"))
+            let shard = broker.shards[0]
+            try await shard.loop.submit {
+                let connection = session.connection
+                // As when another session's end waits before it.
+                session.isLeaving = true
+                shard.update(session) { $0.connection = nil }
+                shard.adopt(session, for: Self.gone(on: 0), hasMoved: false)
+                #expect(!session.isLeaving && session.endsAt != .distantFuture)
+                connection?.close(.takenOver)
+            }.get()
+            #expect(try watcher.receivePublish().text == "first")
+        }
+    }
+
     @Test("a will and an expiry that fall due while the session is in transit happen when it has arrived")
     func dueInTransit() async throws {
         try await withBroker(threads: 3) { broker in

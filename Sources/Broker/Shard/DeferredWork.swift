@@ -44,6 +44,9 @@ struct DeferredWork {
     fileprivate var ticks: UInt64 = 0
     fileprivate var scheduledIn: UInt64 = 0
     fileprivate var isScheduled = false
+    /// The kind that is first in turn: behind the one that was last. One piece may take more than all steps of a tick, so a
+    /// kind that was always first could keep all others waiting.
+    fileprivate var nextSlice = 0
 
     fileprivate var isEmpty: Bool {
         leaving.isEmpty && retained.isEmpty && input.isEmpty && mail.isEmpty && dueSessions.isEmpty
@@ -83,14 +86,13 @@ extension EventLoopShard {
         steps.beginDeferred()
         updatePressure()
         resumePublishers()
-        var isMoving = true
-        while isMoving, !steps.isSpent {
-            isMoving = false
-            for slice in Self.slices where !steps.isSpent {
-                steps.beginSlice()
-                if slice(self) { isMoving = true }
-                steps.endSlice()
-            }
+        var idle = 0
+        while idle < Self.slices.count, !steps.isSpent {
+            let slice = Self.slices[work.nextSlice]
+            work.nextSlice = (work.nextSlice + 1) % Self.slices.count
+            steps.beginSlice()
+            idle = slice(self) ? 0 : idle + 1
+            steps.endSlice()
         }
         if !work.isEmpty { scheduleWork() }
         scheduleEndTick()

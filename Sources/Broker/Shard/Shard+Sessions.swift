@@ -162,6 +162,8 @@ extension EventLoopShard {
     ///
     /// - Parameter hasMoved: it was another shard's until now.
     func adopt(_ session: Session, for reference: ConnectionReference, hasMoved: Bool) {
+        // Of two connections that asked for it, the first may have come and gone: what follows from that comes first.
+        finishLeaving(session)
         // On one loop, another connection may have taken it on since, or away: start again.
         guard session.home == index, !session.isEnded, session.connection == nil, session.isInTransit == hasMoved else {
             connections[reference]?.claimSession()
