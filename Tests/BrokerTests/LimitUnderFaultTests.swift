@@ -96,6 +96,48 @@ struct LimitUnderFaultTests {
         }
     }
 
+    enum Hoard: CaseIterable {
+        case unfinishedPackets, topicAliases
+    }
+
+    @Test(
+        "what many clients have begun, or have remembered, leaves room for acknowledgements and pings",
+        arguments: Hoard.allCases)
+    func hoarded(what: Hoard) async throws {
+        try await withBroker({ $0.memoryLimit = Self.limit }) { broker in
+            let probe = try TestClient(port: broker.port)
+            try probe.connect("probe")
+            let hoarders = try (0..<80).map { index in
+                let client = try TestClient(port: broker.port, version: .v5_0)
+                try client.connect("hoarder-\(index)")
+                return client
+            }
+            let ballast = Ballast()
+            try await broker.fill(ballast, to: .critical)
+            var publish = Publish(topic: String(repeating: "t", count: 60_000), payload: "")
+            publish.properties = PublishProperties()
+            publish.properties?.topicAlias = 1
+            if what == .unfinishedPackets {
+                publish = Publish(topic: "t", payload: String(repeating: "x", count: 900_000))
+            }
+            var packet = ByteBuffer()
+            Packet.publish(publish).encode(into: &packet, version: .v5_0)
+            let bytes = Array(packet.readableBytesView.dropLast(what == .unfinishedPackets ? 1 : 0))
+            for hoarder in hoarders {
+                // Until it is closed.
+                try? hoarder.send(bytes: bytes)
+                try probe.ping()
+            }
+            try await broker.poll { broker.counters.allocationFailures.value > 0 }
+            #expect(broker.pool.counterBytes <= Self.limit)
+            let shard = broker.shards[0]
+            #expect(try await shard.loop.submit { shard.hasEgressMemory }.get())
+            try probe.ping()
+            for hoarder in hoarders { hoarder.vanish() }
+            try await shard.loop.submit { ballast.drop() }.get()
+        }
+    }
+
     @Test("a publish that is refused so that the arena need not brings a dump of its own, once")
     func refusal() async throws {
         try await withBroker({ $0.memoryLimit = Self.limit }) { broker in

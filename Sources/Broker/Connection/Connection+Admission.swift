@@ -38,6 +38,7 @@ extension ConnectionHandler {
     private func rememberAlias(of publish: IncomingPublish) {
         guard (1...limits.maxTopicAliases).contains(Int(publish.topicAlias)), let topic = publish.topic else { return }
         do throws(ArenaError) {
+            try shard.checkRoom(topic.byteCount)
             try aliases.set(publish.topicAlias, topic, in: shard.arena, owner: owner)
         } catch {
             fail(error, while: "remembering a topic alias")

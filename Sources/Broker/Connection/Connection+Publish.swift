@@ -110,6 +110,7 @@ extension ConnectionHandler {
                 return nil
             }
             if let topic {
+                try shard.checkRoom(topic.byteCount)
                 try aliases.set(publish.topicAlias, topic, in: shard.arena, owner: owner)
             } else if let known = aliases.topic(of: publish.topicAlias) {
                 topic = known

@@ -280,6 +280,7 @@ final class ConnectionHandler: ChannelInboundHandler {
             let capacity =
                 shard.hasRoom(header.packetLength)
                 ? min(header.packetLength, max(start.readableBytes, Limits.firstAssemblyBytes)) : header.packetLength
+            try shard.checkRoom(capacity)
             var buffer = try shard.arena.buffer(capacity: capacity, owner: owner, "packet assembly")
             buffer.writeBuffer(&start)
             assembly = buffer
@@ -314,9 +315,9 @@ final class ConnectionHandler: ChannelInboundHandler {
     private func growAssembly(by count: Int, to packetLength: Int) -> Bool {
         let old = assembly!
         do throws(ArenaError) {
-            var buffer = try shard.arena.buffer(
-                capacity: min(packetLength, max(old.readableBytes + count, 4 * old.readableBytes)), owner: owner,
-                "packet assembly")
+            let capacity = min(packetLength, max(old.readableBytes + count, 4 * old.readableBytes))
+            try shard.checkRoom(capacity)
+            var buffer = try shard.arena.buffer(capacity: capacity, owner: owner, "packet assembly")
             buffer.writeImmutableBuffer(old)
             assembly = buffer
             return true
@@ -360,8 +361,9 @@ final class ConnectionHandler: ChannelInboundHandler {
                 return
             }
             // Twice as much as there was, or what comes in many pieces would be copied as often.
-            var kept = try shard.arena.buffer(
-                capacity: count + max(count, buffer.readableBytes), owner: owner, "pending input")
+            let capacity = count + max(count, buffer.readableBytes)
+            try shard.checkRoom(capacity)
+            var kept = try shard.arena.buffer(capacity: capacity, owner: owner, "pending input")
             if let pendingInput { kept.writeImmutableBuffer(pendingInput) }
             kept.writeImmutableBuffer(buffer)
             pendingInput = kept

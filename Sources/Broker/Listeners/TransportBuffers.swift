@@ -209,8 +209,9 @@ struct Beginning {
 
     /// Takes over what has arrived, behind what there was.
     mutating func append(_ part: inout ByteBuffer, shard: EventLoopShard, owner: OwnerID) throws(ArenaError) {
-        var buffer = try shard.arena.buffer(
-            capacity: (bytes?.readableBytes ?? 0) + part.readableBytes, owner: owner, "beginning of a connection")
+        let capacity = (bytes?.readableBytes ?? 0) + part.readableBytes
+        try shard.checkRoom(capacity)
+        var buffer = try shard.arena.buffer(capacity: capacity, owner: owner, "beginning of a connection")
         if let bytes { buffer.writeImmutableBuffer(bytes) }
         buffer.writeBuffer(&part)
         bytes = buffer

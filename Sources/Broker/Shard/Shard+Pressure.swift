@@ -39,6 +39,23 @@ extension EventLoopShard {
     /// Whether there is more than is kept for acknowledgements and the like.
     var hasEgressMemory: Bool { egressBytes >= Limits.controlReserveBytes }
 
+    /// Refuses memory for what a peer has only begun, or has remembered, where that would leave less than what is for
+    /// acknowledgements and the like: however many peers do so together. A few bytes are always had: packets that make
+    /// room are small, and may come in pieces.
+    func checkRoom(_ bytes: Int) throws(ArenaError) {
+        guard bytes > Limits.leastReadBytes else { return }
+        let pool = context.pool
+        // What is larger than a chunk comes out of none.
+        let isHuge = bytes > SizeClasses.chunkSize
+        let unclaimed = max(0, pool.limitBytes - pool.counterBytes - (isHuge ? bytes : 0))
+        let free = arena.freeBytes - (isHuge ? 0 : bytes)
+        guard free + unclaimed / SizeClasses.chunkSize * SizeClasses.chunkSize < Limits.controlReserveBytes else {
+            return
+        }
+        context.shortage.loopRefuses()
+        throw .limit(needed: bytes, used: pool.counterBytes, limit: pool.limitBytes)
+    }
+
     /// Whether so many bytes in one piece are possible at all.
     func hasRoom(_ bytes: Int) -> Bool {
         bytes <= max(arena.freeBytes, context.pool.limitBytes - context.pool.counterBytes)
