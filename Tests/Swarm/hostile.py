@@ -63,7 +63,7 @@ def system_will(r):
 
 
 def many_filters(r):
-    count = r.choice((200, 1_000))
+    count = r.choice((200, 1_000, 10_000))
     shape = r.choice(("hostile/%d", "+/+/%d", "$share/%d/hostile-shared", "$share/g%d/hostile/%d/#"))
     filters = [(shape.replace("%d", str(index)), 1, 0, 0, 0) for index in range(count)]
     return "tcp", [session("hostile-filters") + wire.subscribe(5, 1, filters), wire.ping()]
@@ -83,7 +83,7 @@ def pings(r):
 
 def web_pings(r):
     ping = frame(b"p" * 125, 9)
-    return "ws", [("raw", ping * 500)] * r.randrange(1, 20)
+    return "ws", [("raw", ping * 500)] * r.choice((1, 5, 20, 150))
 
 
 def web_frames(r):

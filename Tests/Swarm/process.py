@@ -72,6 +72,8 @@ class Broker:
         text += ["[limits]"] + ["%s = %s" % pair for pair in {
             "maxQueuedMessages": 100000, "maxQueuedBytes": 1 << 30, "maxBacklogMessages": 100000,
             "maxBacklogBytes": 1 << 28, "connectTimeoutSeconds": 60, "maxInflight": options["inflight"]}.items()]
+        if options.get("drill"):
+            text += ["[faults]", "rpcResponseLeakPercent = 100.0"]
         for name in LISTENERS:
             text += ["[[listeners]]", 'name = "%s"' % name, "port = 0"]
             if name in ("tls", "wss"):

@@ -21,7 +21,7 @@ FILTERS = [
 RULES = {
     "": [["readwrite", "a/#"], ["read", "job/#"], ["write", "will/#"]],
     "anna": [["readwrite", "#"]],
-    "ben": [["readwrite", "a/#"], ["readwrite", "b/#"], ["readwrite", "ret/#"], ["readwrite", "will/#"], ["readwrite", "job/#"]],
+    "ben": [["readwrite", topic] for topic in ("a/#", "b/#", "ret/#", "will/#", "job/#")],
     "root": [["readwrite", "#"]],
 }
 CHANGES = [
@@ -50,7 +50,11 @@ class Writer:
         # Rounds in which more is sent than there is memory for.
         self.options["tight"] = r.random() < 0.2
         if self.options["tight"]:
-            self.options.update(limit=64, loops=min(2, self.options["loops"]))
+            self.options.update(limit=128, loops=min(2, self.options["loops"]))
+        # ... and those in which the handler of responses forgets its buffers, as in the drill: the broker has to live.
+        self.options["drill"] = not store and r.random() < 0.1
+        if self.options["drill"]:
+            self.options.update(tight=True, limit=128, loops=min(2, self.options["loops"]))
         self.cast = {}
         for index in range(r.randrange(4, 9)):
             self.cast["c%d" % index] = {
@@ -148,7 +152,7 @@ class Writer:
 
     def flood(self, name):
         """Large ones, for those that are away or read nothing."""
-        return dict(self.publish(name), size=self.r.choice((70_000, 200_000)), count=60, retain=False, empty=False,
+        return dict(self.publish(name), size=self.r.choice((70_000, 200_000)), count=40, retain=False, empty=False,
                     topic=self.r.choice(("a/0", "a/1", "b/0/x")), qos=1)
 
     def take_up(self, name):
@@ -179,12 +183,14 @@ class Writer:
             (2, lambda: self.add({"do": "ping", "client": name}, wait=r.random() < 0.5)),
             (5, lambda: self.add(
                 {"do": "hostile", "kind": r.choice(list(hostile.ATTACKS)), "seed": r.randrange(1 << 30),
-                 "hold": r.choice((0, 5, 100, 1_000)), "reads": r.random() < 0.7})),
+                 "hold": r.choice((0, 5, 100, 1_000)), "reads": r.random() < 0.7,
+                 "times": r.choice((1,) * 20 + (20, 50))})),
             (2, self.change_rules),
-            (1, lambda: self.add({"do": "observe", "what": r.choice(("memory", "metrics", "dump"))})),
+            (1, lambda: self.add({"do": "observe", "what": r.choice(("memory", "metrics", "health", "dump", "top"))})),
             (1, self.hurt),
-            (3, lambda: self.add({"do": "command", "device": r.randrange(3), "size": r.choice((0, 10, 1_000, 60_000)),
-                                  "count": r.choice((1, 1, 5))})),
+            (20 if self.options["drill"] else 3, lambda: self.add(
+                {"do": "command", "device": r.randrange(3), "size": r.choice((0, 10, 1_000, 60_000)),
+                 "count": r.choice((1, 1, 5))})),
             (1, lambda: self.add({"do": "device", "device": r.randrange(3), "how": r.choice(("rst", "mute"))})),
             (2, lambda: self.add(self.take_up(name), wait=r.random() < 0.5)),
             (8 if self.options["tight"] else 0, lambda: self.add(self.flood(publisher), wait=r.random() < 0.3)),
