@@ -116,20 +116,28 @@ extension Broker {
     }
 
     /// Waits until no buffer is live, as it must be once all connections and sessions have gone.
-    func awaitNothingLeft() async throws {
+    func awaitNothingLeft() async throws { try await awaitLeft(Accounting()) }
+
+    /// The same where something is to be left: what follows from the end of connections takes its turn, and frees of other
+    /// loops' buffers are on their way.
+    func awaitLeft(_ expected: Accounting) async throws {
         let deadline = Patience.end
         var left = try await accounting()
-        while left != Accounting(), ContinuousClock.now < deadline { left = try await accounting() }
-        #expect(left == Accounting())
+        while left != expected, ContinuousClock.now < deadline { left = try await accounting() }
+        #expect(left == expected)
     }
 
     /// Asks all loops in turn until `condition` holds; each question is a tick, so this waits for work, not for time.
+    ///
+    /// What holds may have come to hold in the middle of something: that is done too when this returns. What follows from
+    /// it in a later tick may not be: ask for that, too.
     func poll(_ condition: @Sendable () -> Bool) async throws {
         let deadline = Patience.end
         while !condition() {
             try #require(ContinuousClock.now < deadline, "the condition did not come to hold")
             for shard in shards { try await shard.loop.submit {}.get() }
         }
+        for shard in shards { try await shard.loop.submit {}.get() }
     }
 
     /// The shard on which a client is connected.

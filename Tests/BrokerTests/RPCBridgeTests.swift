@@ -177,7 +177,7 @@ struct RPCBridgeTests {
             try device.disconnect()
             try backEnd.disconnect()
             try await broker.awaitNoConnections()
-            #expect(try await broker.accounting() == .init(live: leaked, unheld: leaked))
+            try await broker.awaitLeft(.init(live: leaked, unheld: leaked))
         }
     }
 }

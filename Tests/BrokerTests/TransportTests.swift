@@ -21,7 +21,7 @@ struct WebSocketTests {
         try await withBroker({ $0.listeners = [listener] }) { broker in
             try await body(broker)
             try await broker.awaitNoConnections()
-            #expect(try await broker.accounting() == .init())
+            try await broker.awaitNothingLeft()
         }
     }
 
@@ -163,7 +163,7 @@ struct TLSTests {
                 try secure.disconnect()
                 try await broker.awaitNoConnections()
                 try await broker.awaitNoTransports()
-                #expect(try await broker.accounting() == .init())
+                try await broker.awaitNothingLeft()
             }
         }
     }
@@ -261,7 +261,7 @@ struct TLSTests {
                 }
                 try await broker.awaitNoConnections()
                 try await broker.awaitNoTransports()
-                #expect(try await broker.accounting() == .init())
+                try await broker.awaitNothingLeft()
             }
         }
     }
