@@ -282,5 +282,94 @@ struct SessionOwnerTests {
         }
     }
 
+    @Test("a user who was removed cannot log in by a connection that is older")
+    func removedUser() async throws {
+        try await withFiles { directory in
+            let passwords = try directory.write("passwd", LoginTests.passwords(["anna": "a", "bob": "b"]))
+            try await withBroker {
+                $0.access.passwordFile = passwords
+                $0.access.failedLoginDelayMilliseconds = 1
+            } _: { broker in
+                let (anna, bob) = (try TestClient(port: broker.port), try TestClient(port: broker.port))
+                try await broker.poll { broker.counters.connectionsAccepted.value == 2 }
+                _ = try directory.write("passwd", LoginTests.passwords(["anna": "a"]))
+                try await broker.reload(broker.configuration)
+                #expect(try bob.connect("bob", user: "bob", password: "b").code == .badUserNameOrPassword)
+                #expect(try anna.connect("anna", user: "anna", password: "a").code == .success)
+            }
+        }
+    }
+
+    @Test("a session that a reload did not find, since it was on its way to another loop, arrives with today's rules")
+    func reloadOnTheWay() async throws {
+        try await withUsers(rules: Self.all) { broker, _ in
+            try come(broker, as: "anna").client.disconnect()
+            let session = try #require(broker.context.registry.find("gw"))
+            let (home, other) = (broker.shards[session.home], broker.shards[1 - session.home])
+            // Where there was a connection before, one can be gone.
+            var visitors: [TestClient] = []
+            while try await other.loop.submit({ other.connections.count }).get() == 0 {
+                visitors.append(try TestClient(port: broker.port))
+                try visitors.last!.connect("visitor-\(visitors.count)")
+            }
+            let topic = try TopicName("secret/x")
+            let before = try await home.loop.submit { session.mayReceive(topic) }.get()
+            #expect(before)
+            // What a reload does, but for the sessions that it finds.
+            var configuration = broker.configuration
+            try await withFiles { directory in
+                configuration.access.aclFile = try directory.write("acl", Self.revoked)
+                let listener = broker.context.listeners[0]
+                listener.settings = try Listener.Settings(listener.settings.configuration, in: configuration)
+            }
+            try await home.loop.submit {
+                let gone = ConnectionReference(shard: other.index, index: 0, generation: .max)
+                home.takeOver(session, for: SessionClaim(connection: gone, discard: false, number: session.claim))
+            }.get()
+            let deadline = Patience.end
+            while try await other.loop.submit({ session.home != other.index || session.isInTransit }).get() {
+                try #require(ContinuousClock.now < deadline, "the session did not come")
+            }
+            let after = try await other.loop.submit { session.mayReceive(topic) }.get()
+            #expect(!after)
+        }
+    }
+
+    @Test("a will that was due before the client came back is published by the rights that it was left with")
+    func dueWill() async throws {
+        try await withFiles { directory in
+            let strict = try directory.write("acl", "topic read #\n")
+            var listeners = [Configuration.Listener(), Configuration.Listener()]
+            for index in listeners.indices { listeners[index].port = 0 }
+            listeners[0].aclFile = strict
+            try await withBroker({ $0.listeners = listeners }) { broker in
+                let ports = broker.ports.compactMap { $0 }
+                let watcher = try TestClient(port: ports[1])
+                try watcher.connect("watcher")
+                try watcher.subscribe(("plant/#", .atMostOnce))
+                let mallory = try TestClient(port: ports[0], version: .v5_0)
+                var will = Will(topic: "plant/stop", payload: ByteBuffer(string: "now"), retain: true)
+                will.properties.delayInterval = 600
+                try mallory.connect("gw", will: will) { $0.sessionExpiryInterval = 600 }
+                mallory.vanish()
+                let session = try #require(broker.context.registry.find("gw"))
+                let shard = broker.shards[0]
+                let deadline = Patience.end
+                while try await shard.loop.submit({ session.connection != nil || session.isLeaving }).get() {
+                    try #require(ContinuousClock.now < deadline, "the client is still there")
+                }
+                try await shard.loop.submit {
+                    // Due, and the timer has not come to it.
+                    shard.isTimeRunning = false
+                    shard.update(session) { $0.will = $0.will?.due(at: .now() - .seconds(1)) }
+                }.get()
+                let gateway = try TestClient(port: ports[1], version: .v5_0)
+                #expect(try gateway.connect("gw", clean: false).sessionPresent)
+                try watcher.ping()
+                #expect(broker.counters.accessDenied.value == 1 && broker.context.retained.count == 0)
+            }
+        }
+    }
+
     private struct Missing: Error { let what: String }
 }

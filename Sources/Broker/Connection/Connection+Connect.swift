@@ -119,6 +119,8 @@ extension ConnectionHandler {
             if !isPresent { shard.end(session) }
             return fail(error, while: "keeping a will")
         }
+        // By the rights that it was left with: those of this connection may be others.
+        shard.settleWill(of: session)
         session.came(by: listener)
         shard.attach(session, expiryInterval: expiryInterval)
         heldThrough = session.storedThrough

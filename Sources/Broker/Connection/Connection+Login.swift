@@ -10,7 +10,8 @@ extension ConnectionHandler {
         var connect = connect
         connect.password = nil
         connectPacket = connect
-        let verdict = policy.access.verdict(
+        // By today's rules: the socket may be older.
+        let verdict = listener.settings.access.verdict(
             userName: connect.username, hasPassword: password != nil, certificateName: certificateName)
         switch verdict {
         case .admitted(let userName): admit(as: userName)
@@ -28,7 +29,7 @@ extension ConnectionHandler {
         awaitSession()
         let login = LoginThreads.Login { [shard, reference] in
             let isRight = hash.matches(password)
-            shard.loop.execute { shard.connections[reference!]?.verified(userName, isRight) }
+            shard.loop.execute { shard.connections[reference!]?.verified(userName, isRight, hash) }
         } refuse: { [shard, reference] in
             shard.loop.execute {
                 shard.connections[reference!]?.refuseLogin(.serverUnavailable, "too many clients log in at once")
@@ -37,9 +38,14 @@ extension ConnectionHandler {
         shard.context.loginThreads.submit(login, from: source)
     }
 
-    private func verified(_ userName: String, _ isRight: Bool) {
-        guard case .awaitingSession = phase, connectPacket != nil else { return }
-        guard isRight else { return refuseLater("wrong user name or password") }
+    private func verified(_ userName: String, _ isRight: Bool, _ hash: PasswordHash) {
+        guard case .awaitingSession = phase, let connect = connectPacket else { return }
+        // A reload may have come while it was computed, or waited to be.
+        let verdict = listener.settings.access.verdict(
+            userName: connect.username, hasPassword: true, certificateName: certificateName)
+        guard isRight, case .depends(on: hash, userName: _) = verdict else {
+            return refuseLater("wrong user name or password")
+        }
         listener.failedLogins.forget(source)
         admit(as: userName)
     }

@@ -55,5 +55,6 @@ extension ConnectionHandler {
     func goOnAfterStore() {
         resumeReading(.store)
         if case .connected = phase { consumePending() }
+        inputHandled()
     }
 }

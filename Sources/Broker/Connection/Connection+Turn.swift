@@ -94,6 +94,22 @@ extension ConnectionHandler {
         if unfinished.isEmpty { consumePending() } else { waitForTurn() }
         guard !awaitsTurn else { return }
         resumeReading(.turn)
-        if isPeerGone { endOfInput() }
+        inputHandled()
+    }
+
+    /// Whether something that has been read is yet to be handled.
+    var hasInput: Bool {
+        guard case .connected = phase else { return false }
+        return awaitsTurn || (pauses.contains(.store) && hasPendingInput)
+    }
+
+    /// To be called when input has been handled that could not be at once: what had to wait for that follows.
+    func inputHandled() {
+        guard !hasInput else { return }
+        if isPeerGone {
+            endOfInput()
+        } else if let session {
+            shard.serveClaims(of: session)
+        }
     }
 }

@@ -108,6 +108,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     var unfinished: Deque<UnfinishedPacket> = []
     /// The socket is closed, but what came before that is not handled yet.
     private(set) var isPeerGone = false
+    /// ... not in order.
+    private var isReset = false
 
     // The store, see `Connection+Store.swift`.
     /// Acknowledgements wait for this batch at least: they keep their order.
@@ -159,13 +161,13 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     func channelInactive(context: ChannelHandlerContext) {
         // Who sends and hangs up has sent all the same.
-        if awaitsTurn, case .connected = phase { return isPeerGone = true }
+        if hasInput { return isPeerGone = true }
         endOfInput()
     }
 
     /// The socket is closed, and all that came from it has been handled.
     func endOfInput() {
-        close(.peerClosed)
+        close(isReset ? .peerReset : .peerClosed)
         if !isPeerGone { releaseEverything() }
     }
 
@@ -202,7 +204,10 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
         guard let error = error as? IOError else { return close(TransportFailure.reason(error)) }
-        close(error.errnoCode == ECONNRESET ? .peerReset : .failed(SystemError.text(error.errnoCode)))
+        isReset = error.errnoCode == ECONNRESET
+        // The socket is closed next. Who hangs up without reading what he is told has sent all the same.
+        if isReset, hasInput { return }
+        close(isReset ? .peerReset : .failed(SystemError.text(error.errnoCode)))
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
@@ -445,6 +450,8 @@ final class ConnectionHandler: ChannelInboundHandler {
         }
     }
 
+    var hasPendingInput: Bool { pendingInput != nil }
+
     /// For tests that send a packet in parts.
     var hasPartialPacket: Bool { assembly != nil || !headerStart.isEmpty }
 
@@ -530,7 +537,10 @@ final class ConnectionHandler: ChannelInboundHandler {
         if let session {
             self.session = nil
             shard.context.counters.clientsConnected.increment(by: -1)
-            if session.connection === self { shard.detach(session, publishWill: reason.publishesWill) }
+            if session.connection === self {
+                shard.detach(session, publishWill: reason.publishesWill)
+                shard.serveClaims(of: session)
+            }
             // The session may be over: what is still being written is the loop's.
             retainOutput(as: shard.owner)
         }

@@ -35,10 +35,13 @@ extension EventLoopShard {
     func attach(_ session: Session, expiryInterval: UInt32) {
         setExpiry(of: session, to: expiryInterval)
         update(session) { $0.endsAt = .distantFuture }
-        // It came back before its will was due (MQTT-3.1.3-9), or after, and before the timer came to it: it is for a timer
-        // to be late, not for a will to be lost.
-        if let will = session.will, will.dueAt <= .now() { publishWill(of: session) } else { forgetWill(of: session) }
         noteAttached(session)
+    }
+
+    /// The client is back before its will was due (MQTT-3.1.3-9), or after, and before the timer came to it: it is for a
+    /// timer to be late, not for a will to be lost.
+    func settleWill(of session: Session) {
+        if let will = session.will, will.dueAt <= .now() { publishWill(of: session) } else { forgetWill(of: session) }
     }
 
     /// How long a session outlives its connection.
@@ -123,10 +126,15 @@ extension EventLoopShard {
         // The client has connected again since, by another loop.
         guard claim.number >= session.claim else { return post(.superseded(connection), to: connection.shard) }
         if session.isInTransit { return session.claims.append(claim) }
+        // What its old connection has sent comes first: a goodbye, above all.
+        if session.connection?.hasInput ?? false { return session.claims.append(claim) }
         session.claim = claim.number
         session.connection?.close(.takenOver)
         finishLeaving(session)
-        if claim.discard, !session.isEnded { end(session) }
+        // Its time may have come, and the timer not yet: what was due at its end is not to be forgotten.
+        let isOver = session.endsAt <= .now()
+        if isOver { context.counters.sessionsExpired.increment() }
+        if claim.discard || isOver, !session.isEnded { end(session) }
         // To this shard too by mail: the connection that asks is in the middle of handling its CONNECT. Not before the end
         // is safe: a client that was told that its session is gone must not find it again after a kill.
         guard !session.isEnded else {
@@ -147,6 +155,15 @@ extension EventLoopShard {
         session.move(to: connection.shard)
         context.router.changed()
         for shard in peers.indices where shard != index { post(.fence(session, from: index), to: shard) }
+    }
+
+    /// What the old connection of a session had sent has been handled, or it is closed: those who wait for that are served.
+    func serveClaims(of session: Session) {
+        guard !session.claims.isEmpty, !session.isInTransit else { return }
+        let claims = session.claims.sorted { $0.number < $1.number }
+        session.claims = []
+        // By mail: whoever calls is in the middle of something.
+        for claim in claims { post(.takeOver(session, claim), to: index) }
     }
 
     /// A shard has seen the new home: whatever it sent here before has been forwarded.
