@@ -106,6 +106,22 @@ struct TakeOverTests {
         }
     }
 
+    @Test("a DISCONNECT that waits for its turn counts when the broker ends")
+    func end() async throws {
+        try await withBroker { broker in
+            let client = try TestClient(port: broker.port)
+            let will = Will(topic: "will", payload: ByteBuffer(string: "gone"), retain: true)
+            try client.connect("client", will: will)
+            let session = try #require(broker.context.registry.find("client"))
+            let shard = broker.shards[0]
+            try await shard.loop.submit {
+                Self.read(Self.goodbye, shard, try #require(session.connection))
+                shard.closeConnections()
+            }.get()
+            #expect(broker.context.retained.count == 0)
+        }
+    }
+
     @Test("a session whose time has come is over, though its timer has not come to it", arguments: [false, true])
     func expired(isStored: Bool) async throws {
         try await withDataDirectory { directory in

@@ -281,6 +281,8 @@ public struct Limits: Sendable, Equatable {
     static let stepsPerTick = 16_384
     static let deferredStepsPerTick = 8_192
     static let stepsPerSlice = 1_024
+    /// Turns of input that was read already, in all, when a loop ends.
+    static let lastTurns = 64
 
     /// What takes more than one step: a subscription made or ended, beside its levels; a session that ends, beside its
     /// subscriptions; compiling the access rules of a session; a look at its open commands; the values of all `$SYS` topics.

@@ -122,6 +122,12 @@ public final class EventLoopShard: @unchecked Sendable {
     func closeConnections() {
         isStopping = true
         ticker?.cancel()
+        // What has been read counts, as far as that does not make the end wait: a goodbye, above all.
+        for _ in 0..<Limits.lastTurns {
+            guard let reference = work.input.popFirst() else { break }
+            steps.beginDeferred()
+            connections[reference]?.takeTurn()
+        }
         connections.forEach { $0.close(.shuttingDown) }
         // Now, in however many ticks it would have been: their wills are owed to sessions that are kept.
         while let session = work.leaving.popFirst() { finishLeaving(session) }
