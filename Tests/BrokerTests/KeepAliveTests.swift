@@ -9,7 +9,8 @@ import Testing
 struct KeepAliveTests {
     /// A client with a keep alive, and `body` on the loop of its connection.
     private func withConnection(
-        _ body: @escaping @Sendable (EventLoopShard, ConnectionHandler) throws -> Void
+        _ body: @escaping @Sendable (EventLoopShard, ConnectionHandler) throws -> Void,
+        whenDone: (TestClient) throws -> Void = { _ in }
     ) async throws {
         try await withBroker { broker in
             let client = try TestClient(port: broker.port)
@@ -18,6 +19,7 @@ struct KeepAliveTests {
             try await shard.loop.submit {
                 try body(shard, #require(broker.context.registry.find("client")?.connection))
             }.get()
+            try whenDone(client)
             try client.ping()
         }
     }
@@ -44,6 +46,27 @@ struct KeepAliveTests {
             connection.resumeReading(pause)
             connection.check(.silence, .now())
             guard case .connected = connection.phase else { throw TestClient.Failure(description: "was closed") }
+        }
+    }
+
+    @Test("a pause in the middle of a packet adds its own length to the time for it, and no more")
+    func middleOfPacket() async throws {
+        try await withConnection { shard, connection in
+            connection.channelRead(
+                context: connection.channelContext, data: NIOAny(ByteBuffer(bytes: [UInt8(0xC0)])))
+            let begun = try #require(connection.packetStart)
+            let before = NIODeadline.now()
+            for _ in 0..<3 {
+                connection.pauseReading(.output)
+                connection.resumeReading(.output)
+            }
+            let added = try #require(connection.packetStart) - begun
+            #expect(added >= .nanoseconds(0) && added <= NIODeadline.now() - before)
+            // The rest of PINGREQ.
+            connection.channelRead(context: connection.channelContext, data: NIOAny(ByteBuffer(bytes: [UInt8(0)])))
+            #expect(connection.packetStart == nil)
+        } whenDone: { client in
+            try client.expect(.pingresp)
         }
     }
 

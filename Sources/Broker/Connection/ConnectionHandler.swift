@@ -94,7 +94,9 @@ final class ConnectionHandler: ChannelInboundHandler {
     /// The first bytes of a fixed header of which only a part has arrived: at most four.
     private var headerStart: [UInt8] = []
     /// When the first byte of a packet came whose last has not come yet.
-    private var packetStart: NIODeadline?
+    private(set) var packetStart: NIODeadline?
+    /// When reading was paused last.
+    private var pausedAt = NIODeadline.now()
     /// The shard's wheel has an entry for that packet, or for an earlier one.
     private var isPacketWatched = false
     /// Read and not handled yet: while the session was being fetched, while the store had too much to do, or until it is
@@ -466,11 +468,12 @@ final class ConnectionHandler: ChannelInboundHandler {
     private func checkPacket(_ now: NIODeadline) {
         isPacketWatched = false
         guard case .connected = phase, let start = packetStart else { return }
-        // While it is not read, the rest is not the client's to send.
-        if !pauses.isEmpty { packetStart = now }
-        if pauses.isEmpty, now >= start + packetTimeout {
-            return close(.packetTimeout(seconds: limits.packetTimeoutSeconds))
+        // While it is not read, the rest is not the client's to send: ``resumeReading(_:)`` adds that time.
+        guard pauses.isEmpty else {
+            isPacketWatched = true
+            return shard.watch(reference, .packet, until: now + packetTimeout)
         }
+        if now >= start + packetTimeout { return close(.packetTimeout(seconds: limits.packetTimeoutSeconds)) }
         beginPacket()
     }
 
@@ -498,14 +501,16 @@ final class ConnectionHandler: ChannelInboundHandler {
         guard pauses.insert(reason).inserted else { return }
         if reason == .memory { shard.notePaused(reference) }
         if reason == .reserve { shard.noteUnread(reference) }
-        if wasRead { setReading(false) }
+        guard wasRead else { return }
+        pausedAt = .now()
+        setReading(false)
     }
 
     func resumeReading(_ reason: Pauses) {
         guard pauses.remove(reason) != nil, pauses.isEmpty else { return }
-        // The silence was ours, also in the middle of a packet.
+        // The silence was ours, also in the middle of a packet: so long, not more.
         lastRead = .now()
-        if packetStart != nil { packetStart = lastRead }
+        if let start = packetStart { packetStart = start + (lastRead - max(pausedAt, start)) }
         setReading(true)
     }
 

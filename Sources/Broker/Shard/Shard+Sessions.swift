@@ -41,7 +41,9 @@ extension EventLoopShard {
     /// The client is back before its will was due (MQTT-3.1.3-9), or after, and before the timer came to it: it is for a
     /// timer to be late, not for a will to be lost.
     func settleWill(of session: Session) {
-        if let will = session.will, will.dueAt <= .now() { publishWill(of: session) } else { forgetWill(of: session) }
+        // Without one here, what the store may have is one that is late, and not forgotten before it is published.
+        guard let will = session.will else { return }
+        if will.dueAt <= .now() { publishWill(of: session) } else { forgetWill(of: session) }
     }
 
     /// How long a session outlives its connection.

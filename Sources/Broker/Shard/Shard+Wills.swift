@@ -66,6 +66,11 @@ extension EventLoopShard {
 
     /// What the store has is this will, unless the client has come back with another since.
     private func forgetStoredWill(of session: Session) {
-        if session.home == index, !session.isEnded, session.will == nil { forgetWill(of: session) }
+        guard session.home == index else {
+            guard !isStopping, peers.indices.contains(session.home) else { return }
+            let home = peers[session.home]
+            return home.loop.execute { home.forgetStoredWill(of: session) }
+        }
+        if !session.isEnded, session.will == nil { forgetWill(of: session) }
     }
 }
