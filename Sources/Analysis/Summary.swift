@@ -10,6 +10,7 @@ extension Report {
     public static func summary(of snapshot: Snapshot, where filter: Filter? = nil) -> Report {
         var report = Report(command: "summary")
         report.mainTableName = "sites"
+        for loop in snapshot.missingLoops { report.add(nil, .paragraph(loop.sentence(snapshot), .alarm)) }
         report.add(nil, .lines(headline(snapshot)))
         report.add(nil, .lines(memory(snapshot)))
         report.add("Chunks by use", .table(chunkUse(snapshot)))
@@ -17,9 +18,11 @@ extension Report {
         if let events = recentEvents(snapshot) { report.add("Before the dump", .table(events)) }
         let diagnosis = Diagnosis(snapshot)
         let sentence = filter.flatMap { diagnosis.reassurance(under: $0) } ?? diagnosis.sentence
+        report.add(missingLoops: snapshot)
         report.add("Verdict", .paragraph("\(.text(sentence), as: "verdict")", diagnosis.tone))
         for note in snapshot.notes { report.add(nil, .paragraph("\(.text(note.text))")) }
         report.data = data(snapshot, diagnosis)
+        if !snapshot.missingLoops.isEmpty { report.data += missingLoopData(snapshot.header) }
         if snapshot.header.format == .nettyHeapDump { report.data += heapDumpData(snapshot) }
         report.note(filter, snapshot)
         return report
@@ -130,7 +133,7 @@ extension Report {
         if snapshot.header.format == .nettyHeapDump {
             lines += heapDumpMemory(snapshot)
         } else {
-            lines += [Line("live", live(totals)), Line("process", process(snapshot.header))]
+            lines += [Line("live", live(totals, snapshot.header)), Line("process", process(snapshot.header))]
         }
         if totals.overdraftBytes > 0 {
             let overdraft: Phrase = "\(.bytes(totals.overdraftBytes)) above the limit, for who cannot be refused"
@@ -166,19 +169,21 @@ extension Report {
         return sum
     }
 
-    private static func live(_ totals: Snapshot.Totals) -> Phrase {
+    private static func live(_ totals: Snapshot.Totals, _ header: Snapshot.Header) -> Phrase {
         guard let buffers = totals.unheldBuffers, let bytes = totals.unheldBytes else {
             return """
                 \(totals.liveBuffers, of: "buffer", as: "live_buffers"); \
                 held or unheld is unknown: this dump has no edges
                 """
         }
-        let held = totals.liveBuffers.less(buffers)
-        return """
+        let held = totals.liveBuffers.less(buffers).less(header.unjudgedBuffers)
+        let heldBytes = totals.liveBytes.less(bytes).less(header.unjudgedBytes)
+        let judged: Phrase = """
             \(totals.liveBuffers, of: "buffer", as: "live_buffers"): \
-            held \(.count(held)) (\(.bytes(totals.liveBytes.less(bytes)))), \
-            unheld \(.count(buffers)) (\(.bytes(bytes)))
+            held \(.count(held)) (\(.bytes(heldBytes))), unheld \(.count(buffers)) (\(.bytes(bytes)))
             """
+        guard header.unjudgedBuffers > 0 else { return judged }
+        return "\(judged), cannot be said \(.count(header.unjudgedBuffers)) (\(.bytes(header.unjudgedBytes)))"
     }
 
     private static func process(_ header: Snapshot.Header) -> Phrase {

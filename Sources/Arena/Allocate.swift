@@ -70,6 +70,7 @@ extension ArenaState {
             slot.pointee.site = site
             slot.pointee.owner = owner
             slot.pointee.touchSite = site
+            slot.pointee.next = 0
             slot.pointee.state = SlotRecord.State.live.rawValue
             if site >= siteRows { ensureSiteRow(site) }
             let counters = counters(site)

@@ -196,6 +196,25 @@ public struct Arena: @unchecked Sendable, Equatable {
         note(pool.slots + slot, owner, pool.intern(location))
     }
 
+    /// Notes that other threads than its arena's may hold the buffer that `pointer` is in from now on: to be called before it
+    /// is handed to them, so that a snapshot that one of them cannot be asked for does not call it unheld. Any thread that
+    /// holds it; pointers outside all arenas are let pass.
+    public static func share(_ pointer: UnsafeRawPointer) {
+        guard let pool = PoolRegistry.current(of: pointer), let slot = pool.slot(at: pointer) else { return }
+        share(pool.slots + slot)
+    }
+
+    /// The same by the buffer's slot.
+    public func share(_ slot: SlotIndex) {
+        guard slot != .none else { return }
+        Self.share(state.pointee.slots + Int(slot.rawValue))
+    }
+
+    private static func share(_ slot: UnsafeMutablePointer<SlotRecord>) {
+        let next = UnsafeMutableRawPointer(slot) + MemoryLayout<SlotRecord>.offset(of: \.next).unsafelyUnwrapped
+        arena_store_relaxed(next.assumingMemoryBound(to: UInt64.self), SlotRecord.shared)
+    }
+
     private static func note(_ slot: UnsafeMutablePointer<SlotRecord>, _ owner: OwnerID?, _ site: SiteID) {
         #if !ARENA_RECORDING_OFF
             let record = UnsafeMutableRawPointer(slot)

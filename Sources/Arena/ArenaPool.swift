@@ -345,11 +345,12 @@ public final class ArenaPool: @unchecked Sendable {
         }
         guard let index else { return nil }
         let record = ledger.records(.chunks, of: ChunkRecord.self) + Int(index)
-        record.pointee.state = ChunkRecord.State.chunk.rawValue
         record.pointee.arena = arena
         record.pointee.birth = arena_clock_now()
         record.pointee.freePages = UInt32(SizeClasses.pagesPerChunk)
         record.pointee.largestFreeRun = UInt32(SizeClasses.pagesPerChunk)
+        // Last: whoever copies the table meanwhile must not take it for a chunk of the arena before.
+        record.setState(.chunk)
         reportPressure()
         return index
     }
@@ -412,11 +413,11 @@ public final class ArenaPool: @unchecked Sendable {
         guard let index else { return nil }
         let records = ledger.records(.chunks, of: ChunkRecord.self) + Int(index)
         for place in 0..<places {
-            records[place].state = (place == 0 ? ChunkRecord.State.hugeHead : .hugeBody).rawValue
             records[place].mappedBytes = place == 0 ? UInt64(bytes) : 0
             records[place].birth = arena_clock_now()
             records[place].arena = arena
             records[place].hugeSlot = slot
+            (records + place).setState(place == 0 ? .hugeHead : .hugeBody)
         }
         reportPressure()
         return index
@@ -527,5 +528,13 @@ enum PoolRegistry {
 
     static func pool(of pointer: UnsafeRawPointer) -> ArenaPool? {
         lock.withLock { pools.first { $0.contains(pointer) } }
+    }
+}
+
+extension UnsafeMutablePointer<ChunkRecord> {
+    /// After all that was stored to the record before.
+    fileprivate func setState(_ state: ChunkRecord.State) {
+        let byte = UnsafeMutableRawPointer(self) + MemoryLayout<ChunkRecord>.offset(of: \.state).unsafelyUnwrapped
+        _ = arena_exchange8(byte.assumingMemoryBound(to: UInt8.self), state.rawValue)
     }
 }

@@ -34,6 +34,36 @@ extension ArenaPool {
             prefixes.map { PayloadImage(copy: $0.memory, prefixBytes: $0.prefixBytes) }
         }
 
+        /// Copies all of it while some arenas go on. What they write meanwhile may contradict the rest: see `settle`. False
+        /// where the ledger has outgrown this staging.
+        public func fillWhileRunning() -> Bool {
+            guard copy.runWhileChanging({ arena_copy_words($0, $1, $2) }) else { return false }
+            if let prefixes, image.rows(.slots) > prefixes.rows { return false }
+            image.header.pointee.monotonicTime = arena_clock_now()
+            image.header.pointee.wallTime = OS.wallTime()
+            return true
+        }
+
+        /// Makes the copy agree with itself, and takes the first bytes of the buffers of all other arenas, where they are asked
+        /// for: they must still stand then.
+        ///
+        /// - Returns: how many buffers and entries of `arenas` were being changed, and are left out.
+        public func settle(_ arenas: ArenaSet) -> Int {
+            let leftOut = image.settle(arenas)
+            guard let prefixes else { return leftOut }
+            var live = PayloadImage(range: pool.base, prefixBytes: prefixes.prefixBytes)
+            live.without = arenas
+            let records = image.records(.slots, of: SlotRecord.self)
+            for slot in 0..<image.rows(.slots) {
+                let count = live.count(records[slot])
+                if count > 0 {
+                    (prefixes.memory + slot * prefixes.prefixBytes)
+                        .copyMemory(from: live.start(slot, records[slot]), byteCount: count)
+                }
+            }
+            return leftOut
+        }
+
         /// Copies part `part` of `parts`, at a safepoint. False where the ledger has outgrown this staging.
         public func fill(part: Int, of parts: Int) -> Bool {
             if part == 0 { pool.stampTimes() }
@@ -99,8 +129,10 @@ extension ArenaPool {
     /// Staging for a snapshot that is about to be taken, with some room for growth until then. Nil where the limit, or
     /// the system, has none to give: then `withLedger` can still read the original for as long as the safepoint lasts.
     ///
-    /// - Parameter prefixBytes: of each buffer, to be copied too.
-    public func makeStaging(prefixBytes: Int = 0) -> Staging? {
+    /// - Parameters:
+    ///   - prefixBytes: of each buffer, to be copied too.
+    ///   - forced: whether the limit may be passed for it, which is counted as overdraft.
+    public func makeStaging(prefixBytes: Int = 0, forced: Bool = false) -> Staging? {
         let (size, rows) = lock.withLock { (ledger.copySize, ledger.rows(.slots)) }
         let mapped = (size + size / 8 + 65536 + 4095) & ~4095
         let prefixRows = prefixBytes > 0 ? rows + rows / 8 + 1024 : 0
@@ -108,7 +140,7 @@ extension ArenaPool {
         guard !isTooMuch, prefixMapped < limitBytes else { return nil }
         let prefixMapping = Self.prefixMapping(prefixRows, prefixBytes)
         let charged = mapped + prefixMapping
-        guard budget.charge(charged, to: budget.stagingBytes) else { return nil }
+        guard budget.charge(charged, to: budget.stagingBytes, forced: forced) else { return nil }
         guard let memory = OS.map(mapped) else {
             budget.refund(charged, from: budget.stagingBytes)
             return nil

@@ -45,6 +45,11 @@ extension Arena {
     public func slot(of buffer: ByteBuffer) -> SlotIndex {
         SlotLookup(pool).slot(of: buffer) ?? .none
     }
+
+    /// Notes that other threads may hold the buffer from now on; see `share(_:)` of its slot.
+    public static func share(_ buffer: borrowing ByteBuffer) {
+        if let address = buffer.address { share(address) }
+    }
 }
 
 extension SlotLookup {

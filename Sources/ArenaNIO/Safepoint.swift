@@ -21,6 +21,10 @@ public struct Safepoint {
     }
 
     private let gate: Gate
+    /// The loops that stand still, by their places in the list.
+    public let arrived: [Int]
+    /// Those that did not come: they go on, and whatever is theirs may change at any moment.
+    public let missing: [Int]
 
     /// Stops all `loops`, runs `body` here, then lets them go on.
     ///
@@ -29,20 +33,46 @@ public struct Safepoint {
     /// - Parameter timeoutSeconds: how long to wait for a busy loop before giving up.
     /// - Returns: what `body` returns, and the nanoseconds from the first loop's arrival to the release of all: the time
     ///   in which no message was handled.
+    /// - Throws: `LoopMissing`, and what `body` throws.
     public static func hold<Result>(
-        _ loops: [any EventLoop], timeoutSeconds: Int = 5, _ body: (Safepoint) throws -> Result
+        _ loops: [any EventLoop], timeoutSeconds: Int64 = 5, _ body: (Safepoint) throws -> Result
     ) throws -> (result: Result, pauseNanoseconds: UInt64) {
-        let gate = Gate(expected: loops.count)
-        for (index, loop) in loops.enumerated() { loop.execute { gate.pass(index) } }
-        guard gate.waitForAll(seconds: timeoutSeconds) else {
-            throw LoopMissing(arrived: gate.release(), expected: loops.count)
+        try hold(loops, wait: .seconds(timeoutSeconds)) { stopped in
+            guard stopped.missing.isEmpty else {
+                throw LoopMissing(arrived: stopped.arrived.count, expected: loops.count)
+            }
+            return try body(stopped)
         }
-        defer { gate.release() }
-        let result = try body(Safepoint(gate: gate))
-        return (result, arena_clock_now() - gate.firstArrival)
     }
 
-    /// Inside `body` only: runs `work` on every loop at once, with the loop's index, and returns when all have done it.
+    /// The same without those loops that do not come within `wait`. All are asked first whether they come, and go on
+    /// meanwhile: nobody stands still for one that hangs. (One that begins to hang in the moment between is waited for once
+    /// more.)
+    ///
+    /// - Parameter whenMissing: called here with each that does not come, as soon as that is known.
+    public static func hold<Result>(
+        _ loops: [any EventLoop], wait: TimeAmount, whenMissing: (Int) -> Void = { _ in },
+        _ body: (Safepoint) throws -> Result
+    ) rethrows -> (result: Result, pauseNanoseconds: UInt64) {
+        let call = Gate(loops: loops.count, isReleased: true)
+        for (index, loop) in loops.enumerated() { loop.execute { call.pass(index) } }
+        let present = call.close(expecting: loops.count, within: wait)
+        for index in loops.indices where !present[index] { whenMissing(index) }
+
+        let gate = Gate(loops: loops.count)
+        defer { gate.release() }
+        for index in loops.indices where present[index] { loops[index].execute { gate.pass(index) } }
+        let arrived = gate.close(expecting: present.count { $0 }, within: wait)
+        for index in loops.indices where present[index] && !arrived[index] { whenMissing(index) }
+        let result = try body(
+            Safepoint(
+                gate: gate, arrived: loops.indices.filter { arrived[$0] },
+                missing: loops.indices.filter { !arrived[$0] }))
+        return (result, gate.firstArrival.map { arena_clock_now() - $0 } ?? 0)
+    }
+
+    /// Inside `body` only: runs `work` on every loop that came at once, with the loop's index, and returns when all have
+    /// done it.
     public func onEachLoop(_ work: @escaping @Sendable (Int) -> Void) { gate.run(work) }
 }
 
@@ -50,16 +80,21 @@ public struct Safepoint {
 private final class Gate: @unchecked Sendable {
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
     private let changed = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
-    private let expected: Int
-    private var arrived = 0
-    private var isReleased = false
+    /// By loop, whether it has arrived, and how many have.
+    private var arrived: [Bool]
+    private var count = 0
+    /// Whoever comes now is not waited for, and passes.
+    private var isClosed = false
+    private var isReleased: Bool
     /// What to do, and how many loops have done it.
     private var work: (number: Int, body: (@Sendable (Int) -> Void)?) = (0, nil)
     private var done = 0
     private var firstArrivalTime: UInt64 = 0
 
-    init(expected: Int) {
-        self.expected = expected
+    /// - Parameter isReleased: whether loops go on as soon as they have arrived.
+    init(loops: Int, isReleased: Bool = false) {
+        arrived = Array(repeating: false, count: loops)
+        self.isReleased = isReleased
         pthread_mutex_init(mutex, nil)
         pthread_cond_init(changed, nil)
     }
@@ -82,14 +117,20 @@ private final class Gate: @unchecked Sendable {
         pthread_cond_broadcast(changed)
     }
 
-    var firstArrival: UInt64 { locked { arrived == 0 ? arena_clock_now() : firstArrivalTime } }
+    /// On the ledger clock; nil if no loop has come.
+    var firstArrival: UInt64? { locked { count == 0 ? nil : firstArrivalTime } }
 
     /// On a loop: arrives, does what it is told to, returns on release.
     func pass(_ index: Int) {
-        change {
-            if arrived == 0 { firstArrivalTime = arena_clock_now() }
-            arrived += 1
+        let isLate = locked {
+            if isClosed { return true }
+            if count == 0 { firstArrivalTime = arena_clock_now() }
+            arrived[index] = true
+            count += 1
+            return false
         }
+        if isLate { return }
+        pthread_cond_broadcast(changed)
         var finished = 0
         while true {
             pthread_mutex_lock(mutex)
@@ -103,16 +144,19 @@ private final class Gate: @unchecked Sendable {
         }
     }
 
-    /// False when not all arrived in time.
-    func waitForAll(seconds: Int) -> Bool {
+    /// Waits until so many have come, or for so long, and lets nobody in any more.
+    ///
+    /// - Returns: by loop, whether it has come.
+    func close(expecting expected: Int, within wait: TimeAmount) -> [Bool] {
         var deadline = timespec()
         clock_gettime(CLOCK_REALTIME, &deadline)
-        deadline.tv_sec += seconds
+        let nanoseconds = Int64(deadline.tv_nsec) + wait.nanoseconds
+        deadline.tv_sec += Int(nanoseconds / 1_000_000_000)
+        deadline.tv_nsec = Int(nanoseconds % 1_000_000_000)
         return locked {
-            while arrived < expected {
-                if pthread_cond_timedwait(changed, mutex, &deadline) == ETIMEDOUT { return arrived == expected }
-            }
-            return true
+            while count < expected, pthread_cond_timedwait(changed, mutex, &deadline) != ETIMEDOUT {}
+            isClosed = true
+            return arrived
         }
     }
 
@@ -121,13 +165,9 @@ private final class Gate: @unchecked Sendable {
             done = 0
             work = (work.number + 1, body)
         }
-        locked { while done < expected { pthread_cond_wait(changed, mutex) } }
+        locked { while done < count { pthread_cond_wait(changed, mutex) } }
     }
 
-    /// Lets all go on, also those that come later. Returns how many had arrived.
-    @discardableResult
-    func release() -> Int {
-        change { isReleased = true }
-        return locked { arrived }
-    }
+    /// Lets all go on, also those that come later.
+    func release() { change { isReleased = true } }
 }

@@ -21,6 +21,20 @@ public struct SnapshotContents {
     public let payloads: PayloadImage?
     /// How long the loops stood still; 0 while they still do.
     public let pauseNanoseconds: UInt64
+    /// What could not be asked; nil where all loops came.
+    public var gaps: LedgerGaps?
+}
+
+/// An event loop, as a snapshot needs to know it that it may not come to.
+public struct SnapshotLoop: Sendable {
+    public let loop: any EventLoop
+    public let arena: Arena
+    /// Answers for what it may hold.
+    public let owner: OwnerID
+
+    public init(_ loop: any EventLoop, _ arena: Arena, owner: OwnerID) {
+        (self.loop, self.arena, self.owner) = (loop, arena, owner)
+    }
 }
 
 extension ArenaPool {
@@ -34,6 +48,7 @@ extension ArenaPool {
     ///   - prefixBytes: of each live buffer, to be had too; `.max` for all of them, which are not copied: then `body`
     ///     runs while the loops wait.
     ///   - visit: runs on each loop, with its index: names the buffers that the loop's structures reach.
+    /// - Throws: `Safepoint.LoopMissing`, and what `body` throws.
     public func takeSnapshot(
         loops: [any EventLoop], prefixBytes: Int = 0,
         visit: @escaping @Sendable (Int, inout HeldBufferVisitor) -> Void,
@@ -42,31 +57,9 @@ extension ArenaPool {
         let work = chargeDumpWork()
         let staging = makeStaging(prefixBytes: prefixBytes)
         let found = FoundEdges(loops: loops.count, expected: liveBufferCount)
-        let (isStaged, pause) = try Safepoint.hold(loops) { [self] stopped in
-            stopped.onEachLoop { index in
-                Arena.current?.drainRemoteFrees()
-                var visitor = HeldBufferVisitor(pool: self, room: found.takeRoom(for: index))
-                visit(index, &visitor)
-                found.set(visitor.finish(), for: index)
-            }
-            work.add(edges: found.count)
-            return try withSharedArenasLocked {
-                if let staging {
-                    stopped.onEachLoop { index in
-                        if staging.fill(part: index, of: loops.count) {
-                            found.filledParts.add(1, ordering: .acquiringAndReleasing)
-                        }
-                    }
-                    if found.filledParts.load(ordering: .acquiring) == loops.count { return true }
-                }
-                try withLedger { image in
-                    try body(
-                        SnapshotContents(
-                            ledger: image, edges: found.take(), payloads: payloads(prefixBytes: prefixBytes),
-                            pauseNanoseconds: 0))
-                }
-                return false
-            }
+        let (isStaged, pause) = try Safepoint.hold(loops) { stopped in
+            visitLoops(stopped, found, work, visit)
+            return try copyOrRead(staging, stopped, found, prefixBytes, body)
         }
         if isStaged, let staging {
             try body(
@@ -75,6 +68,139 @@ extension ArenaPool {
         }
         withExtendedLifetime(work) {}
         return SnapshotCost(pauseNanoseconds: pause, wasStaged: isStaged)
+    }
+
+    /// The same, also where loops do not come within `wait`. Their arenas are copied as they go on: the copy agrees with
+    /// itself, without what was being changed (`SnapshotContents.gaps`), and needs memory of its own even where the limit
+    /// leaves none for it.
+    ///
+    /// - Parameters:
+    ///   - whenMissing: called with the index of each loop that does not come, as soon as that is known.
+    ///   - visitShared: names what belongs to no loop, on one of those that came, or here. If not all came, it may not wait
+    ///     for what a loop that hangs may have locked; buffers in there must be known as shared (`Arena.share`).
+    public func takeSnapshot(
+        of loops: [SnapshotLoop], wait: TimeAmount, prefixBytes: Int = 0, whenMissing: (Int) -> Void,
+        visit: @escaping @Sendable (Int, inout HeldBufferVisitor) -> Void,
+        visitShared: @escaping @Sendable (inout HeldBufferVisitor, _ mayWait: Bool) -> Void,
+        _ body: (SnapshotContents) throws -> Void
+    ) throws -> SnapshotCost {
+        let work = chargeDumpWork()
+        let staging = makeStaging(prefixBytes: prefixBytes)
+        let found = FoundEdges(loops: loops.count, expected: liveBufferCount)
+        let (partial, pause) = try Safepoint.hold(loops.map(\.loop), wait: wait, whenMissing: whenMissing) { stopped in
+            let isWhole = stopped.missing.isEmpty
+            let first = stopped.arrived.first
+            visitLoops(stopped, found, work) { index, visitor in
+                visit(index, &visitor)
+                if index == first { visitShared(&visitor, isWhole) }
+            }
+            if isWhole { return try PartialCopy(isStaged: copyOrRead(staging, stopped, found, prefixBytes, body)) }
+            if first == nil {
+                var visitor = HeldBufferVisitor(pool: self)
+                visitShared(&visitor, false)
+                found.set(visitor.finish(), for: 0)
+            }
+            return try copyWithout(stopped.missing.map { loops[$0] }, staging, found, prefixBytes, body)
+        }
+        if partial.isStaged, let copy = partial.copy ?? staging {
+            var gaps = partial.gaps
+            if prefixBytes == 0, let arenas = gaps?.arenas { gaps?.leftOut = copy.settle(arenas) }
+            try body(
+                SnapshotContents(
+                    ledger: copy.image, edges: found.take(), payloads: copy.payloads.map { $0.leaving(gaps?.arenas) },
+                    pauseNanoseconds: pause, gaps: gaps))
+        }
+        withExtendedLifetime(work) {}
+        return SnapshotCost(pauseNanoseconds: pause, wasStaged: partial.isStaged)
+    }
+
+    private func visitLoops(
+        _ stopped: Safepoint, _ found: FoundEdges, _ work: DumpWork,
+        _ visit: @escaping @Sendable (Int, inout HeldBufferVisitor) -> Void
+    ) {
+        stopped.onEachLoop { [self] index in
+            Arena.current?.drainRemoteFrees()
+            var visitor = HeldBufferVisitor(pool: self, room: found.takeRoom(for: index))
+            visit(index, &visitor)
+            found.set(visitor.finish(), for: index)
+        }
+        work.add(edges: found.count)
+    }
+
+    /// All loops stand still.
+    ///
+    /// - Returns: false where there was no room for a copy, and `body` has run.
+    private func copyOrRead(
+        _ staging: Staging?, _ stopped: Safepoint, _ found: FoundEdges, _ prefixBytes: Int,
+        _ body: (SnapshotContents) throws -> Void
+    ) throws -> Bool {
+        try withSharedArenasLocked {
+            if let staging {
+                let parts = stopped.arrived.count
+                stopped.onEachLoop { index in
+                    if staging.fill(part: index, of: parts) {
+                        found.filledParts.add(1, ordering: .acquiringAndReleasing)
+                    }
+                }
+                if found.filledParts.load(ordering: .acquiring) == parts { return true }
+            }
+            try withLedger { image in
+                try body(
+                    SnapshotContents(
+                        ledger: image, edges: found.take(), payloads: payloads(prefixBytes: prefixBytes),
+                        pauseNanoseconds: 0))
+            }
+            return false
+        }
+    }
+
+    /// What there is when loops did not come.
+    private struct PartialCopy {
+        /// Nil: the staging that was made beforehand.
+        var copy: Staging?
+        var gaps: LedgerGaps?
+        /// Whether `body` is yet to run.
+        var isStaged: Bool
+    }
+
+    private func copyWithout(
+        _ missing: [SnapshotLoop], _ staging: Staging?, _ found: FoundEdges, _ prefixBytes: Int,
+        _ body: (SnapshotContents) throws -> Void
+    ) throws -> PartialCopy {
+        var gaps = LedgerGaps()
+        for loop in missing { gaps.add(arena: loop.arena.index, owner: loop.owner) }
+        return try withSharedArenasLocked {
+            var copy = staging
+            if copy?.fillWhileRunning() != true {
+                copy = makeStaging(forced: true)
+                guard copy?.fillWhileRunning() == true else { throw NoMemoryForCopy() }
+            }
+            guard prefixBytes > 0, let copy else { return PartialCopy(copy: copy, gaps: gaps, isStaged: true) }
+            gaps.leftOut = copy.settle(gaps.arenas)
+            if copy.payloads != nil { return PartialCopy(copy: copy, gaps: gaps, isStaged: true) }
+            try body(
+                SnapshotContents(
+                    ledger: copy.image, edges: found.take(),
+                    payloads: payloads(prefixBytes: prefixBytes)?.leaving(gaps.arenas), pauseNanoseconds: 0, gaps: gaps)
+            )
+            return PartialCopy(isStaged: false)
+        }
+    }
+}
+
+extension PayloadImage {
+    /// Without the buffers of these arenas.
+    fileprivate func leaving(_ arenas: ArenaSet?) -> PayloadImage {
+        var image = self
+        if let arenas { image.without = arenas }
+        return image
+    }
+}
+
+/// A loop did not come to the safepoint, and the system has no memory to copy its arena to while it goes on.
+public struct NoMemoryForCopy: Error, CustomStringConvertible {
+    public var description: String {
+        "the system has no memory for a copy of the ledger, and not all event loops stand still"
     }
 }
 

@@ -23,13 +23,14 @@ extension Broker {
 
     /// Writes a dump.
     ///
-    /// - Returns: where it is and how long the event loops stood still; nil if it failed, which is in the log.
-    package func writeDump() async -> (path: String, pauseNanoseconds: UInt64)? {
+    /// - Returns: where it is, how long the event loops stood still, and a sentence about each that did not come; nil if it
+    ///   failed, which is in the log.
+    package func writeDump() async -> (path: String, pauseNanoseconds: UInt64, missingLoops: [String])? {
         let result: Dumper.Result? = await withCheckedContinuation { continuation in
             let isTaken = dumper.perform { [dumper] in continuation.resume(returning: dumper.dump(.request)) }
             if !isTaken { continuation.resume(returning: nil) }
         }
-        return result.map { ($0.path, $0.cost.pauseNanoseconds) }
+        return result.map { ($0.path, $0.cost.pauseNanoseconds, $0.missing) }
     }
 
     /// The word for the pressure on the arena.

@@ -99,7 +99,7 @@ public final class Broker: Sendable {
             pool: pool, shortage: context.shortage, shards: shards, configuration: configuration, log: log)
         parts.dumper = dumper
         dumper.start()
-        let memory = MemoryReporter(pool: pool, shards: shards, dumper: dumper)
+        let memory = MemoryReporter(context: context, dumper: dumper)
         for shard in shards { try await shard.loop.submit { shard.memory = memory }.get() }
         for listener in context.listeners {
             parts.sockets.append(try await ListeningSocket.open(listener, shards, group, log))

@@ -46,11 +46,14 @@ enum HTTPRoutes {
         struct Written: Encodable {
             var path: String
             var pauseNanoseconds: UInt64
+            var missingLoops: [String]
         }
         guard let dump = await broker.writeDump() else {
             return failure(.internalServerError, "the dump failed; the log says why")
         }
-        return json(.created, Written(path: dump.path, pauseNanoseconds: dump.pauseNanoseconds))
+        return json(
+            .created,
+            Written(path: dump.path, pauseNanoseconds: dump.pauseNanoseconds, missingLoops: dump.missingLoops))
     }
 
     static func json(_ status: HTTPResponse.Status, _ value: some Encodable) -> Response {

@@ -20,6 +20,8 @@ enum Section: UInt16, CaseIterable {
     case freed = 13
     /// Only in copies of foreign heap dumps that have any.
     case notes = 14
+    /// Only where loops did not come to the safepoint, since 2.1.
+    case missingLoops = 15
     case runs = 32
     case slots = 33
     case edges = 34
@@ -126,7 +128,7 @@ extension UInt64 {
 enum FileHeader {
     static let magic = Array("ARENADMP".utf8)
     static let bytes = 16
-    static let current = Version(major: 2, minor: 0)
+    static let current = Version(major: 2, minor: 1)
     /// The oldest major version that is still read.
     static let oldestMajor: UInt16 = 1
 

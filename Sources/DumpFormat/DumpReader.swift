@@ -92,6 +92,9 @@ public enum DumpReader {
         snapshot.chunks = try wholeRows(of: Snapshot.Chunk.self, reader)
         snapshot.events = try wholeRows(of: Snapshot.Event.self, reader)
         if version.major > 1 { snapshot.freed = try wholeRows(of: Snapshot.Freed.self, reader) }
+        if reader.index.contains(.missingLoops) {
+            snapshot.missingLoops = try wholeRows(of: Snapshot.MissingLoop.self, reader)
+        }
         if reader.index.contains(.notes) { snapshot.notes = try wholeRows(of: Snapshot.Note.self, reader) }
         return snapshot
     }

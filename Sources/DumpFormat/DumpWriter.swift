@@ -125,6 +125,7 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
             encode(tables.events, &strings), encode(tables.freed, &strings),
         ]
         if !tables.notes.isEmpty { rest.append(encode(tables.notes, &strings)) }
+        if !tables.missingLoops.isEmpty { rest.append(encode(tables.missingLoops, &strings)) }
         try writeTable(header)
         try writeTable(totals)
         try writeTable(EncodedTable(section: .stringBytes, columns: [(1, EncodedColumn(strings.bytes, .raw))]))

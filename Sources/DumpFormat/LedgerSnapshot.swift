@@ -18,7 +18,10 @@ public struct LedgerSnapshot {
     /// - Parameter edges: what the holders reach, by slot; nil where nobody asked them, and then nothing is known to
     ///   be unheld.
     /// - Parameter payloads: where the buffers' first bytes are; nil: not wanted.
-    public init(_ image: LedgerImage, edges: consuming [[LedgerEdge]]?, payloads: PayloadImage? = nil) {
+    /// - Parameter gaps: what could not be asked when the edges were found; the image has been settled.
+    public init(
+        _ image: LedgerImage, edges: consuming [[LedgerEdge]]?, payloads: PayloadImage? = nil, gaps: LedgerGaps? = nil
+    ) {
         self.image = image
         slots = Slots(image)
         runs = LedgerSnapshot.runs(image)
@@ -40,7 +43,12 @@ public struct LedgerSnapshot {
 
         let rows = slots.rows
         var held: [Bool]?
-        if let edges {
+        if var edges {
+            if let gaps {
+                let unjudged = LedgerSnapshot.complete(&edges, gaps, slots)
+                (tables.header.unjudgedBuffers, tables.header.unjudgedBytes) = unjudged
+                tables.header.leftOut = UInt64(gaps.leftOut)
+            }
             let sorted = LedgerSnapshot.sort(edges, rows, image)
             var reached = [Bool](repeating: false, count: rows.count)
             for row in sorted.slotRow { reached[Int(row)] = true }
@@ -51,6 +59,36 @@ public struct LedgerSnapshot {
         }
         count(image, rows: rows, held: held)
         dropForgottenOwners()
+    }
+
+    /// Leaves out edges to what was freed while they were found, and adds one to each live buffer that nobody has named and
+    /// that a loop may hold that could not be asked.
+    ///
+    /// - Returns: how many these are, and their bytes.
+    private static func complete(
+        _ edges: inout [[LedgerEdge]], _ gaps: LedgerGaps, _ slots: Slots
+    ) -> (buffers: UInt64, bytes: UInt64) {
+        let records = slots.image.records(.slots, of: SlotRecord.self)
+        let count = slots.image.rows(.slots)
+        func isLive(_ slot: Int) -> Bool { slot < count && records[slot].state == SlotRecord.State.live.rawValue }
+        var isReached = [Bool](repeating: false, count: count)
+        for part in edges.indices {
+            edges[part].removeAll { !isLive(Int($0.slot)) }
+            for edge in edges[part] { isReached[Int(edge.slot)] = true }
+        }
+        var possible: [LedgerEdge] = []
+        var bytes: UInt64 = 0
+        for slot in slots.rows where !isReached[Int(slot)] && isLive(Int(slot)) {
+            let record = records[Int(slot)]
+            guard let owner = gaps.possibleHolder(record) else { continue }
+            possible.append(
+                LedgerEdge(
+                    slot: slot, owner: owner.rawValue, kind: .missingLoop,
+                    referredBytes: UInt32(clamping: record.requested)))
+            bytes &+= slots.capacity(record)
+        }
+        edges.append(possible)
+        return (UInt64(possible.count), bytes)
     }
 
     /// Edges in the order of their slots' rows, as neighbours are alike: by counting, since there may be millions.

@@ -29,6 +29,8 @@ public struct Snapshot: Sendable {
     public var freed: [Freed] = []
     /// Which bytes of the buffers the dump has, by row of `slots`; nil where it has none, or nobody asked.
     public var payloads: PayloadColumns?
+    /// Event loops that did not come to the safepoint, and went on while the tables were copied.
+    public var missingLoops: [MissingLoop] = []
     /// What a reader of the answers must know, in whole sentences.
     public var notes: [Note] = []
     /// What could be read of the file this came from.
@@ -82,6 +84,13 @@ extension Snapshot {
         public var cgroupLimitBytes: UInt64 = 0
         public var cgroupCurrentBytes: UInt64 = 0
         public var threadCount: UInt64 = 0
+        // Where loops did not come to the safepoint (`missingLoops`), else 0.
+        /// Buffers and entries that were being changed while they were copied, and are not in the tables.
+        public var leftOut: UInt64 = 0
+        /// Live buffers that nobody has named and that such a loop may hold: neither held nor unheld. They have an edge of kind
+        /// `missingLoop`.
+        public var unjudgedBuffers: UInt64 = 0
+        public var unjudgedBytes: UInt64 = 0
 
         public init() {}
     }
@@ -230,6 +239,25 @@ extension Snapshot {
         public var kind = ""
         public var detail = ""
         public var value: UInt64 = 0
+
+        public init() {}
+    }
+
+    /// An event loop that did not come to the safepoint.
+    public struct MissingLoop: Sendable, Equatable {
+        /// As its arena is called.
+        public var name = ""
+        /// Index into `arenas`.
+        public var arena: UInt16 = 0
+        /// When it was seen last to come round, on the ledger clock.
+        public var lastSeen: UInt64 = 0
+        /// Its thread, as the kernel numbers it.
+        public var thread: UInt64 = 0
+        /// The innermost function of the program that its thread was in, such as `SubscriptionTrie.insert`; empty where the
+        /// thread did not say.
+        public var place = ""
+        /// All functions it was in, innermost first, a line each.
+        public var stack = ""
 
         public init() {}
     }

@@ -23,6 +23,10 @@ extension Snapshot.Header: TableRow {
             .number(14, "threadCount", \.threadCount),
             // Of copies of foreign heap dumps; dumps of ours leave them empty.
             .string(15, "foreignFormat", \.foreignFormat).leftOut { $0.foreignFormat.isEmpty },
+            // Where loops did not come to the safepoint.
+            .number(16, "leftOut", \.leftOut).leftOut { $0.leftOut == 0 },
+            .number(17, "unjudgedBuffers", \.unjudgedBuffers).leftOut { $0.unjudgedBuffers == 0 },
+            .number(18, "unjudgedBytes", \.unjudgedBytes).leftOut { $0.unjudgedBytes == 0 },
         ]
     }
 }
@@ -207,6 +211,21 @@ extension Snapshot.Event: TableRow {
             .string(2, "kind", \.kind),
             .string(3, "detail", \.detail),
             .number(4, "value", \.value),
+        ]
+    }
+}
+
+extension Snapshot.MissingLoop: TableRow {
+    static var section: Section { .missingLoops }
+    static var blank: Self { Self() }
+    static var columns: [TableColumn<Self>] {
+        [
+            .string(1, "name", \.name),
+            .number(2, "arena", \.arena),
+            .number(3, "lastSeen", \.lastSeen),
+            .number(4, "thread", \.thread),
+            .string(5, "place", \.place),
+            .string(6, "stack", \.stack),
         ]
     }
 }

@@ -64,6 +64,8 @@
     case threadCache = 10
     /// A handler of the transport (TLS) that keeps it as long as the connection lasts.
     case transport = 11
+    /// Nobody could be asked: a loop that did not come to the safepoint may hold it.
+    case missingLoop = 12
 
     /// The word users see.
     public var name: String {
@@ -79,6 +81,7 @@
         case .heapObject: "heap object"
         case .threadCache: "thread cache"
         case .transport: "transport"
+        case .missingLoop: "loop that did not answer"
         }
     }
 }

@@ -47,6 +47,25 @@ public struct LedgerCopy: Sendable {
         return true
     }
 
+    /// Copies all of it at once while the source is written to, word by word. What was written meanwhile may contradict
+    /// the rest: `LedgerImage.settle` is for that. False, and nothing is copied, where the target is too small.
+    ///
+    /// - Parameter copyWords: (to, from, bytes): copies whole words, each as it was at one moment.
+    public func runWhileChanging(
+        _ copyWords: (UnsafeMutableRawPointer, UnsafeMutableRawPointer, Int) -> Void
+    ) -> Bool {
+        // Tables grow meanwhile: what they have now is copied.
+        let (descriptors, pieces) = layout()
+        guard pieces.reduce(LedgerHeader.size, { $0 + $1.byteCount }) <= target.byteCount else { return false }
+        for piece in pieces { copyWords(piece.to, piece.from, piece.byteCount) }
+        copyWords(target.base, source.base, LedgerHeader.size)
+        target.header.pointee.byteCount = UInt64(target.byteCount)
+        for (table, descriptor) in zip(LedgerTable.allCases, descriptors) {
+            target.descriptor(table).pointee = descriptor
+        }
+        return true
+    }
+
     private func layout() -> ([LedgerTableDescriptor], [Piece]) {
         var descriptors: [LedgerTableDescriptor] = []
         var pieces: [Piece] = []

@@ -140,6 +140,8 @@ public struct PayloadImage: @unchecked Sendable {
     private let stride: Int?
     /// Bytes of each buffer, at most.
     public let prefixBytes: Int
+    /// Of the buffers of these arenas, which go on, there is nothing.
+    public var without = ArenaSet()
 
     /// A copy: slot `i` has its prefix at `i * prefixBytes`.
     public init(copy: UnsafeRawPointer, prefixBytes: Int) {
@@ -153,7 +155,8 @@ public struct PayloadImage: @unchecked Sendable {
 
     /// Bytes there are of a live slot's buffer.
     public func count(_ record: SlotRecord) -> Int {
-        record.state == SlotRecord.State.live.rawValue ? Int(min(record.requested, UInt64(prefixBytes))) : 0
+        guard record.state == SlotRecord.State.live.rawValue, !without.contains(record.arena) else { return 0 }
+        return Int(min(record.requested, UInt64(prefixBytes)))
     }
 
     /// Where they are.

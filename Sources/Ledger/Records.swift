@@ -24,8 +24,12 @@
     public var arena: UInt8 = 0
     /// A `State` raw value.
     public var state: UInt8 = 0
-    /// Link of the remote-free list: slot index + 1, and in its upper half the site under which that slot was freed.
+    /// Of a live slot: `shared`, or 0. Of one that another thread freed, its link in the remote-free list: slot index + 1, and in
+    /// its upper half the site under which that slot was freed.
     public var next: UInt64 = 0
+
+    /// In `next`, where the buffer was handed to other threads than its arena's: any of them may hold it.
+    public static let shared: UInt64 = 1
 
     public static let hugeClass: UInt16 = .max
 

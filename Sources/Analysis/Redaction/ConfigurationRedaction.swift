@@ -12,7 +12,7 @@ struct ConfigurationRedaction {
     /// be named for a user, and its number may be a secret.
     static let knownKeys: Set<String> = [
         "host", "port", "threads", "memoryLimit", "dumpDirectory", "flightRecorder", "nearPercent", "logLevel",
-        "keepCount", "keepBytes", "minimumIntervalSeconds",
+        "keepCount", "keepBytes", "minimumIntervalSeconds", "loopWaitMilliseconds",
         "maxPacketBytes", "maxConnections", "maxTopicLevels", "maxSubscriptionsPerSession", "maxInflight",
         "maxIncomingQoS2", "maxQueuedMessages", "maxQueuedBytes", "queuePolicy", "maxBacklogMessages",
         "maxBacklogBytes", "connectTimeoutSeconds", "maxPendingRPCPerDevice", "timeoutSeconds", "requirePending",

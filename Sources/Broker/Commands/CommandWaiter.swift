@@ -69,11 +69,12 @@ package final class CommandResponses: Sendable {
         var payloads: [UInt64: ByteBuffer] = [:]
     }
 
-    private let table = NIOLockedValueBox(Table())
+    private let table = ObservableBox(Table())
 
     var count: Int { table.withLockedValue { $0.payloads.count } }
 
     func keep(_ payload: ByteBuffer) -> Ticket {
+        Arena.share(payload)
         let number = table.withLockedValue { table in
             table.next += 1
             table.payloads[table.next] = payload
@@ -82,8 +83,9 @@ package final class CommandResponses: Sendable {
         return Ticket(payload, number, in: self)
     }
 
-    func forEach(_ body: (ByteBuffer) -> Void) {
-        table.withLockedValue { table in for payload in table.payloads.values { body(payload) } }
+    /// - Parameter mayWait: as long as it takes; else nothing is visited while somebody keeps the table locked.
+    func forEach(mayWait: Bool = true, _ body: (ByteBuffer) -> Void) {
+        table.observe(mayWait: mayWait) { table in for payload in table.payloads.values { body(payload) } }
     }
 
     private func remove(_ number: UInt64) {

@@ -59,6 +59,9 @@ public struct Configuration: Sendable, Equatable {
         public var keepBytes = 1 << 30
         /// Between two automatic dumps for the same reason. A dump that is asked for is always written.
         public var minimumIntervalSeconds = 60
+        /// How long a snapshot waits for an event loop before it is taken without it. Loops that answer do not stand still
+        /// meanwhile.
+        public var loopWaitMilliseconds = 2_000
         /// What of the buffers' bytes, which are users' data, a dump has.
         public var payload = Payload.none
     }

@@ -22,7 +22,8 @@ extension Configuration {
         table["logLevel"] = logLevel.rawValue
         table["dumps"] = TOMLTable([
             "keepCount": dumps.keepCount, "keepBytes": dumps.keepBytes,
-            "minimumIntervalSeconds": dumps.minimumIntervalSeconds, "payload": "\(dumps.payload)",
+            "minimumIntervalSeconds": dumps.minimumIntervalSeconds,
+            "loopWaitMilliseconds": dumps.loopWaitMilliseconds, "payload": "\(dumps.payload)",
         ])
         table["limits"] = TOMLTable([
             "maxPacketBytes": limits.maxPacketBytes, "maxConnections": limits.maxConnections,

@@ -7,8 +7,15 @@ import NIOCore
 // named here at a safepoint is lost. Whoever adds a place that keeps buffers adds it here.
 
 extension EventLoopShard {
-    /// Names all buffers that this shard's structures hold; on its loop, between two ticks.
+    /// Names all buffers that this shard's structures hold, and for the first shard those that belong to none; on its loop,
+    /// between two ticks.
     func visitHeldBuffers(_ visitor: inout HeldBufferVisitor) {
+        visitOwnBuffers(&visitor)
+        if index == 0 { context.visitSharedBuffers(&visitor, mayWait: true) }
+    }
+
+    /// Names all buffers that this shard's structures hold; on its loop, between two ticks.
+    func visitOwnBuffers(_ visitor: inout HeldBufferVisitor) {
         reads.visit(&visitor)
         fanOut.visit(owner: owner, &visitor)
         tlsReads.visit(&visitor)
@@ -20,10 +27,17 @@ extension EventLoopShard {
         // What waits for this loop, and what this loop has not posted or handled yet.
         mailbox.forEach { $0.visit(owner: owner, &visitor) }
         forEachMail { $0.visit(owner: owner, &visitor) }
-        if index == 0 {
-            context.visitRetained { $0.visit(owner: $1, kind: .retained, &visitor) }
-            context.commandResponses.forEach { visitor.hold($0, owner: context.rpcOwner, kind: .pendingRPC) }
-        }
+    }
+}
+
+extension BrokerContext {
+    /// Names what belongs to no shard. Buffers come here by way of `Arena.share`: where this cannot name them, it is not known
+    /// whether anybody holds them.
+    ///
+    /// - Parameter mayWait: as long as it takes; else what is locked is left out.
+    func visitSharedBuffers(_ visitor: inout HeldBufferVisitor, mayWait: Bool) {
+        visitRetained(mayWait: mayWait) { $0.visit(owner: $1, kind: .retained, &visitor) }
+        commandResponses.forEach(mayWait: mayWait) { visitor.hold($0, owner: rpcOwner, kind: .pendingRPC) }
     }
 }
 
@@ -55,7 +69,30 @@ extension Message {
     }
 }
 
+extension Message {
+    /// Before it is handed to another loop.
+    func share(in arena: Arena) {
+        if reach.isKnown { return arena.share(reach.slot) }
+        Arena.share(topic.bytes)
+        Arena.share(payload)
+        if let properties { Arena.share(properties) }
+    }
+}
+
 extension Mail {
+    /// Before it is posted: from here on its buffers may be held by a loop that cannot be asked.
+    func share(in arena: Arena) {
+        switch self {
+        case .publish(let message, _), .deliver(_, let message), .forward(_, let message), .command(_, let message):
+            message.share(in: arena)
+        case .adopt(let session, _, _):
+            var visitor = HeldBufferVisitor(pool: arena.pool)
+            session.visitHeldBuffers(&visitor)
+            for edge in visitor.finish() { arena.share(SlotIndex(rawValue: edge.slot)) }
+        case .takeOver, .fence, .fencePassed, .claimAgain, .superseded, .page: break
+        }
+    }
+
     fileprivate func visit(owner: OwnerID, _ visitor: inout HeldBufferVisitor) {
         switch self {
         case .publish(let message, _), .deliver(_, let message), .forward(_, let message), .command(_, let message):

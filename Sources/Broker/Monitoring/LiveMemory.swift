@@ -12,6 +12,14 @@ package struct LiveMemory: Sendable, Equatable, Codable {
         package var bytes: UInt64 = 0
     }
 
+    package struct MissingLoop: Sendable, Equatable, Codable {
+        package var name: String
+        /// Since it was seen last.
+        package var stuckNanoseconds: UInt64
+        /// The function its thread was in; empty where it did not say.
+        package var place: String
+    }
+
     package struct Part: Sendable, Equatable, Codable {
         package var name: String
         package var bytes: UInt64
@@ -28,6 +36,8 @@ package struct LiveMemory: Sendable, Equatable, Codable {
     package var queueHeapBytes: UInt64
     package var liveBuffers: UInt64
     package var liveBytes: UInt64
+    /// Loops that did not answer, and were gone on without: what they may hold is under the holder "loop that did not answer".
+    package var missingLoops: [MissingLoop] = []
     /// The counter, part by part.
     package var parts: [Part]
     /// Live buffers by size class: the class's bytes, or "huge".
@@ -63,6 +73,10 @@ extension LiveMemory {
         self.queueHeapBytes = UInt64(max(0, queueHeapBytes))
         liveBuffers = totals.liveBuffers
         liveBytes = totals.liveBytes
+        let now = tables.header.monotonicTime
+        missingLoops = tables.missingLoops.map {
+            MissingLoop(name: $0.name, stuckNanoseconds: now &- min($0.lastSeen, now), place: $0.place)
+        }
         let cached = tables.chunks.reduce(0) { $0 + ($1.kind == .cached ? $1.bytes : 0) }
         parts = [
             Part(name: "requested", bytes: totals.requestedBytes),

@@ -10,8 +10,7 @@ import Synchronization
 /// Who asks while an answer is being made gets that one. The loops stand still as for a dump, some 10 ms for a million
 /// buffers, and the copy of the ledger is charged like a dump's.
 final class MemoryReporter: Sendable {
-    private let pool: ArenaPool
-    private let shards: [EventLoopShard]
+    private let context: BrokerContext
     private let dumper: Dumper
     private let state = Mutex(State())
 
@@ -21,9 +20,8 @@ final class MemoryReporter: Sendable {
         var isRunning = false
     }
 
-    init(pool: ArenaPool, shards: [EventLoopShard], dumper: Dumper) {
-        self.pool = pool
-        self.shards = shards
+    init(context: BrokerContext, dumper: Dumper) {
+        self.context = context
         self.dumper = dumper
     }
 
@@ -72,22 +70,18 @@ final class MemoryReporter: Sendable {
     private func take() throws -> LiveMemory {
         var memory: LiveMemory?
         let retained = Mutex<[(topic: String, slot: SlotIndex)]>([])
-        let cost = try pool.takeSnapshot(loops: shards.map(\.loop)) { [shards] index, visitor in
-            shards[index].visitHeldBuffers(&visitor)
-            if index == 0 {
-                let largest = shards[0].largestRetained()
-                retained.withLock { $0 = largest }
-            }
-        } _: { contents in
-            let snapshot = LedgerSnapshot(contents.ledger, edges: contents.edges)
+        let cost = try dumper.snapshots.take(visitShared: { [context] mayWait in
+            let largest = context.largestRetained(mayWait: mayWait)
+            retained.withLock { $0 = largest }
+        }) { snapshot, pauseNanoseconds in
             let shares = retained.withLock { $0 }.compactMap { topic, slot in
                 snapshot.slots.capacity(ofSlot: slot.rawValue).map {
                     LiveMemory.Share(name: topic, buffers: 1, bytes: $0)
                 }
             }
             memory = LiveMemory(
-                snapshot, pauseNanoseconds: contents.pauseNanoseconds, retained: LiveMemory.largest(shares),
-                queueHeapBytes: shards.first?.context.queueHeap.bytes ?? 0)
+                snapshot, pauseNanoseconds: pauseNanoseconds, retained: LiveMemory.largest(shares),
+                queueHeapBytes: context.queueHeap.bytes)
         }
         guard var memory else { throw CancellationError() }
         memory.pauseNanoseconds = cost.pauseNanoseconds
@@ -95,11 +89,11 @@ final class MemoryReporter: Sendable {
     }
 }
 
-extension EventLoopShard {
-    /// The retained messages that asked for most.
-    fileprivate func largestRetained() -> [(topic: String, slot: SlotIndex)] {
+extension BrokerContext {
+    /// The retained messages that asked for most; none where the store is locked and this may not wait.
+    fileprivate func largestRetained(mayWait: Bool) -> [(topic: String, slot: SlotIndex)] {
         var largest: [(bytes: Int, message: Message)] = []
-        context.visitRetained { message, _ in
+        visitRetained(mayWait: mayWait) { message, _ in
             let bytes = message.heldBytes
             if largest.count == LiveMemory.topCount {
                 // Nearly all stop here.

@@ -2,8 +2,8 @@ import Arena
 import ArenaNIO
 import Ledger
 import MQTT
-import NIOConcurrencyHelpers
 import NIOCore
+import Synchronization
 
 /// The retained message of each topic (section 3.3.1.3), in a tree by topic level.
 ///
@@ -28,7 +28,9 @@ final class RetainedStore: Sendable {
         var due: [Node] = []
     }
 
-    private let tree = NIOLockedValueBox(Tree())
+    private let tree = ObservableBox(Tree())
+    private let lastCount = Atomic<Int>(0)
+    private let lastBytes = Atomic<Int>(0)
     private let owner: OwnerID
     private let limits: Limits
 
@@ -38,10 +40,10 @@ final class RetainedStore: Sendable {
     }
 
     /// Messages in the store.
-    var count: Int { tree.withLockedValue { $0.count } }
+    var count: Int { tree.figure(lastCount) { $0.count } }
 
     /// Bytes that they hold.
-    var bytes: Int { tree.withLockedValue { $0.bytes } }
+    var bytes: Int { tree.figure(lastBytes) { $0.bytes } }
 
     /// Nodes of the tree; for tests that nothing is left behind.
     var nodeCount: Int { tree.withLockedValue { $0.nodes } }
@@ -62,6 +64,8 @@ final class RetainedStore: Sendable {
             copy.route = nil
             try copy.keep(in: arena, owner: owner, "retained message")
             copy.settleOwner()
+            // Any loop may send it from there.
+            copy.share(in: arena)
             kept = copy
         }
         let levels = Self.levels(message.topic)
@@ -165,8 +169,9 @@ final class RetainedStore: Sendable {
         return previous
     }
 
-    func forEach(_ body: (Message) -> Void) {
-        tree.withLockedValue { Self.forEach($0.root, body) }
+    /// - Parameter mayWait: as long as it takes; else nothing is visited while somebody keeps the store locked.
+    func forEach(mayWait: Bool = true, _ body: (Message) -> Void) {
+        tree.observe(mayWait: mayWait) { Self.forEach($0.root, body) }
     }
 
     private static func levels(_ topic: TopicName) -> [[UInt8]] {

@@ -1,5 +1,4 @@
 import MQTT
-import NIOConcurrencyHelpers
 import Synchronization
 
 /// Who gets what is published: the broker's one subscription trie, and the version number by which the shards know
@@ -8,7 +7,9 @@ import Synchronization
 /// The lock is taken to subscribe, and to match a topic that a shard has not seen since the last change. Between
 /// changes publishing takes no lock: see ``MatchCache``.
 final class Router: Sendable {
-    private let trie = NIOLockedValueBox(SubscriptionTrie<Session>())
+    private let trie = ObservableBox(SubscriptionTrie<Session>())
+    private let lastCount = Atomic<Int>(0)
+    private let lastSharedCount = Atomic<Int>(0)
     private let changes = Synchronization::Atomic<UInt64>(1)
 
     /// Changes whenever a match could.
@@ -37,8 +38,8 @@ final class Router: Sendable {
     /// To be called when a session has a new home.
     func changed() { changes.add(1, ordering: .releasing) }
 
-    var subscriptionCount: Int { trie.withLockedValue { $0.count } }
-    var sharedSubscriptionCount: Int { trie.withLockedValue { $0.sharedCount } }
+    var subscriptionCount: Int { trie.figure(lastCount) { $0.count } }
+    var sharedSubscriptionCount: Int { trie.figure(lastSharedCount) { $0.sharedCount } }
 
     /// The subscribers of a topic, by shard.
     ///

@@ -304,7 +304,8 @@ final class SessionRegistry: Sendable {
         case superseded
     }
 
-    private let table = NIOLockedValueBox(Table())
+    private let table = ObservableBox(Table())
+    private let lastCount = Synchronization::Atomic<Int>(0)
 
     /// The session of a client, or the one that `make` makes.
     ///
@@ -387,5 +388,5 @@ final class SessionRegistry: Sendable {
         }
     }
 
-    var count: Int { table.withLockedValue { $0.sessions.count } }
+    var count: Int { table.figure(lastCount) { $0.sessions.count } }
 }

@@ -63,8 +63,9 @@ final class BrokerContext: Sendable {
         rpcFault = RPCFault(leakPercent: configuration.faults.rpcResponseLeakPercent)
     }
 
-    func visitRetained(_ body: (Message, OwnerID) -> Void) {
-        retained.forEach { body($0, retainedOwner) }
+    /// - Parameter mayWait: as long as it takes; else nothing is visited while the store is locked.
+    func visitRetained(mayWait: Bool = true, _ body: (Message, OwnerID) -> Void) {
+        retained.forEach(mayWait: mayWait) { body($0, retainedOwner) }
     }
 
     /// Says once in the log if the buffers of TLS cannot be named: dumps would call them unheld.

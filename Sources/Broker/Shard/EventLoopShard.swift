@@ -32,6 +32,8 @@ public final class EventLoopShard: @unchecked Sendable {
     var pages = StorePages()
     var handovers = Handovers()
     var lateWills: Deque<LateWill> = []
+    /// Whether it comes round; any thread may look.
+    let presence = LoopPresence()
     /// What this loop has received and sent; any thread may read it.
     let traffic = Traffic()
     /// All shards of the broker, this one included; set once before the first connection.
@@ -105,6 +107,7 @@ public final class EventLoopShard: @unchecked Sendable {
     func start(peers: [EventLoopShard]) {
         loop.assertInEventLoop()
         arena.bind(to: loop, owner: owner)
+        presence.start()
         self.peers = peers
         outgoing = Array(repeating: [], count: peers.count)
         pressure = ShardPressure(
@@ -315,6 +318,7 @@ public final class EventLoopShard: @unchecked Sendable {
     // MARK: - Mail
 
     func post(_ mail: Mail, to shard: Int) {
+        mail.share(in: arena)
         outgoing[shard].append(mail)
         scheduleEndTick()
     }
@@ -470,6 +474,7 @@ public final class EventLoopShard: @unchecked Sendable {
 
     private func tick() {
         let now = NIODeadline.now()
+        presence.note()
         work.dueConnections.append(contentsOf: wheel.advance())
         work.dueSessions.append(contentsOf: sessionWheel.advance())
         _ = goOnWithDue()

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "CrashNote.h"
+#include "ThreadStack.h"
 
 #if defined(__x86_64__)
 #include <x86intrin.h>
@@ -71,6 +72,10 @@ static inline uint64_t arena_sub(uint64_t *_Nonnull p, uint64_t v) { return __at
 static inline int arena_compare_exchange(uint64_t *_Nonnull p, uint64_t *_Nonnull expected, uint64_t desired) {
     return __atomic_compare_exchange_n(p, expected, desired, 0, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE);
 }
+
+/// Copies whole words, each of them as it was at one moment, while other threads write to them. `bytes` and both places are
+/// multiples of eight.
+void arena_copy_words(void *_Nonnull to, const void *_Nonnull from, size_t bytes);
 
 /// Asks for a cache line that will be written soon. Any address is allowed.
 static inline void arena_prefetch(const void *_Nonnull p) { __builtin_prefetch(p, 1, 3); }
