@@ -28,10 +28,4 @@ struct SwarmTests {
             result.exitCode == 0,
             "\(result.text)\nOnce more, and shorter: SEED=test ROUND=... scripts/swarm.sh plain --length 220")
     }
-
-    @Test("the model notices a broker that does wrong")
-    func selfTest() async throws {
-        let result = try await play("--self-test")
-        #expect(result.exitCode == 0, "\(result.text)")
-    }
 }

@@ -10,6 +10,7 @@ actions as can be are left out as long as it still fails. Exit code: 0 all is we
 
 import argparse
 import asyncio
+import faulthandler
 import json
 import os
 import random
@@ -60,6 +61,8 @@ class Runner:
     def once(self, script):
         """Plays one script. (findings, the swarm)"""
         self.count += 1
+        # A round that hangs says where, and ends all.
+        faulthandler.dump_traceback_later(600, exit=True)
         directory = os.path.join(self.out, "round-%d" % self.count)
         play.clean(directory)
         os.makedirs(directory)
@@ -71,6 +74,7 @@ class Runner:
             return await swarm.play(), swarm
 
         findings, swarm = asyncio.run(run())
+        faulthandler.cancel_dump_traceback_later()
         if not findings:
             play.clean(directory)
         return findings, swarm
