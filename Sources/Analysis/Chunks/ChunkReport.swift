@@ -19,7 +19,8 @@ public struct ChunkQuestion: Sendable {
 
     public var selection: DumpSelection {
         DumpSelection(slots: ChunkRows.columns.union([.site, .birth]), runs: true)
-            .union(pinners.selection).union(ifFreed?.selection).union(filter?.selection)
+            .union(PinnedForLittle.selection).union(pinners.selection).union(ifFreed?.selection).union(
+                filter?.selection)
     }
 }
 
@@ -54,6 +55,7 @@ extension Report {
         if question.pinners != .site {
             report.add(nil, .table(pinTable(study.sites, snapshot, "sites", "By site")))
         }
+        study.pinnedForLittle.add(to: &report, snapshot)
         report.add(
             "Releasing these, one after the other (greedy: another choice may return more)",
             .table(bestTable(study.pinners, snapshot, question)))

@@ -34,6 +34,7 @@ public struct ChunkStudy {
     let isShown: [Bool]
     let maps: [String]
     let mixing: LifetimeMixing
+    let pinnedForLittle: PinnedForLittle
     /// Buffers in no chunk, as only a damaged dump has them.
     let strays: Int
 
@@ -73,6 +74,7 @@ public struct ChunkStudy {
         }
         maps = snapshot.chunks.indices.map { Report.map($0, snapshot, slots, rows) }
         mixing = LifetimeMixing(snapshot, slots, rows, oldAge: question.oldAge)
+        pinnedForLittle = PinnedForLittle(snapshot)
         strays = rows.strays
     }
 }

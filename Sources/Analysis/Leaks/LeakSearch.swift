@@ -10,10 +10,12 @@ public struct LeakSearch {
     private var matches: [Int] = []
     private var suppressed: [Finding] = []
     private let hasBaseline: Bool
+    /// Nil before ``addDetails(from:)``.
+    private var pinnedForLittle: PinnedForLittle?
 
     /// What a reader must load of the newest dump for `addDetails`, and only if `hasSuspects`.
     public static func detailsSelection(_ filter: Filter?) -> DumpSelection {
-        Findings.detailsSelection.union(filter?.selection)
+        Findings.detailsSelection.union(filter?.selection).union(PinnedForLittle.selection)
     }
 
     /// Snapshots of one process in the order they were taken; small tables suffice.
@@ -50,7 +52,10 @@ public struct LeakSearch {
     public var hasSuspects: Bool { !findings.findings.isEmpty }
 
     /// Exact births and owners, from the newest dump's slot table.
-    public mutating func addDetails(from snapshot: Snapshot) { findings.addDetails(from: snapshot, where: filter) }
+    public mutating func addDetails(from snapshot: Snapshot) {
+        findings.addDetails(from: snapshot, where: filter)
+        pinnedForLittle = PinnedForLittle(snapshot)
+    }
 
     /// Totals of the newest dump, and the suspects that neither a suppression nor the baseline covers.
     public var figures: Condition.Figures {
@@ -74,6 +79,7 @@ public struct LeakSearch {
             report.add("\(index + 1). \(story.headline)\(known)", .paragraph("\(.text(story.paragraph))", tone))
         }
         addHeld(to: &report)
+        pinnedForLittle?.add(to: &report, findings.newest)
         addSuppressions(to: &report)
         let open = findings.findings.filter { !$0.isKnown }
         report.data = [
