@@ -153,11 +153,18 @@ class Broker:
                 if loop.time() >= deadline:
                     raise Finding("no line %r within %d s; the last: %s" % (pattern, within, "\n".join(self.lines[-8:])))
 
+    async def gone(self, within=180):
+        """Waits for the end, and for what is still written: of a crash that is a backtrace, which takes its time."""
+        try:
+            await asyncio.wait_for(asyncio.gather(self.child.wait(), asyncio.shield(self.reading)), within)
+        except asyncio.TimeoutError:
+            raise Finding("the broker is not gone after %d s; its last lines: %s" % (
+                within, "\n".join(self.lines[-15:]))) from None
+
     async def kill(self):
         self.expects_end = True
         self.child.kill()
-        await self.child.wait()
-        await self.reading
+        await self.gone()
 
     async def end(self, within=30):
         """SIGTERM. The exit code, None if it has to be killed."""
@@ -169,10 +176,9 @@ class Broker:
             await asyncio.wait_for(self.child.wait(), within)
         except asyncio.TimeoutError:
             self.child.kill()
-            await self.child.wait()
-            await self.reading
+            await self.gone()
             return None
-        await self.reading
+        await self.gone()
         return self.child.returncode
 
     def give_up(self):

@@ -30,7 +30,7 @@ class Sabotage:
         """The sessions that are said to have got a delivery."""
         own, message = client.session, delivery.message
         if self.kind == "die" and self.is_due(200):
-            os.kill(self.swarm.broker.pid, signal.SIGSEGV)
+            os.kill(self.swarm.broker.pid, signal.SIGKILL)
         if message is None or message.retain:
             return [own]
         if self.kind == "lose" and delivery.qos and self.is_due():

@@ -8,6 +8,8 @@ import socket
 import ssl
 import struct
 
+# Seconds for a TLS handshake.
+HANDSHAKE = 30
 TRANSPORTS = ("tcp", "tls", "ws", "wss", "proxy")
 
 
@@ -73,8 +75,9 @@ class Link(asyncio.Protocol):
             if kind == "proxy":
                 await loop.sock_sendall(sock, proxy_header(ports[kind]))
             if kind in ("tls", "wss"):
-                await loop.create_connection(
-                    lambda: link, sock=sock, ssl=CONTEXT, server_hostname="localhost", ssl_handshake_timeout=60)
+                # Python 3.11 waits for ever for a handshake that a reset has ended.
+                await asyncio.wait_for(loop.create_connection(
+                    lambda: link, sock=sock, ssl=CONTEXT, server_hostname="localhost", ssl_handshake_timeout=60), HANDSHAKE)
             else:
                 await loop.create_connection(lambda: link, sock=sock)
             if link.is_web:
