@@ -135,11 +135,14 @@ struct LiveTests {
                 for end in ["q", "C-c", "SIGTERM"] {
                     _ = try tmux("new-session", "-d", "-x", "100", "-y", "40", "sh", "-c", script)
                     defer { _ = try? tmux("kill-server") }
-                    while try !tmux("capture-pane", "-p").contains("q ends, space refreshes") {
-                        try #require(broker.process.isRunning)
+                    // Each at one look: a screen is not painted at once.
+                    func isPainted() throws -> Bool {
+                        let screen = try tmux("capture-pane", "-p")
+                        let flags = try tmux("display", "-p", "#{alternate_on} #{cursor_flag}")
+                        return flags == "1 0\n" && screen.contains("q ends, space refreshes")
+                            && screen.contains("pid \(broker.pid) on ")
                     }
-                    #expect(try tmux("capture-pane", "-p").contains("pid \(broker.pid) on "))
-                    #expect(try tmux("display", "-p", "#{alternate_on} #{cursor_flag}") == "1 0\n")
+                    while try !isPainted() { try #require(broker.process.isRunning) }
                     if end == "SIGTERM" {
                         let pane = try tmux("display", "-p", "#{pane_pid}").filter(\.isNumber)
                         _ = try Program.run("/usr/bin/env", ["pkill", "-TERM", "-P", pane])
@@ -147,8 +150,16 @@ struct LiveTests {
                         _ = try tmux("send-keys", end)
                     }
                     _ = try tmux("wait-for", "ended")
-                    #expect(try tmux("display", "-p", "#{alternate_on} #{cursor_flag}") == "0 1\n")
-                    #expect(try tmux("capture-pane", "-p").hasPrefix("untouched\n"))
+                    // tmux hears of the end by another way than by what top has written last.
+                    func isRestored() throws -> Bool {
+                        let screen = try tmux("capture-pane", "-p")
+                        let flags = try tmux("display", "-p", "#{alternate_on} #{cursor_flag}")
+                        return flags == "0 1\n" && screen.hasPrefix("untouched\n")
+                    }
+                    let deadline = Patience.end
+                    while try !isRestored() {
+                        try #require(ContinuousClock.now < deadline, "\(end): the terminal is not as it was")
+                    }
                     let before = try String(contentsOfFile: folder + "/before", encoding: .utf8)
                     #expect(try String(contentsOfFile: folder + "/after", encoding: .utf8) == before)
                     #expect(try String(contentsOfFile: folder + "/status", encoding: .utf8) == "0\n")

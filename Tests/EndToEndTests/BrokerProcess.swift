@@ -1,4 +1,5 @@
 internal import Foundation
+internal import TestSupport
 internal import Testing
 #if canImport(Glibc)
     internal import Glibc
@@ -38,7 +39,9 @@ struct BrokerProcess: Sendable {
     }
 
     /// The first dump for `reason` that the log tells of from its `from`th line on.
-    func dump(_ reason: String, from: Int = 0, within seconds: TimeInterval = 30) async throws -> Dump {
+    func dump(
+        _ reason: String, from: Int = 0, within seconds: TimeInterval = TimeInterval(Patience.seconds)
+    ) async throws -> Dump {
         let directory = directory
         let line = try await child.line("dump written, reason \(reason)", from: from, within: seconds) {
             Self.dump(in: $0, directory: directory)?.reason == reason
@@ -107,7 +110,8 @@ func withTemporaryDirectory<Result>(_ body: (URL) async throws -> Result) async 
 
 /// Runs one of our products to its end.
 func run(
-    _ product: String, _ arguments: [String], in directory: URL? = nil, within seconds: TimeInterval = 30
+    _ product: String, _ arguments: [String], in directory: URL? = nil,
+    within seconds: TimeInterval = TimeInterval(Patience.seconds)
 ) async throws -> (exitCode: Int32, text: String) {
     let child = try ChildProcess(product, arguments, in: directory)
     let exitCode = try await child.exit(within: seconds)

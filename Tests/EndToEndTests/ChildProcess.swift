@@ -1,4 +1,5 @@
 internal import Foundation
+internal import TestSupport
 #if canImport(Glibc)
     internal import Glibc
 #endif
@@ -98,7 +99,7 @@ final class ChildProcess: @unchecked Sendable {
     /// The first line from the `from`th on that `matches`, as soon as it is there.
     @discardableResult
     func line(
-        _ awaited: String, from: Int = 0, within seconds: TimeInterval = 20,
+        _ awaited: String, from: Int = 0, within seconds: TimeInterval = TimeInterval(Patience.seconds),
         where matches: @escaping @Sendable (String) -> Bool
     ) async throws -> String {
         var next = from
@@ -113,7 +114,7 @@ final class ChildProcess: @unchecked Sendable {
 
     /// The exit code, after the last line of output has been read; 128 + the signal's number if a signal ended it.
     @discardableResult
-    func exit(within seconds: TimeInterval = 20) async throws -> Int32 {
+    func exit(within seconds: TimeInterval = TimeInterval(Patience.seconds)) async throws -> Int32 {
         try await wait(for: "the child to end", within: seconds) { child in
             guard child.outputEnded, let code = child.exitCode else { return .notYet }
             return .some(code)

@@ -1,5 +1,6 @@
 internal import DumpFormat
 internal import Foundation
+internal import TestSupport
 internal import Testing
 #if canImport(Glibc)
     internal import Glibc
@@ -26,7 +27,7 @@ extension EndToEnd {
                 // nothing changes any more: what is live are the forgotten buffers.
                 var dump = try await broker.signalDump()
                 var totals = try await summary(of: dump.file)
-                let deadline = Date(timeIntervalSinceNow: 60)
+                let deadline = Date(timeIntervalSinceNow: TimeInterval(Patience.seconds))
                 while totals.unheld_buffers != totals.live_buffers, Date.now < deadline {
                     dump = try await broker.signalDump()
                     totals = try await summary(of: dump.file)
@@ -81,7 +82,7 @@ extension EndToEnd {
             try await recordedRun { broker in
                 broker.child.signal(signal)
                 // Swift's backtracer has its say first, and it takes its time.
-                let code = try await broker.child.exit(within: 90)
+                let code = try await broker.child.exit()
                 #expect(code == 128 + signal)
             } _: { file, dump in
                 let ending = try await ending(of: file)

@@ -1,4 +1,5 @@
 internal import Foundation
+internal import TestSupport
 internal import Testing
 #if canImport(Glibc)
     internal import Glibc
@@ -56,7 +57,7 @@ extension EndToEnd {
                         "/usr/bin/stdbuf",
                         [
                             "-oL", "mosquitto_sub", "-h", "127.0.0.1", "-p", "\(port)", "-t", "news", "-q", "1", "-C",
-                            "2", "-W", "20", "-d",
+                            "2", "-W", "\(Patience.seconds)", "-d",
                         ]
                             + options,
                         in: directory)
@@ -321,7 +322,7 @@ private final class NotifySocket {
             }
         }
         try #require(result == 0)
-        var timeout = timeval(tv_sec: 20, tv_usec: 0)
+        var timeout = timeval(tv_sec: Patience.seconds, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
     }
 
