@@ -53,7 +53,7 @@ swarm-tsan: setup  ## the same, with a broker of four loops under ThreadSanitize
 scale: build  ## every observer and command once: 1,000,000 queued messages, 100,000 sessions, 15,000 connections
 	@python3 Tests/Swarm/scale.py --bin $(BIN)
 
-fuzz: setup  ## fuzz the readers of dumps, of flight recorders' files and of MQTT (FUZZ_RUNS inputs each)
+fuzz: setup  ## fuzz whatever reads bytes from outside: dumps, MQTT, other protocols, files (FUZZ_RUNS inputs each)
 	@scripts/fuzz.sh
 
 bench-arena: setup  ## the allocator beside malloc, jemalloc, mimalloc and Netty

@@ -36,6 +36,7 @@ let package = Package(
         .library(name: "ArenaNIO", targets: ["ArenaNIO"]),
         .library(name: "DumpFormat", targets: ["DumpFormat"]),
         .library(name: "MQTT", targets: ["MQTT"]),
+        .library(name: "Broker", targets: ["Broker"]),
         .library(name: "HPROF", targets: ["HPROF"]),
         .library(name: "NettyHeap", targets: ["NettyHeap"]),
     ],

@@ -16,11 +16,15 @@ let mqtt: Target = .executableTarget(
         .product(name: "MQTT", package: "arena-broker"), .product(name: "NIOCore", package: "swift-nio"),
     ], swiftSettings: settings)
 
+// One program for all that the broker reads besides MQTT: FUZZ_INPUT says which.
+let broker: Target = .executableTarget(
+    name: "fuzz-broker", dependencies: [.product(name: "Broker", package: "arena-broker")], swiftSettings: settings)
+
 let package = Package(
     name: "arena-broker-fuzz",
     dependencies: [
         .package(name: "arena-broker", path: ".."),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
     ],
-    targets: [target("fuzz-dump"), target("fuzz-blocks"), target("fuzz-ledger"), mqtt]
+    targets: [target("fuzz-dump"), target("fuzz-blocks"), target("fuzz-ledger"), mqtt, broker]
 )

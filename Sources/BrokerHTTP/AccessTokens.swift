@@ -36,7 +36,7 @@ final class AccessTokens: Sendable {
             throw ConfigurationError("http.tokenFile: \(error.description)")
         }
         var digests: [SHA256.Digest] = []
-        for (number, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+        for (number, line) in text.textLines.enumerated() {
             let token = line.utf8.filter { $0 > 0x20 }
             if token.isEmpty || token.first == UInt8(ascii: "#") { continue }
             guard token.count >= Limits.minTokenCharacters else {

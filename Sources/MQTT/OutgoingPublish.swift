@@ -25,6 +25,18 @@ public struct OutgoingProperties: Sendable {
         for identifier in subscriptionIdentifiers { buffer.writeSubscriptionIdentifier(identifier) }
         return Array(buffer.readableBytesView)
     }
+
+    /// Whether these are the bytes of ``encode(subscriptionIdentifiers:)``.
+    public static func areIdentifiers(_ bytes: [UInt8]) -> Bool {
+        var buffer = ByteBuffer(bytes: bytes)
+        while let key: UInt8 = buffer.readInteger() {
+            guard key == PropertyID.subscriptionIdentifier.rawValue,
+                let (value, length) = try? VariableByteInteger.peek(buffer, at: buffer.readerIndex), value > 0
+            else { return false }
+            buffer.moveReaderIndex(forwardBy: length)
+        }
+        return true
+    }
 }
 
 extension Publish {

@@ -38,8 +38,8 @@ struct AccessControlList: Sendable {
     /// - Throws: ``ConfigurationError``, which names file and line.
     init(text: String, name: String) throws(ConfigurationError) {
         var user: UTF8Key?
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-            let (keyword, rest) = Self.word(Self.trim(line))
+        for (index, line) in text.textLines.enumerated() {
+            let (keyword, rest) = Self.word(Self.trim(line[...]))
             func wrong(_ text: String) -> ConfigurationError { ConfigurationError("\(name):\(index + 1): \(text)") }
             switch keyword {
             case "": continue

@@ -15,8 +15,7 @@ public struct PasswordFile: Sendable {
     /// - Parameter name: what errors call the text: the file's path.
     /// - Throws: ``ConfigurationError``, which names file and line, and no password.
     public init(text: String, name: String) throws {
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-            let line = line.last == "\r" ? line.dropLast() : line
+        for (index, line) in text.textLines.enumerated() {
             if line.isEmpty || line.hasPrefix("#") { continue }
             guard let colon = line.firstIndex(of: ":"), colon > line.startIndex,
                 let hash = PasswordHash(line[line.index(after: colon)...])

@@ -11,7 +11,7 @@ public struct PasswordLines {
     public init(file path: String) throws {
         do throws(SmallFile.Failure) {
             let text = try SmallFile.contents(of: path, limit: Limits.maxAccessFileBytes)
-            lines = text.split(separator: "\n").map(String.init)
+            lines = text.textLines.filter { !$0.isEmpty }
         } catch {
             throw ConfigurationError(error.description)
         }

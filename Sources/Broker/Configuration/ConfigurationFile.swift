@@ -155,7 +155,7 @@ extension Limits {
         // 268,435,460 is the largest packet there can be (section 2.2.3).
         try section.take("maxPacketBytes") { maxPacketBytes = try $0.integer(128...268_435_460) }
         try section.take("maxConnections") { maxConnections = try $0.integer(1...10_000_000) }
-        try section.take("maxTopicLevels") { maxTopicLevels = try $0.integer(1...1_000) }
+        try section.take("maxTopicLevels") { maxTopicLevels = try $0.integer(1...Limits.mostTopicLevels) }
         try section.take("maxSubscriptionsPerSession") { maxSubscriptionsPerSession = try $0.integer(1...10_000_000) }
         try section.take("maxSharedSubscriptionsPerSession") {
             maxSharedSubscriptionsPerSession = try $0.integer(0...10_000_000)

@@ -71,10 +71,34 @@ final class ConfigurationSource {
         self.text = text
         self.name = name
         self.overrides = overrides
+        try Self.checkHeaders(text, name)
         do { table = try TOMLTable(string: text) } catch let error as TOMLParseError {
             throw ConfigurationError("\(name):\(error.source.begin.line): \(error.description)")
         } catch {
             throw ConfigurationError("\(name): \(error)")
+        }
+    }
+
+    /// The library takes for granted that what follows the bracket of a table's header begins a key, and ends the process
+    /// where it does not: a slip of the finger must not do that to a broker that reads its file again. A line of a
+    /// multi-line value that looks like such a header is refused too; no key has one.
+    private static func checkHeaders(_ text: String, _ name: String) throws(ConfigurationError) {
+        func isSpace(_ byte: UInt8) -> Bool { byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\t") }
+        for (index, line) in text.textLines.enumerated() {
+            var rest = line.utf8.drop(while: isSpace)
+            // A byte order mark.
+            if index == 0, rest.starts(with: [0xEF, 0xBB, 0xBF]) { rest = rest.dropFirst(3).drop(while: isSpace) }
+            guard rest.first == UInt8(ascii: "[") else { continue }
+            rest = rest.dropFirst().drop(while: isSpace)
+            if rest.first == UInt8(ascii: "[") { rest = rest.dropFirst().drop(while: isSpace) }
+            switch rest.first ?? 0 {
+            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "\""),
+                UInt8(ascii: "'"), UInt8(ascii: "]"):
+                break
+            default:
+                throw ConfigurationError("\(name):\(index + 1): [ must be followed by the name of a table")
+            }
         }
     }
 
@@ -187,7 +211,7 @@ struct ConfigurationSection {
         if let (_, place) = source.override(path + key) { return place }
         var section = ""
         var seen: [String: Int] = [:]
-        for (number, line) in source.text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
+        for (number, line) in source.text.textLines.enumerated() {
             let line = line.drop { $0 == " " || $0 == "\t" }
             if line.first == "[" {
                 let name = String(line.drop { $0 == "[" }.prefix { $0 != "]" })

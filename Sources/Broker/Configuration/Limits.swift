@@ -139,6 +139,9 @@ public struct Limits: Sendable, Equatable {
     /// Topics longer than this are matched each time, so that the match cache stays small.
     static let maxCachedTopicBytes = 256
 
+    /// The most that ``maxTopicLevels`` can be. What comes out of a damaged store has no more either.
+    static let mostTopicLevels = 1_000
+
     /// Levels of a topic or filter that cost nothing extra; enough for topics as people make them.
     static let freeTopicLevels = 8
 

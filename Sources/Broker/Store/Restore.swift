@@ -149,24 +149,12 @@ extension EventLoopShard {
     func message(
         _ content: StoreReader.Content, owner: OwnerID, _ label: StaticString
     ) throws(ArenaError) -> Message? {
-        guard content.topic.count <= Topic.maximumLength, content.isSendable else { return nil }
-        let properties = content.properties?.count ?? 0
-        var buffer = try arena.buffer(
-            capacity: max(content.topic.count + properties + content.payload.count, 1), owner: owner, label)
-        buffer.writeBytes(content.topic)
-        if let list = content.properties { buffer.writeBytes(list) }
-        buffer.writeBytes(content.payload)
-        // Not before all is written: a slice would make the buffer write into another one.
-        guard let topic = buffer.getSlice(at: 0, length: content.topic.count).flatMap({ try? TopicName($0) }) else {
+        // Before there is room for it.
+        guard content.topic.count <= Topic.maximumLength, content.payload.count <= VariableByteInteger.maximum else {
             return nil
         }
-        var message = Message(
-            topic: topic,
-            payload: buffer.getSlice(at: content.topic.count + properties, length: content.payload.count)!,
-            properties: content.properties == nil ? nil : buffer.getSlice(at: content.topic.count, length: properties)!,
-            qos: .atLeastOnce, ownsBuffer: true)
-        message.expiresAt = WallClock.deadline(content.expiresAt)
-        return message
+        var buffer = try arena.buffer(capacity: max(content.byteCount, 1), owner: owner, label)
+        return content.message(in: &buffer)
     }
 
     /// - Returns: how many there are.

@@ -68,7 +68,8 @@ final class Store: Sendable {
                             coalesce((SELECT max(id) FROM entry), 0))
                         """) ?? 0
             }
-            numbers.store(UInt64(last) + 1, ordering: .relaxed)
+            // Not below 1, whatever a damaged row says.
+            numbers.store(UInt64(clamping: last) + 1, ordering: .relaxed)
         } catch {
             throw StoreSchema.failure(error, path)
         }

@@ -27,6 +27,29 @@ struct StoreReader {
             guard let properties else { return true }
             return PublishProperties(passedOn: ByteBuffer(bytes: properties)) != nil
         }
+
+        var byteCount: Int { topic.count + (properties?.count ?? 0) + payload.count }
+
+        /// The message, in a buffer that has room for ``byteCount``.
+        ///
+        /// - Returns: nil for what no broker can send: bytes that are no topic name, or no properties.
+        func message(in buffer: inout ByteBuffer) -> Message? {
+            guard topic.count <= Topic.maximumLength, isSendable else { return nil }
+            buffer.writeBytes(topic)
+            if let properties { buffer.writeBytes(properties) }
+            buffer.writeBytes(payload)
+            // Not before all is written: a slice would make the buffer write into another one.
+            guard let name = buffer.getSlice(at: 0, length: topic.count).flatMap({ try? TopicName($0) }),
+                Topic.levelCount(name) <= Limits.mostTopicLevels
+            else { return nil }
+            let list = properties?.count ?? 0
+            var message = Message(
+                topic: name, payload: buffer.getSlice(at: topic.count + list, length: payload.count)!,
+                properties: properties == nil ? nil : buffer.getSlice(at: topic.count, length: list)!,
+                qos: .atLeastOnce, ownsBuffer: true)
+            message.expiresAt = WallClock.deadline(expiresAt)
+            return message
+        }
     }
 
     /// A message owed to a session, or, without content, an identifier that waits for PUBCOMP.
@@ -95,6 +118,7 @@ struct StoreReader {
                 qos: try qos(row, 1), noLocal: row.bool(2), retainAsPublished: row.bool(3),
                 identifier: UInt32(clamping: row.int(4)))
             guard let filter = String(validating: row.bytes(0), as: UTF8.self), Topic.isValidFilter(filter),
+                Topic.levelCount(filter) <= Limits.mostTopicLevels,
                 options.identifier <= VariableByteInteger.maximum
             else { return found.unusable.append(Array(row.bytes(0))) }
             found.subscriptions.append((filter, options))
@@ -210,8 +234,8 @@ struct StoreReader {
     private func owed(_ row: StoredRow) throws -> Owed {
         Owed(
             id: row.number(0), content: row.isNull(6) ? nil : content(row, from: 6), qos: try qos(row, 1),
-            retain: row.bool(2), identifiers: row.isNull(3) ? nil : Array(row.bytes(3)),
-            share: row.isNull(5) ? nil : row.text(5), serial: row.isNull(4) ? nil : row.number(4))
+            retain: row.bool(2), identifiers: identifiers(row, 3),
+            share: row.isNull(5) ? nil : row.text(5), serial: row.isNull(4) ? nil : UInt64(clamping: row.int(4)))
     }
 
     /// Retained messages in the order of their topics.
@@ -263,6 +287,12 @@ struct StoreReader {
             id: row.number(column), topic: Array(row.bytes(column + 1)),
             properties: row.isNull(column + 2) ? nil : Array(row.bytes(column + 2)),
             payload: Array(row.bytes(column + 3)), expiresAt: row.optionalInt(column + 4))
+    }
+
+    /// Subscription identifiers as they stand in a property list; nil if there are none, or if these bytes are not.
+    private func identifiers(_ row: StoredRow, _ column: Int32) -> [UInt8]? {
+        let bytes = Array(row.bytes(column))
+        return bytes.isEmpty || !OutgoingProperties.areIdentifiers(bytes) ? nil : bytes
     }
 
     private func qos(_ row: StoredRow, _ column: Int32) throws -> QoS {

@@ -92,7 +92,7 @@ enum StoreSchema {
 
     /// Numbers of sessions, messages and entries: ``Store/takeNumbers(_:)``. Times are milliseconds since 1970; no
     /// time is never. Blobs are bytes as they were sent.
-    private static let tables = [
+    static let tables = [
         // The user name and the name of the listener say what the client may do while it is away.
         """
         CREATE TABLE session (

@@ -19,7 +19,8 @@ enum WallClock {
     /// - Parameter milliseconds: nil is the distant future. What is past is now.
     static func deadline(_ milliseconds: Int64?) -> NIODeadline {
         guard let milliseconds else { return .distantFuture }
-        // Hundreds of years are never; more would not fit.
-        return .now() + .milliseconds(min(max(0, milliseconds - now()), 1 << 43))
+        // Hundreds of years are never; more would not fit. A damaged row may have any number.
+        let now = now()
+        return .now() + .milliseconds(milliseconds > now ? min(milliseconds - now, 1 << 43) : 0)
     }
 }
