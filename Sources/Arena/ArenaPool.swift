@@ -190,6 +190,16 @@ public final class ArenaPool: @unchecked Sendable {
     public var limitBytes: Int { configuration.limitBytes }
     /// `chunks x 16 MiB + huge + ledger + staging`: what counts against the limit.
     public var counterBytes: Int { Int(arena_load(budget.counter)) }
+
+    /// What the program keeps beside the arena, as far as it says so: the limit is for both.
+    public var externalBytes: Int { Int(truncatingIfNeeded: budget.externalBytes) }
+
+    /// Counts what the program has taken on the heap, or given back if negative. Never refused: whoever may be refused asks
+    /// before it takes. Any thread.
+    public func noteExternal(_ bytes: Int) { budget.noteExternal(bytes) }
+
+    /// What is left of the limit; negative where what was forced has passed it.
+    public var unclaimedBytes: Int { limitBytes - counterBytes - externalBytes }
     public var chunkCount: Int { Int(arena_load(budget.chunkCount)) }
     public var chunkBytes: Int { Int(arena_load(budget.chunkBytes)) }
     public var hugeBytes: Int { Int(arena_load(budget.hugeBytes)) }
@@ -501,7 +511,7 @@ public final class ArenaPool: @unchecked Sendable {
     }
 
     func limitError(needed: Int) -> ArenaError {
-        .limit(needed: needed, used: counterBytes, limit: limitBytes)
+        .limit(needed: needed, used: counterBytes + externalBytes, limit: limitBytes)
     }
 
     /// Counts a refusal and makes the error for it. What was refused is a chunk, or a mapping larger than one.

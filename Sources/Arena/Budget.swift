@@ -5,6 +5,9 @@ import Ledger
 ///
 /// The words live in the ledger's header, so that a copy of the ledger has them; they are changed atomically, by any
 /// thread. `counter = chunk + huge + ledger + staging` holds whenever no charge is under way.
+///
+/// What the program keeps beside the arena (`external`) is not in the counter, and leaves the arena that much less of the
+/// limit.
 struct Budget: @unchecked Sendable {
     typealias Word = UnsafeMutablePointer<UInt64>
 
@@ -22,11 +25,13 @@ struct Budget: @unchecked Sendable {
     private let nearBytes: UInt64
     private let hysteresisBytes: UInt64
     private let thresholds: LevelThresholds
-    /// Three words: whether near-limit was reported (0 or 1), the counter when a refusal was reported (or 0), the level.
+    /// Four words: whether near-limit was reported (0 or 1), what was in use when a refusal was reported (or 0), the level,
+    /// what the program has beside the arena.
     private let reported: Word
     private var reportedNear: Word { reported }
     private var reportedRefusal: Word { reported + 1 }
     private var levelWord: Word { reported + 2 }
+    private var external: Word { reported + 3 }
 
     init(header: UnsafeMutablePointer<LedgerHeader>, limit: UInt64, nearPercent: UInt64) {
         func word(_ path: KeyPath<LedgerHeader, UInt64>) -> Word {
@@ -51,8 +56,8 @@ struct Budget: @unchecked Sendable {
         nearBytes = min(limit / 100 * nearPercent, lastFit)
         hysteresisBytes = limit / 100 * LevelThresholds.hysteresisPercent
         thresholds = LevelThresholds(limit: limit, nearPercent: nearPercent)
-        reported = .allocate(capacity: 3)
-        reported.initialize(repeating: 0, count: 3)
+        reported = .allocate(capacity: 4)
+        reported.initialize(repeating: 0, count: 4)
         levelWord.pointee = ArenaPool.Level.normal.rawValue
     }
 
@@ -62,11 +67,12 @@ struct Budget: @unchecked Sendable {
     /// always made, and what it takes above the limit is recorded as overdraft.
     func charge(_ bytes: Int, to part: Word, forced: Bool = false) -> Bool {
         var old = arena_load(counter)
+        let others = externalBytes
         while true {
             let new = old + UInt64(bytes)
-            if new > limit && !forced { return false }
+            if new + others > limit && !forced { return false }
             if arena_compare_exchange(counter, &old, new) != 0 {
-                if new > limit { raise(overdraft, to: new - limit) }
+                if new + others > limit { raise(overdraft, to: new + others - limit) }
                 raise(peak, to: new)
                 break
             }
@@ -85,10 +91,15 @@ struct Budget: @unchecked Sendable {
         if settled <= arena_load_relaxed(reportedRefusal) { arena_store(reportedRefusal, 0) }
     }
 
-    /// The counter without what dumps in the making take.
+    var externalBytes: UInt64 { arena_load_relaxed(external) }
+
+    /// What the program has taken or given back beside the arena.
+    func noteExternal(_ change: Int) { _ = arena_add(external, UInt64(bitPattern: Int64(change))) }
+
+    /// What is in use, without what dumps in the making take.
     private var settledCounter: UInt64 {
         let staging = arena_load(stagingBytes)
-        return max(arena_load(counter), staging) - staging
+        return max(arena_load(counter), staging) - staging + externalBytes
     }
 
     var level: ArenaPool.Level { ArenaPool.Level(rawValue: arena_load(levelWord)) ?? .normal }
@@ -98,7 +109,7 @@ struct Budget: @unchecked Sendable {
         var word = arena_load(levelWord)
         while true {
             let old = ArenaPool.Level(rawValue: word) ?? .normal
-            let new = thresholds.level(arena_load(counter), from: old)
+            let new = thresholds.level(arena_load(counter) + externalBytes, from: old)
             if new == old { return nil }
             if arena_compare_exchange(levelWord, &word, new.rawValue) != 0 { return (old, new) }
         }

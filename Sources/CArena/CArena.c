@@ -44,6 +44,23 @@ void arena_heap_gives_back(void) {
 #endif
 }
 
+uint64_t arena_heap_in_use(void) {
+#if defined(__GLIBC__)
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+#else
+    return 0;
+#endif
+}
+
+size_t arena_heap_block(const void *object) {
+#if defined(__GLIBC__)
+    return malloc_usable_size((void *)object) + sizeof(size_t);
+#else
+    return 0;
+#endif
+}
+
 void arena_trim_heap(void) {
 #if defined(__GLIBC__)
     malloc_trim(0);

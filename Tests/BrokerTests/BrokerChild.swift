@@ -1,7 +1,7 @@
 import Foundation
 import Glibc
 
-/// A real arena-broker on a data directory, to be killed.
+/// A real arena-broker, on a data directory if there is one, to be killed.
 final class BrokerChild {
     struct Failure: Error, CustomStringConvertible { let description: String }
 
@@ -12,15 +12,11 @@ final class BrokerChild {
     var pid: pid_t { process.processIdentifier }
 
     /// Returns when it listens.
-    init(dataDirectory: String, _ arguments: String...) throws {
+    init(dataDirectory: String?, _ arguments: String...) throws {
         let path = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
         process.executableURL = URL(filePath: path).deletingLastPathComponent().appending(path: "arena-broker")
-        process.arguments =
-            [
-                "--host", "127.0.0.1", "--port", "0", "--data-directory", dataDirectory, "--dump-directory",
-                dataDirectory,
-            ]
-            + arguments
+        let directory = dataDirectory.map { ["--data-directory", $0, "--dump-directory", $0] } ?? []
+        process.arguments = ["--host", "127.0.0.1", "--port", "0"] + directory + arguments
         process.standardInput = FileHandle.nullDevice
         process.standardOutput = FileHandle.nullDevice
         process.standardError = output

@@ -163,7 +163,7 @@ struct LiveMemoryTests {
             } _: { contents in
                 let memory = LiveMemory(
                     LedgerSnapshot(contents.ledger, edges: contents.edges), pauseNanoseconds: 0, retained: [],
-                    queueHeapBytes: 0)
+                    heap: nil, mallocBytes: 0)
                 let dump = try Dumped(contents)
                 Self.checkSums(memory)
                 #expect(memory.liveBuffers > 20_000)

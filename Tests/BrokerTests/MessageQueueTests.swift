@@ -51,7 +51,7 @@ struct MessageQueueTests {
 
     @Test("queues and windows are counted on the heap while they are there, and not when their session has gone")
     func counted() {
-        let heap = QueueHeap()
+        let heap = HeapAccount()
         let limits = SessionStateTests.limits {
             $0.maxInflight = 2_000
             $0.maxQueuedMessages = 10_000
@@ -59,10 +59,10 @@ struct MessageQueueTests {
         do {
             var state = SessionState(heap: heap)
             for _ in 0..<2_000 { _ = state.offer(SessionStateTests.message("x"), canSend: true, limits: limits) }
-            let window = heap.bytes
+            let window = heap.bytes(of: .queues)
             #expect(window >= 2_000 * MemoryLayout<SessionState.Entry>.stride)
             for _ in 0..<5_000 { _ = state.offer(SessionStateTests.message("x"), canSend: false, limits: limits) }
-            #expect(heap.bytes >= window + 5_000 * MemoryLayout<Message>.stride)
+            #expect(heap.bytes(of: .queues) >= window + 5_000 * MemoryLayout<Message>.stride)
             var delivered = 0
             while state.inflightCount > 0 {
                 let isKnown = state.puback(UInt16(delivered + 1))
@@ -71,10 +71,10 @@ struct MessageQueueTests {
                 _ = state.next(limits: limits)
             }
             #expect(delivered == 7_000)
-            #expect(heap.bytes <= 8 * MemoryLayout<Message>.stride)
+            #expect(heap.bytes(of: .queues) <= 8 * MemoryLayout<Message>.stride)
             for _ in 0..<100 { _ = state.offer(SessionStateTests.message("x"), canSend: false, limits: limits) }
-            #expect(heap.bytes >= 100 * MemoryLayout<Message>.stride)
+            #expect(heap.bytes(of: .queues) >= 100 * MemoryLayout<Message>.stride)
         }
-        #expect(heap.bytes == 0)
+        #expect(heap.bytes(of: .queues) == 0)
     }
 }

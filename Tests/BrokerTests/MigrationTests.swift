@@ -89,7 +89,7 @@ struct MigrationTests {
             try watcher.ping()
             try watcher.disconnect()
             try await broker.awaitNothingLeft()
-            #expect(broker.context.queueHeap.bytes == 0)
+            #expect(broker.context.heap.bytes(of: .queues) == 0)
         }
     }
 
@@ -187,7 +187,7 @@ struct MigrationTests {
             }
             let broker = try #require(ended)
             for shard in broker.shards { #expect(shard.departures.isEmpty && shard.sessions.isEmpty) }
-            #expect(broker.context.queueHeap.bytes == 0)
+            #expect(broker.context.heap.bytes(of: .queues) == 0)
             try await withBroker(threads: 2, configure) { broker in
                 let device = try TestClient(port: broker.port)
                 #expect(try device.connect("device", clean: false).sessionPresent)

@@ -131,7 +131,7 @@ struct SessionOwnerTests {
     @Test("users are told apart byte for byte")
     func spelling() {
         let session = Session(
-            clientID: "c", userName: "e\u{301}", owner: .process, expiryInterval: 0, home: 0, heap: QueueHeap(),
+            clientID: "c", userName: "e\u{301}", owner: .process, expiryInterval: 0, home: 0, heap: HeapAccount(),
             rpcTopics: RPCTopics(Configuration.RPC()))
         #expect(session.title(of: "\u{e9}") == .none && session.title(of: nil) == .none)
         #expect(session.title(of: "e\u{301}") == .owner)

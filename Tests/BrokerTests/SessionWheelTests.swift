@@ -10,7 +10,7 @@ struct SessionWheelTests {
     private static func session(_ number: Int) -> Session {
         Session(
             clientID: "\(number)", userName: nil, owner: OwnerID(rawValue: 0), expiryInterval: 1, home: 0,
-            heap: QueueHeap(), rpcTopics: RPCTopics(Configuration.RPC()))
+            heap: HeapAccount(), rpcTopics: RPCTopics(Configuration.RPC()))
     }
 
     @Test("a session comes due once, in the tick it was last set to, however often it was set; or not at all")

@@ -20,8 +20,8 @@ public struct Limits: Sendable, Equatable {
     /// groups; all other subscriptions of a session that match get one together.
     public var maxSharedSubscriptionsPerSession = 1_000
 
-    /// What the filters of one session may cost, see ``subscriptionBytes(_:)``: they are not in the arena, so its limit
-    /// does not bound them.
+    /// What the filters of one session may cost, see ``subscriptionBytes(_:)``: so that one session cannot take what there is
+    /// for all (``HeapAccount``).
     public var maxSubscriptionBytesPerSession = 1 << 20
 
     /// Sessions kept beyond their connection, whose clients are there or not.
@@ -245,6 +245,24 @@ public struct Limits: Sendable, Equatable {
     /// What a live buffer costs on the heap: NIO's object for it, 112 bytes, with what lies between them (measured with a
     /// million messages in a queue).
     static let heapBytesPerBuffer = 176
+
+    /// What state may take of the memory limit, in percent, see ``HeapAccount``. What is above the share of sessions,
+    /// subscriptions and retained topics is for connections: without one nobody could put an end to the others.
+    static let stateHeapPercent = 40
+    static let connectionHeapPercent = 50
+
+    static func heapPercent(_ use: HeapAccount.Use) -> Int {
+        use == .connections ? connectionHeapPercent : stateHeapPercent
+    }
+
+    /// What an idle connection takes on the heap: NIO's channel with its pipeline, our handler, what they allocate (measured,
+    /// see README).
+    static let heapBytesPerConnection = 3_700
+
+    /// What a session is asked for before it is made, and a subscription beside its filter, which is kept twice.
+    static let heapBytesPerSession = 1_024
+    static let heapBytesPerSubscription = 256
+    static let heapBytesPerRetainedNode = 128
 
     /// A window that is empty keeps no more room than for so many messages.
     static let keptWindow = 1_024

@@ -51,6 +51,15 @@ extension ConnectionHandler {
             refuse(connect.version == .v5_0 ? .serverBusy : .serverUnavailable)
             return close(.memoryShort)
         }
+        guard
+            broker.heap.admits(Limits.heapBytesPerSession, for: .sessions)
+                || broker.registry.find(connect.clientID) != nil
+        else {
+            let text = "there is no memory for another session"
+            broker.counters.connectsRefused.increment()
+            refuse(connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable, text)
+            return close(.refused(text, code: .quotaExceeded))
+        }
         let expiryInterval = expiryInterval(of: connect)
         if expiryInterval > 0, let store = broker.store, store.isFailing, store.isFull {
             refuse(.serverUnavailable, "the data directory cannot be written")
@@ -65,7 +74,7 @@ extension ConnectionHandler {
                 owner: broker.pool.openOwner(.session, name: connect.clientID, parent: listener.owner),
                 expiryInterval: expiryInterval, home: shard.index,
                 storeKey: expiryInterval > 0 ? broker.store?.takeNumbers() ?? 0 : 0, claim: number,
-                heap: broker.queueHeap, rpcTopics: broker.rpcTopics)
+                heap: broker.heap, rpcTopics: broker.rpcTopics)
         }
         switch claim {
         case .new(let session):

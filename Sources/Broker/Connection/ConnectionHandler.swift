@@ -43,6 +43,7 @@ final class ConnectionHandler: ChannelInboundHandler {
     private(set) var reference: ConnectionReference!
     private(set) var channelContext: ChannelHandlerContext!
     var session: Session?
+    private let charge: HeapCharge
     /// Of this CONNECT among all those that ask for a session; 0 before it asks.
     var claimNumber: UInt64 = 0
     /// Kept until it can be answered.
@@ -135,6 +136,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         self.listener = listener
         self.policy = policy
         self.transport = transport
+        charge = HeapCharge(.connections, in: shard.context.heap, bytes: Limits.heapBytesPerConnection)
         reads = shard.reads(for: policy)
         connectDeadline = .now() + .seconds(Int64(policy.connectTimeoutSeconds))
         transport?.connection = self
@@ -155,7 +157,9 @@ final class ConnectionHandler: ChannelInboundHandler {
         let open = broker.counters.connectionsOpen.increment()
         connectionOwner = broker.pool.openOwner(.connection, name: peer, parent: listener.owner)
         let excess = listener.opened(policy)
-        guard open <= limits.maxConnections, excess == nil else { return close(excess ?? .tooManyConnections) }
+        guard open <= limits.maxConnections, excess == nil, broker.heap.admits(0, for: .connections) else {
+            return close(excess ?? .tooManyConnections)
+        }
         // Behind a balancer, all come from its address until it has said more.
         if !policy.configuration.proxyProtocol { countAddress() }
         shard.watch(reference, .connect, until: connectDeadline)

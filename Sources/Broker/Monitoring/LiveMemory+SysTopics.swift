@@ -14,7 +14,8 @@ extension LiveMemory {
             SysTopics.Value("memory/report", json), SysTopics.Value("memory/counter", "\(counterBytes)"),
             SysTopics.Value("memory/live", "\(liveBytes)"),
             SysTopics.Value("memory/queue-heap", "\(queueHeapBytes)"),
-        ] + parts.map { SysTopics.Value("memory/parts/\(Self.level($0.name))", "\($0.bytes)") }
+        ] + heap.map { SysTopics.Value("memory/heap/\($0.name)", "\($0.bytes)") }
+            + parts.map { SysTopics.Value("memory/parts/\(Self.level($0.name))", "\($0.bytes)") }
             + list("classes", sizeClasses) + list("owners", owners) + list("holders", holders)
     }
 

@@ -34,6 +34,10 @@ package struct LiveMemory: Sendable, Equatable, Codable {
     package var peakCounterBytes: UInt64
     /// What queues and windows take beside the arena, to name their messages: not in the counter.
     package var queueHeapBytes: UInt64
+    /// What is kept on the heap, by what it is for: not in the counter. All but the queues leaves the arena less of the limit.
+    package var heap: [Part]
+    /// All that the C library has given out, to whomever.
+    package var mallocBytes: UInt64
     package var liveBuffers: UInt64
     package var liveBytes: UInt64
     /// Loops that did not answer, and were gone on without: what they may hold is under the holder "loop that did not answer".
@@ -61,8 +65,11 @@ package struct LiveMemory: Sendable, Equatable, Codable {
 extension LiveMemory {
     /// - Parameters:
     ///   - retained: the largest retained messages, which the ledger does not know by topic.
-    ///   - queueHeapBytes: which the ledger does not know either.
-    init(_ snapshot: LedgerSnapshot, pauseNanoseconds: UInt64, retained: [Share], queueHeapBytes: Int) {
+    ///   - heap: which the ledger does not know either.
+    ///   - mallocBytes: what the C library had given out before.
+    init(
+        _ snapshot: LedgerSnapshot, pauseNanoseconds: UInt64, retained: [Share], heap: HeapAccount?, mallocBytes: Int
+    ) {
         let tables = snapshot.tables
         let totals = tables.totals
         wallTime = tables.header.wallTime
@@ -70,7 +77,11 @@ extension LiveMemory {
         limitBytes = totals.limitBytes
         counterBytes = totals.counterBytes
         peakCounterBytes = totals.peakCounterBytes
-        self.queueHeapBytes = UInt64(max(0, queueHeapBytes))
+        self.heap = HeapAccount.Use.allCases.map { use in
+            Part(name: "\(use)", bytes: UInt64(max(0, heap?.bytes(of: use) ?? 0)))
+        }
+        self.mallocBytes = UInt64(mallocBytes)
+        queueHeapBytes = UInt64(max(0, heap?.bytes(of: .queues) ?? 0))
         liveBuffers = totals.liveBuffers
         liveBytes = totals.liveBytes
         let now = tables.header.monotonicTime

@@ -69,6 +69,8 @@ final class MemoryReporter: Sendable {
 
     private func take() throws -> LiveMemory {
         var memory: LiveMemory?
+        // Before the snapshot, which takes a good deal itself.
+        let mallocBytes = HeapSize.inUse
         let retained = Mutex<[(topic: String, slot: SlotIndex)]>([])
         let cost = try dumper.snapshots.take(visitShared: { [context] mayWait in
             let largest = context.largestRetained(mayWait: mayWait)
@@ -81,7 +83,7 @@ final class MemoryReporter: Sendable {
             }
             memory = LiveMemory(
                 snapshot, pauseNanoseconds: pauseNanoseconds, retained: LiveMemory.largest(shares),
-                queueHeapBytes: context.queueHeap.bytes)
+                heap: context.heap, mallocBytes: mallocBytes)
         }
         guard var memory else { throw CancellationError() }
         memory.pauseNanoseconds = cost.pauseNanoseconds

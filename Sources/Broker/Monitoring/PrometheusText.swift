@@ -48,7 +48,12 @@ enum PrometheusText {
         text.gauge("broker_retained_messages", "Retained messages.", context.retained.count)
         text.gauge(
             "broker_queue_heap_bytes", "Bytes that queues and windows take beside the arena.",
-            context.queueHeap.bytes)
+            context.heap.bytes(of: .queues))
+        text.begin("broker_heap_bytes", "gauge", "Bytes counted on the heap, beside the arena, by what they are for.")
+        for use in HeapAccount.Use.allCases {
+            text.sample("broker_heap_bytes", [("use", "\(use)")], context.heap.bytes(of: use))
+        }
+        text.gauge("broker_malloc_bytes", "Bytes that the C library has given out, in all.", HeapSize.inUse)
         let traffic = shards.map(\.traffic)
         func total(_ value: (Traffic) -> Int) -> Int { traffic.reduce(0) { $0 + value($1) } }
         text.gauge("broker_stored_messages", "Messages kept for sessions.", total { $0.storedMessages.value })

@@ -19,6 +19,8 @@ struct KeyedList<Element: KeyedElement> {
 
     var count: Int { elements.count }
     var isEmpty: Bool { elements.isEmpty }
+    /// Not what its elements refer to.
+    var heapBytes: Int { HeapSize.array(elements) + (places.map { HeapSize.dictionary($0) } ?? 0) }
 
     func place(of key: Element.Key) -> Int? {
         if let places { return places[key] }

@@ -15,7 +15,7 @@ struct RetainedCursor {
         var place = 0
     }
 
-    let levels: [[UInt8]]
+    let levels: [UTF8Key]
     /// Numbers of later messages are above.
     let lastNumber: UInt64
     /// From the root down to where it goes on; empty at the end. Touched under the store's lock.
@@ -61,9 +61,9 @@ struct RetainedCursor {
                 path.removeLast()
                 continue
             }
-            switch levels[depth] {
-            case [UInt8(ascii: "#")]: path[path.count - 1].depth = nil  // `a/#` matches `a` too (MQTT-4.7.1-2).
-            case [UInt8(ascii: "+")]: descend(to: depth + 1, &visits)
+            switch levels[depth].text {
+            case "#": path[path.count - 1].depth = nil  // `a/#` matches `a` too (MQTT-4.7.1-2).
+            case "+": descend(to: depth + 1, &visits)
             default:
                 path.removeLast()
                 if let child = frame.node.children[levels[depth]] { path.append(Frame(node: child, depth: depth + 1)) }
@@ -86,59 +86,10 @@ struct RetainedCursor {
                 continue
             }
             // A leading wildcard does not match names that begin with `$` (MQTT-4.7.2-1).
-            if node.isRoot, child.name.first == UInt8(ascii: "$") { continue }
+            if node.isRoot, child.name.text.utf8.first == UInt8(ascii: "$") { continue }
             path.append(Frame(node: child, depth: depth))
             return
         }
         path.removeLast()
-    }
-}
-
-/// One level of a topic in the tree of retained messages.
-final class RetainedNode {
-    let name: [UInt8]
-    let isRoot: Bool
-    var message: Message?
-    /// When the message was stored, counted in messages.
-    var number: UInt64 = 0
-    var children = Children()
-    /// The wheel has an entry for it.
-    var isTimed = false
-
-    init(name: [UInt8] = [], isRoot: Bool = false) {
-        self.name = name
-        self.isRoot = isRoot
-    }
-
-    /// Children by name, each at a place that is its own until it is removed.
-    struct Children {
-        private var indices: [[UInt8]: Int] = [:]
-        private var places: [RetainedNode?] = []
-        private var free: [Int] = []
-
-        var isEmpty: Bool { indices.isEmpty }
-
-        subscript(name: [UInt8]) -> RetainedNode? { indices[name].flatMap { places[$0] } }
-
-        mutating func insert(_ node: RetainedNode) {
-            let place = free.popLast() ?? places.count
-            if place == places.count { places.append(node) } else { places[place] = node }
-            indices[node.name] = place
-        }
-
-        mutating func remove(_ name: [UInt8]) {
-            guard let place = indices.removeValue(forKey: name) else { return }
-            places[place] = nil
-            free.append(place)
-        }
-
-        /// Places there are, of which some may be free.
-        var placeCount: Int { places.count }
-
-        subscript(place place: Int) -> RetainedNode? { places[place] }
-
-        func forEach(_ body: (RetainedNode) -> Void) {
-            for case let node? in places { body(node) }
-        }
     }
 }

@@ -22,6 +22,9 @@ final class RetainedStore: Sendable {
         var bytes = 0
         /// Without the root: what many levels cost, where messages are few.
         var nodes = 0
+        /// What the nodes take on the heap, and as far as the account has heard of it.
+        var heapBytes = 0
+        var countedBytes = 0
         /// Messages that expire, looked at once a second.
         var wheel = TimerWheel<Node>(slots: 256)
         /// Those of them whose turn it is.
@@ -33,8 +36,10 @@ final class RetainedStore: Sendable {
     private let lastBytes = Atomic<Int>(0)
     private let owner: OwnerID
     private let limits: Limits
+    private let heap: HeapAccount?
 
-    init(owner: OwnerID, limits: Limits) {
+    init(owner: OwnerID, limits: Limits, heap: HeapAccount? = nil) {
+        self.heap = heap
         self.owner = owner
         self.limits = limits
     }
@@ -73,26 +78,30 @@ final class RetainedStore: Sendable {
         let (isStored, _) = tree.withLockedValue { tree -> (Bool, Message?) in
             if kept != nil, !hasRoom(for: levels, in: tree) { return (false, nil) }
             whenPlaced()
-            return (true, Self.replace(kept, levels, in: &tree))
+            return (true, replace(kept, levels, in: &tree))
         }
         return isStored
     }
 
-    private func hasRoom(for levels: [[UInt8]], in tree: borrowing Tree) -> Bool {
+    private func hasRoom(for levels: [UTF8Key], in tree: borrowing Tree) -> Bool {
         var node = tree.root
         for (depth, level) in levels.enumerated() {
             guard let child = node.children[level] else {
-                return tree.count < limits.maxRetainedMessages
+                return tree.count < limits.maxRetainedMessages && admitsMore(levels.count - depth)
                     && tree.nodes + levels.count - depth <= limits.maxRetainedNodes
             }
             node = child
         }
-        return node.message != nil || tree.count < limits.maxRetainedMessages
+        return node.message != nil || (tree.count < limits.maxRetainedMessages && admitsMore(1))
+    }
+
+    private func admitsMore(_ nodes: Int) -> Bool {
+        heap?.admits(nodes * Limits.heapBytesPerRetainedNode, for: .retained) ?? true
     }
 
     /// Where the retained messages begin that a new subscription to `filter` gets.
     func cursor(_ filter: String) -> RetainedCursor {
-        let levels = filter.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map(Array.init)
+        let levels = UTF8Key.levels(filter.utf8Span.span)
         return tree.withLockedValue { tree in
             RetainedCursor(
                 levels: levels, lastNumber: tree.stored, path: [RetainedCursor.Frame(node: tree.root, depth: 0)])
@@ -132,7 +141,7 @@ final class RetainedStore: Sendable {
                 node.isTimed = false
                 guard let message = node.message, message.mayExpire else { continue }
                 if message.isExpired(at: now) {
-                    if let expired = Self.replace(nil, Self.levels(message.topic), in: &tree) {
+                    if let expired = replace(nil, Self.levels(message.topic), in: &tree) {
                         whenRemoved(expired)
                         removed.append(expired)
                     }
@@ -154,16 +163,16 @@ final class RetainedStore: Sendable {
     }
 
     /// - Returns: what was there.
-    private static func replace(_ message: Message?, _ levels: [[UInt8]], in tree: inout Tree) -> Message? {
+    private func replace(_ message: Message?, _ levels: [UTF8Key], in tree: inout Tree) -> Message? {
         let (root, now) = (tree.root, message?.mayExpire == true ? NIODeadline.now() : .distantFuture)
-        var nodes = tree.nodes
+        var size = (nodes: tree.nodes, heapBytes: tree.heapBytes)
         tree.stored += 1
         let number = tree.stored
-        let previous = replace(message, levels[...], at: root, nodes: &nodes) { node in
-            node.number = number
-            if message?.mayExpire == true { time(node, at: now, in: &tree) }
+        let previous = Self.replace(message, number, levels[...], at: root, &size) { node in
+            if message?.mayExpire == true { Self.time(node, at: now, in: &tree) }
         }
-        tree.nodes = nodes
+        (tree.nodes, tree.heapBytes) = size
+        heap?.set(&tree.countedBytes, to: tree.heapBytes, for: .retained)
         tree.count += (message == nil ? 0 : 1) - (previous == nil ? 0 : 1)
         tree.bytes += (message?.heldBytes ?? 0) - (previous?.heldBytes ?? 0)
         return previous
@@ -174,18 +183,18 @@ final class RetainedStore: Sendable {
         tree.observe(mayWait: mayWait) { Self.forEach($0.root, body) }
     }
 
-    private static func levels(_ topic: TopicName) -> [[UInt8]] {
-        topic.bytes.readableBytesView.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false).map(
-            Array.init)
-    }
+    private static func levels(_ topic: TopicName) -> [UTF8Key] { UTF8Key.levels(topic.bytes.readableBytesUInt8Span) }
 
     /// - Returns: what was there. Nodes that are empty afterwards are removed.
     private static func replace(
-        _ message: Message?, _ levels: ArraySlice<[UInt8]>, at node: Node, nodes: inout Int, _ placed: (Node) -> Void
+        _ message: Message?, _ number: UInt64, _ levels: ArraySlice<UTF8Key>, at node: Node,
+        _ size: inout (nodes: Int, heapBytes: Int), _ placed: (Node) -> Void
     ) -> Message? {
         guard let level = levels.first else {
             let previous = node.message
-            node.message = message
+            size.heapBytes -= node.heapBytes
+            node.keep(message, number: number)
+            size.heapBytes += node.heapBytes
             placed(node)
             return previous
         }
@@ -195,13 +204,17 @@ final class RetainedStore: Sendable {
         } else {
             guard message != nil else { return nil }
             child = Node(name: level)
-            nodes += 1
+            size.nodes += 1
+            size.heapBytes += child.heapBytes - node.heapBytes
             node.children.insert(child)
+            size.heapBytes += node.heapBytes
         }
-        let previous = replace(message, levels.dropFirst(), at: child, nodes: &nodes, placed)
+        let previous = replace(message, number, levels.dropFirst(), at: child, &size, placed)
         if child.message == nil, child.children.isEmpty {
+            size.heapBytes -= child.heapBytes + node.heapBytes
             node.children.remove(level)
-            nodes -= 1
+            size.heapBytes += node.heapBytes
+            size.nodes -= 1
         }
         return previous
     }

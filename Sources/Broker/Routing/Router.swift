@@ -8,12 +8,24 @@ import Synchronization
 /// changes publishing takes no lock: see ``MatchCache``.
 final class Router: Sendable {
     private let trie = ObservableBox(SubscriptionTrie<Session>())
+    private let heap: HeapAccount
+    /// Of the trie, as far as the account has heard; under its lock.
+    private let countedBytes = Atomic<Int>(0)
     private let lastCount = Atomic<Int>(0)
     private let lastSharedCount = Atomic<Int>(0)
     private let changes = Synchronization::Atomic<UInt64>(1)
 
     /// Changes whenever a match could.
     var version: UInt64 { changes.load(ordering: .acquiring) }
+
+    init(heap: HeapAccount) { self.heap = heap }
+
+    /// To be called where the trie may have grown or shrunk, under its lock.
+    private func noteHeap(_ trie: borrowing SubscriptionTrie<Session>) {
+        let now = trie.heapBytes
+        let counted = countedBytes.exchange(now, ordering: .relaxed)
+        if now != counted { heap.add(now - counted, to: .subscriptions) }
+    }
 
     /// - Parameter filter: a shared subscription's with its prefix.
     func subscribe(_ session: Session, _ filter: String, _ options: SubscriptionOptions) {
@@ -23,6 +35,7 @@ final class Router: Sendable {
             trie.insert(session, filter: proper.utf8Span.span, group: shared?.group, options: options) {
                 SharedGroup(name: $0, filter: proper)
             }
+            noteHeap(trie)
             changed()
         }
     }
@@ -31,6 +44,7 @@ final class Router: Sendable {
         let shared = SharedSubscription.parse(filter)
         trie.withLockedValue { trie in
             trie.remove(session, filter: (shared?.filter ?? filter).utf8Span.span, group: shared?.group)
+            noteHeap(trie)
             changed()
         }
     }

@@ -11,6 +11,8 @@ final class SharedGroup: Sendable {
     /// The filter as it is subscribed to.
     var subscription: String { "\(SharedSubscription.prefix)\(name)/\(filter)" }
     private let turn = Atomic<Int>(0)
+    /// What it takes on the heap.
+    var heapBytes: Int { HeapSize.object(self) + HeapSize.string(name) + HeapSize.string(filter) }
 
     init(name: String, filter: String) {
         self.name = name

@@ -46,6 +46,14 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
     /// Subscriptions in the trie.
     private(set) var count = 0
 
+    /// What the lists of all nodes take on the heap, and their levels and groups.
+    private var nodeBytes = 0
+
+    /// What all of it takes.
+    var heapBytes: Int {
+        nodeBytes + HeapSize.array(nodes) + HeapSize.array(freeNodes) + HeapSize.array(edges)
+    }
+
     /// Nodes in use, the root included; for tests that nothing is left behind.
     var nodeCount: Int { nodes.count - freeNodes.count }
 
@@ -65,7 +73,9 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
         let node = Int(node(filter, inserting: true))
         let subscription = Subscription(subscriber: subscriber, options: options)
         guard let group else {
+            let before = nodes[node].subscriptions.heapBytes
             if nodes[node].subscriptions.insert(subscription) { count += 1 }
+            nodeBytes += nodes[node].subscriptions.heapBytes - before
             return
         }
         let share: Int
@@ -73,9 +83,11 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
             share = place
         } else {
             share = nodes[node].shares.count
-            nodes[node].shares.insert(Share(group: makeGroup(group)))
+            let (made, before) = (makeGroup(group), nodes[node].shares.heapBytes)
+            nodes[node].shares.insert(Share(group: made))
+            nodeBytes += nodes[node].shares.heapBytes - before + made.heapBytes
         }
-        if nodes[node].shares.change(share, { $0.members.insert(subscription) }) {
+        if changeMembers(node, share, { $0.insert(subscription) }) {
             count += 1
             sharedCount += 1
         }
@@ -95,12 +107,20 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
         if let group {
             let key = UTF8Key(group)
             guard let share = nodes[Int(node)].shares.place(of: key),
-                nodes[Int(node)].shares.change(share, { $0.members.remove(ObjectIdentifier(subscriber)) })
+                changeMembers(Int(node), share, { $0.remove(ObjectIdentifier(subscriber)) })
             else { return false }
-            if nodes[Int(node)].shares.elements[share].members.isEmpty { nodes[Int(node)].shares.remove(key) }
+            if nodes[Int(node)].shares.elements[share].members.isEmpty {
+                let before = nodes[Int(node)].shares.heapBytes
+                nodeBytes -= nodes[Int(node)].shares.elements[share].group.heapBytes
+                nodeBytes -= nodes[Int(node)].shares.elements[share].members.heapBytes
+                nodes[Int(node)].shares.remove(key)
+                nodeBytes += nodes[Int(node)].shares.heapBytes - before
+            }
             sharedCount -= 1
         } else {
+            let before = nodes[Int(node)].subscriptions.heapBytes
             guard nodes[Int(node)].subscriptions.remove(ObjectIdentifier(subscriber)) else { return false }
+            nodeBytes += nodes[Int(node)].subscriptions.heapBytes - before
         }
         count -= 1
         while node != Self.root, nodes[Int(node)].isUnused {
@@ -135,6 +155,17 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
             start = end + 1
         } while start <= filter.count
         return node
+    }
+
+    private mutating func changeMembers(
+        _ node: Int, _ share: Int, _ body: (inout KeyedList<Subscription>) -> Bool
+    ) -> Bool {
+        let (result, growth) = nodes[node].shares.change(share) { share in
+            let before = share.members.heapBytes
+            return (body(&share.members), share.members.heapBytes - before)
+        }
+        nodeBytes += growth
+        return result
     }
 
     /// Calls `body` with the subscriptions of each filter that matches the topic name (section 4.7), and `shares` with
@@ -220,6 +251,7 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
         level.reserveCapacity(end - start)
         for index in start..<end { level.append(bytes[index]) }
         let node = Node(parent: parent, level: level, hash: hash)
+        nodeBytes += HeapSize.array(level)
         let index: Int32
         if let free = freeNodes.popLast() {
             index = free
@@ -273,6 +305,10 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
         }
         edges[hole] = Self.none
         edgeCount -= 1
+        // What it has kept room for goes with it.
+        nodeBytes -=
+            HeapSize.array(nodes[Int(node)].level) + nodes[Int(node)].subscriptions.heapBytes
+            + nodes[Int(node)].shares.heapBytes
         nodes[Int(node)] = Node(parent: Self.none, level: [], hash: 0)
         freeNodes.append(node)
     }

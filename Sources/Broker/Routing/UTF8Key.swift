@@ -9,6 +9,20 @@ struct UTF8Key: Hashable, Sendable {
 
     var byteCount: Int { text.utf8.count }
 
+    /// The levels of a topic name or filter, which is valid UTF-8.
+    static func levels(_ topic: Span<UInt8>) -> [UTF8Key] {
+        var levels: [UTF8Key] = []
+        var start = 0
+        while start <= topic.count {
+            var end = start
+            while end < topic.count, topic[end] != UInt8(ascii: "/") { end += 1 }
+            let level = topic.extracting(start..<end)
+            levels.append(UTF8Key(level.withUnsafeBufferPointer { String(decoding: $0, as: UTF8.self) }))
+            start = end + 1
+        }
+        return levels
+    }
+
     static func == (a: UTF8Key, b: UTF8Key) -> Bool { TopicBytes.areEqual(a.text.utf8Span.span, b.text.utf8Span.span) }
 
     func hash(into hasher: inout Hasher) {

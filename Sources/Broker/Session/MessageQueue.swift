@@ -1,5 +1,4 @@
 import DequeModule
-import Synchronization
 
 /// The messages that wait for a client, in memory: first in, first out.
 ///
@@ -48,14 +47,4 @@ struct MessageQueue: ~Copyable {
     }
 
     private static func bytes(_ messages: Int) -> Int { messages * MemoryLayout<Message>.stride }
-}
-
-/// What the queues and windows of all sessions take on the heap, beside the arena, in bytes. It changes by blocks, not by
-/// messages. Any thread.
-final class QueueHeap: Sendable {
-    private let value = Atomic<Int>(0)
-
-    var bytes: Int { value.load(ordering: .relaxed) }
-
-    func add(_ count: Int) { value.add(count, ordering: .relaxed) }
 }

@@ -36,11 +36,11 @@ final class Session: @unchecked Sendable {
     /// The shard's batch that has the last packet identifier of a QoS 2 message.
     var storedThrough: UInt64 = 0
     /// Filters in the trie, shared ones with their prefix.
-    var subscriptions: [UTF8Key: SubscriptionOptions] = [:]
+    var subscriptions: FilterTable
     /// Those of them that are shared.
     var sharedCount = 0
     /// The command filters, which concern this session alone and are not in the trie.
-    var commandFilters: [UTF8Key: SubscriptionOptions] = [:]
+    var commandFilters: FilterTable
     /// What both cost, for `Limits.maxSubscriptionBytesPerSession`.
     var subscriptionBytes = 0
     var pendingCommands = PendingCommands()
@@ -65,11 +65,17 @@ final class Session: @unchecked Sendable {
     /// Connections that asked for it in the meantime.
     var claims: [SessionClaim] = []
 
+    /// What it takes on the heap, with its place in the table of its shard.
+    private var charge: HeapCharge
+
     init(
         clientID: String, userName: String?, owner: OwnerID, expiryInterval: UInt32, home: Int, storeKey: UInt64 = 0,
-        claim: UInt64 = 0, heap: QueueHeap, rpcTopics: RPCTopics
+        claim: UInt64 = 0, heap: HeapAccount, rpcTopics: RPCTopics
     ) {
         core = SessionCore(state: SessionState(heap: heap))
+        subscriptions = FilterTable(heap: heap)
+        commandFilters = FilterTable(heap: heap)
+        charge = HeapCharge(.sessions, in: heap)
         self.claim = claim
         self.rpcTopics = rpcTopics
         self.storeKey = storeKey
@@ -78,7 +84,11 @@ final class Session: @unchecked Sendable {
         self.owner = owner
         self.expiryInterval = expiryInterval
         homeIndex = Synchronization::Atomic(home)
+        charge.set(HeapSize.object(self) + HeapSize.string(clientID) + Self.tableBytes)
     }
+
+    /// A reference by a reference, with the room between them.
+    private static let tableBytes = 32
 
     /// How ready a session is for one more message of a shared subscription; any loop may ask.
     enum Presence: UInt8, Comparable {
@@ -289,6 +299,8 @@ final class SessionRegistry: Sendable {
         var sessions: [UTF8Key: Entry] = [:]
         var persistentCount = 0
         var lastClaim: UInt64 = 0
+        /// What the table takes on the heap, as far as the account has heard of it.
+        var countedBytes = 0
     }
 
     enum Claim {
@@ -306,6 +318,13 @@ final class SessionRegistry: Sendable {
 
     private let table = ObservableBox(Table())
     private let lastCount = Synchronization::Atomic<Int>(0)
+    private let heap: HeapAccount
+
+    init(heap: HeapAccount) { self.heap = heap }
+
+    private func noteHeap(_ table: inout Table) {
+        heap.set(&table.countedBytes, to: HeapSize.dictionary(table.sessions), for: .sessions)
+    }
 
     /// The session of a client, or the one that `make` makes.
     ///
@@ -339,6 +358,7 @@ final class SessionRegistry: Sendable {
             let session = make(number)
             assert(session.isPersistent == isPersistent)
             table.sessions[key] = Entry(session: session, isPersistent: isPersistent, claim: number)
+            noteHeap(&table)
             return .new(session)
         }
     }
@@ -349,6 +369,7 @@ final class SessionRegistry: Sendable {
             table.sessions[UTF8Key(session.clientID)] = Entry(
                 session: session, isPersistent: session.isPersistent, claim: 0)
             if session.isPersistent { table.persistentCount += 1 }
+            noteHeap(&table)
         }
     }
 

@@ -87,21 +87,20 @@ struct SessionState: ~Copyable {
     private var looks = 1 << 32
     /// Since they were last taken; nothing while there is no store.
     private var storedChanges: [StoredChange] = []
-    /// Hears of what all this takes, and what it has heard.
-    private let heap: QueueHeap?
-    private var heapBytes = 0
+    /// What all this takes on the heap.
+    private var charge: HeapCharge
 
-    init(heap: QueueHeap? = nil) { self.heap = heap }
-
-    deinit { heap?.add(-heapBytes) }
+    init(heap: HeapAccount? = nil) { charge = HeapCharge(.queues, in: heap) }
 
     /// To be called where the queue or the window may have grown or shrunk.
     private mutating func noteHeap() {
-        let now = queue.heapBytes + inflight.capacity * MemoryLayout<Entry>.stride + spilled.heapBytes
-        guard now != heapBytes else { return }
-        heap?.add(now - heapBytes)
-        heapBytes = now
+        charge.set(
+            queue.heapBytes + inflight.capacity * MemoryLayout<Entry>.stride + spilled.heapBytes
+                + incoming.capacity * Self.receiptBytes)
     }
+
+    /// What an identifier takes in the set of those that wait for PUBREL, with the room between them.
+    private static let receiptBytes = 3
 
     var hasStoredChanges: Bool { !storedChanges.isEmpty }
 
@@ -286,6 +285,7 @@ struct SessionState: ~Copyable {
         if incoming.contains(packetID) { return .duplicate }
         guard incoming.count < limits.maxIncomingQoS2 else { return .tooMany }
         incoming.insert(packetID)
+        noteHeap()
         return .first
     }
 
@@ -324,7 +324,10 @@ struct SessionState: ~Copyable {
         noteHeap()
     }
 
-    mutating func restoreReceipt(_ packetID: UInt16) { incoming.insert(packetID) }
+    mutating func restoreReceipt(_ packetID: UInt16) {
+        incoming.insert(packetID)
+        noteHeap()
+    }
 
     /// The message that has this identifier and waits for PUBACK or PUBREC.
     func message(sentAs packetID: UInt16) -> Message? { index(of: packetID).flatMap { inflight[$0].message } }

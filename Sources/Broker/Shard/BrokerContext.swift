@@ -10,15 +10,15 @@ final class BrokerContext: Sendable {
     let configuration: Configuration
     let pool: ArenaPool
     let log: Logger
-    let router = Router()
-    let registry = SessionRegistry()
+    let router: Router
+    let registry: SessionRegistry
     let retained: RetainedStore
     /// What outlives the process; nil where nothing does.
     let store: Store?
     let counters = Counters()
     let flightRecording: FlightRecording
     let losses = Losses()
-    let queueHeap = QueueHeap()
+    let heap: HeapAccount
     let shortage = Shortage()
     let rpcFault: RPCFault
     let rpcTopics: RPCTopics
@@ -58,7 +58,10 @@ final class BrokerContext: Sendable {
         listenerOwner = listeners[0].owner
         retainedOwner = pool.openOwner(.retained, name: "retained messages", parent: .process)
         rpcOwner = pool.openOwner(.rpcBridge, name: "rpc bridge", parent: .process)
-        retained = RetainedStore(owner: retainedOwner, limits: configuration.limits)
+        heap = HeapAccount(pool: pool)
+        router = Router(heap: heap)
+        registry = SessionRegistry(heap: heap)
+        retained = RetainedStore(owner: retainedOwner, limits: configuration.limits, heap: heap)
         rpcTopics = RPCTopics(configuration.rpc)
         rpcFault = RPCFault(leakPercent: configuration.faults.rpcResponseLeakPercent)
     }

@@ -19,12 +19,13 @@ extension EventLoopShard {
     ///
     /// Of the chunks that nobody has, only whole ones count, and only as many for each loop as there are for all: another
     /// loop may take its own at any moment. So with n loops the last n - 1 chunks are left by all of them, for what a loop
-    /// has to send. What queues, buffers and batches for the store take on the heap is as good as taken from the arena.
+    /// has to send. What queues, buffers and batches for the store take on the heap is as good as taken from the arena; what
+    /// state takes is (``HeapAccount``).
     /// What a dump takes while it is written comes back by itself.
     func availableBytes(cachedChunks: Int) -> Int {
         let (pool, loops) = (context.pool, max(1, peers.count))
-        let heap = context.queueHeap.bytes + (context.store?.waitingBytes ?? 0)
-        let unclaimed = pool.limitBytes - pool.counterBytes + pool.stagingBytes - heap
+        let heap = context.heap.bytes(of: .queues) + (context.store?.waitingBytes ?? 0)
+        let unclaimed = pool.unclaimedBytes + pool.stagingBytes - heap
         let chunks = max(0, unclaimed) / SizeClasses.chunkSize + cachedChunks
         return arena.freeBytes + chunks / loops * SizeClasses.chunkSize + min(0, unclaimed) / loops
             - arena.liveBufferCount * Limits.heapBytesPerBuffer
@@ -32,7 +33,7 @@ extension EventLoopShard {
 
     /// What sending may take: whatever the arena still has. It is what makes room, also on the heap.
     private var egressBytes: Int {
-        arena.freeBytes + max(0, context.pool.limitBytes - context.pool.counterBytes)
+        arena.freeBytes + max(0, context.pool.unclaimedBytes)
             / SizeClasses.chunkSize * SizeClasses.chunkSize
     }
 
@@ -47,18 +48,18 @@ extension EventLoopShard {
         let pool = context.pool
         // What is larger than a chunk comes out of none.
         let isHuge = bytes > SizeClasses.chunkSize
-        let unclaimed = max(0, pool.limitBytes - pool.counterBytes - (isHuge ? bytes : 0))
+        let unclaimed = max(0, pool.unclaimedBytes - (isHuge ? bytes : 0))
         let free = arena.freeBytes - (isHuge ? 0 : bytes)
         guard free + unclaimed / SizeClasses.chunkSize * SizeClasses.chunkSize < Limits.controlReserveBytes else {
             return
         }
         context.shortage.loopRefuses()
-        throw .limit(needed: bytes, used: pool.counterBytes, limit: pool.limitBytes)
+        throw .limit(needed: bytes, used: pool.limitBytes - pool.unclaimedBytes, limit: pool.limitBytes)
     }
 
     /// Whether so many bytes in one piece are possible at all.
     func hasRoom(_ bytes: Int) -> Bool {
-        bytes <= max(arena.freeBytes, context.pool.limitBytes - context.pool.counterBytes)
+        bytes <= max(arena.freeBytes, context.pool.unclaimedBytes)
     }
 
     @inline(never)
@@ -82,7 +83,8 @@ extension EventLoopShard {
     }
 
     private var isCounterNear: Bool {
-        context.pool.counterBytes >= context.pool.limitBytes / 100 * context.configuration.nearPercent
+        context.pool.counterBytes + context.pool.externalBytes
+            >= context.pool.limitBytes / 100 * context.configuration.nearPercent
     }
 
     /// Frees what is kept only to save time.

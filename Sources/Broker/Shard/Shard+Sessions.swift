@@ -10,7 +10,7 @@ extension EventLoopShard {
         // A will that waits for its delay is due now (MQTT-3.1.2-8).
         publishWill(of: session)
         // With a store, what it has is given to others from there.
-        let (isStored, heap) = (session.isStored, context.queueHeap)
+        let (isStored, heap) = (session.isStored, context.heap)
         let shared = update(session) { core in
             core.isEnded = true
             core.endsAt = .distantFuture

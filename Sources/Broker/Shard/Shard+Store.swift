@@ -45,7 +45,7 @@ extension EventLoopShard {
         update(session) { core in
             core.isEnded = true
             core.will = nil
-            core.state = SessionState(heap: context.queueHeap)
+            core.state = SessionState(heap: context.heap)
         }
         context.registry.remove(session)
         unsubscribeAll(session)

@@ -25,7 +25,8 @@ extension EventLoopShard {
             guard session.subscriptions.count + session.commandFilters.count < limits.maxSubscriptionsPerSession,
                 session.subscriptionBytes + bytes <= limits.maxSubscriptionBytesPerSession,
                 session.sharedCount < limits.maxSharedSubscriptionsPerSession
-                    || SharedSubscription.parse(filter.text) == nil
+                    || SharedSubscription.parse(filter.text) == nil,
+                context.heap.admits(Limits.heapBytesPerSubscription + 2 * filter.byteCount, for: .subscriptions)
             else { return (.quotaExceeded, false) }
             session.subscriptionBytes += bytes
         }
@@ -84,8 +85,8 @@ extension EventLoopShard {
             steps.take(Limits.stepsPerSubscription + Topic.levelCount(filter.text))
             context.router.unsubscribe(session, filter.text)
         }
-        session.subscriptions = [:]
-        session.commandFilters = [:]
+        session.subscriptions.removeAll()
+        session.commandFilters.removeAll()
         session.subscriptionBytes = 0
     }
 }

@@ -52,7 +52,7 @@ extension EventLoopShard {
                 clientID: stored.clientID, userName: stored.userName,
                 owner: context.pool.openOwner(.session, name: stored.clientID, parent: context.listenerOwner),
                 expiryInterval: stored.expiryInterval, home: index, storeKey: stored.id,
-                heap: context.queueHeap, rpcTopics: context.rpcTopics)
+                heap: context.heap, rpcTopics: context.rpcTopics)
             session.came(
                 by: context.listeners.first { $0.settings.configuration.name == stored.listenerName }
                     ?? context.listeners[0])

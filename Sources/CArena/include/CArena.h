@@ -23,6 +23,12 @@ typedef struct arena_thread_context {
 
 extern __thread arena_thread_context arena_context_storage __attribute__((tls_model("initial-exec")));
 
+/// Bytes that malloc has given out and not got back, with its own headers.
+uint64_t arena_heap_in_use(void);
+
+/// The size of the block that malloc gave for an object, with its header.
+size_t arena_heap_block(const void *_Nonnull object);
+
 /// Has malloc give what it keeps free back to the system.
 void arena_trim_heap(void);
 

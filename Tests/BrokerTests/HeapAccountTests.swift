@@ -1,0 +1,250 @@
+import Foundation
+import Glibc
+import MQTT
+import NIOCore
+import TestSupport
+import Testing
+
+@testable import Broker
+
+/// What is kept for clients beside the arena: the account against what the C library has really given out, and what
+/// becomes of a client that asks for more than there is.
+@Suite("The account of the heap", .mayBlock, .serialized)
+struct HeapAccountTests {
+    /// A broker of its own, since only in a process without anything else does the C library tell what it takes.
+    private struct Measured {
+        let child: BrokerChild
+        let http: HTTPTestClient
+
+        struct Figures {
+            /// What the account has, with the buffers' objects, and what malloc has given out.
+            var estimate: Int
+            var real: Int
+            var counter: Int
+            var liveBytes: Int
+
+            /// NIO's object for a buffer.
+            static let bufferObjectBytes = 128
+        }
+
+        init(limit: String, in directory: String) throws {
+            let tokens = directory + "/tokens"
+            try Data("\(HTTPTestClient.token)\n".utf8).write(to: URL(filePath: tokens))
+            let file = directory + "/broker.toml"
+            try "[http]\nport = 0\ntokenFile = \"\(tokens)\"\n".write(toFile: file, atomically: true, encoding: .utf8)
+            child = try BrokerChild(
+                dataDirectory: nil, "--config", file, "--dump-directory", directory, "--memory-limit", limit)
+            let line = try child.line { $0.contains("protocol=http") }
+            let port = line.components(separatedBy: "127.0.0.1:").last.flatMap { Int($0.prefix { $0.isNumber }) }
+            http = HTTPTestClient(port: try #require(port))
+        }
+
+        func figures() async throws -> Figures {
+            let decoder = JSONDecoder()
+            decoder.keyDecodingStrategy = .convertFromSnakeCase
+            let memory = try decoder.decode(LiveMemory.self, from: try await http.get("/v1/memory").body)
+            let heap = memory.heap.reduce(0) { $0 + Int($1.bytes) }
+            return Figures(
+                estimate: heap + Int(memory.liveBuffers) * Figures.bufferObjectBytes, real: Int(memory.mallocBytes),
+                counter: Int(memory.counterBytes), liveBytes: Int(memory.liveBytes))
+        }
+
+        /// What is in memory, of the program too.
+        func residentBytes() throws -> Int {
+            let fields = try String(contentsOfFile: "/proc/\(child.pid)/statm", encoding: .utf8).split(separator: " ")
+            return try #require(Int(fields[1])) * sysconf(CInt(_SC_PAGESIZE))
+        }
+    }
+
+    private static func withMeasured(_ limit: String, _ body: (Measured) async throws -> Void) async throws {
+        let directory = FileManager.default.temporaryDirectory.appendingPathComponent("heap-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        let broker = try Measured(limit: limit, in: directory.path)
+        nonisolated(unsafe) let child = broker.child
+        defer { child.kill() }
+        // Lines that nobody reads would be kept by the broker, and be counted.
+        Thread.detachNewThread { _ = try? child.line { _ in false } }
+        try await body(broker)
+    }
+
+    /// The account is right to a tenth where `work` is what makes it grow.
+    private static func expectHonest(_ broker: Measured, _ work: () throws -> Void) async throws {
+        // Whatever the first request makes for good.
+        _ = try await broker.figures()
+        let before = try await broker.figures()
+        try work()
+        // Connections that have just been closed still hold something.
+        let deadline = ContinuousClock.now + .seconds(30)
+        while true {
+            let after = try await broker.figures()
+            let (estimate, real) = (after.estimate - before.estimate, after.real - before.real)
+            if abs(estimate - real) * 10 <= real { return }
+            try #require(ContinuousClock.now < deadline, "estimated \(estimate), given out \(real)")
+        }
+    }
+
+    /// Subscribes to `count` filters of one client after the other, a hundred in a packet.
+    private static func subscribe(_ count: Int, _ client: TestClient, _ filter: (Int) -> String) throws -> [ReasonCode]
+    {
+        var codes: [ReasonCode] = []
+        for start in stride(from: 0, to: count, by: 100) {
+            codes += try client.subscribe(
+                (start..<min(start + 100, count)).map { Subscription(filter: filter($0), qos: .atLeastOnce) })
+        }
+        return codes
+    }
+
+    @Test("subscriptions: what is counted is what they take, to a tenth", arguments: ["s", "a/longer/first/part"])
+    func subscriptions(prefix: String) async throws {
+        try await Self.withMeasured("1GiB") { broker in
+            var clients: [TestClient] = []
+            for _ in 0..<11 {
+                clients.append(try TestClient(port: broker.child.port, version: .v5_0))
+                try clients.last!.connect("client-\(clients.count)")
+            }
+            try await Self.expectHonest(broker) {
+                for (number, client) in clients.enumerated() {
+                    let codes = try Self.subscribe(10_000, client) { "\(prefix)/\(number)/\($0)/a level of twenty" }
+                    #expect(codes.allSatisfy { $0 == .granted(.atLeastOnce) })
+                }
+            }
+        }
+    }
+
+    @Test("sessions: what is counted is what they take, to a tenth")
+    func sessions() async throws {
+        try await Self.withMeasured("1GiB") { broker in
+            // What connections leave for those that come later.
+            try Self.keep(1_000, "early", port: broker.child.port)
+            try await Self.expectHonest(broker) {
+                try Self.keep(20_000, port: broker.child.port)
+            }
+        }
+    }
+
+    /// Makes sessions that are kept, a few hundred clients at a time.
+    ///
+    /// - Returns: how many were refused.
+    @discardableResult
+    private static func keep(_ count: Int, _ name: String = "kept-client", port: Int) throws -> Int {
+        var refused = 0
+        for start in stride(from: 0, to: count, by: 500) {
+            let clients = try (start..<min(start + 500, count)).map { number in
+                let client = try TestClient(port: port)
+                try client.send(
+                    .connect(
+                        Connect(version: .v3_1_1, cleanStart: false, keepAlive: 0, clientID: "\(name)-\(number)")))
+                return client
+            }
+            for client in clients {
+                guard case .connack(let ack)? = try client.receive() else { continue }
+                if ack.code != .success { refused += 1 }
+            }
+        }
+        return refused
+    }
+
+    @Test("retained topics of eight levels: what is counted is what they take, to a tenth, and it is not much")
+    func retained() async throws {
+        try await Self.withMeasured("1GiB") { broker in
+            let client = try TestClient(port: broker.child.port, version: .v5_0)
+            try client.connect("client")
+            var bytes = 0
+            let before = try await broker.figures()
+            try await Self.expectHonest(broker) {
+                bytes = try Self.retain(100_000, client).count
+            }
+            let after = try await broker.figures()
+            #expect(bytes == 0, "none refused")
+            // A node was 460 bytes.
+            #expect(after.estimate - before.estimate < 100_000 * 8 * 120)
+        }
+    }
+
+    /// - Returns: what was said of those that were refused.
+    private static func retain(_ count: Int, _ client: TestClient) throws -> [ReasonCode] {
+        var refused: [ReasonCode] = []
+        for start in stride(from: 0, to: count, by: 500) {
+            for number in start..<min(start + 500, count) {
+                var packet = Publish(
+                    topic: "t/\(number)/c/d/e/f/g/h", payload: "x", qos: .atLeastOnce,
+                    packetID: UInt16(number % 60_000) + 1)
+                packet.retain = true
+                try client.send(.publish(packet))
+            }
+            for _ in start..<min(start + 500, count) {
+                guard case .puback(let ack)? = try client.receive() else {
+                    throw TestClient.Failure(description: "no PUBACK")
+                }
+                if ack.code.isError { refused.append(ack.code) }
+            }
+        }
+        return refused
+    }
+
+    @Test(
+        "a flood of subscriptions, sessions and retained topics is refused in time: what is resident stays below the limit and a tenth"
+    )
+    func flood() async throws {
+        try await Self.withMeasured("96MiB") { broker in
+            let port = broker.child.port
+            // The program itself, before it has kept anything.
+            let program = try broker.residentBytes()
+            #expect(try Self.floodSubscriptions(port: port) > 0)
+            #expect(try Self.keep(1_000, port: port) > 0)
+            // Whoever is there goes on, and may make room.
+            let owner = try TestClient(port: port, version: .v5_0)
+            #expect(try owner.connect("subscriber-0", clean: false).sessionPresent)
+            let codes = try Self.retain(2_000, owner)
+            #expect(codes.allSatisfy { $0 == .quotaExceeded } && !codes.isEmpty)
+            try owner.ping()
+            let figures = try await broker.figures()
+            let resident = try broker.residentBytes() - program
+            #expect(resident <= (96 << 20) / 10 * 11, "\(resident) resident, \(figures)")
+        }
+    }
+
+    /// Kept sessions with as many subscriptions as they may have, until some are refused.
+    ///
+    /// - Returns: how many were.
+    private static func floodSubscriptions(port: Int) throws -> Int {
+        var refused = 0
+        var number = 0
+        while refused == 0, number < 40 {
+            let client = try TestClient(port: port, version: .v5_0)
+            try client.connect("subscriber-\(number)") { $0.sessionExpiryInterval = 1_000 }
+            for code in try subscribe(10_000, client, { "flood/\(number)/\($0)/x" }) {
+                if code == .quotaExceeded { refused += 1 } else { #expect(code == .granted(.atLeastOnce)) }
+            }
+            number += 1
+        }
+        return refused
+    }
+
+    @Test("what is counted for sessions, subscriptions and retained topics is given back with them")
+    func givenBack() async throws {
+        try await withBroker(threads: 2) { broker in
+            let heap = broker.context.heap
+            let client = try TestClient(port: broker.port, version: .v5_0)
+            try client.connect("client") { $0.sessionExpiryInterval = 1_000 }
+            let session = try #require(broker.context.registry.find("client"))
+            #expect(heap.bytes(of: .connections) == Limits.heapBytesPerConnection)
+            let one = heap.bytes(of: .sessions)
+            _ = try Self.subscribe(1_000, client) { "x/\($0)/a level of twenty/y" }
+            #expect(heap.bytes(of: .subscriptions) > 1_000 * 200)
+            for number in 0..<100 { try client.publish("r/\(number)/s", "x", qos: .atLeastOnce, retain: true) }
+            #expect(heap.bytes(of: .retained) > 200 * 64)
+            for number in 0..<100 { try client.publish("r/\(number)/s", "", qos: .atLeastOnce, retain: true) }
+            #expect(heap.bytes(of: .retained) == 0)
+            try client.disconnect()
+            let again = try TestClient(port: broker.port, version: .v5_0)
+            try again.connect("client", clean: true)
+            try await broker.poll { heap.bytes(of: .sessions) == one || session.isEnded }
+            try again.disconnect()
+            try await broker.poll { heap.bytes(of: .connections) == 0 }
+            // The tables keep their room.
+            #expect(heap.bytes(of: .subscriptions) < 1_000 * 400)
+        }
+    }
+}
