@@ -40,6 +40,21 @@ struct RPCBridgeTests {
         }
     }
 
+    @Test("only two filters are for commands: those that can match one")
+    func commandFilters() async throws {
+        try await withBroker { broker in
+            let device = try TestClient(port: broker.port)
+            try device.connect("device")
+            let prefix = "v1/devices/me/rpc/request/"
+            for end in ["+", "#", "1/+", "1/#", "+/+"] { try device.subscribe((prefix + end, .atMostOnce)) }
+            let shard = broker.shards[0]
+            let count = try await shard.loop.submit {
+                try #require(broker.context.registry.find("device")).commandFilters.count
+            }.get()
+            #expect(count == 2)
+        }
+    }
+
     @Test("a response nobody waits for is dropped and counted, or converted where the configuration says so")
     func unmatched() async throws {
         try await withBroker { broker in

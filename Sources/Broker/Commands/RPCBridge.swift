@@ -139,10 +139,13 @@ final class RPCTopics: Sendable {
     }
 
     /// Whether a subscription asks for the session's own commands: these do not go through the router.
+    ///
+    /// A command's identifier is one level, so there are two such filters; more could not match, and would have to be
+    /// looked through for each command.
     func isCommandFilter(_ filter: String) -> Bool {
         // By bytes: to Swift, a slash with a combining mark behind it is another character.
-        filter.utf8.starts(with: commandPrefix.utf8)
-            && (filter.utf8.suffix(2).elementsEqual("/+".utf8) || filter.utf8.suffix(2).elementsEqual("/#".utf8))
+        filter.utf8.count == commandPrefix.utf8.count + 1 && filter.utf8.starts(with: commandPrefix.utf8)
+            && (filter.utf8.last == UInt8(ascii: "+") || filter.utf8.last == UInt8(ascii: "#"))
     }
 }
 

@@ -60,14 +60,17 @@ final class Router: Sendable {
     /// A client with several matching subscriptions appears once, with the highest QoS and all of their identifiers
     /// (MQTT-3.3.4-2, -4; 3.1.1: MQTT-3.3.5-1). Shared subscriptions stand apart: their messages are in addition.
     ///
-    /// - Parameter steps: grows by what this took: nodes looked at, and subscribers found.
+    /// - Parameter steps: grows by what this took: nodes and subscriptions looked at, and members of groups.
     func match(_ topic: Span<UInt8>, shards: Int, steps: inout Int) -> Match {
         var indices: [ObjectIdentifier: Int] = [:]
         var found: [Subscriptions] = []
         var shares: [SubscriptionTrie<Session>.Share] = []
+        // One client may have many that match.
+        var looked = 0
         let nodes = trie.withLockedValue { trie in
             trie.match(topic) { subscriptions in
                 for subscription in subscriptions {
+                    looked += 1
                     let id = ObjectIdentifier(subscription.subscriber)
                     if let index = indices[id] {
                         found[index].add(subscription.options)
@@ -82,7 +85,7 @@ final class Router: Sendable {
         }
         let match = Match(
             found.map(Subscriber.init), shares: shares.map { Match.Share($0) }, shards: shards)
-        steps += nodes + found.count + match.shares.reduce(0) { $0 + $1.members.count }
+        steps += nodes + looked + match.shares.reduce(0) { $0 + $1.members.count }
         return match
     }
 

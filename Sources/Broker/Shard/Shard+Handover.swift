@@ -74,13 +74,14 @@ extension EventLoopShard {
             return handovers.end(left: sessions, rests: true)
         }
         var isRefused = false
+        var members = GroupMembers()
         do throws(ArenaError) {
             for (session, owed) in messages {
                 guard let content = owed.content else { continue }
                 if var message = try message(content, owner: owner, "message of a session that ended") {
                     (message.qos, message.retain) = (owed.qos, owed.retain)
                     if let group = owed.share.flatMap({ context.router.group(of: $0) }) {
-                        try redispatch(&message, in: group)
+                        try redispatch(&message, in: group, &members)
                     }
                 } else {
                     noteUnsendable("a message of a session that ended", of: "")
@@ -101,21 +102,29 @@ extension EventLoopShard {
 
     /// A message is for a session that is over: if it is its group's, another member gets it.
     func passOn(_ message: Message, from session: Session) {
+        var members = GroupMembers()
+        passOn(message, from: session, &members)
+    }
+
+    /// The same for one of many.
+    func passOn(_ message: Message, from session: Session, _ members: inout GroupMembers) {
         guard !isStopping, let group = message.route?.group else { return }
         // The store has it, behind what else the session has left.
         guard message.entry == 0 else { return handOver(session.storeKey) }
         var message = message
         do throws(ArenaError) {
-            try redispatch(&message, in: group)
+            try redispatch(&message, in: group, &members)
         } catch {
             refused(error, while: "giving a shared message to another member")
         }
     }
 
     /// Gives a message to whichever member's turn it is, if there is any.
-    private func redispatch(_ message: inout Message, in group: SharedGroup) throws(ArenaError) {
-        let members = context.router.members(of: group)
-        var looks = members.count
+    private func redispatch(
+        _ message: inout Message, in group: SharedGroup, _ known: inout GroupMembers
+    ) throws(ArenaError) {
+        var looks = 0
+        let members = known.members(of: group, in: context.router, steps: &looks)
         let chosen = group.choose(members, qos: message.qos, steps: &looks)
         steps.take(looks)
         guard let next = chosen else {
@@ -126,5 +135,19 @@ extension EventLoopShard {
         message.qos = min(message.qos, next.qos)
         message.route = next.route
         try send(&message, to: next.session)
+    }
+}
+
+/// The members of groups that messages are given to one after the other: made once for all messages of a piece of work.
+struct GroupMembers {
+    private var groups: [ObjectIdentifier: (group: SharedGroup, members: [Subscriber])] = [:]
+
+    /// - Parameter steps: grows by the members that were made.
+    mutating func members(of group: SharedGroup, in router: Router, steps: inout Int) -> [Subscriber] {
+        if let known = groups[ObjectIdentifier(group)] { return known.members }
+        let members = router.members(of: group)
+        steps += members.count
+        groups[ObjectIdentifier(group)] = (group, members)
+        return members
     }
 }

@@ -26,7 +26,8 @@ extension EventLoopShard {
         session.isLeaving = false
         sessions[ObjectIdentifier(session)] = nil
         sessionsWithCommands[ObjectIdentifier(session)] = nil
-        for message in shared { passOn(message, from: session) }
+        var members = GroupMembers()
+        for message in shared { passOn(message, from: session, &members) }
         if session.isStored, session.mayHoldShared { handOver(session.storeKey) }
         context.pool.closeOwner(session.owner)
     }
