@@ -254,6 +254,32 @@ struct DeferredWorkTests {
         }
     }
 
+    @Test("a filter that was unsubscribed before its SUBACK was due gets nothing that is retained")
+    func unsubscribedMeanwhile() async throws {
+        try await withBroker { broker in
+            let client = try TestClient(port: broker.port)
+            try client.connect("client")
+            for topic in ["a", "b"] { try client.publish(topic, topic, qos: .atLeastOnce, retain: true) }
+            try client.subscribe(("b", .atMostOnce))
+            #expect(try client.receivePublish().text == "b")
+            // As if SUBACK had waited for the store, and UNSUBSCRIBE of "a" not.
+            let shard = broker.shards[0]
+            try await shard.loop.submit {
+                let connection = try #require(broker.context.registry.find("client")?.connection)
+                let filters = [
+                    Subscription(filter: "a", qos: .atMostOnce), Subscription(filter: "b", qos: .atMostOnce),
+                ]
+                let progress = SubscribeProgress(Subscribe(packetID: 9, filters: filters), mark: nil)
+                progress.outcomes = [(.grantedQoS0, true), (.grantedQoS0, true)]
+                connection.begin(.retained(progress))
+            }.get()
+            var texts: [String] = []
+            texts.append(try client.receivePublish().text)
+            #expect(texts == ["b"])
+            try client.ping()
+        }
+    }
+
     // MARK: - The lists
 
     @Test("a keyed list compares as often for the last of many elements as for the first")

@@ -154,6 +154,27 @@ struct Publish5Tests {
         }
     }
 
+    @Test("many topics have each its alias")
+    func manyAliases() async throws {
+        let count = 100
+        try await withBroker({ $0.limits.maxTopicAliases = count }) { broker in
+            let (publisher, subscriber) = try Self.pair(broker) { $0.topicAliasMaximum = UInt16(count) }
+            try subscriber.subscribe(("long/topic/#", .atMostOnce))
+            var topics: [UInt16: String] = [:]
+            for round in 0..<2 {
+                for index in 0..<count {
+                    try publisher.publish("long/topic/\(index)", "\(round)", qos: .atLeastOnce)
+                    let publish = try subscriber.receivePublish()
+                    let alias = try #require(publish.properties?.topicAlias)
+                    if publish.topic != nil { topics[alias] = publish.topicString }
+                    #expect((publish.topic == nil) == (round > 0))
+                    #expect(topics[alias] == "long/topic/\(index)")
+                }
+            }
+            #expect(topics.count == count)
+        }
+    }
+
     @Test("what expires in a queue is not delivered, what is left has less time [MQTT-3.3.2-5] [MQTT-3.3.2-6]")
     func expiry() async throws {
         try await withBroker { broker in

@@ -57,7 +57,8 @@ extension ConnectionHandler {
                 progress.packet.filters[progress.answered], progress.outcomes[progress.answered]
             )
             progress.answered += 1
-            guard !outcome.code.isError else { continue }
+            // It may have been unsubscribed while SUBACK waited for the store.
+            guard !outcome.code.isError, session.subscriptions[UTF8Key(subscription.filter)] != nil else { continue }
             switch subscription.retainHandling {
             case .doNotSend: continue
             case .sendIfNew where !outcome.isNew: continue
