@@ -164,6 +164,53 @@ struct DeferredWorkTests {
         }
     }
 
+    @Test("a search that passes over names that begin with $ is no less bounded")
+    func dollar() async throws {
+        let (topics, filters) = (5_000, 200)
+        try await withBroker { broker in
+            let shard = broker.shards[0]
+            try await shard.loop.submit {
+                for index in 0..<topics {
+                    let message = Message(
+                        topic: try TopicName("$\(index)"), payload: ByteBuffer(string: "x"), qos: .atMostOnce,
+                        ownsBuffer: false)
+                    _ = try shard.retain(message)
+                }
+            }.get()
+            let client = try TestClient(port: broker.port)
+            try client.connect("searcher")
+            let before = try await broker.steps(of: 0).total
+            try client.subscribe((0..<filters).map { Subscription(filter: "+/\($0)", qos: .atMostOnce) })
+            // It is done when all has been visited for each of them.
+            let deadline = Patience.end
+            while try await broker.steps(of: 0).total - before < filters * topics {
+                try #require(ContinuousClock.now < deadline)
+            }
+            #expect(try await broker.steps(of: 0).mostPerTick <= Self.most + 1_024)
+        }
+    }
+
+    @Test("a packet that takes several ticks is answered though its last part changes nothing that is stored")
+    func lastPartUnstored() async throws {
+        let (filters, most) = (12_000, 2_000)
+        try await withDataDirectory { directory in
+            try await withBroker({
+                $0.dataDirectory = directory
+                $0.limits.maxSubscriptionsPerSession = most
+            }) { broker in
+                let client = try TestClient(port: broker.port)
+                try client.connect("kept", clean: false)
+                let codes = try client.subscribe(
+                    (0..<filters).map { Subscription(filter: "f/\($0)", qos: .atMostOnce) })
+                #expect(codes.count == filters && codes.filter { !$0.isError }.count == most)
+                // And one of which nothing is there.
+                try client.send(
+                    .unsubscribe(Unsubscribe(packetID: 7, filters: (0..<filters).map { "f/\(filters - 1 - $0)" })))
+                try client.expect(.unsuback(UnsubAck(packetID: 7)))
+            }
+        }
+    }
+
     @Test("kept sessions that end at once end in turn")
     func expiry() async throws {
         let (sessions, subscriptions) = (60, 500)
@@ -222,12 +269,11 @@ struct DeferredWorkTests {
     }
 
     @Test("what a session leaves to its group costs a look at the members, not one for each message")
-    func shared() async throws {
+    func leftToGroup() async throws {
         let (members, messages) = (100, 200)
         try await withBroker { broker in
-            let (publisher, leaver) = (
-                try TestClient(port: broker.port), try TestClient(port: broker.port, version: .v5_0)
-            )
+            let publisher = try TestClient(port: broker.port)
+            let leaver = try TestClient(port: broker.port, version: .v5_0)
             try publisher.connect("publisher")
             try leaver.connect("leaver") { $0.sessionExpiryInterval = 60 }
             try leaver.subscribe([Subscription(filter: "$share/g/x", qos: .atLeastOnce)])
@@ -235,11 +281,11 @@ struct DeferredWorkTests {
             let session = try #require(broker.context.registry.find("leaver"))
             try await broker.poll { session.presence == .away }
             for number in 0..<messages { try publisher.publish("x", "\(number)", qos: .atLeastOnce) }
-            let clients = try (0..<members).map { number in
-                let client = try TestClient(port: broker.port)
-                try client.connect("member-\(number)")
-                try client.subscribe(("$share/g/x", .atMostOnce))
-                return client
+            var clients: [TestClient] = []
+            for number in 0..<members {
+                clients.append(try TestClient(port: broker.port))
+                try clients[number].connect("member-\(number)")
+                try clients[number].subscribe(("$share/g/x", .atMostOnce))
             }
             let before = try await broker.steps(of: 0).total
             let again = try TestClient(port: broker.port)
@@ -269,7 +315,7 @@ struct DeferredWorkTests {
                 let filters = [
                     Subscription(filter: "a", qos: .atMostOnce), Subscription(filter: "b", qos: .atMostOnce),
                 ]
-                let progress = SubscribeProgress(Subscribe(packetID: 9, filters: filters), mark: nil)
+                let progress = SubscribeProgress(Subscribe(packetID: 9, filters: filters))
                 progress.outcomes = [(.grantedQoS0, true), (.grantedQoS0, true)]
                 connection.begin(.retained(progress))
             }.get()

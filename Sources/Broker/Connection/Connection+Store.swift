@@ -15,11 +15,20 @@ extension ConnectionHandler {
         heldThrough = journal.hold(heldThrough, .ack(reference, type, packetID, code))
     }
 
-    /// Does something rare when what was noted since `mark` is safe, if the client is still there then.
-    func whenStored(since mark: UInt64?, _ body: @escaping (ConnectionHandler) -> Void) {
-        guard let journal = shard.journal, let mark, journal.mark != mark else { return body(self) }
+    /// Does a part of a packet that may take several ticks. The batch that its changes went to, if there were any, becomes
+    /// the one that the packet's answer waits for: a later one may have nothing in it and never be posted.
+    func noting<Result>(_ storedThrough: inout UInt64, _ body: () -> Result) -> Result {
+        let mark = shard.journal?.mark
+        let result = body()
+        if let journal = shard.journal, journal.mark != mark { storedThrough = journal.number }
+        return result
+    }
+
+    /// Does something rare when a batch is safe, if the client is still there then; at once if it is safe already.
+    func whenStored(through number: UInt64, _ body: @escaping (ConnectionHandler) -> Void) {
+        guard let journal = shard.journal, number > journal.durable else { return body(self) }
         journal.hold(
-            journal.number,
+            number,
             .other { [shard, reference] in
                 guard let connection = shard.connections[reference!], case .connected = connection.phase else { return }
                 body(connection)
@@ -46,7 +55,13 @@ extension ConnectionHandler {
 
     /// Reads no further while the store has more to do than it may, if anything was noted since `mark`.
     func waitForStore(since mark: UInt64?) {
-        guard let mark, let journal = shard.journal, journal.mark != mark, journal.store.isFull else { return }
+        guard let mark, let journal = shard.journal, journal.mark != mark else { return }
+        waitForStore()
+    }
+
+    /// Reads no further while the store has more to do than it may.
+    func waitForStore() {
+        guard let journal = shard.journal, journal.store.isFull else { return }
         guard !pauses.contains(.store), case .connected = phase else { return }
         pauseReading(.store)
         shard.waitingForStore.append(reference)

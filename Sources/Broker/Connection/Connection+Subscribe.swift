@@ -5,11 +5,11 @@ import NIOCore
 // SUBSCRIBE and UNSUBSCRIBE (sections 3.8 and 3.10).
 extension ConnectionHandler {
     func handle(_ subscribe: Subscribe) {
-        begin(.subscribe(SubscribeProgress(subscribe, mark: shard.journal?.mark)))
+        begin(.subscribe(SubscribeProgress(subscribe)))
     }
 
     func handle(_ unsubscribe: Unsubscribe) {
-        begin(.unsubscribe(UnsubscribeProgress(unsubscribe, mark: shard.journal?.mark)))
+        begin(.unsubscribe(UnsubscribeProgress(unsubscribe)))
     }
 
     /// - Returns: false if it is not done yet, since the tick has no steps left.
@@ -19,16 +19,17 @@ extension ConnectionHandler {
         while progress.outcomes.count < subscribe.filters.count {
             guard let session else { return true }
             if shard.steps.isSpent { return false }
+            let filter = subscribe.filters[progress.outcomes.count]
             progress.outcomes.append(
-                shard.subscribe(session, subscribe.filters[progress.outcomes.count], identifier: identifier))
+                noting(&progress.storedThrough) { shard.subscribe(session, filter, identifier: identifier) })
         }
         // SUBACK first, then what is retained: the order clients expect.
-        whenStored(since: progress.mark) {
+        whenStored(through: progress.storedThrough) {
             let codes = progress.outcomes.map(\.code)
             $0.send(.suback(SubAck(packetID: subscribe.packetID, codes: codes)), size: 9 + codes.count)
             $0.begin(.retained(progress))
         }
-        waitForStore(since: progress.mark)
+        if progress.storedThrough > 0 { waitForStore() }
         return true
     }
 
@@ -37,13 +38,14 @@ extension ConnectionHandler {
         while progress.codes.count < unsubscribe.filters.count {
             guard let session else { return true }
             if shard.steps.isSpent { return false }
-            progress.codes.append(shard.unsubscribe(session, unsubscribe.filters[progress.codes.count]))
+            let filter = unsubscribe.filters[progress.codes.count]
+            progress.codes.append(noting(&progress.storedThrough) { shard.unsubscribe(session, filter) })
         }
-        whenStored(since: progress.mark) {
+        whenStored(through: progress.storedThrough) {
             let codes = progress.codes
             $0.send(.unsuback(UnsubAck(packetID: unsubscribe.packetID, codes: codes)), size: 9 + codes.count)
         }
-        waitForStore(since: progress.mark)
+        if progress.storedThrough > 0 { waitForStore() }
         return true
     }
 

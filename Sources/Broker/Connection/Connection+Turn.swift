@@ -16,29 +16,23 @@ enum UnfinishedPacket {
 
 final class SubscribeProgress {
     let packet: Subscribe
-    /// Of the store's journal when it began.
-    let mark: UInt64?
+    /// The store's batch with the last change that it made; 0: none.
+    var storedThrough: UInt64 = 0
     /// Of the first filters: what SUBACK says, and whether there was no subscription before.
     var outcomes: [(code: ReasonCode, isNew: Bool)] = []
     /// Filters whose retained messages are on their way.
     var answered = 0
 
-    init(_ packet: Subscribe, mark: UInt64?) {
-        self.packet = packet
-        self.mark = mark
-    }
+    init(_ packet: Subscribe) { self.packet = packet }
 }
 
 final class UnsubscribeProgress {
     let packet: Unsubscribe
-    let mark: UInt64?
+    var storedThrough: UInt64 = 0
     /// Of the first filters.
     var codes: [ReasonCode] = []
 
-    init(_ packet: Unsubscribe, mark: UInt64?) {
-        self.packet = packet
-        self.mark = mark
-    }
+    init(_ packet: Unsubscribe) { self.packet = packet }
 }
 
 extension ConnectionHandler {

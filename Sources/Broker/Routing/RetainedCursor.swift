@@ -80,13 +80,14 @@ struct RetainedCursor {
         while path[last].place < node.children.placeCount {
             let place = path[last].place
             path[last].place += 1
-            guard let child = node.children[place: place] else {
+            // A leading wildcard does not match names that begin with `$` (MQTT-4.7.2-1).
+            guard let child = node.children[place: place],
+                !(node.isRoot && child.name.text.utf8.first == UInt8(ascii: "$"))
+            else {
                 visits -= 1
                 if visits <= 0 { return }
                 continue
             }
-            // A leading wildcard does not match names that begin with `$` (MQTT-4.7.2-1).
-            if node.isRoot, child.name.text.utf8.first == UInt8(ascii: "$") { continue }
             path.append(Frame(node: child, depth: depth))
             return
         }
