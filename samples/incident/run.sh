@@ -119,7 +119,7 @@ chunks=$(field chunk_count) counter=$(field counter_bytes)
 beside=$((counter - $(field chunk_bytes) - $(field huge_bytes)))
 # Publishes are refused while the last twentieth of the limit is left: for acknowledgements, and for what drains queues.
 most=$(((limit - beside) / chunk))
-least=$((((limit - beside) / 100 * 95 + chunk - 1) / chunk))
+least=$((((limit - beside) * 95 / 100 + chunk - 1) / chunk))
 ((least <= most)) || least=$most
 ((chunks >= least && chunks <= most)) ||
     fail "$chunks chunks at the limit; $limit bytes less $beside beside them allow $least to $most"
