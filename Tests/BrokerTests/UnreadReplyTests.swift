@@ -113,7 +113,8 @@ struct UnreadReplyTests {
             let client = try await Self.behind(broker, way)
             let requests = [UInt8](repeatElement([0xC0, 0x00], count: 5_000).joined())
             let bytes = client.webSocket?.binary(requests) ?? requests
-            let sender = Flood(client, bytes)
+            // More than is answered at once, and not as much as the system's buffers take: that is millions of packets.
+            let sender = Flood(client, bytes, atMost: 4 * Limits.pauseReadingBytes)
             try await broker.poll { broker.isPaused("behind", .output) }
             let waiting = try await broker.waitingBytes("behind")
             // What one read brings is answered.
@@ -156,10 +157,14 @@ final class Flood: @unchecked Sendable {
     private var isStopped = false
     private var isDone = false
 
-    init(_ client: TestClient, _ bytes: [UInt8]) {
+    /// - Parameter most: after how many bytes it ends, or soon after.
+    init(_ client: TestClient, _ bytes: [UInt8], atMost most: Int = .max) {
         self.client = client
         Thread.detachNewThread { [self] in
-            while (try? self.client.send(raw: bytes)) != nil, !lock.withLock({ isStopped }) {}
+            var sent = 0
+            while sent < most, (try? self.client.send(raw: bytes)) != nil, !lock.withLock({ isStopped }) {
+                sent += bytes.count
+            }
             lock.withLock { isDone = true }
         }
     }
