@@ -326,6 +326,38 @@ struct DeferredWorkTests {
         }
     }
 
+    @Test("what waits for its turn is bounded: beyond that, packets are handled as they come")
+    func waitingInput() async throws {
+        let (count, publishes) = (200, 600)
+        try await withBroker { broker in
+            let shard = broker.shards[0]
+            let clients = try (0..<count).map { number in
+                let client = try TestClient(port: broker.port)
+                try client.connect("client-\(number)")
+                return client
+            }
+            // All have sent more than a tick's worth before the loop looks at any.
+            let (isHeld, goesOn) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+            shard.loop.execute {
+                isHeld.signal()
+                goesOn.wait()
+            }
+            isHeld.wait()
+            let packet = Publish(topic: "nobody/reads/this", payload: String(repeating: "x", count: 80), qos: .atMostOnce)
+            var packets = ByteBuffer()
+            for _ in 0..<publishes { Packet.publish(packet).encode(into: &packets, version: .v3_1_1) }
+            for client in clients { try client.send(bytes: Array(packets.readableBytesView)) }
+            goesOn.signal()
+            for client in clients { try client.ping() }
+            try await broker.poll { broker.shards[0].traffic.publishesReceived.value == count * publishes }
+            let (most, left) = try await shard.loop.submit { (shard.work.mostInputBytes, shard.work.inputBytes) }.get()
+            #expect(most > Limits.waitingInputBytes / 2)
+            // What comes last is one read of one connection.
+            #expect(most < Limits.waitingInputBytes + 2 * Limits.readBufferBytes)
+            #expect(left == 0)
+        }
+    }
+
     // MARK: - The lists
 
     @Test("a keyed list compares as often for the last of many elements as for the first")
@@ -363,10 +395,10 @@ struct DeferredWorkTests {
     func deliveries() throws {
         func delivery(_ filter: String) -> RetainedDelivery {
             RetainedDelivery(
-                filter: UTF8Key(filter), qos: .atMostOnce, route: nil,
-                cursor: RetainedCursor(levels: [], lastNumber: 0, path: []))
+                filter: UTF8Key(filter), qos: .atMostOnce, route: Route(identifiers: [7]), lastNumber: 0)
         }
-        var list = RetainedDeliveries()
+        let heap = HeapAccount()
+        var list = RetainedDeliveries(heap: heap)
         for index in 0..<100 { list.append(delivery("\(index)")) }
         for index in 0..<50 { list.remove(UTF8Key("\(2 * index)")) }
         // Asked for again: behind the others.
@@ -377,10 +409,21 @@ struct DeferredWorkTests {
             list.removeFirst()
         }
         #expect(order == (1..<50).map { "\(2 * $0 + 1)" } + ["1"])
-        #expect(list.isEmpty && list.count == 0)
+        #expect(heap.bytes(of: .subscriptions) == 0)
         list.append(delivery("first"))
         for _ in 0..<100_000 { list.append(delivery("again")) }
-        #expect(list.count == 2 && list.waiting < 64)
+        let (count, waiting) = (list.count, list.waiting)
+        #expect(count == 2 && waiting < 64)
+        list.removeAll()
+        #expect(heap.bytes(of: .subscriptions) == 0)
+        // What is counted is what the C library gives for them.
+        let (before, deliveries) = (HeapSize.inUse, (0..<20_000).map { delivery("a/filter/\($0)") })
+        let withFilters = HeapSize.inUse
+        for delivery in deliveries { list.append(delivery) }
+        let (used, counted) = (HeapSize.inUse - withFilters, heap.bytes(of: .subscriptions))
+        // Their routes are in what came before.
+        let routes = deliveries.count * 96
+        #expect(abs(counted - routes - used) < used / 10, "\(counted) counted, \(used) used, \(withFilters - before)")
     }
 }
 

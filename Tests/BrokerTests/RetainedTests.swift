@@ -96,6 +96,7 @@ struct RetainedTests {
 
 /// What a subscription to `filter` would get.
 private func retained(_ filter: String, in broker: Broker) -> [Message] {
-    var cursor = broker.context.retained.cursor(filter)
+    let retained = broker.context.retained
+    var cursor = retained.cursor(UTF8Key(filter), through: retained.lastNumber)
     return broker.context.retained.next(&cursor, count: .max, visits: .max).messages
 }

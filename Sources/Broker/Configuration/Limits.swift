@@ -302,6 +302,8 @@ public struct Limits: Sendable, Equatable {
     static let stepsPerTick = 16_384
     static let deferredStepsPerTick = 8_192
     static let stepsPerSlice = 1_024
+    /// Input of a loop that waits for its turn, in bytes; what is read beyond is handled in its tick.
+    static let waitingInputBytes = 4 << 20
     /// Turns of input that was read already, in all, when a loop ends.
     static let lastTurns = 64
 

@@ -96,7 +96,7 @@ extension ConnectionHandler {
         session.retained.append(
             RetainedDelivery(
                 filter: UTF8Key(filter), qos: subscription.qos, route: route,
-                cursor: shard.context.retained.cursor(filter)))
+                lastNumber: shard.context.retained.lastNumber))
     }
 
     /// Sends retained messages that new subscriptions are to have, as far as the socket and the window take them, and not
@@ -107,9 +107,12 @@ extension ConnectionHandler {
             let room = retainedRoom
             shard.scheduleWork()
             guard shard.work.retainedMessages > 0, !shard.steps.isSpent else { return sendRetainedLater() }
-            let ((messages, isAtEnd, visits), delivery) = session.retained.withFirst { first in
-                let found = shard.context.retained.next(
-                    &first.cursor,
+            let retained = shard.context.retained
+            let ((messages, isAtEnd, visits), delivery) = session.retained.withFirst {
+                retained.cursor($0.filter, through: $0.lastNumber)
+            } _: { first, cursor in
+                let found = retained.next(
+                    &cursor,
                     count: min(
                         room, Limits.retainedPerFetch, limits.maxBacklogMessages, shard.work.retainedMessages),
                     bytes: Limits.retainedBytesPerFetch,

@@ -59,12 +59,13 @@ extension ConnectionHandler {
     }
 
     /// Whether input must wait: for its connection's turn, or for one since the tick has no steps left. A ping need not: who
-    /// has done nothing wrong is not to be taken for dead.
+    /// has done nothing wrong is not to be taken for dead. Nor does what comes when much waits already: that is in memory, and
+    /// a longer tick is the lesser evil.
     @inline(__always)
     func mustWait(_ input: ByteBuffer) -> Bool {
         guard !awaitsTurn else { return true }
         guard shard.steps.isSpent else { return false }
-        return !isPing(input)
+        return !isPing(input) && shard.work.inputBytes < Limits.waitingInputBytes
     }
 
     private func isPing(_ input: ByteBuffer) -> Bool {

@@ -102,7 +102,15 @@ final class ConnectionHandler: ChannelInboundHandler {
     private var isPacketWatched = false
     /// Read and not handled yet: while the session was being fetched, while the store had too much to do, or until it is
     /// this connection's turn.
-    private var pendingInput: ByteBuffer?
+    private var pendingInput: ByteBuffer? {
+        didSet {
+            let bytes = pendingInput?.storageCapacity ?? 0
+            guard bytes != notedInput else { return }
+            shard.work.inputBytes += bytes - notedInput
+            notedInput = bytes
+        }
+    }
+    private var notedInput = 0
     /// It is being handled now.
     private var isConsumingPending = false
     /// In the shard's list of connections whose turn is to come; see `Connection+Turn.swift`.

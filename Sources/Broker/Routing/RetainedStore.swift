@@ -99,13 +99,14 @@ final class RetainedStore: Sendable {
         heap?.admits(nodes * Limits.heapBytesPerRetainedNode, for: .retained) ?? true
     }
 
-    /// Where the retained messages begin that a new subscription to `filter` gets.
-    func cursor(_ filter: String) -> RetainedCursor {
-        let levels = UTF8Key.levels(filter.utf8Span.span)
-        return tree.withLockedValue { tree in
-            RetainedCursor(
-                levels: levels, lastNumber: tree.stored, path: [RetainedCursor.Frame(node: tree.root, depth: 0)])
-        }
+    /// The number of the message that was stored last.
+    var lastNumber: UInt64 { tree.withLockedValue { $0.stored } }
+
+    /// Where the retained messages begin that a subscription to `filter` gets, of those up to a number.
+    func cursor(_ filter: UTF8Key, through lastNumber: UInt64) -> RetainedCursor {
+        RetainedCursor(
+            levels: UTF8Key.levels(filter.text.utf8Span.span), lastNumber: lastNumber,
+            path: [RetainedCursor.Frame(node: tree.withLockedValue { $0.root }, depth: 0)])
     }
 
     /// The next of them, none that has expired (MQTT-3.3.2-5), up to the bounds given; whether these were the last; and how

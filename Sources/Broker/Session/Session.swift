@@ -51,7 +51,7 @@ final class Session: @unchecked Sendable {
     /// Its connection is gone, and what follows from that has yet to happen.
     var isLeaving = false
     /// Subscriptions whose retained messages are yet to be sent, the first one's first.
-    var retained = RetainedDeliveries()
+    var retained: RetainedDeliveries
 
     /// It has, or has had, a shared subscription, and may have messages that are its group's when it ends.
     var mayHoldShared = false
@@ -75,6 +75,7 @@ final class Session: @unchecked Sendable {
         core = SessionCore(state: SessionState(heap: heap))
         subscriptions = FilterTable(heap: heap)
         commandFilters = FilterTable(heap: heap)
+        retained = RetainedDeliveries(heap: heap)
         charge = HeapCharge(.sessions, in: heap)
         self.claim = claim
         self.rpcTopics = rpcTopics

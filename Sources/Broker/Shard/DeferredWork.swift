@@ -16,6 +16,10 @@ struct DeferredWork {
     var retained: Deque<ConnectionReference> = []
     /// Connections with packets to be handled, or with one that is not done yet.
     var input: Deque<ConnectionReference> = []
+    /// What the buffers of all input that waits hold.
+    var inputBytes = 0 { didSet { mostInputBytes = max(mostInputBytes, inputBytes) } }
+    /// The most of it at any time; for tests.
+    private(set) var mostInputBytes = 0
     /// Mail from other loops; what comes meanwhile stays in the mailbox.
     var mail: Deque<Mail> = []
     /// Sessions and connections of which something is due.

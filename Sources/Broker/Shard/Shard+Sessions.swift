@@ -22,7 +22,7 @@ extension EventLoopShard {
         if session.isStored { journal?.end(session) }
         unsubscribeAll(session)
         session.pendingCommands = PendingCommands()
-        session.retained = RetainedDeliveries()
+        session.retained.removeAll()
         session.isLeaving = false
         sessions[ObjectIdentifier(session)] = nil
         sessionsWithCommands[ObjectIdentifier(session)] = nil
