@@ -343,7 +343,8 @@ struct DeferredWorkTests {
                 goesOn.wait()
             }
             isHeld.wait()
-            let packet = Publish(topic: "nobody/reads/this", payload: String(repeating: "x", count: 80), qos: .atMostOnce)
+            let packet = Publish(
+                topic: "nobody/reads/this", payload: String(repeating: "x", count: 80), qos: .atMostOnce)
             var packets = ByteBuffer()
             for _ in 0..<publishes { Packet.publish(packet).encode(into: &packets, version: .v3_1_1) }
             for client in clients { try client.send(bytes: Array(packets.readableBytesView)) }
