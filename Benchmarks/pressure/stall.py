@@ -10,6 +10,7 @@ case. Exit code 1 if the longest wait of any case is 50 ms or more.
 
 import argparse
 import os
+import resource
 import socket
 import sys
 import threading
@@ -191,6 +192,31 @@ def case_many(port):
     time.sleep(0.5)
 
 
+def case_fan_out(port):
+    """One message to ten thousand connections, twenty times."""
+    members = [Peer(port, f"member-{index}") for index in range(10_000)]
+    for member in members:
+        member.send(subscribe(1, ["all"], 0))
+    members[-1].drain()
+    sender = Peer(port, "sender")
+    for _ in range(20):
+        sender.send(publish("all", b"x" * 20))
+        sender.drain()
+
+
+def case_fan_out_kept(port):
+    """One message to twenty thousand sessions whose clients are away, ten times."""
+    for index in range(20_000):
+        peer = Peer(port, f"away-{index}", clean=False)
+        peer.send(subscribe(1, ["kept"], 1))
+        peer.read(5)
+        peer.socket.close()
+    sender = Peer(port, "sender")
+    for identifier in range(1, 11):
+        sender.send(publish("kept", b"x" * 20, 1, identifier))
+        sender.drain()
+
+
 CASES = {name[5:]: function for name, function in list(globals().items()) if name.startswith("case_")}
 
 
@@ -202,6 +228,8 @@ def main():
     unknown = [name for name in options.cases if name not in CASES]
     if unknown:
         parser.error(f"no such case: {unknown[0]}")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     bystander = Bystander(options.port)
     failed = False
     print(f"{'case':<20} {'longest ms':>10} {'99 % ms':>8} {'pings':>6} {'seconds':>8}")

@@ -429,7 +429,7 @@ struct DeferredWorkTests {
 }
 
 extension Broker {
-    fileprivate func steps(of shard: Int) async throws -> StepBudget {
+    func steps(of shard: Int) async throws -> StepBudget {
         // Those of the tick before are counted when it has ended.
         for _ in 0..<2 { try await shards[shard].loop.submit {}.get() }
         return try await shards[shard].loop.submit { [shard = shards[shard]] in shard.steps }.get()

@@ -315,6 +315,12 @@ public struct Limits: Sendable, Equatable {
     static let stepsPerSweptSession = 4
     static let stepsPerSysValues = 128
 
+    /// What each socket costs that is written to in a tick.
+    static let stepsPerWrite = 8
+
+    /// A message to more sessions of a loop is delivered piece by piece.
+    static let receiversPerPiece = 1_024
+
     /// How long deferred work waits at least; until the sockets have been looked at in any case.
     static let nextTickMicroseconds = 100
 

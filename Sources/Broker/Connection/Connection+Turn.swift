@@ -64,7 +64,7 @@ extension ConnectionHandler {
     @inline(__always)
     func mustWait(_ input: ByteBuffer) -> Bool {
         guard !awaitsTurn else { return true }
-        guard shard.steps.isSpent else { return false }
+        guard shard.isBusy else { return false }
         return !isPing(input) && shard.work.inputBytes < Limits.waitingInputBytes
     }
 

@@ -27,6 +27,7 @@ extension EventLoopShard {
         // What waits for this loop, and what this loop has not posted or handled yet.
         mailbox.forEach { $0.visit(owner: owner, &visitor) }
         forEachMail { $0.visit(owner: owner, &visitor) }
+        for fanOut in work.fanOuts { fanOut.message.visit(owner: owner, kind: .outbound, &visitor) }
     }
 }
 

@@ -256,4 +256,18 @@ final class Subscribers: Sendable {
     let list: [Subscriber]
 
     init(_ list: [Subscriber]) { self.list = list }
+
+    /// As they are for what one of them has published.
+    func heard(from publisher: Session?) -> Subscribers {
+        guard let own = list.firstIndex(where: { $0.noLocal && $0.session === publisher }) else { return self }
+        var others = list
+        if let local = list[own].local {
+            others[own].noLocal = false
+            (others[own].qos, others[own].retainAsPublished) = (local.qos, local.retainAsPublished)
+            others[own].route = local.route
+        } else {
+            others.remove(at: own)
+        }
+        return Subscribers(others)
+    }
 }

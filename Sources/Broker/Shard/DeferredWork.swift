@@ -20,6 +20,8 @@ struct DeferredWork {
     var inputBytes = 0 { didSet { mostInputBytes = max(mostInputBytes, inputBytes) } }
     /// The most of it at any time; for tests.
     private(set) var mostInputBytes = 0
+    /// Messages that go to many; what else would deliver messages waits behind them.
+    var fanOuts: Deque<UnfinishedFanOut> = []
     /// Mail from other loops; what comes meanwhile stays in the mailbox.
     var mail: Deque<Mail> = []
     /// Sessions and connections of which something is due.
@@ -53,7 +55,7 @@ struct DeferredWork {
     fileprivate var nextSlice = 0
 
     fileprivate var isEmpty: Bool {
-        leaving.isEmpty && retained.isEmpty && input.isEmpty && mail.isEmpty && dueSessions.isEmpty
+        leaving.isEmpty && retained.isEmpty && input.isEmpty && mail.isEmpty && fanOuts.isEmpty && dueSessions.isEmpty
             && dueConnections.isEmpty && rules.isEmpty && commands.isEmpty && stored == nil && !isRetainedDue
     }
 }
@@ -110,10 +112,11 @@ extension EventLoopShard {
     ]
 
     private func goOnWithInput() -> Bool {
+        guard work.fanOuts.isEmpty else { return false }
         var isMoving = false
         // Each once: who is not done waits behind the others.
         for _ in 0..<work.input.count {
-            guard !steps.isSpent, let reference = work.input.popFirst() else { break }
+            guard !isBusy, let reference = work.input.popFirst() else { break }
             isMoving = true
             connections[reference]?.takeTurn()
         }

@@ -187,73 +187,6 @@ public final class EventLoopShard: @unchecked Sendable {
         try route(&message, match(message.topic), from: session)
     }
 
-    /// Delivers a message to local subscribers now, to those of other shards by mail.
-    func route(_ message: inout Message, _ match: Match, from session: Session?) throws(ArenaError) {
-        if message.mayExpire, message.isExpired(at: .now()) { return }
-        // What is acknowledged must not be refused by the loop that it goes to.
-        if message.qos != .atMostOnce, !message.ownsBuffer, match.groups.contains(where: { $0.shard != index }) {
-            try message.own(in: arena, owner: session?.owner ?? owner, "message to another loop")
-        }
-        steps.take(match.receivers)
-        for group in match.groups {
-            if group.shard == index {
-                try deliver(&message, to: group.subscribers, from: session)
-            } else {
-                if !message.ownsBuffer { reads.noteKept(by: session?.owner ?? owner) }
-                if group.obliges { journal?.keep(&message, for: group.subscribers) }
-                post(.publish(message, group.subscribers), to: group.shard)
-                message.entry = 0
-            }
-        }
-        for share in match.shares { try deliver(&message, to: share) }
-    }
-
-    /// - Parameter publisher: whose own subscriptions may ask not to get it; nil if it is of another loop.
-    private func deliver(
-        _ message: inout Message, to subscribers: Subscribers, from publisher: Session?
-    ) throws(ArenaError) {
-        let (qos, retain, firstEntry) = (message.qos, message.retain, message.entry)
-        let list = subscribers.list
-        if list.count > 1, !message.ownsBuffer, message.payload.readableBytes >= Limits.sharedPayloadBytes {
-            // One copy, which all of them are sent from.
-            try message.keep(in: arena, owner: context.listenerOwner, "fan-out payload")
-        }
-        let outer = fanOut.begin(receivers: list.count)
-        defer { fanOut.end(outer) }
-        for (offset, subscriber) in list.enumerated() {
-            message.qos = min(qos, subscriber.qos)
-            message.entry = firstEntry == 0 || !subscriber.isStored ? 0 : firstEntry + UInt64(offset)
-            message.retain = retain && subscriber.retainAsPublished
-            message.route = subscriber.route
-            if subscriber.noLocal, subscriber.session === publisher {
-                // Only the subscriptions that ask for it (MQTT-3.8.3-3). It is this loop's, so nothing is noted for it yet.
-                guard let local = subscriber.local else { continue }
-                message.qos = min(qos, local.qos)
-                message.retain = retain && local.retainAsPublished
-                message.route = local.route
-            }
-            try deliver(&message, to: subscriber.session)
-        }
-        (message.qos, message.retain, message.route, message.entry) = (qos, retain, nil, 0)
-    }
-
-    /// One member of the group gets the message.
-    private func deliver(_ message: inout Message, to share: Match.Share) throws(ArenaError) {
-        var looks = 0
-        let chosen = share.group.choose(share.members, qos: message.qos, steps: &looks)
-        steps.take(looks)
-        guard let member = chosen else {
-            context.counters.sharedUndeliverable.increment()
-            return
-        }
-        let (qos, retain) = (message.qos, message.retain)
-        message.qos = min(qos, member.qos)
-        message.retain = retain && member.retainAsPublished
-        message.route = member.route
-        try send(&message, to: member.session)
-        (message.qos, message.retain, message.route, message.entry) = (qos, retain, nil, 0)
-    }
-
     /// Delivers a message to a session wherever its home is.
     func send(_ message: inout Message, to session: Session) throws(ArenaError) {
         let home = session.home
@@ -331,8 +264,9 @@ public final class EventLoopShard: @unchecked Sendable {
 
     /// What has come so far, all of it; at the end of the broker.
     func handleMail() {
+        finishFanOuts()
         while let mail = work.mail.popFirst() { handle(mail) }
-        takeMail { false }
+        while takeMail({ false }) { finishFanOuts() }
         endTick()
     }
 
@@ -343,15 +277,19 @@ public final class EventLoopShard: @unchecked Sendable {
 
     /// Handles mail in its order, as long as there are steps for it.
     func goOnWithMail() -> Bool {
-        var isMoving = false
-        while !steps.isSpent, let mail = work.mail.popFirst() {
+        var isMoving = goOnWithFanOuts()
+        while !isBusy, let mail = work.mail.popFirst() {
             isMoving = true
             handle(mail)
         }
-        if work.mail.isEmpty, takeMail({ steps.isSpent }) { isMoving = true }
+        if work.mail.isEmpty, takeMail({ isBusy }) { isMoving = true }
         if !work.mail.isEmpty { scheduleWork() }
         return isMoving
     }
+
+    /// Whether what comes now must wait: for steps, or behind a message that goes to many.
+    @inline(__always)
+    var isBusy: Bool { steps.isSpent || !work.fanOuts.isEmpty }
 
     /// Empties the mailbox; what is too much for now waits.
     ///
@@ -374,9 +312,7 @@ public final class EventLoopShard: @unchecked Sendable {
         steps.take()
         do throws(ArenaError) {
             switch mail {
-            case .publish(var message, let subscribers):
-                steps.take(subscribers.list.count)
-                try deliver(&message, to: subscribers, from: nil)
+            case .publish(var message, let subscribers): try deliver(&message, to: subscribers, from: nil)
             case .deliver(let session, var message): try deliver(&message, to: session)
             case .forward(let session, var message): try deliver(&message, to: session, isForwarded: true)
             case .command(let session, var message): try deliverCommand(&message, to: session)
@@ -397,6 +333,7 @@ public final class EventLoopShard: @unchecked Sendable {
 
     /// Asks for the connection's output to be written at the end of this tick.
     func markDirty(_ connection: ConnectionHandler) {
+        steps.take(Limits.stepsPerWrite)
         dirty.append(connection)
         scheduleEndTick()
     }

@@ -1,0 +1,156 @@
+import Arena
+import MQTT
+import NIOCore
+
+/// A message that goes to more sessions of a loop than one piece of work should deal with, or that is behind such a one.
+///
+/// What comes behind it waits: packets, and mail from other loops. So the order of messages is that in which they were
+/// published, and nobody can have more of them waiting than what was on its way already.
+struct UnfinishedFanOut {
+    var message: Message
+    let subscribers: Subscribers
+    /// Of the subscribers first, then of the shares.
+    var next = 0
+    let shares: [Match.Share]
+
+    var isDone: Bool { next == subscribers.list.count + shares.count }
+}
+
+extension EventLoopShard {
+    /// Delivers a message to local subscribers, to those of other shards by mail.
+    func route(_ message: inout Message, _ match: Match, from session: Session?) throws(ArenaError) {
+        if message.mayExpire, message.isExpired(at: .now()) { return }
+        let isLong = match.receivers > Limits.receiversPerPiece
+        // What is acknowledged must not be refused by the loop that it goes to, nor later.
+        if !message.ownsBuffer,
+            isLong || (message.qos != .atMostOnce && match.groups.contains(where: { $0.shard != index }))
+        {
+            try message.own(in: arena, owner: session?.owner ?? owner, "message to another loop")
+        }
+        for group in match.groups where group.shard != index {
+            steps.take(group.subscribers.list.count)
+            if !message.ownsBuffer { reads.noteKept(by: session?.owner ?? owner) }
+            if group.obliges { journal?.keep(&message, for: group.subscribers) }
+            post(.publish(message, group.subscribers), to: group.shard)
+            message.entry = 0
+        }
+        // Who gets a share is known when it is delivered, and must be noted before it is acknowledged.
+        let sharesWait = isLong && (journal == nil || message.qos == .atMostOnce)
+        if let group = match.groups.first(where: { $0.shard == index }) {
+            try deliver(
+                &message, to: group.subscribers, shares: sharesWait ? match.shares : [], from: session)
+        } else if sharesWait {
+            try deliver(&message, to: Subscribers([]), shares: match.shares, from: session)
+        }
+        if !sharesWait {
+            for share in match.shares { try deliver(&message, to: share) }
+        }
+    }
+
+    /// Delivers a message to sessions of this loop: now, or piece by piece.
+    ///
+    /// - Parameter publisher: whose own subscriptions may ask not to get it; nil if it is of another loop.
+    func deliver(
+        _ message: inout Message, to subscribers: Subscribers, shares: [Match.Share] = [], from publisher: Session?
+    ) throws(ArenaError) {
+        let count = subscribers.list.count
+        guard count + shares.count > Limits.receiversPerPiece || !work.fanOuts.isEmpty else {
+            var next = 0
+            try deliver(&message, to: subscribers, from: &next, through: count, publisher: publisher)
+            for share in shares { try deliver(&message, to: share) }
+            return
+        }
+        try message.own(in: arena, owner: owner, "message to many")
+        let entry = message.entry
+        let subscribers = subscribers.heard(from: publisher)
+        // What is owed must be noted before it is acknowledged; where it comes from another loop, that one has done so.
+        if entry == 0, subscribers.list.contains(where: \.isStored) { journal?.keep(&message, for: subscribers) }
+        work.fanOuts.append(UnfinishedFanOut(message: message, subscribers: subscribers, shares: shares))
+        message.entry = entry
+        scheduleWork()
+    }
+
+    /// - Parameter next: the first one; behind the last one that was tried afterwards.
+    private func deliver(
+        _ message: inout Message, to subscribers: Subscribers, from next: inout Int, through end: Int,
+        publisher: Session?
+    ) throws(ArenaError) {
+        guard next < end else { return }
+        steps.take(end - next)
+        let (qos, retain, firstEntry) = (message.qos, message.retain, message.entry)
+        let list = subscribers.list
+        if list.count > 1, !message.ownsBuffer, message.payload.readableBytes >= Limits.sharedPayloadBytes {
+            // One copy, which all of them are sent from.
+            try message.keep(in: arena, owner: context.listenerOwner, "fan-out payload")
+        }
+        let outer = fanOut.begin(receivers: list.count)
+        defer { fanOut.end(outer) }
+        while next < end {
+            let (offset, subscriber) = (next, list[next])
+            next += 1
+            message.qos = min(qos, subscriber.qos)
+            message.entry = firstEntry == 0 || !subscriber.isStored ? 0 : firstEntry + UInt64(offset)
+            message.retain = retain && subscriber.retainAsPublished
+            message.route = subscriber.route
+            if subscriber.noLocal, subscriber.session === publisher {
+                // Only the subscriptions that ask for it (MQTT-3.8.3-3). It is this loop's, so nothing is noted for it yet.
+                guard let local = subscriber.local else { continue }
+                message.qos = min(qos, local.qos)
+                message.retain = retain && local.retainAsPublished
+                message.route = local.route
+            }
+            try deliver(&message, to: subscriber.session)
+        }
+        (message.qos, message.retain, message.route, message.entry) = (qos, retain, nil, firstEntry)
+    }
+
+    /// One member of the group gets the message.
+    fileprivate func deliver(_ message: inout Message, to share: Match.Share) throws(ArenaError) {
+        var looks = 0
+        let chosen = share.group.choose(share.members, qos: message.qos, steps: &looks)
+        steps.take(looks)
+        guard let member = chosen else {
+            context.counters.sharedUndeliverable.increment()
+            return
+        }
+        let (qos, retain) = (message.qos, message.retain)
+        message.qos = min(qos, member.qos)
+        message.retain = retain && member.retainAsPublished
+        message.route = member.route
+        try send(&message, to: member.session)
+        (message.qos, message.retain, message.route, message.entry) = (qos, retain, nil, 0)
+    }
+
+    // MARK: - Piece by piece
+
+    /// - Returns: whether there was anything to do.
+    func goOnWithFanOuts() -> Bool {
+        guard !work.fanOuts.isEmpty else { return false }
+        while !steps.isSpent, !work.fanOuts.isEmpty { deliverPiece(atMost: Limits.receiversPerPiece / 4) }
+        if !work.fanOuts.isEmpty { scheduleWork() }
+        return true
+    }
+
+    /// All of them; at the end of the broker.
+    func finishFanOuts() {
+        while !work.fanOuts.isEmpty { deliverPiece(atMost: .max) }
+    }
+
+    private func deliverPiece(atMost count: Int) {
+        var (message, first) = (work.fanOuts[0].message, work.fanOuts[0])
+        let many = first.subscribers.list.count
+        do throws(ArenaError) {
+            if first.next < many {
+                let end = first.next + min(count, many - first.next)
+                try deliver(&message, to: first.subscribers, from: &first.next, through: end, publisher: nil)
+            } else if !first.isDone {
+                first.next += 1
+                try deliver(&message, to: first.shares[first.next - 1 - many])
+            }
+        } catch {
+            refused(error, while: "delivering a message to many")
+        }
+        work.fanOuts[0].next = first.next
+        if first.isDone { work.fanOuts.removeFirst() }
+    }
+}

@@ -1,0 +1,106 @@
+import Arena
+import Ledger
+import MQTT
+import NIOCore
+import TestSupport
+import Testing
+
+@testable import Broker
+
+/// A message that goes to more sessions than a tick has steps for.
+@Suite("A message to many", .mayBlock, .serialized)
+struct FanOutTests {
+    private static let groups = 1_200
+
+    @Test("is delivered piece by piece, in order, and what comes behind it waits")
+    func pieces() async throws {
+        let (count, messages) = (30_000, 3)
+        try await withBroker({ $0.memoryLimit = 512 << 20 }) { broker in
+            let sessions = try await broker.keepSessions(count, filter: "x")
+            let (member, publisher) = (try TestClient(port: broker.port), try TestClient(port: broker.port))
+            try member.connect("member")
+            try member.subscribe(("x", .atLeastOnce))
+            try publisher.connect("publisher")
+            for number in 0..<messages {
+                try publisher.send(
+                    .publish(
+                        Publish(topic: "x", payload: "\(number)", qos: .atLeastOnce, packetID: UInt16(number + 1))))
+            }
+            try publisher.send(.pingreq)
+            for number in 0..<messages { try publisher.expect(.puback(Ack(packetID: UInt16(number + 1)))) }
+            try publisher.expect(.pingresp)
+            for number in 0..<messages { #expect(try member.receivePublish().text == "\(number)") }
+            let shard = broker.shards[0]
+            try await broker.poll {
+                sessions.allSatisfy { $0.state.queuedCount == messages }
+            }
+            #expect(try await broker.steps(of: 0).mostPerTick <= DeferredWorkTests.most + 2 * Limits.receiversPerPiece)
+            #expect(try await broker.accounting().unheld == 0)
+            try await shard.loop.submit { for session in sessions { shard.end(session) } }.get()
+        }
+    }
+
+    @Test("and to many groups: each has it once")
+    func shares() async throws {
+        try await withBroker({ $0.limits.maxSharedSubscriptionsPerSession = Self.groups }) { broker in
+            let (member, publisher) = (try TestClient(port: broker.port), try TestClient(port: broker.port))
+            try member.connect("member")
+            try member.subscribe(
+                (0..<Self.groups).map { Subscription(filter: "$share/\($0)/x", qos: .atLeastOnce) })
+            try member.subscribe(("x", .atMostOnce))
+            try publisher.connect("publisher")
+            for number in 0..<2 {
+                try publisher.publish("x", "\(number)", qos: .atLeastOnce)
+                for _ in 0...Self.groups { #expect(try member.receivePublish().text == "\(number)") }
+            }
+            try member.ping()
+        }
+    }
+
+    @Test("is owed to each of them before it is acknowledged, but to its publisher if he asked for that")
+    func stored() async throws {
+        let count = Limits.receiversPerPiece + 100
+        try await withDataDirectory { directory in
+            let broker = try BrokerChild(dataDirectory: directory, "--threads", "1")
+            for number in 0..<count {
+                let client = try TestClient(port: broker.port)
+                try client.connect("kept-\(number)", clean: false)
+                try client.subscribe(("x", .atLeastOnce))
+            }
+            let publisher = try TestClient(port: broker.port, version: .v5_0)
+            try publisher.connect("publisher", clean: false) { $0.sessionExpiryInterval = 3_600 }
+            try publisher.subscribe([Subscription(filter: "x", qos: .atLeastOnce, noLocal: true)])
+            #expect(try publisher.publish("x", "owed", qos: .atLeastOnce) { _ in } == .success)
+            broker.kill()
+
+            let again = try BrokerChild(dataDirectory: directory, "--threads", "1")
+            for number in 0..<count {
+                let client = try TestClient(port: again.port)
+                try client.connect("kept-\(number)", clean: false)
+                #expect(try client.receivePublish().text == "owed")
+            }
+            let back = try TestClient(port: again.port, version: .v5_0)
+            try back.connect("publisher", clean: false) { $0.sessionExpiryInterval = 3_600 }
+            try back.ping()
+            #expect(again.end() == 0)
+        }
+    }
+}
+
+extension Broker {
+    /// Sessions of the first loop whose clients are away.
+    fileprivate func keepSessions(_ count: Int, filter: String) async throws -> [Session] {
+        try await shards[0].loop.submit { [context, shard = shards[0]] in
+            (0..<count).map { number in
+                let session = Session(
+                    clientID: "kept-\(number)", userName: nil,
+                    owner: context.pool.openOwner(.session, name: "kept-\(number)", parent: context.listenerOwner),
+                    expiryInterval: 3_600, home: 0, heap: context.heap, rpcTopics: context.rpcTopics)
+                session.came(by: context.listeners[0])
+                shard.sessions[ObjectIdentifier(session)] = session
+                _ = shard.subscribe(session, Subscription(filter: filter, qos: .atLeastOnce), identifier: nil)
+                return session
+            }
+        }.get()
+    }
+}
