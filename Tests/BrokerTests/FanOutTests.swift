@@ -21,6 +21,11 @@ struct FanOutTests {
             try member.connect("member")
             try member.subscribe(("x", .atLeastOnce))
             try publisher.connect("publisher")
+            // Who gets it is looked up once, in one piece.
+            try publisher.publish("x", "first")
+            #expect(try member.receivePublish().text == "first")
+            let shard = broker.shards[0]
+            try await shard.loop.submit { shard.steps = StepBudget() }.get()
             for number in 0..<messages {
                 try publisher.send(
                     .publish(
@@ -30,7 +35,6 @@ struct FanOutTests {
             for number in 0..<messages { try publisher.expect(.puback(Ack(packetID: UInt16(number + 1)))) }
             try publisher.expect(.pingresp)
             for number in 0..<messages { #expect(try member.receivePublish().text == "\(number)") }
-            let shard = broker.shards[0]
             try await broker.poll {
                 sessions.allSatisfy { $0.state.queuedCount == messages }
             }
@@ -46,7 +50,7 @@ struct FanOutTests {
             let (member, publisher) = (try TestClient(port: broker.port), try TestClient(port: broker.port))
             try member.connect("member")
             try member.subscribe(
-                (0..<Self.groups).map { Subscription(filter: "$share/\($0)/x", qos: .atLeastOnce) })
+                (0..<Self.groups).map { Subscription(filter: "$share/\($0)/x", qos: .atMostOnce) })
             try member.subscribe(("x", .atMostOnce))
             try publisher.connect("publisher")
             for number in 0..<2 {
@@ -90,17 +94,22 @@ struct FanOutTests {
 extension Broker {
     /// Sessions of the first loop whose clients are away.
     fileprivate func keepSessions(_ count: Int, filter: String) async throws -> [Session] {
-        try await shards[0].loop.submit { [context, shard = shards[0]] in
-            (0..<count).map { number in
-                let session = Session(
-                    clientID: "kept-\(number)", userName: nil,
-                    owner: context.pool.openOwner(.session, name: "kept-\(number)", parent: context.listenerOwner),
-                    expiryInterval: 3_600, home: 0, heap: context.heap, rpcTopics: context.rpcTopics)
-                session.came(by: context.listeners[0])
-                shard.sessions[ObjectIdentifier(session)] = session
-                _ = shard.subscribe(session, Subscription(filter: filter, qos: .atLeastOnce), identifier: nil)
-                return session
-            }
-        }.get()
+        var sessions: [Session] = []
+        // Each piece in a tick of its own, whose steps are few.
+        for start in stride(from: 0, to: count, by: 500) {
+            sessions += try await shards[0].loop.submit { [context, shard = shards[0]] in
+                (start..<min(start + 500, count)).map { number in
+                    let session = Session(
+                        clientID: "kept-\(number)", userName: nil,
+                        owner: context.pool.openOwner(.session, name: "kept-\(number)", parent: context.listenerOwner),
+                        expiryInterval: 3_600, home: 0, heap: context.heap, rpcTopics: context.rpcTopics)
+                    session.came(by: context.listeners[0])
+                    shard.sessions[ObjectIdentifier(session)] = session
+                    _ = shard.subscribe(session, Subscription(filter: filter, qos: .atLeastOnce), identifier: nil)
+                    return session
+                }
+            }.get()
+        }
+        return sessions
     }
 }

@@ -148,13 +148,18 @@ class Session:
                 self.rash = None
         else:
             if self.surely_exists and self.may_be_over_from() > now:
-                raise Finding("%s: the session is lost (it ends %s, now %s)" % (
-                    connection, self.may_be_over_from(), now))
+                raise Finding("%s: the session is lost (it ends %.3f, now %.3f); its connections: %s" % (
+                    connection, self.may_be_over_from(), now, "; ".join(map(self.life, self.connections[-5:]))))
             self.has_ended(min(connection.connect_sent, self.may_be_over_from()), now)
         self.may_exist = self.surely_exists = True
         self.owners = {connection.user}
         self.expiries.add(connection.expiry)
         self.last, self.unsure = connection, []
+
+    @staticmethod
+    def life(one):
+        return "%d%s expiry %s, CONNECT %.3f, ended from %.3f by %.3f" % (
+            one.id, " clean" if one.clean else "", one.expiry, one.connect_sent, one.ended_from, one.ended_by)
 
     def unanswered(self, connection):
         """A CONNECT of which nobody knows what became of it."""
