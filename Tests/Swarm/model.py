@@ -174,12 +174,12 @@ class Session:
 
     def may_be_over_from(self):
         """The first moment at which its time may be over."""
-        last = self.last
-        if last is None:
+        if self.last is None:
             return 0.0
-        if last.ended_from == FOREVER:
-            return FOREVER
-        return last.ended_from + max(0.0, last.expiry - 1.0)
+        # One that nobody answered may have taken it over, and its client may not have seen that.
+        begin = min([self.last.ended_from, *(one.connect_sent for one in self.unsure)])
+        expiry = min(one.expiry for one in [self.last, *self.unsure])
+        return FOREVER if begin == FOREVER else begin + max(0.0, expiry - 1.0)
 
     def over_by(self):
         """The last moment at which it may still be there."""
