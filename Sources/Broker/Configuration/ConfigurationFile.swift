@@ -1,5 +1,3 @@
-import TOMLKit
-
 /// The configuration file: TOML, in which an unknown key or a value that cannot be meant is an error.
 ///
 ///     host = "127.0.0.1"

@@ -1,5 +1,3 @@
-import TOMLKit
-
 /// What counts more than the configuration file: environment variables, and flags, which count most.
 ///
 /// A key's variable is its path in capitals: `limits.maxInflight` is `ARENA_BROKER_LIMITS_MAX_INFLIGHT`, and the port of
@@ -59,7 +57,6 @@ public struct ConfigurationOverrides: Sendable {
 /// A configuration's text with what overrides it, and which keys have been asked for.
 final class ConfigurationSource {
     fileprivate let table: TOMLTable
-    fileprivate let text: String
     fileprivate let name: String
     fileprivate let overrides: ConfigurationOverrides
     private var knownKeys: Set<String> = []
@@ -68,41 +65,14 @@ final class ConfigurationSource {
     private var knownVariables: Set<String> = []
 
     init(text: String, name: String, overrides: ConfigurationOverrides) throws(ConfigurationError) {
-        self.text = text
         self.name = name
         self.overrides = overrides
-        try Self.checkHeaders(text, name)
-        do { table = try TOMLTable(string: text) } catch let error as TOMLParseError {
-            throw ConfigurationError("\(name):\(error.source.begin.line): \(error.description)")
-        } catch {
-            throw ConfigurationError("\(name): \(error)")
+        do throws(TOMLError) { table = try TOMLReader.read(text) } catch {
+            throw ConfigurationError("\(name):\(error.line): \(error.reason)")
         }
     }
 
-    /// The library takes for granted that what follows the bracket of a table's header begins a key, and ends the process
-    /// where it does not: a slip of the finger must not do that to a broker that reads its file again. A line of a
-    /// multi-line value that looks like such a header is refused too; no key has one.
-    private static func checkHeaders(_ text: String, _ name: String) throws(ConfigurationError) {
-        func isSpace(_ byte: UInt8) -> Bool { byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\t") }
-        for (index, line) in text.textLines.enumerated() {
-            var rest = line.utf8.drop(while: isSpace)
-            // A byte order mark.
-            if index == 0, rest.starts(with: [0xEF, 0xBB, 0xBF]) { rest = rest.dropFirst(3).drop(while: isSpace) }
-            guard rest.first == UInt8(ascii: "[") else { continue }
-            rest = rest.dropFirst().drop(while: isSpace)
-            if rest.first == UInt8(ascii: "[") { rest = rest.dropFirst().drop(while: isSpace) }
-            switch rest.first ?? 0 {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
-                UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"), UInt8(ascii: "\""),
-                UInt8(ascii: "'"), UInt8(ascii: "]"):
-                break
-            default:
-                throw ConfigurationError("\(name):\(index + 1): [ must be followed by the name of a table")
-            }
-        }
-    }
-
-    var top: ConfigurationSection { ConfigurationSection(self, table, at: "", index: nil) }
+    var top: ConfigurationSection { ConfigurationSection(self, table, at: "") }
 
     /// The text that a flag or a variable has for a key, and what errors call it.
     fileprivate func override(_ key: String) -> (text: String, place: String)? {
@@ -131,15 +101,12 @@ struct ConfigurationSection {
     private let table: TOMLTable?
     /// With a dot at its end, but for the top.
     private let path: String
-    /// Of an element of an array of tables.
-    private let index: Int?
     private var taken: Set<String> = []
 
-    fileprivate init(_ source: ConfigurationSource, _ table: TOMLTable?, at path: String, index: Int?) {
+    fileprivate init(_ source: ConfigurationSource, _ table: TOMLTable?, at path: String) {
         self.source = source
         self.table = table
         self.path = path
-        self.index = index
     }
 
     mutating func take(_ key: String, _ body: (ConfigurationValue) throws -> Void) throws {
@@ -147,23 +114,23 @@ struct ConfigurationSection {
         if let (text, place) = source.override(path + key) {
             return try body(ConfigurationValue(content: .text(text), key: path + key, place: place))
         }
-        guard let value = table?[key] else { return }
+        guard let value = table?.entries[key]?.value else { return }
         try body(ConfigurationValue(content: .toml(value), key: path + key, place: place(of: key)))
     }
 
     /// Whether file, environment or flags have the key.
-    func has(_ key: String) -> Bool { source.override(path + key) != nil || table?[key] != nil }
+    func has(_ key: String) -> Bool { source.override(path + key) != nil || table?.entries[key] != nil }
 
     mutating func section(_ key: String, _ body: (inout ConfigurationSection) throws -> Void) throws {
         taken.insert(key)
         var inner: TOMLTable?
-        if let value = table?[key] {
+        if let value = table?.entries[key]?.value {
             inner = value.table
             guard inner != nil else {
                 throw ConfigurationError("\(place(of: key)): \(path)\(key) must be a table: [\(key)]")
             }
         }
-        var section = ConfigurationSection(source, inner, at: "\(path)\(key).", index: nil)
+        var section = ConfigurationSection(source, inner, at: "\(path)\(key).")
         try body(&section)
         try section.finish()
     }
@@ -177,7 +144,7 @@ struct ConfigurationSection {
         var elements: [Element] = []
         for index in 0..<max(tables.count, source.overrides.count(of: key)) {
             var section = ConfigurationSection(
-                source, index < tables.count ? tables[index] : nil, at: "\(path)\(key).\(index).", index: index)
+                source, index < tables.count ? tables[index] : nil, at: "\(path)\(key).\(index).")
             elements.append(try body(&section))
             try section.finish()
         }
@@ -185,55 +152,38 @@ struct ConfigurationSection {
     }
 
     private func tables(of key: String) throws -> [TOMLTable] {
-        guard let value = table?[key] else { return [] }
+        guard let value = table?.entries[key]?.value else { return [] }
         func complaint() -> ConfigurationError {
             ConfigurationError("\(place(of: key)): \(path)\(key) must be an array of tables: [[\(key)]]")
         }
         guard let array = value.array else { throw complaint() }
         var tables: [TOMLTable] = []
-        for index in 0..<array.count {
-            guard let table = array[index].table else { throw complaint() }
+        for element in array.elements {
+            guard let table = element.table else { throw complaint() }
             tables.append(table)
         }
         return tables
     }
 
     func finish() throws {
-        guard let unknown = table?.keys.filter({ !taken.contains($0) }).sorted().first else { return }
+        guard let unknown = table?.entries.keys.filter({ !taken.contains($0) }).sorted().first else { return }
         throw ConfigurationError(
             "\(place(of: unknown)): unknown key \(path)\(unknown); known here: "
                 + taken.sorted().joined(separator: ", "))
     }
 
-    /// `file:line` of a key, or what overrides it. The parser does not say where a value stood, so this looks for the key
-    /// in its section.
+    /// `file:line` of a key, or what overrides it.
     func place(of key: String) -> String {
         if let (_, place) = source.override(path + key) { return place }
-        var section = ""
-        var seen: [String: Int] = [:]
-        for (number, line) in source.text.textLines.enumerated() {
-            let line = line.drop { $0 == " " || $0 == "\t" }
-            if line.first == "[" {
-                let name = String(line.drop { $0 == "[" }.prefix { $0 != "]" })
-                if line.hasPrefix("[[") {
-                    section = "\(name).\(seen[name, default: 0])."
-                    seen[name, default: 0] += 1
-                } else {
-                    section = name + "."
-                }
-                if section == path + key + "." { return "\(source.name):\(number + 1)" }
-            }
-            let word = line.prefix { $0 != "=" && $0 != " " && $0 != "\t" && $0 != "." }
-            if section == path, word.filter({ $0 != "\"" }) == key { return "\(source.name):\(number + 1)" }
-        }
-        return source.name
+        guard let line = table?.entries[key]?.line else { return source.name }
+        return "\(source.name):\(line)"
     }
 }
 
 /// A value with its place, which every complaint names.
 struct ConfigurationValue {
     fileprivate enum Content {
-        case toml(any TOMLValueConvertible)
+        case toml(TOMLValue)
         /// Of a variable or a flag.
         case text(String)
     }
@@ -251,7 +201,7 @@ struct ConfigurationValue {
 
     private var number: Int? {
         switch content {
-        case .toml(let value): value.int
+        case .toml(let value): value.integer
         case .text(let text): Int(text)
         }
     }
@@ -266,7 +216,7 @@ struct ConfigurationValue {
     func bool() throws -> Bool {
         let bool =
             switch content {
-            case .toml(let value): value.bool
+            case .toml(let value): value.boolean
             case .text(let text): Bool(text)
             }
         guard let bool else { throw wrong("true or false") }
@@ -283,7 +233,7 @@ struct ConfigurationValue {
     func number(_ range: ClosedRange<Double>) throws -> Double {
         let double =
             switch content {
-            case .toml(let value): value.double ?? value.int.map(Double.init)
+            case .toml(let value): value.number
             case .text(let text): Double(text)
             }
         guard let double, range.contains(double) else {
@@ -331,7 +281,7 @@ struct ConfigurationValue {
     private func wrong(_ expected: String) -> ConfigurationError {
         let found =
             switch content {
-            case .toml(let value): value.debugDescription
+            case .toml(let value): value.errorText
             case .text(let text): "\"\(LogLines.cut(text))\""
             }
         return ConfigurationError("\(place): \(key) must be \(expected), found \(found)")

@@ -1,5 +1,3 @@
-import TOMLKit
-
 extension Configuration {
     /// The configuration in force as the text of a configuration file: what a dump's header carries, so that a
     /// post-mortem knows how the broker ran.
@@ -10,7 +8,7 @@ extension Configuration {
             table["host"] = host
             table["port"] = port
         } else {
-            table["listeners"] = TOMLArray(listeners.map(\.toml))
+            table["listeners"] = TOMLValue.array(TOMLArray(listeners.map { .table($0.toml) }, isOfHeaders: true))
         }
         table["threads"] = threads
         table["memoryLimit"] = memoryLimit
@@ -46,7 +44,7 @@ extension Configuration {
             "timeoutSeconds": rpc.timeoutSeconds, "requirePending": rpc.requirePending,
             "requestTopic": rpc.requestTopic, "responseTopic": rpc.responseTopic,
         ])
-        table["http"] = Self.table([
+        table["http"] = TOMLTable([
             "host": http.host, "port": http.port, "tokenFile": http.tokenFile, "certificateFile": http.certificateFile,
             "keyFile": http.keyFile, "maxBodyBytes": http.maxBodyBytes, "maxTotalBodyBytes": http.maxTotalBodyBytes,
             "maxConnections": http.maxConnections, "maxConnectionsPerAddress": http.maxConnectionsPerAddress,
@@ -54,26 +52,19 @@ extension Configuration {
             "maxCommands": http.maxCommands,
         ])
         table["faults"] = TOMLTable(["rpcResponseLeakPercent": faults.rpcResponseLeakPercent])
-        var accessTable: [String: (any TOMLValueConvertible)?] = [
+        var accessTable: [String: (any TOMLConvertible)?] = [
             "passwordFile": access.passwordFile, "aclFile": access.aclFile,
             "failedLoginDelayMilliseconds": access.failedLoginDelayMilliseconds,
         ]
         accessTable["anonymous"] = access.anonymous
-        table["access"] = Self.table(accessTable)
-        return table.convert(to: .toml)
-    }
-
-    /// Without the keys that have no value.
-    fileprivate static func table(_ values: [String: (any TOMLValueConvertible)?]) -> TOMLTable {
-        let table = TOMLTable()
-        for (key, value) in values { if let value { table[key] = value } }
-        return table
+        table["access"] = TOMLTable(accessTable)
+        return table.text
     }
 }
 
 extension Configuration.Listener {
     fileprivate var toml: TOMLTable {
-        var values: [String: (any TOMLValueConvertible)?] = [
+        var values: [String: (any TOMLConvertible)?] = [
             "mode": mode, "webSocket": webSocket, "webSocketPath": webSocketPath, "maxFrameBytes": maxFrameBytes,
             "proxyProtocol": proxyProtocol, "certificateFile": certificateFile, "keyFile": keyFile,
             "clientCAFile": clientCAFile, "requireClientCertificate": requireClientCertificate,
@@ -89,6 +80,6 @@ extension Configuration.Listener {
             values["host"] = host
             values["port"] = port
         }
-        return Configuration.table(values)
+        return TOMLTable(values)
     }
 }
