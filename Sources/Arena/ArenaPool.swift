@@ -1,5 +1,6 @@
 import CArena
 public import Ledger
+import Synchronization
 
 /// All arenas of a program, the memory they share out, and one hard limit over it.
 ///
@@ -57,7 +58,9 @@ public final class ArenaPool: @unchecked Sendable {
     private let reservation: (start: UnsafeMutableRawPointer, bytes: Int)
     let classes: UnsafeMutablePointer<SizeClasses.Geometry>
 
-    /// Guards the members below: chunk places, ledger growth, owners and sites.
+    /// Guards the members below: chunk places, ledger growth, owners and sites. Under it nothing is waited for but the system:
+    /// memory that is mapped or given back, and a flight recorder's file that grows. Whoever only looks (snapshots, figures)
+    /// does without it, so that a thread that hangs there keeps nobody from seeing where.
     let lock = Lock()
     private var freePlaces: [UInt64]
     /// Cached chunks, oldest first.
@@ -65,9 +68,9 @@ public final class ArenaPool: @unchecked Sendable {
     private var committed = [Int](repeating: 0, count: LedgerTable.allCases.count)
     private var freeSlotBlock: UInt32 = .max
     private var freeSlab: UInt32 = .max
-    private(set) var arenas: [ArenaState.Pointer] = []
-    /// The same, for the path of a remote free: as many as there may be, at a fixed place.
+    /// By index: as many as there may be, at a fixed place.
     let states: UnsafeMutablePointer<ArenaState.Pointer>
+    private let arenaCount = Atomic(0)
     var siteIDs: [SiteKey: SiteID] = [:]
     var owners: OwnerTable
     /// The ring of events; a leaf: what holds another lock may take it.
@@ -206,15 +209,13 @@ public final class ArenaPool: @unchecked Sendable {
     public var ledgerBytes: Int { Int(arena_load(budget.ledgerBytes)) }
     public var stagingBytes: Int { Int(arena_load(budget.stagingBytes)) }
     /// Chunks that no arena uses and that wait for their decay.
-    public var cachedChunkCount: Int { lock.withLock { cachedLocked } }
-    /// The same, under the lock.
-    var cachedLocked: Int { cached.count }
+    public var cachedChunkCount: Int { lock.withLock { cached.count } }
     /// Allocations refused since the start.
     public var failedAllocations: Int { Int(arena_load(budget.failedAllocations)) }
 
     /// Live buffers of all arenas, by their counters. Exact only while no arena is at work.
     public var liveBufferCount: Int {
-        lock.withLock { arenas }.reduce(0) { $0 + $1.pointee.liveBuffers }
+        arenas.reduce(0) { $0 + $1.pointee.liveBuffers }
     }
 
     /// Whether `pointer` is inside a chunk or huge buffer of this pool.
@@ -243,16 +244,21 @@ public final class ArenaPool: @unchecked Sendable {
             LedgerText.write(name, to: record + ArenaRecord.nameOffset, capacity: ArenaRecord.nameCapacity)
             region.addArena(index)
             let state = ArenaState.create(pool: self, index: index)
-            arenas.append(state)
             (states + index).initialize(to: state)
-            ledger.descriptor(.freed).pointee.rows = UInt64(FreedRecord.perArena)
+            ledger.set(.rows, of: .freed, to: FreedRecord.perArena)
+            arenaCount.store(index + 1, ordering: .releasing)
             return Arena(state: state)
         }
     }
 
     /// The arena of threads that have none of their own.
     public var sharedArena: Arena { Arena(state: shared) }
-    var shared: ArenaState.Pointer { arenas[0] }
+    var shared: ArenaState.Pointer { states[0] }
+
+    /// All there are. Any thread.
+    var arenas: UnsafeBufferPointer<ArenaState.Pointer> {
+        UnsafeBufferPointer(start: states, count: arenaCount.load(ordering: .acquiring))
+    }
 
     /// The pool made last that has not been retired: where a thread that belongs to none allocates. At least one must
     /// exist.
@@ -286,7 +292,7 @@ public final class ArenaPool: @unchecked Sendable {
             }
             region.back(table, byteCount: committed[table.rawValue])
         }
-        descriptor.pointee.rows = UInt64(rows)
+        ledger.set(.rows, of: table, to: rows)
         return true
     }
 
@@ -381,7 +387,7 @@ public final class ArenaPool: @unchecked Sendable {
     /// For one thread to call about once a second; the arenas' own threads call `Arena.giveBackUnused` as often.
     @discardableResult
     public func trim(all: Bool = false) -> Int {
-        for state in lock.withLock({ arenas }) where state.pointee.isShared {
+        for state in arenas where state.pointee.isShared {
             state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in
                 lock.withLock { if state.pointee.isShared { Arena(state: state).giveBackUnusedHere() } }
             }

@@ -102,16 +102,14 @@ extension ArenaPool {
 
     /// The figures now. Any thread; takes time in proportion to the ledger's slabs and chunks, so not on a hot path.
     public func metrics() -> Metrics {
-        let (states, slabRows, chunkRows, siteRows, cached) = lock.withLock {
-            (arenas, ledger.rows(.slabs), ledger.rows(.chunks), ledger.rows(.sites), cachedLocked)
-        }
+        let states = arenas
         var figures = states.map(figures(of:))
-        addSlabs(rows: slabRows, to: &figures)
-        addChunks(rows: chunkRows, to: &figures)
+        addSlabs(rows: ledger.rows(.slabs), to: &figures)
+        let cached = addChunks(rows: ledger.rows(.chunks), to: &figures)
         return Metrics(
             level: level, limitBytes: limitBytes, counterBytes: counterBytes, chunkBytes: chunkBytes,
             hugeBytes: hugeBytes, ledgerBytes: ledgerBytes, stagingBytes: stagingBytes, cachedChunks: cached,
-            failedAllocations: failedAllocations, arenas: figures, sites: sites(rows: siteRows, states))
+            failedAllocations: failedAllocations, arenas: figures, sites: sites(rows: ledger.rows(.sites), states))
     }
 
     private func figures(of state: ArenaState.Pointer) -> Metrics.ArenaFigures {
@@ -148,8 +146,10 @@ extension ArenaPool {
         }
     }
 
-    private func addChunks(rows: Int, to arenas: inout [Metrics.ArenaFigures]) {
+    /// - Returns: how many chunks are nobody's, and kept.
+    private func addChunks(rows: Int, to arenas: inout [Metrics.ArenaFigures]) -> Int {
         let chunks = ledger.records(.chunks, of: ChunkRecord.self)
+        var cached = 0
         for row in 0..<rows {
             let chunk = chunks[row]
             guard Int(chunk.arena) < arenas.count else { continue }
@@ -159,12 +159,14 @@ extension ArenaPool {
                 arenas[Int(chunk.arena)].chunksByUsage[Metrics.Usage(usedPages: used).rawValue] += 1
                 arenas[Int(chunk.arena)].usedBytes += SizeClasses.chunkSize
             case .hugeHead: arenas[Int(chunk.arena)].usedBytes += Int(chunk.mappedBytes)
-            case .unused, .hugeBody, .cached, nil: break
+            case .cached: cached += 1
+            case .unused, .hugeBody, nil: break
             }
         }
+        return cached
     }
 
-    private func sites(rows: Int, _ states: [ArenaState.Pointer]) -> [Metrics.SiteFigures] {
+    private func sites(rows: Int, _ states: UnsafeBufferPointer<ArenaState.Pointer>) -> [Metrics.SiteFigures] {
         (0..<rows).map { site in
             let record = ledger.record(.sites, site)
             var figures = Metrics.SiteFigures(

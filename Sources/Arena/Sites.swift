@@ -51,7 +51,7 @@ extension ArenaPool {
             LedgerText.write(
                 location.function.description, to: record + SiteRecord.functionOffset,
                 capacity: SiteRecord.functionCapacity)
-            ledger.descriptor(.siteCounters).pointee.rows = UInt64(index + 1)
+            ledger.set(.rows, of: .siteCounters, to: index + 1)
             let id = SiteID(rawValue: UInt32(index))
             siteIDs[location.key] = id
             return id

@@ -109,7 +109,7 @@ extension ArenaPool {
 
         init(_ pool: ArenaPool) {
             self.pool = pool
-            slots = pool.lock.withLock { pool.ledger.rows(.slots) }
+            slots = pool.ledger.rows(.slots)
             charge(slots * (Self.bytesPerSlot + Self.bytesPerEdge))
         }
 
@@ -133,7 +133,7 @@ extension ArenaPool {
     ///   - prefixBytes: of each buffer, to be copied too.
     ///   - forced: whether the limit may be passed for it, which is counted as overdraft.
     public func makeStaging(prefixBytes: Int = 0, forced: Bool = false) -> Staging? {
-        let (size, rows) = lock.withLock { (ledger.copySize, ledger.rows(.slots)) }
+        let (size, rows) = (ledger.copySize, ledger.rows(.slots))
         let mapped = (size + size / 8 + 65536 + 4095) & ~4095
         let prefixRows = prefixBytes > 0 ? rows + rows / 8 + 1024 : 0
         let (prefixMapped, isTooMuch) = prefixRows.multipliedReportingOverflow(by: prefixBytes)
@@ -182,13 +182,26 @@ extension ArenaPool {
     }
 
     /// Holds off the threads that have no arena of their own, which no safepoint of event loops stops.
+    ///
+    /// - Parameter body: gets the arenas that go on, since a thread that hangs has them locked.
     public func withSharedArenasLocked<Result, Failure: Error>(
-        _ body: () throws(Failure) -> Result
+        _ body: (_ moving: [Arena]) throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        let shared = arenas.filter { $0.pointee.isShared }
-        for state in shared { state.pointee.sharedLock._withUnsafeGuaranteedRef { $0.lock() } }
-        defer { for state in shared { state.pointee.sharedLock._withUnsafeGuaranteedRef { $0.unlock() } } }
-        return try body()
+        var locked: [Lock] = []
+        var moving: [Arena] = []
+        defer { for lock in locked { lock.unlock() } }
+        for state in arenas where state.pointee.isShared {
+            let lock = state.pointee.sharedLock.takeUnretainedValue()
+            if lock.lockInAMoment() { locked.append(lock) } else { moving.append(Arena(state: state)) }
+        }
+        return try body(moving)
+    }
+
+    /// Whether nobody hangs with the pool locked: then giving memory back may take as long.
+    public var isLockFree: Bool {
+        guard lock.lockInAMoment() else { return false }
+        lock.unlock()
+        return true
     }
 }
 

@@ -48,7 +48,7 @@ extension ArenaPool {
     ///   - prefixBytes: of each live buffer, to be had too; `.max` for all of them, which are not copied: then `body`
     ///     runs while the loops wait.
     ///   - visit: runs on each loop, with its index: names the buffers that the loop's structures reach.
-    /// - Throws: `Safepoint.LoopMissing`, and what `body` throws.
+    /// - Throws: `Safepoint.LoopMissing`, `SharedArenaInUse`, and what `body` throws.
     public func takeSnapshot(
         loops: [any EventLoop], prefixBytes: Int = 0,
         visit: @escaping @Sendable (Int, inout HeldBufferVisitor) -> Void,
@@ -58,8 +58,11 @@ extension ArenaPool {
         let staging = makeStaging(prefixBytes: prefixBytes)
         let found = FoundEdges(loops: loops.count, expected: liveBufferCount)
         let (isStaged, pause) = try Safepoint.hold(loops) { stopped in
-            visitLoops(stopped, found, work, visit)
-            return try copyOrRead(staging, stopped, found, prefixBytes, body)
+            visitLoops(stopped, found, work, drain: true, visit)
+            return try withSharedArenasLocked { moving in
+                guard moving.isEmpty else { throw SharedArenaInUse() }
+                return try copyOrRead(staging, stopped, found, prefixBytes, body)
+            }
         }
         if isStaged, let staging {
             try body(
@@ -70,9 +73,9 @@ extension ArenaPool {
         return SnapshotCost(pauseNanoseconds: pause, wasStaged: isStaged)
     }
 
-    /// The same, also where loops do not come within `wait`. Their arenas are copied as they go on: the copy agrees with
-    /// itself, without what was being changed (`SnapshotContents.gaps`), and needs memory of its own even where the limit
-    /// leaves none for it.
+    /// The same, also where loops do not come within `wait`, or a thread hangs that has an arena locked. These arenas are
+    /// copied as they go on: the copy agrees with itself, without what was being changed (`SnapshotContents.gaps`), and needs
+    /// memory of its own even where the limit leaves none for it.
     ///
     /// - Parameters:
     ///   - whenMissing: called with the index of each loop that does not come, as soon as that is known.
@@ -88,19 +91,27 @@ extension ArenaPool {
         let staging = makeStaging(prefixBytes: prefixBytes)
         let found = FoundEdges(loops: loops.count, expected: liveBufferCount)
         let (partial, pause) = try Safepoint.hold(loops.map(\.loop), wait: wait, whenMissing: whenMissing) { stopped in
-            let isWhole = stopped.missing.isEmpty
+            // Where somebody hangs, nothing is waited for that he may have.
+            let mayWait = stopped.missing.isEmpty && isLockFree
             let first = stopped.arrived.first
-            visitLoops(stopped, found, work) { index, visitor in
+            visitLoops(stopped, found, work, drain: mayWait) { index, visitor in
                 visit(index, &visitor)
-                if index == first { visitShared(&visitor, isWhole) }
+                if index == first { visitShared(&visitor, mayWait) }
             }
-            if isWhole { return try PartialCopy(isStaged: copyOrRead(staging, stopped, found, prefixBytes, body)) }
             if first == nil {
                 var visitor = HeldBufferVisitor(pool: self)
                 visitShared(&visitor, false)
                 found.set(visitor.finish(), for: 0)
             }
-            return try copyWithout(stopped.missing.map { loops[$0] }, staging, found, prefixBytes, body)
+            return try withSharedArenasLocked { moving in
+                if stopped.missing.isEmpty, moving.isEmpty {
+                    return try PartialCopy(isStaged: copyOrRead(staging, stopped, found, prefixBytes, body))
+                }
+                var gaps = LedgerGaps()
+                for index in stopped.missing { gaps.add(arena: loops[index].arena.index, owner: loops[index].owner) }
+                for arena in moving { gaps.add(arena: arena.index, owner: .process) }
+                return try copyWithout(gaps, staging, found, prefixBytes, body)
+            }
         }
         if partial.isStaged, let copy = partial.copy ?? staging {
             var gaps = partial.gaps
@@ -115,11 +126,11 @@ extension ArenaPool {
     }
 
     private func visitLoops(
-        _ stopped: Safepoint, _ found: FoundEdges, _ work: DumpWork,
+        _ stopped: Safepoint, _ found: FoundEdges, _ work: DumpWork, drain: Bool,
         _ visit: @escaping @Sendable (Int, inout HeldBufferVisitor) -> Void
     ) {
         stopped.onEachLoop { [self] index in
-            Arena.current?.drainRemoteFrees()
+            if drain { Arena.current?.drainRemoteFrees() }
             var visitor = HeldBufferVisitor(pool: self, room: found.takeRoom(for: index))
             visit(index, &visitor)
             found.set(visitor.finish(), for: index)
@@ -127,34 +138,32 @@ extension ArenaPool {
         work.add(edges: found.count)
     }
 
-    /// All loops stand still.
+    /// All arenas stand still.
     ///
     /// - Returns: false where there was no room for a copy, and `body` has run.
     private func copyOrRead(
         _ staging: Staging?, _ stopped: Safepoint, _ found: FoundEdges, _ prefixBytes: Int,
         _ body: (SnapshotContents) throws -> Void
     ) throws -> Bool {
-        try withSharedArenasLocked {
-            if let staging {
-                let parts = stopped.arrived.count
-                stopped.onEachLoop { index in
-                    if staging.fill(part: index, of: parts) {
-                        found.filledParts.add(1, ordering: .acquiringAndReleasing)
-                    }
+        if let staging {
+            let parts = stopped.arrived.count
+            stopped.onEachLoop { index in
+                if staging.fill(part: index, of: parts) {
+                    found.filledParts.add(1, ordering: .acquiringAndReleasing)
                 }
-                if found.filledParts.load(ordering: .acquiring) == parts { return true }
             }
-            try withLedger { image in
-                try body(
-                    SnapshotContents(
-                        ledger: image, edges: found.take(), payloads: payloads(prefixBytes: prefixBytes),
-                        pauseNanoseconds: 0))
-            }
-            return false
+            if found.filledParts.load(ordering: .acquiring) == parts { return true }
         }
+        try withLedger { image in
+            try body(
+                SnapshotContents(
+                    ledger: image, edges: found.take(), payloads: payloads(prefixBytes: prefixBytes),
+                    pauseNanoseconds: 0))
+        }
+        return false
     }
 
-    /// What there is when loops did not come.
+    /// What there is when not all stands still.
     private struct PartialCopy {
         /// Nil: the staging that was made beforehand.
         var copy: Staging?
@@ -164,27 +173,23 @@ extension ArenaPool {
     }
 
     private func copyWithout(
-        _ missing: [SnapshotLoop], _ staging: Staging?, _ found: FoundEdges, _ prefixBytes: Int,
+        _ gaps: LedgerGaps, _ staging: Staging?, _ found: FoundEdges, _ prefixBytes: Int,
         _ body: (SnapshotContents) throws -> Void
     ) throws -> PartialCopy {
-        var gaps = LedgerGaps()
-        for loop in missing { gaps.add(arena: loop.arena.index, owner: loop.owner) }
-        return try withSharedArenasLocked {
-            var copy = staging
-            if copy?.fillWhileRunning() != true {
-                copy = makeStaging(forced: true)
-                guard copy?.fillWhileRunning() == true else { throw NoMemoryForCopy() }
-            }
-            guard prefixBytes > 0, let copy else { return PartialCopy(copy: copy, gaps: gaps, isStaged: true) }
-            gaps.leftOut = copy.settle(gaps.arenas)
-            if copy.payloads != nil { return PartialCopy(copy: copy, gaps: gaps, isStaged: true) }
-            try body(
-                SnapshotContents(
-                    ledger: copy.image, edges: found.take(),
-                    payloads: payloads(prefixBytes: prefixBytes)?.leaving(gaps.arenas), pauseNanoseconds: 0, gaps: gaps)
-            )
-            return PartialCopy(isStaged: false)
+        var gaps = gaps
+        var copy = staging
+        if copy?.fillWhileRunning() != true {
+            copy = makeStaging(forced: true)
+            guard copy?.fillWhileRunning() == true else { throw NoMemoryForCopy() }
         }
+        guard prefixBytes > 0, let copy else { return PartialCopy(copy: copy, gaps: gaps, isStaged: true) }
+        gaps.leftOut = copy.settle(gaps.arenas)
+        if copy.payloads != nil { return PartialCopy(copy: copy, gaps: gaps, isStaged: true) }
+        try body(
+            SnapshotContents(
+                ledger: copy.image, edges: found.take(),
+                payloads: payloads(prefixBytes: prefixBytes)?.leaving(gaps.arenas), pauseNanoseconds: 0, gaps: gaps))
+        return PartialCopy(isStaged: false)
     }
 }
 
@@ -202,6 +207,11 @@ public struct NoMemoryForCopy: Error, CustomStringConvertible {
     public var description: String {
         "the system has no memory for a copy of the ledger, and not all event loops stand still"
     }
+}
+
+/// A thread that has no loop has an arena locked and does not let go of it, though all loops stand still.
+public struct SharedArenaInUse: Error, CustomStringConvertible {
+    public var description: String { "a thread hangs that has an arena without a loop locked" }
 }
 
 /// What the loops hand over at the safepoint.

@@ -66,22 +66,25 @@ public struct LedgerCopy: Sendable {
         return true
     }
 
+    /// Of the rows there are now: others may be adding some.
     private func layout() -> ([LedgerTableDescriptor], [Piece]) {
         var descriptors: [LedgerTableDescriptor] = []
         var pieces: [Piece] = []
         var offset = LedgerHeader.size
         for table in LedgerTable.allCases {
-            let original = source.descriptor(table).pointee
-            var descriptor = original
-            descriptor.rows = table.isCopied ? original.rows : 0
-            descriptor.rowsPerGroup = descriptor.rows
-            descriptor.offset = UInt64(offset)
+            let stride = Int(source.descriptor(table).pointee.stride)
+            let (groups, rows) = (source.groups(table), table.isCopied ? source.rows(table) : 0)
+            var descriptor = LedgerTableDescriptor(
+                offset: UInt64(offset), stride: UInt64(stride), groups: UInt64(groups), rowsPerGroup: UInt64(rows),
+                rows: UInt64(rows))
+            descriptor.lostFrom = source.lostFrom(table)
             descriptors.append(descriptor)
-            let groupBytes = Int(descriptor.rows * original.stride)
+            let groupBytes = rows * stride
             guard groupBytes > 0 else { continue }
-            for group in 0..<Int(original.groups) {
-                let from = source.base + Int(original.offset) + group * Int(original.rowsPerGroup * original.stride)
-                pieces.append(Piece(from: from, to: target.base + offset, byteCount: groupBytes))
+            for group in 0..<groups {
+                pieces.append(
+                    Piece(
+                        from: source.record(table, 0, group: group), to: target.base + offset, byteCount: groupBytes))
                 offset += groupBytes
             }
         }

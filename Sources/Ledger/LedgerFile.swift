@@ -122,7 +122,7 @@ final class LedgerFile: @unchecked Sendable {
             clock_gettime(CLOCK_REALTIME, &now)
             image.flightRecord.pointee.lostWallTime = UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
         }
-        image.descriptor(table).pointee.lostFrom = UInt64(start) / image.descriptor(table).pointee.stride + 1
+        image.set(.lostFrom, of: table, to: start / Int(image.descriptor(table).pointee.stride) + 1)
     }
 
 }

@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 
 /// The tables of the ledger.
 public enum LedgerTable: Int, CaseIterable, Sendable {
@@ -72,6 +73,13 @@ public enum LedgerTable: Int, CaseIterable, Sendable {
     /// 0 where all are there. Rows of all groups are counted through.
     public var lostFrom: UInt64
 
+    /// Its words that change while a ledger is in use, by their place in it.
+    public enum Count: Int, Sendable {
+        case groups = 2
+        case rows = 4
+        case lostFrom = 5
+    }
+
     public init(offset: UInt64, stride: UInt64, groups: UInt64, rowsPerGroup: UInt64, rows: UInt64) {
         self.offset = offset
         self.stride = stride
@@ -97,6 +105,8 @@ public struct LedgerImage: @unchecked Sendable {
 
     public var header: UnsafeMutablePointer<LedgerHeader> { base.assumingMemoryBound(to: LedgerHeader.self) }
 
+    /// Of a ledger that is in use, only what does not change is read from here: the rest is ``rows(_:)``, ``groups(_:)`` and
+    /// ``lostFrom(_:)``.
     public func descriptor(_ table: LedgerTable) -> UnsafeMutablePointer<LedgerTableDescriptor> {
         (base + LedgerHeader.tablesOffset).assumingMemoryBound(to: LedgerTableDescriptor.self) + table.rawValue
     }
@@ -112,19 +122,37 @@ public struct LedgerImage: @unchecked Sendable {
 
     /// Record `row` of `group`, for tables whose records carry text or buckets behind them.
     public func record(_ table: LedgerTable, _ row: Int, group: Int = 0) -> UnsafeMutableRawPointer {
-        let descriptor = descriptor(table).pointee
-        return base + Int(descriptor.offset) + (group * Int(descriptor.rowsPerGroup) + row) * Int(descriptor.stride)
+        let descriptor = descriptor(table)
+        return base + Int(descriptor.pointee.offset)
+            + (group * Int(descriptor.pointee.rowsPerGroup) + row) * Int(descriptor.pointee.stride)
     }
 
-    public func rows(_ table: LedgerTable) -> Int { Int(descriptor(table).pointee.rows) }
-    public func groups(_ table: LedgerTable) -> Int { Int(descriptor(table).pointee.groups) }
+    // What changes while others read it.
+
+    public func rows(_ table: LedgerTable) -> Int { Int(count(.rows, of: table)) }
+    public func groups(_ table: LedgerTable) -> Int { Int(count(.groups, of: table)) }
+    public func lostFrom(_ table: LedgerTable) -> UInt64 { count(.lostFrom, of: table) }
+
+    /// Whoever reads a count finds the rows it speaks of as they were when it was set.
+    public func set(_ count: LedgerTableDescriptor.Count, of table: LedgerTable, to value: Int) {
+        word(count, table).pointee.store(UInt64(value), ordering: .releasing)
+    }
+
+    private func count(_ count: LedgerTableDescriptor.Count, of table: LedgerTable) -> UInt64 {
+        word(count, table).pointee.load(ordering: .acquiring)
+    }
+
+    private func word(
+        _ count: LedgerTableDescriptor.Count, _ table: LedgerTable
+    ) -> UnsafeMutablePointer<Atomic<UInt64>> {
+        UnsafeMutableRawPointer(descriptor(table)).assumingMemoryBound(to: Atomic<UInt64>.self) + count.rawValue
+    }
 
     /// Bytes a copy of the rows in use takes.
     public var copySize: Int {
         var total = LedgerHeader.size
         for table in LedgerTable.allCases where table.isCopied {
-            let descriptor = descriptor(table).pointee
-            total += Int(descriptor.groups * descriptor.rows * descriptor.stride)
+            total += groups(table) * rows(table) * Int(descriptor(table).pointee.stride)
         }
         return total
     }
@@ -239,7 +267,7 @@ public struct LedgerRegion: ~Copyable {
             let descriptor = image.descriptor(table)
             file?.back(
                 table, group: index, byteCount: Int(descriptor.pointee.rowsPerGroup * descriptor.pointee.stride))
-            descriptor.pointee.groups = UInt64(index + 1)
+            image.set(.groups, of: table, to: index + 1)
         }
     }
 

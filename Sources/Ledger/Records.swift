@@ -295,6 +295,12 @@ public func checkRecordLayouts() {
     precondition(MemoryLayout<OwnerRecord>.stride == OwnerRecord.nameOffset)
     precondition(MemoryLayout<SlotBlockRecord>.stride == 32)
     precondition(MemoryLayout<EventRecord>.stride == EventRecord.detailOffset)
+    precondition(
+        MemoryLayout<LedgerTableDescriptor>.offset(of: \.groups) == LedgerTableDescriptor.Count.groups.rawValue * 8)
+    precondition(
+        MemoryLayout<LedgerTableDescriptor>.offset(of: \.rows) == LedgerTableDescriptor.Count.rows.rawValue * 8)
+    precondition(
+        MemoryLayout<LedgerTableDescriptor>.offset(of: \.lostFrom) == LedgerTableDescriptor.Count.lostFrom.rawValue * 8)
     precondition(MemoryLayout<FlightRecord>.offset(of: \.lastSeenWallTime) == 56)
     precondition(MemoryLayout<FlightRecord>.size <= FlightRecord.programOffset)
 }

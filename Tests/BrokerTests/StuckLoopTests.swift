@@ -1,5 +1,4 @@
 import Analysis
-import Arena
 import ArenaNIO
 import DumpFormat
 import Foundation
@@ -11,6 +10,7 @@ import Synchronization
 import TestSupport
 import Testing
 
+@testable import Arena
 @testable import Broker
 
 /// Keeps a loop busy until it is let go.
@@ -31,7 +31,24 @@ final class Hang: Sendable {
         while !hasBegun.load(ordering: .acquiring) { try await Task.sleep(for: .milliseconds(1)) }
     }
 
+    /// Has a thread of its own hang; returns when it does.
+    func begin(_ body: @escaping @Sendable (Hang) -> Void) {
+        Thread.detachNewThread { body(self) }
+        while !hasBegun.load(ordering: .acquiring) { usleep(500) }
+    }
+
+    var isEnded: Bool { isOver.load(ordering: .acquiring) }
+
     func end() { isOver.store(true, ordering: .releasing) }
+
+    /// Ends it when a test should have been done long ago: one that waits for it then fails, and goes on.
+    func endInTheEnd() {
+        let end = Patience.end
+        Thread.detachNewThread { [self] in
+            while ContinuousClock.now < end, !isOver.load(ordering: .acquiring) { usleep(10_000) }
+            isOver.store(true, ordering: .releasing)
+        }
+    }
 }
 
 @Suite("a loop that hangs", .mayBlock)
@@ -207,6 +224,56 @@ struct StuckLoopTests {
             #expect(snapshot.totals.unheldBuffers == 0, "\(Self.labels(snapshot))")
             #expect(snapshot.header.unjudgedBuffers >= 1)
             hang.end()
+        }
+    }
+
+    @Test("a loop that hangs with the whole arena locked stops no dump and no figures")
+    func lockedPool() async throws {
+        try await withBroker(threads: 2, { $0.dumps.loopWaitMilliseconds = 100 }) { broker in
+            let forgotten = try await Self.forget(on: broker)
+            let hang = Hang()
+            defer { hang.end() }
+            hang.endInTheEnd()
+            let pool = broker.pool
+            try await hang.begin(on: broker.shards[1].loop) { hang in pool.lock.withLock { hang.hangHere() } }
+            #expect(try await NIOThreadPool.singleton.runIfActive { broker.dumper.dump(.signal) } != nil)
+            let snapshot = try await broker.snapshot()
+            // The other may have to wait for the lock by now.
+            #expect(snapshot.missingLoops.map(\.name).contains("loop-1"))
+            #expect(snapshot.missingLoops.contains { $0.place == "Hang.hangHere" })
+            for check in SnapshotInvariants.check(snapshot) { #expect(check.passed, "\(check)") }
+            #expect(pool.metrics().allocations > 0 && pool.liveBufferCount >= 2)
+            #expect(!hang.isEnded, "somebody waited for it")
+            hang.end()
+            try await Self.free(forgotten, on: broker)
+        }
+    }
+
+    @Test(
+        "a thread without a loop that hangs with its arena locked stops no dump, and what it may hold is not called unheld"
+    )
+    func lockedArena() async throws {
+        try await withBroker(threads: 2, { $0.dumps.loopWaitMilliseconds = 100 }) { broker in
+            let forgotten = try await Self.forget(on: broker)
+            let location = CodeLocation("thread's", file: #fileID, line: #line, function: #function)
+            let shared = broker.pool.sharedArena
+            let mine = try shared.allocate(1_000, owner: .process, at: location)
+            let hang = Hang()
+            defer { hang.end() }
+            hang.endInTheEnd()
+            hang.begin { hang in
+                shared.state.pointee.sharedLock.takeUnretainedValue().withLock { hang.hangHere() }
+            }
+            let snapshot = try await broker.snapshot()
+            #expect(snapshot.missingLoops.map(\.name) == ["a-thread-without-loop"])
+            #expect(Self.labels(snapshot) == ["forgotten"])
+            #expect(snapshot.totals.unheldBuffers == 2)
+            #expect(snapshot.header.unjudgedBuffers == 1)
+            for check in SnapshotInvariants.check(snapshot) { #expect(check.passed, "\(check)") }
+            #expect(!hang.isEnded, "somebody waited for it")
+            hang.end()
+            Arena.free(mine)
+            try await Self.free(forgotten, on: broker)
         }
     }
 

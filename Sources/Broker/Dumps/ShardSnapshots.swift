@@ -49,6 +49,7 @@ struct ShardSnapshots: Sendable {
                 var snapshot = LedgerSnapshot(
                     contents.ledger, edges: contents.edges, payloads: contents.payloads, gaps: contents.gaps)
                 snapshot.tables.missingLoops = missing.map { $0.row(code) }
+                snapshot.addMovingArenas(contents.gaps)
                 try body(&snapshot, contents.pauseNanoseconds)
             })
     }
@@ -65,6 +66,20 @@ extension ShardSnapshots.Missing {
         row.place = FunctionName.place(of: stack)
         row.stack = stack.map { String($0.full.prefix(300)) }.joined(separator: "\n")
         return row
+    }
+}
+
+extension LedgerSnapshot {
+    /// Arenas that went on, and are no loop's: a thread hangs that has one locked. Nobody knows which it is.
+    fileprivate mutating func addMovingArenas(_ gaps: LedgerGaps?) {
+        for index in tables.arenas.indices where gaps?.arenas.contains(UInt8(index)) == true {
+            guard !tables.missingLoops.contains(where: { Int($0.arena) == index }) else { continue }
+            var row = Snapshot.MissingLoop()
+            row.name = "a-thread-without-loop"
+            row.arena = UInt16(index)
+            row.lastSeen = tables.header.monotonicTime
+            tables.missingLoops.append(row)
+        }
     }
 }
 

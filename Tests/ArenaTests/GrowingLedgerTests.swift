@@ -1,0 +1,58 @@
+import Glibc
+import Ledger
+import Synchronization
+import Testing
+
+@testable import Arena
+
+/// What a snapshot without a loop that hangs rests on. ThreadSanitizer has its say here (`make tsan`).
+@Suite("A ledger that grows")
+struct GrowingLedgerTests {
+    @Test("is copied meanwhile, without a lock: every table has at least the rows of the copy before")
+    func copies() throws {
+        let pool = try makePool(64)
+        let isDone = Atomic(false)
+        let growing = onThread(try pool.makeArena(name: "growing")) {
+            for number in 0..<20_000 { _ = pool.openOwner(.session, name: "s\(number)") }
+            isDone.store(true, ordering: .releasing)
+        }
+        var rows = LedgerTable.allCases.map { _ in 0 }
+        var copies = 0
+        repeat {
+            let staging = try #require(pool.makeStaging(forced: true))
+            guard staging.fillWhileRunning() else { continue }
+            let now = LedgerTable.allCases.map { staging.image.rows($0) }
+            #expect(zip(rows, now).allSatisfy { $0 <= $1 })
+            rows = now
+            copies += 1
+        } while !isDone.load(ordering: .acquiring) || copies == 0
+        pthread_join(growing, nil)
+        #expect(rows[LedgerTable.owners.rawValue] <= pool.ledger.rows(.owners))
+    }
+
+    @Test("is looked at while a thread hangs that has it locked: figures, room for a copy, an event")
+    func locked() throws {
+        let pool = try makePool(64)
+        let isLocked = Atomic(false)
+        let isSeen = Atomic(false)
+        let hanging = onThread(try pool.makeArena(name: "hanging")) {
+            pool.lock.withLock {
+                pool.eventLock.withLock {
+                    isLocked.store(true, ordering: .releasing)
+                    while !isSeen.load(ordering: .acquiring) { sched_yield() }
+                }
+            }
+        }
+        while !isLocked.load(ordering: .acquiring) { sched_yield() }
+        #expect(pool.metrics().arenas.map(\.name) == ["shared", "hanging"])
+        #expect(pool.liveBufferCount == 0)
+        #expect(!pool.isLockFree)
+        withExtendedLifetime(pool.chargeDumpWork()) {}
+        #expect(try #require(pool.makeStaging()).fillWhileRunning())
+        pool.recordEvent(.dump, "nobody waits for it")
+        #expect(pool.eventCount == 0)
+        isSeen.store(true, ordering: .releasing)
+        pthread_join(hanging, nil)
+        #expect(pool.isLockFree)
+    }
+}
