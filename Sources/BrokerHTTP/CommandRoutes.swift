@@ -94,19 +94,20 @@ struct CommandRoutes: Sendable {
             })
     }
 
-    /// Never more than a window of commands at a time, and none while nobody reads the answers.
+    /// Never more than a window of commands at a time, and none while nobody reads the answers: these stay in the arena until
+    /// it is their turn.
     @concurrent private func answers(
         _ devices: [String], _ command: CommandRequest, _ writer: inout any ResponseBodyWriter
     ) async throws {
-        try await withThrowingTaskGroup(of: ByteBuffer.self) { group in
+        try await withThrowingTaskGroup(of: (device: String, outcome: CommandOutcome).self) { group in
             var waiting = devices.makeIterator()
             func sendNext() {
                 guard let device = waiting.next() else { return }
-                group.addTask { try line(device, await send(command, to: device), command.timeout) }
+                group.addTask { (device, await send(command, to: device)) }
             }
             for _ in 0..<Limits.commandWindow { sendNext() }
-            while let line = try await group.next() {
-                try await writer.write(line)
+            while let answer = try await group.next() {
+                try await writer.write(line(answer.device, answer.outcome, command.timeout))
                 sendNext()
             }
         }

@@ -23,6 +23,7 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     private let connections: HTTPConnections
+    private var pacer: RequestPacer?
     private var context: ChannelHandlerContext?
     private(set) var source = SourceAddress.local
     /// It came when there was no place: it gets `/health`, and nothing else.
@@ -43,6 +44,9 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
         if openRequests == 0 { return .waiting }
         return isUnwritable ? .stalled : .answering
     }
+
+    /// Whether a whole request waits for its answer: then the next can wait too.
+    var owesAnswer: Bool { openRequests > 0 && !isReceiving }
 
     /// Whether it has had the time there is for what it does.
     func isOverdue(_ now: NIODeadline, _ configuration: Configuration.HTTP) -> Bool {
@@ -71,15 +75,32 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
-        try? context.channel.syncOptions?.setOption(
-            .recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Limits.httpReadBytes))
+        if let options = context.channel.syncOptions {
+            try? options.setOption(
+                .recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Limits.httpReadBytes))
+            try? options.setOption(.maxMessagesPerRead, value: 1)
+            try? options.setOption(
+                .writeBufferWaterMark,
+                value: .init(low: Limits.httpUnwrittenBytes / 2, high: Limits.httpUnwrittenBytes))
+        }
+        addPacer(context)
         if context.channel.isActive { opened(context) }
+    }
+
+    private func addPacer(_ context: ChannelHandlerContext) {
+        let pacer = RequestPacer(self)
+        let pipeline = context.pipeline.syncOperations
+        let tls = try? pipeline.handler(type: NIOSSLServerHandler.self)
+        // A pipeline that is made, and handlers of it: nothing that could fail.
+        try? pipeline.addHandler(pacer, position: tls.map { .after($0) } ?? .first)
+        self.pacer = pacer
     }
 
     /// The context refers to this object: without this the two would keep each other.
     func handlerRemoved(context: ChannelHandlerContext) {
         connections.closed(self)
         self.context = nil
+        pacer = nil
     }
 
     func channelActive(context: ChannelHandlerContext) {
@@ -115,13 +136,16 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        var isAnswered = false
         if case .end = unwrapOutboundIn(data) {
+            isAnswered = true
             // What is no request at all is answered too.
             openRequests = max(0, openRequests - 1)
             hasBeenServed = true
             since = .now()
         }
         context.write(data, promise: promise)
+        if isAnswered { pacer?.goOn() }
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {

@@ -57,6 +57,9 @@ private final class RawHTTP {
         return text.split(separator: " ").dropFirst().first.flatMap { Int($0) }
     }
 
+    /// Says that no more is to come.
+    func endSending() { client.endSending() }
+
     /// Returns when the broker has closed.
     func awaitEnd() throws -> String { try receive { _ in false } }
 }
@@ -201,6 +204,28 @@ struct HTTPConnectionTests {
             try first.send(String(repeating: "x", count: 1_000))
             #expect(try first.status() == 404)
             while try second() != 404 { try #require(ContinuousClock.now < deadline) }
+        }
+    }
+
+    @Test("requests that come together, the client's end behind them, are answered one after the other")
+    func pipelined() async throws {
+        try await withFrontEnd { _ in
+        } _: { broker, http in
+            let device = try AnsweringDevice.echo(broker, "device")
+            let connection = try RawHTTP(port: http.port)
+            let text = (0..<200).map { number in
+                let body = String(repeating: "x", count: number * 20)
+                return "POST /v1/devices/device/commands HTTP/1.1\r\nContent-Length: \(body.utf8.count)\r\n"
+                    + "Authorization: Bearer \(HTTPTestClient.token)\r\n\r\n\(body)"
+            }.joined()
+            try connection.send(text)
+            connection.endSending()
+            let answers = try connection.awaitEnd().components(separatedBy: "HTTP/1.1 200").dropFirst()
+            #expect(answers.count == 200)
+            for (number, answer) in answers.enumerated() {
+                #expect(answer.hasSuffix("did " + String(repeating: "x", count: number * 20)))
+            }
+            withExtendedLifetime(device) {}
         }
     }
 

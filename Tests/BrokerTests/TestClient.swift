@@ -114,6 +114,9 @@ final class TestClient {
     /// Closes the socket without a word, as a crash or a lost network does.
     func vanish() { shutdown(socket, CInt(SHUT_RDWR)) }
 
+    /// Ends one side of the connection; the other may go on.
+    func endSending() { shutdown(socket, CInt(SHUT_WR)) }
+
     // MARK: - Exchanges
 
     @discardableResult

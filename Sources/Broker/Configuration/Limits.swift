@@ -171,6 +171,9 @@ public struct Limits: Sendable, Equatable {
     /// Characters of a client identifier, or of anything else from the wire, in a log line.
     static let maxLoggedCharacters = 128
 
+    /// The same of a retained message's topic where live memory is told: so that an answer is never large.
+    static let maxReportedTopicCharacters = 1_024
+
     /// Threads that hash passwords, and logins that wait for one of them; more are refused with "server unavailable",
     /// the last of whichever source has most.
     static let loginThreads = 2
@@ -227,8 +230,11 @@ public struct Limits: Sendable, Equatable {
     /// How often HTTP connections are looked at for what is overdue.
     package static let httpSweepMilliseconds = 500
 
-    /// What is read at once from an HTTP connection, of which the library keeps some ten pieces.
+    /// What is read at once from an HTTP connection; how much of it is decoded before a request in it is answered; and what
+    /// may wait for the socket before an answer waits.
     package static let httpReadBytes = 8 << 10
+    package static let httpDecodedBytes = 1 << 10
+    package static let httpUnwrittenBytes = 16 << 10
 
     /// How long HTTP requests that are being answered keep a broker from ending.
     package static let httpShutdownSeconds = 5

@@ -58,11 +58,11 @@ public struct LogLines: LogHandler {
 
     /// What of a text from the wire goes into a log line: its beginning. Counted in scalars, since what Swift calls one
     /// character can be as long as a packet.
-    static func cut(_ text: String) -> String {
+    static func cut(_ text: String, to count: Int = Limits.maxLoggedCharacters) -> String {
         let scalars = text.unicodeScalars
         guard
             let end = scalars.index(
-                scalars.startIndex, offsetBy: Limits.maxLoggedCharacters, limitedBy: scalars.endIndex),
+                scalars.startIndex, offsetBy: count, limitedBy: scalars.endIndex),
             end < scalars.endIndex
         else { return text }
         return String(scalars[..<end]) + "..."

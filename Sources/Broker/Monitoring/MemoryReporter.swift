@@ -78,7 +78,8 @@ final class MemoryReporter: Sendable {
         }) { snapshot, pauseNanoseconds in
             let shares = retained.withLock { $0 }.compactMap { topic, slot in
                 snapshot.slots.capacity(ofSlot: slot.rawValue).map {
-                    LiveMemory.Share(name: topic, buffers: 1, bytes: $0)
+                    LiveMemory.Share(
+                        name: LogLines.cut(topic, to: Limits.maxReportedTopicCharacters), buffers: 1, bytes: $0)
                 }
             }
             memory = LiveMemory(

@@ -1,0 +1,144 @@
+import Foundation
+import Glibc
+import TestSupport
+import Testing
+
+@testable import Broker
+@testable import BrokerHTTP
+
+/// What HTTP has to say to a client that does not take it.
+@Suite("HTTP answers that nobody reads", .mayBlock, .serialized)
+struct UnreadAnswerTests {
+    private static let connections = 100
+
+    /// A broker of its own, whose memory is nobody else's.
+    private static func withChild(_ body: (BrokerChild, _ http: Int) async throws -> Void) async throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "unread-\(UUID().uuidString)")
+        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: directory) }
+        try (HTTPTestClient.token + "\n").write(
+            to: directory.appending(path: "tokens"), atomically: true, encoding: .utf8)
+        let file = directory.appending(path: "broker.toml")
+        try """
+        [http]
+        port = 0
+        tokenFile = "\(directory.path)/tokens"
+        maxConnectionsPerAddress = 200
+        bodyTimeoutSeconds = 3
+        """.write(to: file, atomically: true, encoding: .utf8)
+        let child = try BrokerChild(dataDirectory: nil, "--config", file.path, "--dump-directory", directory.path)
+        defer { child.kill() }
+        let line = try child.line { $0.contains("protocol=http") }
+        let port = line.components(separatedBy: "127.0.0.1:").last.flatMap { Int($0.prefix { $0.isNumber }) }
+        try await body(child, try #require(port))
+    }
+
+    private static func residentBytes(_ child: BrokerChild) throws -> Int {
+        let fields = try String(contentsOfFile: "/proc/\(child.pid)/statm", encoding: .utf8).split(separator: " ")
+        return try #require(Int(fields[1])) * sysconf(CInt(_SC_PAGESIZE))
+    }
+
+    private static func socketCount(_ child: BrokerChild) throws -> Int {
+        let folder = "/proc/\(child.pid)/fd"
+        return try FileManager.default.contentsOfDirectory(atPath: folder).count {
+            (try? FileManager.default.destinationOfSymbolicLink(atPath: "\(folder)/\($0)"))?.hasPrefix("socket:")
+                == true
+        }
+    }
+
+    @Test(
+        "a hundred connections that send thousands of requests and read nothing cost no more than what there is for each, and are closed",
+        arguments: [("/metrics", true), ("/v1/memory", true), ("/", false)])
+    func flood(path: String, hasToken: Bool) async throws {
+        try await Self.withChild { child, port in
+            let client = HTTPTestClient(port: port)
+            // Whatever the first request makes for good.
+            #expect(try await client.get("/v1/memory").status == 200)
+            #expect(try await client.get("/metrics").status == 200)
+            let (before, openBefore) = (try Self.residentBytes(child), try Self.socketCount(child))
+            let clients = try (0..<Self.connections).map { _ in try DeafClient(port: port, path, hasToken, count: 3_000)
+            }
+            var most = 0
+            let deadline = Patience.end
+            // Asked of the broker: a client whose requests have all been answered hears nothing of the end.
+            while try clients.contains(where: { $0.sentBytes == 0 }) || Self.socketCount(child) > openBefore {
+                try #require(ContinuousClock.now < deadline, "some are never closed")
+                try DeafClient.sendOn(clients)
+                most = max(most, try Self.residentBytes(child))
+            }
+            // The connection itself, one read, a kilobyte of requests as they are decoded, and 16 KiB and two answers.
+            #expect(most - before < Self.connections * 160 << 10, "\((most - before) >> 10) KiB")
+            #expect(try await client.get("/health").status == 200)
+        }
+    }
+
+    @Test("a client that takes no answers is not read, and closed when it has had the time there is")
+    func unread() async throws {
+        try await withHTTPBroker(threads: 1, { $0.http.bodyTimeoutSeconds = 1 }) { _, http in
+            let client = try DeafClient(port: http.port, "/health", true, count: 1_000_000)
+            let deadline = Patience.end
+            while !client.isClosed {
+                try #require(ContinuousClock.now < deadline, "it is never closed")
+                try DeafClient.sendOn([client])
+            }
+            // More than the system takes for whoever does not read.
+            #expect(client.bytes > 50 << 20 && client.sentBytes < client.bytes / 2, "\(client.sentBytes)")
+        }
+    }
+}
+
+/// Sends the same request again and again, and reads nothing.
+private final class DeafClient {
+    private let socket: CInt
+    private let request: [UInt8]
+    let bytes: Int
+    private(set) var sentBytes = 0
+    /// By the other side.
+    private(set) var isClosed = false
+
+    init(port: Int, _ path: String, _ hasToken: Bool, count: Int) throws {
+        let token = hasToken ? "Authorization: Bearer \(HTTPTestClient.token)\r\n" : ""
+        self.request = Array("GET \(path) HTTP/1.1\r\n\(token)\r\n".utf8)
+        bytes = self.request.count * count
+        socket = Glibc.socket(AF_INET, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue), 0)
+        // The system is to keep little of what is not read, on either side: that has room for so many segments.
+        var (room, segment): (CInt, CInt) = (4_096, 536)
+        setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &room, socklen_t(MemoryLayout<CInt>.size))
+        setsockopt(socket, CInt(IPPROTO_TCP), TCP_MAXSEG, &segment, socklen_t(MemoryLayout<CInt>.size))
+        var address = sockaddr_in()
+        address.sin_family = sa_family_t(AF_INET)
+        address.sin_port = in_port_t(port).bigEndian
+        address.sin_addr.s_addr = inet_addr("127.0.0.1")
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
+        }
+        guard result == 0 || errno == EINPROGRESS else {
+            throw TestClient.Failure(description: "connect: \(String(cString: strerror(errno)))")
+        }
+    }
+
+    deinit { close(socket) }
+
+    /// Waits until one of them can go on, or is closed, for a moment at most.
+    static func sendOn(_ clients: [DeafClient]) throws {
+        let open = clients.filter { !$0.isClosed }
+        var polled = open.map { client in
+            pollfd(fd: client.socket, events: client.sentBytes < client.bytes ? Int16(POLLOUT) : 0, revents: 0)
+        }
+        poll(&polled, nfds_t(polled.count), 20)
+        for (client, event) in zip(open, polled) where event.revents != 0 {
+            if event.revents & Int16(POLLOUT) != 0 { client.send() }
+            // What it has not read makes the end a reset.
+            if event.revents & Int16(POLLERR | POLLHUP) != 0 { client.isClosed = true }
+        }
+    }
+
+    private func send() {
+        let piece = request[(sentBytes % request.count)...] + [[UInt8]](repeating: request, count: 500).joined()
+        let rest = piece.prefix(bytes - sentBytes)
+        let count = rest.withUnsafeBytes { Glibc.send(socket, $0.baseAddress, $0.count, CInt(MSG_NOSIGNAL)) }
+        if count > 0 { sentBytes += count } else if errno != EAGAIN { isClosed = true }
+    }
+}
