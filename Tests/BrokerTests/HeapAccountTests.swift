@@ -27,11 +27,12 @@ struct HeapAccountTests {
             static let bufferObjectBytes = 128
         }
 
-        init(limit: String, in directory: String) throws {
+        init(limit: String, _ configuration: String, in directory: String) throws {
             let tokens = directory + "/tokens"
             try Data("\(HTTPTestClient.token)\n".utf8).write(to: URL(filePath: tokens))
             let file = directory + "/broker.toml"
-            try "[http]\nport = 0\ntokenFile = \"\(tokens)\"\n".write(toFile: file, atomically: true, encoding: .utf8)
+            try "[http]\nport = 0\ntokenFile = \"\(tokens)\"\n\(configuration)"
+                .write(toFile: file, atomically: true, encoding: .utf8)
             child = try BrokerChild(
                 dataDirectory: nil, "--config", file, "--dump-directory", directory, "--memory-limit", limit)
             let line = try child.line { $0.contains("protocol=http") }
@@ -56,11 +57,23 @@ struct HeapAccountTests {
         }
     }
 
-    private static func withMeasured(_ limit: String, _ body: (Measured) async throws -> Void) async throws {
+    /// - Parameters:
+    ///   - configuration: more of it, sections at its end.
+    ///   - accessRules: what is in its ACL file, if there is to be one.
+    private static func withMeasured(
+        _ limit: String, _ configuration: String = "", accessRules: String? = nil,
+        _ body: (Measured) async throws -> Void
+    ) async throws {
         let directory = FileManager.default.temporaryDirectory.appendingPathComponent("heap-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: directory) }
-        let broker = try Measured(limit: limit, in: directory.path)
+        var configuration = configuration
+        if let accessRules {
+            let file = directory.appending(path: "acl").path
+            try accessRules.write(toFile: file, atomically: true, encoding: .utf8)
+            configuration += "[access]\naclFile = \"\(file)\"\n"
+        }
+        let broker = try Measured(limit: limit, configuration, in: directory.path)
         nonisolated(unsafe) let child = broker.child
         defer { child.kill() }
         // Lines that nobody reads would be kept by the broker, and be counted.
@@ -119,6 +132,48 @@ struct HeapAccountTests {
             try Self.keep(1_000, "early", port: broker.child.port)
             try await Self.expectHonest(broker) {
                 try Self.keep(20_000, port: broker.child.port)
+            }
+        }
+    }
+
+    @Test("the access rules of sessions, those of one user and patterns: what is counted is what they take, to a tenth")
+    func accessRules() async throws {
+        let lines = (0..<100).map { "topic read site/\($0)/#" } + (0..<50).map { "pattern readwrite \($0)/of/%c/up" }
+        try await Self.withMeasured("1GiB", accessRules: lines.joined(separator: "\n")) { broker in
+            try Self.keep(1_000, "early", port: broker.child.port)
+            let before = try await broker.figures().estimate
+            try await Self.expectHonest(broker) {
+                try Self.keep(2_000, port: broker.child.port)
+            }
+            #expect(try await broker.figures().estimate - before > 2_000 * 150 * 32)
+        }
+    }
+
+    @Test("open commands: what is counted is what they take, to a tenth")
+    func commands() async throws {
+        try await Self.withMeasured("1GiB", "[limits]\nmaxPendingRPCPerDevice = 1000\n[rpc]\ntimeoutSeconds = 3600\n") {
+            broker in
+            let devices = try (0..<50).map { number in
+                let device = try TestClient(port: broker.child.port)
+                try device.connect("device-\(number)")
+                try device.subscribe(("v1/devices/me/rpc/request/+", .atMostOnce))
+                return device
+            }
+            let backEnd = try TestClient(port: broker.child.port)
+            try backEnd.connect("back end")
+            // Matches of topics are remembered, and take some room for good.
+            for number in 0..<20_000 { try backEnd.publish("to/nobody/\(number)") }
+            try backEnd.ping()
+            try await Self.expectHonest(broker) {
+                for command in 0..<1_000 {
+                    for number in devices.indices {
+                        try backEnd.publish(
+                            "v1/devices/device-\(number)/rpc/request/a-long-name-of-a-command-\(command)")
+                    }
+                    try backEnd.ping()
+                }
+                // They take them, and do not answer.
+                for device in devices { for _ in 0..<1_000 { _ = try device.receivePublish() } }
             }
         }
     }
@@ -242,9 +297,11 @@ struct HeapAccountTests {
             try again.connect("client", clean: true)
             try await broker.poll { heap.bytes(of: .sessions) == one || session.isEnded }
             try again.disconnect()
-            try await broker.poll { heap.bytes(of: .connections) == 0 }
             // The tables keep their room.
-            #expect(heap.bytes(of: .subscriptions) < 1_000 * 400)
+            try await broker.poll {
+                heap.bytes(of: .connections) == 0 && broker.context.router.subscriptionCount == 0
+                    && heap.bytes(of: .subscriptions) < 1_000 * 400
+            }
         }
     }
 }

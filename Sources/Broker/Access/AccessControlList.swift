@@ -158,8 +158,15 @@ final class AccessRules: Sendable {
     }
 
     private let rules: [Rule]
+    private let ruleBytes: Int
 
-    fileprivate init(_ rules: [Rule]) { self.rules = rules }
+    fileprivate init(_ rules: [Rule]) {
+        self.rules = rules
+        ruleBytes = HeapSize.array(rules) + rules.reduce(0) { $0 + HeapSize.array($1.filter) }
+    }
+
+    /// What all of it takes on the heap.
+    var heapBytes: Int { HeapSize.object(self) + ruleBytes }
 
     func mayWrite(_ topic: Span<UInt8>) -> Bool { decision(topic) { $0.mayWrite } }
 

@@ -1,4 +1,3 @@
-import DequeModule
 import MQTT
 import NIOCore
 import Synchronization
@@ -176,31 +175,43 @@ struct PendingCommands {
         let deadline: NIODeadline
         /// Who gets the response; nil: those who subscribe to it.
         let waiter: CommandWaiter?
+
+        var referredBytes: Int { HeapSize.string(id.text) + (waiter.map(HeapSize.object) ?? 0) }
     }
 
-    private var commands: Deque<Command> = []
+    private var commands: [Command] = []
+    /// Of their identifiers, and of those who wait.
+    private var referredBytes = 0
 
     var isEmpty: Bool { commands.isEmpty }
     var count: Int { commands.count }
+    var heapBytes: Int { HeapSize.array(commands) + referredBytes }
 
     /// - Returns: whether there was room. An identifier that is open already starts anew.
     mutating func insert(_ id: String, deadline: NIODeadline, waiter: CommandWaiter? = nil, limit: Int) -> Bool {
         _ = remove(id)
         guard commands.count < limit else { return false }
-        commands.append(Command(id: UTF8Key(id), deadline: deadline, waiter: waiter))
+        let command = Command(id: UTF8Key(id), deadline: deadline, waiter: waiter)
+        commands.append(command)
+        referredBytes += command.referredBytes
         return true
     }
 
     /// - Returns: nil if the identifier was not open, else who waits for the response alone.
     mutating func remove(_ id: String) -> CommandWaiter?? {
         guard let index = commands.firstIndex(where: { $0.id == UTF8Key(id) }) else { return nil }
-        return commands.remove(at: index).waiter
+        let command = commands.remove(at: index)
+        referredBytes -= command.referredBytes
+        if commands.isEmpty { commands = [] }
+        return command.waiter
     }
 
     /// - Returns: how many there were.
     mutating func removeExpired(at now: NIODeadline) -> Int {
         let before = commands.count
         commands.removeAll { $0.deadline <= now }
+        referredBytes = commands.reduce(0) { $0 + $1.referredBytes }
+        if commands.isEmpty { commands = [] }
         return before - commands.count
     }
 }

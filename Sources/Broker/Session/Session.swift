@@ -43,9 +43,15 @@ final class Session: @unchecked Sendable {
     var commandFilters: FilterTable
     /// What both cost, for `Limits.maxSubscriptionBytesPerSession`.
     var subscriptionBytes = 0
-    var pendingCommands = PendingCommands()
+    var pendingCommands = PendingCommands() { didSet { noteHeap() } }
     /// What its client may do by today's rules; nil is everything.
-    private(set) var rules: AccessRules?
+    private(set) var rules: AccessRules? {
+        didSet {
+            ruleBytes = rules?.heapBytes ?? 0
+            noteHeap()
+        }
+    }
+    private var ruleBytes = 0
     /// By which its last connection came.
     private(set) var listener: Listener?
     /// Its connection is gone, and what follows from that has yet to happen.
@@ -65,8 +71,9 @@ final class Session: @unchecked Sendable {
     /// Connections that asked for it in the meantime.
     var claims: [SessionClaim] = []
 
-    /// What it takes on the heap, with its place in the table of its shard.
+    /// What it takes on the heap, with its place in the table of its shard, its rules and its commands.
     private var charge: HeapCharge
+    private var ownBytes = 0
 
     init(
         clientID: String, userName: String?, owner: OwnerID, expiryInterval: UInt32, home: Int, storeKey: UInt64 = 0,
@@ -85,8 +92,11 @@ final class Session: @unchecked Sendable {
         self.owner = owner
         self.expiryInterval = expiryInterval
         homeIndex = Synchronization::Atomic(home)
-        charge.set(HeapSize.object(self) + HeapSize.string(clientID) + Self.tableBytes)
+        ownBytes = HeapSize.object(self) + HeapSize.string(clientID) + Self.tableBytes
+        noteHeap()
     }
+
+    private func noteHeap() { charge.set(ownBytes + ruleBytes + pendingCommands.heapBytes) }
 
     /// A reference by a reference, with the room between them.
     private static let tableBytes = 32
