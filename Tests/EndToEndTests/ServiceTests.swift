@@ -140,10 +140,39 @@ extension EndToEnd {
                         "error configuration not reloaded, the old one stays in force: broker.toml:3: nearPercent must be"
                     )
                 }
+                // What is no TOML at all ends a running broker as little.
+                while try manager.next() != "READY=1" {}
+                for text in ["[&a]", "x = [}", "x = " + String(repeating: "[", count: 100_000)] {
+                    try configure(text)
+                    from = broker.output.count
+                    broker.signal(SIGHUP)
+                    try await broker.line("no TOML", from: from) {
+                        $0.contains("error configuration not reloaded, the old one stays in force: broker.toml:3: ")
+                    }
+                    while try manager.next() != "READY=1" {}
+                }
                 broker.signal(SIGTERM)
                 var last = ""
                 while last != "STOPPING=1" { last = try manager.next(but: "WATCHDOG=1") }
                 #expect(try await broker.exit() == 0)
+            }
+        }
+
+        @Test("a service manager that does not listen keeps the broker from nothing")
+        func deafManager() async throws {
+            try await withTemporaryDirectory { directory in
+                let manager = try NotifySocket(directory.appending(path: "notify").path)
+                let broker = try ChildProcess(
+                    "arena-broker", ["--port", "0"], in: directory,
+                    environment: ["NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "200000"])
+                #expect(try manager.next(but: "WATCHDOG=1") == "READY=1")
+                try manager.fill()
+                let from = broker.output.count
+                broker.signal(SIGHUP)
+                try await broker.line("reload", from: from) { $0.contains("configuration reloaded") }
+                broker.signal(SIGTERM)
+                #expect(try await broker.exit() == 0)
+                withExtendedLifetime(manager) {}
             }
         }
 
@@ -327,6 +356,22 @@ private final class NotifySocket {
     }
 
     deinit { close(descriptor) }
+
+    /// Has the system keep as much for it as it will.
+    func fill() throws {
+        let sender = socket(AF_UNIX, CInt(SOCK_DGRAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue), 0)
+        defer { close(sender) }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(sender, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        try #require(result == 0)
+        while send(sender, "x", 1, CInt(MSG_NOSIGNAL)) == 1 {}
+    }
 
     func next(but ignored: String? = nil) throws -> String {
         var bytes = [UInt8](repeating: 0, count: 4_096)

@@ -32,12 +32,17 @@ public struct ServiceManager: Sendable {
     /// What a person sees in `systemctl status`.
     public func status(_ text: String) { send("STATUS=\(text)") }
 
-    /// Nothing depends on it: a manager that does not listen is no reason to fail.
+    /// How long a manager that is behind is waited for.
+    private static let patienceMicroseconds = 100_000
+
+    /// Nothing depends on it: a manager that does not listen is no reason to fail, or to wait for.
     private func send(_ text: String) {
         guard let path, var address = UnixAddress(path) else { return }
         let socket = socket(AF_UNIX, CInt(SOCK_DGRAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
         guard socket >= 0 else { return }
         defer { close(socket) }
+        var patience = timeval(tv_sec: 0, tv_usec: Self.patienceMicroseconds)
+        setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
         _ = address.withPointer { sendto(socket, text, text.utf8.count, CInt(MSG_NOSIGNAL), $0, $1) }
     }
 }
