@@ -22,6 +22,7 @@ from flood import connect, packet, publish, subscribe, text  # noqa: E402
 import struct  # noqa: E402
 
 BOUND = 0.050
+PING = b"\xc0\0"
 
 
 def unsubscribe(identifier, filters):
@@ -49,13 +50,31 @@ class Peer:
 
     def drain(self):
         """Reads all that comes until this client's ping is answered behind it: it has been served."""
-        self.send(b"\xc0\0")
+        self.send(PING)
+        self.read_to(b"\xd0\0")
+
+    def read_to(self, end):
+        """Reads all that comes until these bytes have come."""
         tail = b""
-        while not tail.endswith(b"\xd0\0"):
+        while end not in tail:
             part = self.socket.recv(1 << 20)
             if not part:
                 raise ConnectionError("the broker closed the connection")
-            tail = (tail + part)[-2:]
+            tail = tail[-len(end) :] + part
+
+
+def settle(port):
+    """Waits until no other client's subscriptions are left: what follows from the end of a connection takes its turn."""
+    topic = b"$SYS/broker/subscriptions/count"
+    count = 2
+    while count > 1:
+        time.sleep(0.02)
+        peer = Peer(port, "settle")
+        peer.send(subscribe(1, [topic.decode()], 0))
+        data = b""
+        while topic not in data or len(data) < data.index(topic) - 2 + data[data.index(topic) - 3]:
+            data += peer.read(1)
+        count = int(data[data.index(topic) + len(topic) :])
 
 
 class Bystander(threading.Thread):
@@ -115,7 +134,7 @@ def case_session_end(port):
         peer.send(subscribe(1, [f"f{index:04d}" for index in range(10_000)], 0))
         peer.drain()
         peer.socket.close()
-        time.sleep(0.2)
+        settle(port)
 
 
 def case_session_discarded(port):
@@ -133,18 +152,16 @@ def case_groups(port):
         member.send(subscribe(1, [f"$share/{member.socket.fileno()}-{index}/x" for index in range(1_000)], 0))
         member.drain()
     sender = Peer(port, "sender")
-    readers = [threading.Thread(target=lambda peer=peer: read_all(peer), daemon=True) for peer in members]
+    readers = [threading.Thread(target=peer.read_to, args=(b"\xd0\0",), daemon=True) for peer in members]
     for reader in readers:
         reader.start()
     for _ in range(3):
         sender.send(publish("x", b"") * 100)
         sender.drain()
-    time.sleep(0.5)
-
-
-def read_all(peer):
-    while peer.socket.recv(1 << 20):
-        pass
+    for member in members:
+        member.send(PING)
+    for reader in readers:
+        reader.join()
 
 
 def case_retained(port):
@@ -153,9 +170,9 @@ def case_retained(port):
         sender.send(b"".join(publish(f"a/{index}/b", b"x", retain=True) for index in range(begin, begin + 500)))
         sender.drain()
     peer = Peer(port, "searcher")
-    peer.send(subscribe(1, [f"+/+/{index}" for index in range(400)], 0))
-    peer.drain()
-    time.sleep(3)
+    # The last has something, which comes when all have been looked for.
+    peer.send(subscribe(1, [f"+/+/{index}" for index in range(400)] + ["a/0/b"], 0))
+    peer.read_to(b"a/0/bx")
 
 
 def case_sys(port):
@@ -189,7 +206,7 @@ def case_many(port):
             peer.drain()
     for peer in peers:
         peer.socket.close()
-    time.sleep(0.5)
+    settle(port)
 
 
 def case_fan_out(port):
@@ -237,6 +254,7 @@ def main():
         bystander.take()
         begin = time.monotonic()
         CASES[name](options.port)
+        settle(options.port)
         longest, most, count = bystander.take()
         print(
             f"{name:<20} {longest * 1000:>10.1f} {most * 1000:>8.1f} {count:>6} {time.monotonic() - begin:>8.1f}",

@@ -36,7 +36,10 @@ struct StartTests {
 
     /// Waits until there are so many; the last of a pool's threads ends a moment after the pool.
     private static func expectLoopThreads(_ count: Int, _ comment: Comment) async throws {
-        for _ in 0..<500 where loopThreads().count != count { try await Task.sleep(for: .milliseconds(10)) }
+        let deadline = Patience.end
+        while loopThreads().count != count, ContinuousClock.now < deadline {
+            try await Task.sleep(for: .milliseconds(10))
+        }
         #expect(loopThreads().count == count, comment)
     }
 
@@ -66,7 +69,8 @@ struct StartTests {
             log = collector
             try await body(collector.logger)
         }
-        for _ in 0..<500 where log != nil { try await Task.sleep(for: .milliseconds(10)) }
+        let deadline = Patience.end
+        while log != nil, ContinuousClock.now < deadline { try await Task.sleep(for: .milliseconds(10)) }
         #expect(log == nil, "something of a broker that has ended is alive")
     }
 
