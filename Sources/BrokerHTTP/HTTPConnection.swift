@@ -79,9 +79,8 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
             try? options.setOption(
                 .recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Limits.httpReadBytes))
             try? options.setOption(.maxMessagesPerRead, value: 1)
-            try? options.setOption(
-                .writeBufferWaterMark,
-                value: .init(low: Limits.httpUnwrittenBytes / 2, high: Limits.httpUnwrittenBytes))
+            // What is written waits for the socket to have taken what was written before.
+            try? options.setOption(.writeBufferWaterMark, value: .init(low: 1, high: 1))
         }
         addPacer(context)
         if context.channel.isActive { opened(context) }

@@ -36,6 +36,11 @@ private final class RawHTTP {
         client = TestClient(socket: socket)
     }
 
+    /// Over TLS.
+    init(tlsPort port: Int, _ certificates: Certificates) throws {
+        client = try TestClient(tlsPort: port, certificates)
+    }
+
     func send(_ text: String) throws { try client.send(raw: Array(text.utf8)) }
 
     /// A request's head.
@@ -207,26 +212,42 @@ struct HTTPConnectionTests {
         }
     }
 
-    @Test("requests that come together, the client's end behind them, are answered one after the other")
-    func pipelined() async throws {
-        try await withFrontEnd { _ in
-        } _: { broker, http in
-            let device = try AnsweringDevice.echo(broker, "device")
-            let connection = try RawHTTP(port: http.port)
-            let text = (0..<200).map { number in
-                let body = String(repeating: "x", count: number * 20)
-                return "POST /v1/devices/device/commands HTTP/1.1\r\nContent-Length: \(body.utf8.count)\r\n"
-                    + "Authorization: Bearer \(HTTPTestClient.token)\r\n\r\n\(body)"
-            }.joined()
-            try connection.send(text)
-            connection.endSending()
-            let answers = try connection.awaitEnd().components(separatedBy: "HTTP/1.1 200").dropFirst()
-            #expect(answers.count == 200)
-            for (number, answer) in answers.enumerated() {
-                #expect(answer.hasSuffix("did " + String(repeating: "x", count: number * 20)))
+    @Test(
+        "requests that come together, and the end behind them, are answered one after the other",
+        arguments: [false, true])
+    func pipelined(isTLS: Bool) async throws {
+        try await withFiles { directory in
+            let certificates = try Certificates(in: directory)
+            try certificates.sign("server")
+            try await withFrontEnd {
+                guard isTLS else { return }
+                $0.http.certificateFile = certificates.certificate("server")
+                $0.http.keyFile = certificates.key("server")
+            } _: { broker, http in
+                let connection =
+                    try isTLS ? RawHTTP(tlsPort: http.port, certificates) : RawHTTP(port: http.port)
+                try await Self.expectAnswers(connection, broker, hasEnd: !isTLS)
             }
-            withExtendedLifetime(device) {}
         }
+    }
+
+    /// - Parameter hasEnd: whether the client ends its side behind the last; else it says so in there.
+    private static func expectAnswers(_ connection: RawHTTP, _ broker: Broker, hasEnd: Bool) async throws {
+        let device = try AnsweringDevice.echo(broker, "device")
+        let text = (0..<200).map { number in
+            let body = String(repeating: "x", count: number * 20)
+            return "POST /v1/devices/device/commands HTTP/1.1\r\nContent-Length: \(body.utf8.count)\r\n"
+                + (hasEnd || number < 199 ? "" : "Connection: close\r\n")
+                + "Authorization: Bearer \(HTTPTestClient.token)\r\n\r\n\(body)"
+        }.joined()
+        try connection.send(text)
+        if hasEnd { connection.endSending() }
+        let answers = try connection.awaitEnd().components(separatedBy: "HTTP/1.1 200").dropFirst()
+        #expect(answers.count == 200)
+        for (number, answer) in answers.enumerated() {
+            #expect(answer.hasSuffix("did " + String(repeating: "x", count: number * 20)))
+        }
+        withExtendedLifetime(device) {}
     }
 
     @Test("a body that says that it is too long is not waited for")

@@ -66,8 +66,8 @@ struct UnreadAnswerTests {
                 try DeafClient.sendOn(clients)
                 most = max(most, try Self.residentBytes(child))
             }
-            // The connection itself, one read, a kilobyte of requests as they are decoded, and 16 KiB and two answers.
-            #expect(most - before < Self.connections * 160 << 10, "\((most - before) >> 10) KiB")
+            // The connection itself, one read, a kilobyte of requests as they are decoded, and two answers.
+            #expect(most - before < Self.connections * 128 << 10, "\((most - before) >> 10) KiB")
             #expect(try await client.get("/health").status == 200)
         }
     }

@@ -230,11 +230,9 @@ public struct Limits: Sendable, Equatable {
     /// How often HTTP connections are looked at for what is overdue.
     package static let httpSweepMilliseconds = 500
 
-    /// What is read at once from an HTTP connection; how much of it is decoded before a request in it is answered; and what
-    /// may wait for the socket before an answer waits.
+    /// What is read at once from an HTTP connection, and how much of it is decoded before a request in it is answered.
     package static let httpReadBytes = 8 << 10
     package static let httpDecodedBytes = 1 << 10
-    package static let httpUnwrittenBytes = 16 << 10
 
     /// How long HTTP requests that are being answered keep a broker from ending.
     package static let httpShutdownSeconds = 5
