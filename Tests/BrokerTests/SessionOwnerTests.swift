@@ -10,7 +10,7 @@ import Testing
 @Suite("Whose a session is", .mayBlock, .serialized)
 struct SessionOwnerTests {
     /// A broker that knows anna and bob, and admits others without a name.
-    private func withUsers(
+    func withUsers(
         threads: Int = 2, rules: String, data: String? = nil, _ configure: (inout Configuration) -> Void = { _ in },
         _ body: (Broker, _ setRules: (String) async throws -> Void) async throws -> Void
     ) async throws {
@@ -33,7 +33,7 @@ struct SessionOwnerTests {
     }
 
     /// CONNECT as a user, who keeps the session.
-    private func come(
+    func come(
         _ broker: Broker, as user: String?, version: ProtocolVersion = .v5_0, to name: String = "gw",
         clean: Bool = false, receiveMaximum: UInt16? = nil
     ) throws -> (client: TestClient, answer: ConnAck) {
@@ -45,8 +45,8 @@ struct SessionOwnerTests {
         return (client, answer)
     }
 
-    private static let all = "topic #\nuser anna\ntopic #\nuser bob\ntopic #\n"
-    private static let revoked = "topic #\nuser anna\ntopic open/#\nuser bob\ntopic #\n"
+    static let all = "topic #\nuser anna\ntopic #\nuser bob\ntopic #\n"
+    static let revoked = "topic #\nuser anna\ntopic open/#\nuser bob\ntopic #\n"
 
     // [MQTT-3.1.3-8] [3.1.1: MQTT-3.1.3-9]
     @Test(
@@ -371,5 +371,5 @@ struct SessionOwnerTests {
         }
     }
 
-    private struct Missing: Error { let what: String }
+    struct Missing: Error { let what: String }
 }

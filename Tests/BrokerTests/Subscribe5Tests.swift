@@ -253,6 +253,105 @@ struct SharedSubscriptionTests {
         }
     }
 
+    @Test("a member whose peer has gone, and whose packets are yet to be handled, is away")
+    func peerGone() async throws {
+        try await withBroker { broker in
+            let members = try Self.members(broker, 2)
+            let session = try #require(broker.context.registry.find("member-0"))
+            let shard = broker.shards[0]
+            try await shard.loop.submit {
+                let connection = try #require(session.connection)
+                connection.pauseReading(.store)
+                connection.channelRead(
+                    context: connection.channelContext, data: NIOAny(ByteBuffer(bytes: [0xC0, 0x00])))
+            }.get()
+            members[0].vanish()
+            let deadline = Patience.end
+            while try await shard.loop.submit({ session.connection?.isPeerGone == false }).get() {
+                try #require(ContinuousClock.now < deadline, "the client is still there")
+            }
+            let publisher = try Subscribe5Tests.client(broker, "publisher")
+            for number in 0..<20 { try publisher.publish("work/1", "\(number)", qos: .atMostOnce) }
+            for number in 0..<20 { #expect(try members[1].receivePublish().text == "\(number)") }
+            try await shard.loop.submit { try #require(session.connection).goOnAfterStore() }.get()
+        }
+    }
+
+    @Test("a message looks at so many members, however many are away, and whoever is there is found by and by")
+    func looks() async throws {
+        let count = 2_000
+        try await withBroker { broker in
+            let shard = broker.shards[0]
+            let publisher = try Subscribe5Tests.client(broker, "publisher")
+            // Sessions that nobody comes for.
+            let away = (0..<count).map { number in
+                Session(
+                    clientID: "away-\(number)", userName: nil, owner: .process, expiryInterval: .max, home: 0,
+                    heap: broker.context.heap, rpcTopics: broker.context.rpcTopics)
+            }
+            try await shard.loop.submit {
+                for session in away {
+                    session.becomesMember()
+                    broker.context.router.subscribe(
+                        session, "$share/group/work/+", SubscriptionOptions(qos: .atMostOnce))
+                }
+            }.get()
+            func publish(_ messages: Int) async throws -> Int {
+                func steps() async throws -> Int {
+                    try publisher.ping()
+                    // Those of a tick are counted when it has ended.
+                    for _ in 0..<2 { try await shard.loop.submit {}.get() }
+                    return try await shard.loop.submit { shard.steps.total }.get()
+                }
+                // Who gets it is remembered from here on.
+                try publisher.publish("work/1", "first")
+                let before = try await steps()
+                for number in 0..<messages { try publisher.publish("work/1", "\(number)") }
+                return try await steps() - before
+            }
+            let messages = 200
+            #expect(try await publish(messages) <= 140 * messages)
+            let lost = broker.counters.sharedUndeliverable.value
+            #expect(lost == messages + 1)
+            // Two are there.
+            let members = try Self.members(broker, 2, .atMostOnce)
+            _ = try await publish(messages)
+            let round = count / 64 + 1
+            #expect(broker.counters.sharedUndeliverable.value <= lost + round)
+            let before = broker.counters.sharedUndeliverable.value
+            _ = try await publish(messages)
+            #expect(broker.counters.sharedUndeliverable.value == before)
+            withExtendedLifetime(members) {}
+        }
+    }
+
+    @Test("a look at a member whose queue is full counts, where publishers are refused for that")
+    func fullQueues() async throws {
+        let count = 300
+        try await withBroker({
+            $0.limits.queuePolicy = .reject
+            $0.limits.maxQueuedMessages = 1
+        }) { broker in
+            for index in 0..<count {
+                let member = try TestClient(port: broker.port, version: .v5_0)
+                try member.connect("member-\(index)") { $0.sessionExpiryInterval = 60 }
+                try member.subscribe([Subscription(filter: "$share/group/work", qos: .atLeastOnce)])
+                try member.disconnect()
+            }
+            let publisher = try Subscribe5Tests.client(broker, "publisher")
+            var refused = 0
+            for _ in 0..<4 * count where refused == 0 {
+                if try publisher.publish("work", "x", qos: .atLeastOnce, { _ in }) == .quotaExceeded { refused += 1 }
+            }
+            #expect(refused == 1)
+            let shard = broker.shards[0]
+            let before = try await shard.loop.submit { shard.steps.total }.get()
+            #expect(try publisher.publish("work", "x", qos: .atLeastOnce) { _ in } == .quotaExceeded)
+            for _ in 0..<2 { try await shard.loop.submit {}.get() }
+            #expect(try await shard.loop.submit { shard.steps.total }.get() - before >= count)
+        }
+    }
+
     @Test(
         "when a member's session ends, what it had not acknowledged goes to another: QoS 1, but not QoS 2 that was sent [MQTT-4.8.2-5]",
         arguments: [1, 3])

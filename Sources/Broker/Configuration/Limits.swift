@@ -325,6 +325,10 @@ public struct Limits: Sendable, Equatable {
     /// A message to more sessions of a loop is delivered piece by piece.
     static let receiversPerPiece = 1_024
 
+    /// Members of a shared subscription that a message looks at in their turn, and so many again of a group that has more
+    /// than both (`SharedGroup`).
+    static let memberLooks = 64
+
     /// How long deferred work waits at least; until the sockets have been looked at in any case.
     static let nextTickMicroseconds = 100
 

@@ -74,7 +74,7 @@ extension ConnectionHandler {
 
     func sendNow(_ message: Message, packetID: UInt16, dup: Bool, isAsked: Bool) {
         let outcome = append(message, packetID: packetID, dup: dup, isAsked: isAsked)
-        note(outcome, message)
+        note(outcome, message, mayHaveIt: dup)
         guard outcome != .done, let session else { return }
         if outcome == .withheld, message.qos == .exactlyOnce, dup {
             // The client may have it, and its identifier: it shall be rid of that, and has nothing new by it.
@@ -95,24 +95,28 @@ extension ConnectionHandler {
         case withheld
     }
 
-    /// Counts what the client does not get.
+    /// Counts what the client does not get. What it may not read goes to another member, if it is a group's.
+    ///
+    /// - Parameter mayHaveIt: it was sent before.
     @inline(__always)
-    private func note(_ outcome: Appending, _ message: Message) {
-        if outcome != .done { noteKeptBack(outcome, message) }
+    private func note(_ outcome: Appending, _ message: Message, mayHaveIt: Bool = false) {
+        if outcome != .done { noteKeptBack(outcome, message, mayHaveIt: mayHaveIt) }
     }
 
     @inline(never)
-    private func noteKeptBack(_ outcome: Appending, _ message: Message) {
+    private func noteKeptBack(_ outcome: Appending, _ message: Message, mayHaveIt: Bool) {
         guard outcome == .withheld, let session else {
             shard.context.counters.messagesTooLarge.increment()
             return
         }
-        shard.context.counters.messagesWithheld.increment()
-        shard.losses.add(session.clientID)
         output.withheldThisTick += 1
         shard.steps.take()
         shard.work.mostWithheld = max(shard.work.mostWithheld, output.withheldThisTick)
         shard.context.noteDenied("delivery", session, message.topic.text)
+        // QoS 2 that was sent is this client's alone (MQTT-4.8.2-5).
+        if !(mayHaveIt && message.qos == .exactlyOnce), shard.giveToAnother(message) { return }
+        shard.context.counters.messagesWithheld.increment()
+        shard.losses.add(session.clientID)
     }
 
     /// Sends what ``sendAck(since:_:_:_:)`` says: two bytes of header and a packet identifier, and in 5.0 a code if that is not success.

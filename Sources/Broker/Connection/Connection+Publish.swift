@@ -28,8 +28,8 @@ extension ConnectionHandler {
         if mustBeStored, shard.context.store?.isFailing == true, !session.state.isReceiving(publish.packetID) {
             return refuse(publish, .refused("the data directory cannot be written", code: .quotaExceeded))
         }
-        if limits.queuePolicy == .reject, publish.qos != .atMostOnce, !isForbidden, match.hasFullQueue,
-            !session.state.isReceiving(publish.packetID)
+        if limits.queuePolicy == .reject, publish.qos != .atMostOnce, !isForbidden,
+            shard.hasFullQueue(match, message.topic), !session.state.isReceiving(publish.packetID)
         {
             return refuse(
                 publish, .refused("the queue of a subscriber is full (limits.queuePolicy)", code: .quotaExceeded))

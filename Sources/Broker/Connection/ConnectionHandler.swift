@@ -175,8 +175,10 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     func channelInactive(context: ChannelHandlerContext) {
         // Who sends and hangs up has sent all the same.
-        if hasInput { return isPeerGone = true }
-        endOfInput()
+        guard hasInput else { return endOfInput() }
+        isPeerGone = true
+        // Groups that it is in hear of it.
+        if let session { shard.settle(session) }
     }
 
     /// The socket is closed, and all that came from it has been handled.

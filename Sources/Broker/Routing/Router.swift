@@ -218,6 +218,18 @@ final class Match: Sendable {
             obliges = share.members.elements.contains { $0.subscriber.isStored && $0.options.qos != .atMostOnce }
             members = share.members.elements.map { Subscriber($0.subscriber, $0.options, in: share.group) }
         }
+
+        /// Whether the queues of all who may have the message are full.
+        fileprivate func isFull(_ topic: TopicName, steps: inout Int) -> Bool {
+            var isFull = false
+            for member in members {
+                steps += 1
+                guard member.session.mayBeGiven(topic) else { continue }
+                guard member.isFull else { return false }
+                isFull = true
+            }
+            return isFull
+        }
     }
 
     let groups: [Group]
@@ -231,9 +243,16 @@ final class Match: Sendable {
     var isEmpty: Bool { groups.isEmpty && shares.isEmpty }
 
     /// Whether a message of QoS 1 or 2 would come to a queue that takes no more: for the policy that rejects it.
-    var hasFullQueue: Bool {
-        groups.contains { $0.subscribers.list.contains(where: \.isFull) }
-            || shares.contains { !$0.members.isEmpty && $0.members.allSatisfy(\.isFull) }
+    ///
+    /// - Parameter steps: grows by the sessions that were looked at.
+    func hasFullQueue(_ topic: TopicName, steps: inout Int) -> Bool {
+        for group in groups {
+            for subscriber in group.subscribers.list {
+                steps += 1
+                if subscriber.isFull { return true }
+            }
+        }
+        return shares.contains { $0.isFull(topic, steps: &steps) }
     }
 
     init(_ subscribers: [Subscriber], shares: [Share], shards: Int) {

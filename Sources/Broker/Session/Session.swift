@@ -25,6 +25,7 @@ final class Session: @unchecked Sendable {
     private let homeIndex: Synchronization::Atomic<Int>
     fileprivate let presenceValue = Synchronization::Atomic<UInt8>(Presence.away.rawValue)
     fileprivate let isQueueFullValue = Synchronization::Atomic<Bool>(false)
+    private let hasSharedRules = Synchronization::Atomic<Bool>(false)
 
     /// Seconds it outlives its connection (section 3.1.2.11.2): 0 is not at all, `UInt32.max` for ever.
     var expiryInterval: UInt32
@@ -52,6 +53,9 @@ final class Session: @unchecked Sendable {
         }
     }
     private var ruleBytes = 0
+    /// The same for the loops that choose among the members of a group. Made before the first of its shared subscriptions is
+    /// where they find it, and there from then on.
+    private var sharedRules: NIOLockedValueBox<AccessRules?>?
     /// By which its last connection came.
     private(set) var listener: Listener?
     /// Its connection is gone, and what follows from that has yet to happen.
@@ -100,6 +104,8 @@ final class Session: @unchecked Sendable {
 
     /// A reference by a reference, with the room between them.
     private static let tableBytes = 32
+    /// A lock and a reference.
+    private static let boxBytes = 80
 
     /// How ready a session is for one more message of a shared subscription; any loop may ask.
     enum Presence: UInt8, Comparable {
@@ -135,7 +141,8 @@ struct SessionCore: ~Copyable {
 
     fileprivate var presence: Session.Presence {
         if isEnded { return .ended }
-        if connection == nil { return .away }
+        // Of one whose peer has gone only what it has sent is yet to be handled.
+        guard let connection, !connection.isPeerGone else { return .away }
         return state.queuedCount > 0 ? .busy : .ready
     }
 
@@ -254,6 +261,23 @@ extension Session {
     /// After a reload, and after the session was where a reload could not find it.
     func renewRules() {
         rules = listener.flatMap(rules(at:))
+        shareRules()
+    }
+
+    private func shareRules() {
+        guard let sharedRules else { return }
+        sharedRules.withLockedValue { $0 = rules }
+        hasSharedRules.store(rules != nil, ordering: .releasing)
+    }
+
+    /// To be called before it is a member of any group.
+    func becomesMember() {
+        mayHoldShared = true
+        guard sharedRules == nil else { return }
+        sharedRules = NIOLockedValueBox(nil)
+        ownBytes += Self.boxBytes
+        noteHeap()
+        shareRules()
     }
 
     /// What its client may do by today's rules of a listener. Any loop may ask.
@@ -270,6 +294,12 @@ extension Session {
 
     func mayReceive(_ topic: TopicName) -> Bool {
         rules?.mayRead(topic.bytes.readableBytesUInt8Span) ?? rpcTopics.mayRead(topic, as: clientID)
+    }
+
+    /// Whether a member of a group may be given a message of the group's. Any loop may ask.
+    func mayBeGiven(_ topic: TopicName) -> Bool {
+        let rules = hasSharedRules.load(ordering: .acquiring) ? sharedRules?.withLockedValue { $0 } : nil
+        return rules?.mayRead(topic.bytes.readableBytesUInt8Span) ?? rpcTopics.mayRead(topic, as: clientID)
     }
 
     /// A shared subscription is as good as the filter in it.

@@ -127,11 +127,12 @@ public final class Counters: Sendable {
     public let messagesUnsendable = Atomic<Int>(0)
     /// Subscriptions that the data directory had and that are none.
     public let subscriptionsUnusable = Atomic<Int>(0)
-    /// Messages that were kept for a client and not sent to it, since it may not read them any more.
+    /// Messages that were kept for a client and not sent to it, since it may not read them any more, or its session has gone to
+    /// another user.
     public let messagesWithheld = Atomic<Int>(0)
     /// Messages that expired in a queue.
     public let messagesExpired = Atomic<Int>(0)
-    /// Messages of QoS 0 for a group of which nobody was there.
+    /// Messages for a group of which nobody may read them, or nobody was there for QoS 0.
     public let sharedUndeliverable = Atomic<Int>(0)
     /// Sessions that ended because their clients did not come back in time.
     public let sessionsExpired = Atomic<Int>(0)

@@ -79,6 +79,8 @@ public final class EventLoopShard: @unchecked Sendable {
     private var lossLog = LossLog()
     /// How short memory is.
     var pressure: ShardPressure
+    /// Of groups whose messages are passed on.
+    var groupMembers = GroupMembers()
     /// What this tick may do yet, and what waits for the next one.
     var steps = StepBudget()
     var work = DeferredWork()
@@ -165,6 +167,12 @@ public final class EventLoopShard: @unchecked Sendable {
         return match
     }
 
+    func hasFullQueue(_ match: Match, _ topic: TopicName) -> Bool {
+        var looks = 0
+        defer { steps.take(looks) }
+        return match.hasFullQueue(topic, steps: &looks)
+    }
+
     /// Keeps a message for those who subscribe later.
     ///
     /// - Returns: false if the store is full.
@@ -212,7 +220,7 @@ public final class EventLoopShard: @unchecked Sendable {
             }
             return post(.forward(session, message), to: home)
         }
-        guard session.mayReceive(message.topic) else { return giveUp(&message, for: session) }
+        guard session.mayReceive(message.topic) else { return turnAway(&message, from: session) }
         if message.qos == .atMostOnce {
             // Not kept for a client that is away: section 4.3.1 leaves it to the server.
             session.connection?.sendAtMostOnce(&message)
@@ -424,6 +432,7 @@ public final class EventLoopShard: @unchecked Sendable {
         guard ticks % (1_000 / Limits.tickMilliseconds) == 0 else { return }
         expireCommands()
         matchCache.trim(version: context.router.version)
+        groupMembers.trim(version: context.router.version)
         reads.trim()
         fanOut.trim()
         tlsReads.trim()
@@ -458,6 +467,7 @@ public final class EventLoopShard: @unchecked Sendable {
         tlsReads.drop()
         forgetTransports()
         matchCache = MatchCache()
+        groupMembers = GroupMembers()
         arena.drainRemoteFrees()
     }
 

@@ -107,7 +107,7 @@ extension EventLoopShard {
     /// One member of the group gets the message.
     fileprivate func deliver(_ message: inout Message, to share: Match.Share) throws(ArenaError) {
         var looks = 0
-        let chosen = share.group.choose(share.members, qos: message.qos, steps: &looks)
+        let chosen = share.group.choose(share.members, topic: message.topic, qos: message.qos, steps: &looks)
         steps.take(looks)
         guard let member = chosen else {
             context.counters.sharedUndeliverable.increment()

@@ -74,14 +74,15 @@ extension EventLoopShard {
             return handovers.end(left: sessions, rests: true)
         }
         var isRefused = false
-        var members = GroupMembers()
         do throws(ArenaError) {
             for (session, owed) in messages {
                 guard let content = owed.content else { continue }
                 if var message = try message(content, owner: owner, "message of a session that ended") {
                     (message.qos, message.retain) = (owed.qos, owed.retain)
-                    if let group = owed.share.flatMap({ context.router.group(of: $0) }) {
-                        try redispatch(&message, in: group, &members)
+                    if let group = owed.share.flatMap({ context.router.group(of: $0) }),
+                        try !redispatch(&message, in: group)
+                    {
+                        context.counters.sharedUndeliverable.increment()
                     }
                 } else {
                     noteUnsendable("a message of a session that ended", of: "")
@@ -102,52 +103,73 @@ extension EventLoopShard {
 
     /// A message is for a session that is over: if it is its group's, another member gets it.
     func passOn(_ message: Message, from session: Session) {
-        var members = GroupMembers()
-        passOn(message, from: session, &members)
-    }
-
-    /// The same for one of many.
-    func passOn(_ message: Message, from session: Session, _ members: inout GroupMembers) {
-        guard !isStopping, let group = message.route?.group else { return }
+        guard !isStopping, message.route?.group != nil else { return }
         // The store has it, behind what else the session has left.
         guard message.entry == 0 else { return handOver(session.storeKey) }
+        if !giveToAnother(message) { context.counters.sharedUndeliverable.increment() }
+    }
+
+    /// A message has come to a session whose client may not read it: since it was chosen, rules have changed.
+    func turnAway(_ message: inout Message, from session: Session) {
+        if message.route?.group != nil {
+            // What the store has of it is for the next broker.
+            guard !isStopping else { return }
+            if !giveToAnother(message) { context.counters.sharedUndeliverable.increment() }
+        }
+        giveUp(&message, for: session)
+    }
+
+    /// Gives a message of a shared subscription to another member, who may read it. What the store has of it for the first one
+    /// is to be given up after this: in the same batch.
+    ///
+    /// - Returns: false if there is none, or it is nobody's but the first one's.
+    func giveToAnother(_ message: Message) -> Bool {
+        guard !isStopping, let group = message.route?.group else { return false }
         var message = message
         do throws(ArenaError) {
-            try redispatch(&message, in: group, &members)
+            return try redispatch(&message, in: group)
         } catch {
             refused(error, while: "giving a shared message to another member")
+            return false
         }
     }
 
-    /// Gives a message to whichever member's turn it is, if there is any.
-    private func redispatch(
-        _ message: inout Message, in group: SharedGroup, _ known: inout GroupMembers
-    ) throws(ArenaError) {
+    /// Gives a message to whichever member's turn it is.
+    ///
+    /// - Returns: false if there is none for it.
+    private func redispatch(_ message: inout Message, in group: SharedGroup) throws(ArenaError) -> Bool {
         var looks = 0
-        let members = known.members(of: group, in: context.router, steps: &looks)
-        let chosen = group.choose(members, qos: message.qos, steps: &looks)
+        let members = groupMembers.members(of: group, in: context.router, steps: &looks)
+        let chosen = group.choose(members, topic: message.topic, qos: message.qos, steps: &looks)
         steps.take(looks)
-        guard let next = chosen else {
-            context.counters.sharedUndeliverable.increment()
-            return
-        }
+        guard let next = chosen else { return false }
         (message.entry, message.contentID) = (0, 0)
         message.qos = min(message.qos, next.qos)
         message.route = next.route
         try send(&message, to: next.session)
+        return true
     }
 }
 
-/// The members of groups that messages are given to one after the other: made once for all messages of a piece of work.
+/// The members of groups that messages are given to one after the other: made once, until any subscription changes.
 struct GroupMembers {
+    private var version: UInt64 = 0
     private var groups: [ObjectIdentifier: (group: SharedGroup, members: [Subscriber])] = [:]
 
     /// - Parameter steps: grows by the members that were made.
     mutating func members(of group: SharedGroup, in router: Router, steps: inout Int) -> [Subscriber] {
+        // Read before the members: a change in between makes them stale, never wrong.
+        trim(version: router.version)
         if let known = groups[ObjectIdentifier(group)] { return known.members }
         let members = router.members(of: group)
         steps += members.count
         groups[ObjectIdentifier(group)] = (group, members)
         return members
+    }
+
+    /// Forgets what an older version said.
+    mutating func trim(version: UInt64) {
+        guard version != self.version else { return }
+        (self.version, groups) = (version, [:])
     }
 }

@@ -26,8 +26,7 @@ extension EventLoopShard {
         session.isLeaving = false
         sessions[ObjectIdentifier(session)] = nil
         sessionsWithCommands[ObjectIdentifier(session)] = nil
-        var members = GroupMembers()
-        for message in shared { passOn(message, from: session, &members) }
+        for message in shared { passOn(message, from: session) }
         if session.isStored, session.mayHoldShared { handOver(session.storeKey) }
         context.pool.closeOwner(session.owner)
     }

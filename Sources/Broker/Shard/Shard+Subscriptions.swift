@@ -42,7 +42,7 @@ extension EventLoopShard {
         } else {
             let isNew = session.subscriptions.updateValue(options, forKey: filter) == nil
             if SharedSubscription.parse(filter.text) != nil {
-                session.mayHoldShared = true
+                session.becomesMember()
                 if isNew { session.sharedCount += 1 }
             }
             context.router.subscribe(session, filter.text, options)
