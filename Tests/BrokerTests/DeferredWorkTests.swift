@@ -228,6 +228,60 @@ struct DeferredWorkTests {
         }
     }
 
+    @Test("a kept session with many subscriptions ends piece by piece: by its expiry, and for a clean start")
+    func largeEnd() async throws {
+        let subscriptions = 10_000
+        try await withBroker { broker in
+            for (round, expiry) in [UInt32(1), 1_000].enumerated() {
+                let client = try TestClient(port: broker.port, version: .v5_0)
+                try client.connect("kept") { $0.sessionExpiryInterval = expiry }
+                try client.subscribe(
+                    (0..<subscriptions).map { Subscription(filter: "\(round)/\($0)", qos: .atMostOnce) })
+                try client.disconnect()
+                if expiry > 1 { try TestClient(port: broker.port).connect("kept") }
+                try await broker.poll { broker.context.router.subscriptionCount == 0 }
+            }
+            #expect(broker.counters.sessionsExpired.value == 1)
+            #expect(try await broker.steps(of: 0).mostPerTick <= Self.most + 256)
+        }
+    }
+
+    @Test("a long queue that a session leaves to its group is given away piece by piece, and held until then")
+    func longLeftToGroup() async throws {
+        let (members, messages) = (64, 4_000)
+        try await withBroker({ $0.limits.maxQueuedMessages = messages }) { broker in
+            let publisher = try TestClient(port: broker.port)
+            try publisher.connect("publisher")
+            func join(_ name: String) throws {
+                let client = try TestClient(port: broker.port, version: .v5_0)
+                try client.connect(name) { $0.sessionExpiryInterval = 1_000 }
+                try client.subscribe([Subscription(filter: "$share/g/x", qos: .atLeastOnce)])
+                try client.disconnect()
+            }
+            try join("leaver")
+            for number in 1...messages {
+                try publisher.send(
+                    .publish(
+                        Publish(topic: "x", payload: "\(number)", qos: .atLeastOnce, packetID: UInt16(number))))
+            }
+            for _ in 0..<messages { _ = try publisher.receive() }
+            for number in 0..<members { try join("member-\(number)") }
+            let again = try TestClient(port: broker.port)
+            try again.connect("leaver")
+            let sessions = try (0..<members).map { try #require(broker.context.registry.find("member-\($0)")) }
+            let deadline = Patience.end
+            var (given, unheld) = (0, [String]())
+            while given < messages {
+                try #require(ContinuousClock.now < deadline, "\(given) messages were given")
+                if unheld.isEmpty { unheld = try await broker.unheld() }
+                given = try await broker.shards[0].loop.submit { sessions.reduce(0) { $0 + $1.state.queuedCount } }
+                    .get()
+            }
+            #expect(unheld == [])
+            #expect(try await broker.steps(of: 0).mostPerTick <= Self.most + messages + 256)
+        }
+    }
+
     @Test("retained messages that expire in the same second go in turn")
     func retainedExpiry() async throws {
         let count = 40_000

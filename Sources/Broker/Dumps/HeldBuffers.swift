@@ -23,6 +23,9 @@ extension EventLoopShard {
         connections.forEach { $0.visitHeldBuffers(&visitor) }
         for session in sessions.values { session.visitHeldBuffers(&visitor) }
         for departure in departures.values { departure.session.visitHeldBuffers(&visitor) }
+        for ended in work.ended {
+            for message in ended.shared { message.visit(owner: ended.session.owner, kind: .offlineQueue, &visitor) }
+        }
         for will in lateWills { will.message.visit(owner: owner, kind: .will, &visitor) }
         // What waits for this loop, and what this loop has not posted or handled yet.
         mailbox.forEach { $0.visit(owner: owner, &visitor) }

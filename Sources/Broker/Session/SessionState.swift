@@ -114,6 +114,8 @@ struct SessionState: ~Copyable {
     }
 
     var inflightCount: Int { inflight.count }
+    /// Messages in memory.
+    var heldCount: Int { inflight.count + queue.count }
     var queuedCount: Int { queue.count + spilled.count }
     /// No queued message expires before this.
     var nextExpiry: NIODeadline { min(nextQueuedExpiry, spilled.nextExpiry) }

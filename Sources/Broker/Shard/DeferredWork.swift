@@ -12,6 +12,8 @@ import NIOCore
 struct DeferredWork {
     /// Sessions whose connections are gone, and that are yet to end or to have their wills published.
     var leaving: Deque<Session> = []
+    /// Sessions that are over, and of which something is left to be cleared away.
+    var ended: Deque<EndedSession> = []
     /// Connections with more to be sent: retained messages above all.
     var retained: Deque<ConnectionReference> = []
     /// Connections with packets to be handled, or with one that is not done yet.
@@ -55,8 +57,9 @@ struct DeferredWork {
     fileprivate var nextSlice = 0
 
     fileprivate var isEmpty: Bool {
-        leaving.isEmpty && retained.isEmpty && input.isEmpty && mail.isEmpty && fanOuts.isEmpty && dueSessions.isEmpty
-            && dueConnections.isEmpty && rules.isEmpty && commands.isEmpty && stored == nil && !isRetainedDue
+        leaving.isEmpty && ended.isEmpty && retained.isEmpty && input.isEmpty && mail.isEmpty && fanOuts.isEmpty
+            && dueSessions.isEmpty && dueConnections.isEmpty && rules.isEmpty && commands.isEmpty && stored == nil
+            && !isRetainedDue
     }
 }
 
@@ -106,9 +109,9 @@ extension EventLoopShard {
 
     /// Each does some of its kind, and says whether it did anything.
     private static let slices: [@Sendable (EventLoopShard) -> Bool] = [
-        { $0.goOnWithMail() }, { $0.goOnWithInput() }, { $0.goOnWithLeaving() }, { $0.goOnWithRetained() },
-        { $0.goOnWithDue() }, { $0.goOnWithRules() }, { $0.goOnWithExpiry() }, { $0.goOnWithCommands() },
-        { $0.goOnWithCounting() },
+        { $0.goOnWithMail() }, { $0.goOnWithInput() }, { $0.goOnWithLeaving() }, { $0.goOnWithEnded() },
+        { $0.goOnWithRetained() }, { $0.goOnWithDue() }, { $0.goOnWithRules() }, { $0.goOnWithExpiry() },
+        { $0.goOnWithCommands() }, { $0.goOnWithCounting() },
     ]
 
     private func goOnWithInput() -> Bool {
@@ -210,35 +213,85 @@ extension EventLoopShard {
     /// The connection of a session is gone: what follows from it happens now, or in its turn if there is much of that.
     func leaveSoon(_ session: Session) {
         session.isLeaving = true
-        if work.leaving.isEmpty, work.endings > 0, !steps.isSpent, continueLeaving(session) { return }
-        work.leaving.append(session)
         scheduleWork()
+        guard work.leaving.isEmpty, work.endings > 0, !steps.isSpent else { return work.leaving.append(session) }
+        continueLeaving(session)
     }
 
     private func goOnWithLeaving() -> Bool {
         var isMoving = false
-        while !steps.isSpent, work.endings > 0, let session = work.leaving.first {
+        while !steps.isSpent, work.endings > 0, let session = work.leaving.popFirst() {
             isMoving = true
-            guard continueLeaving(session) else { break }
-            work.leaving.removeFirst()
+            continueLeaving(session)
         }
         return isMoving
     }
 
-    /// Does as much of a session's leaving as there is budget for.
-    ///
-    /// - Returns: whether that was all.
-    private func continueLeaving(_ session: Session) -> Bool {
-        scheduleWork()
+    private func continueLeaving(_ session: Session) {
         // Somebody has claimed it, and did not wait. It may be another loop's by now.
-        guard session.home == index, session.isLeaving else { return true }
-        if !session.isPersistent {
-            let some = min(work.endings, max(1, steps.room / Limits.stepsPerSubscription))
-            work.endings -= unsubscribe(session, atMost: some)
-            guard session.subscriptions.isEmpty, work.endings > 0 else { return false }
-        }
+        guard session.home == index, session.isLeaving else { return }
         work.endings -= 1
         finishLeaving(session)
+    }
+
+    /// A session is over: what is left of it is cleared away now, or in its turn if that is much.
+    func finishEnd(_ session: EndedSession) {
+        scheduleWork()
+        var session = session
+        if work.ended.isEmpty || isStopping, continueEnd(&session) { return }
+        work.ended.append(session)
+    }
+
+    private func goOnWithEnded() -> Bool {
+        var isMoving = false
+        while !steps.isSpent, work.endings > 0, var session = work.ended.popFirst() {
+            isMoving = true
+            guard continueEnd(&session) else {
+                work.ended.prepend(session)
+                break
+            }
+        }
+        return isMoving
+    }
+
+    /// All of it, before the broker ends.
+    func clearEnded() {
+        while var session = work.ended.popFirst() {
+            while !continueEnd(&session) {
+                steps.beginDeferred()
+                work.endings = Limits.endingsPerTick
+            }
+        }
+    }
+
+    /// Does as much as there is budget for.
+    ///
+    /// - Returns: whether that was all.
+    private func continueEnd(_ ended: inout EndedSession) -> Bool {
+        let session = ended.session
+        while !isStopping, !session.subscriptions.isEmpty {
+            guard work.endings > 0, !steps.isSpent else { return false }
+            work.endings -= unsubscribe(
+                session, atMost: min(work.endings, max(1, steps.room / Limits.stepsPerSubscription)))
+        }
+        while !isStopping, let message = ended.shared.popFirst() {
+            guard !steps.isSpent else {
+                ended.shared.prepend(message)
+                return false
+            }
+            steps.take()
+            passOn(message, from: session)
+        }
+        if isStopping { unsubscribeAll(session) }
+        context.pool.closeOwner(session.owner)
         return true
     }
+}
+
+/// A session that is over.
+struct EndedSession {
+    /// With its subscriptions, as far as they are not removed yet.
+    let session: Session
+    /// What is other members' now; where there is a store, that has it.
+    var shared: Deque<Message>
 }

@@ -125,6 +125,7 @@ public final class EventLoopShard: @unchecked Sendable {
     /// Closes all connections: nobody can send any more, what has been sent is on its way to the other loops. On the
     /// loop.
     func closeConnections() {
+        clearEnded()
         isStopping = true
         ticker?.cancel()
         // What has been read counts, as far as that does not make the end wait: a goodbye, above all.

@@ -1,14 +1,18 @@
 import Arena
+import DequeModule
 import MQTT
 import NIOCore
 
 // The life of sessions: begun here, moved here from other shards, ended.
 extension EventLoopShard {
-    /// Ends a session for good: its will, its subscriptions, its messages, its name.
+    /// Ends a session for good: its will, its messages, its name. Nothing comes to it from here on. Its subscriptions, which may
+    /// be many, and what it has of its groups go in turn (``finishEnd(_:)``).
     func end(_ session: Session) {
         guard !session.isEnded else { return }
         // A will that waits for its delay is due now (MQTT-3.1.2-8).
         publishWill(of: session)
+        // They are let go of.
+        steps.take(Limits.stepsPerSession + session.state.heldCount)
         // With a store, what it has is given to others from there.
         let (isStored, heap) = (session.isStored, context.heap)
         let shared = update(session) { core in
@@ -20,15 +24,14 @@ extension EventLoopShard {
         }
         context.registry.remove(session)
         if session.isStored { journal?.end(session) }
-        unsubscribeAll(session)
+        session.commandFilters.removeAll()
         session.pendingCommands = PendingCommands()
         session.retained.removeAll()
         session.isLeaving = false
         sessions[ObjectIdentifier(session)] = nil
         sessionsWithCommands[ObjectIdentifier(session)] = nil
-        for message in shared { passOn(message, from: session) }
         if session.isStored, session.mayHoldShared { handOver(session.storeKey) }
-        context.pool.closeOwner(session.owner)
+        finishEnd(EndedSession(session: session, shared: Deque(shared)))
     }
 
     /// The client is there, for the first time or again.
