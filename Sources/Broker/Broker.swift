@@ -60,8 +60,7 @@ public final class Broker: Sendable {
         do {
             return try await start(&parts, configuration, settings, threads, log, authenticators)
         } catch {
-            try? await parts.end()
-            parts.pool.retireIfUnused()
+            await parts.abandon(log)
             throw error
         }
     }

@@ -1,4 +1,5 @@
 import Arena
+import Logging
 import NIOCore
 import NIOPosix
 
@@ -31,5 +32,19 @@ struct BrokerParts: Sendable {
         for shard in shards { shard.forgetPeers() }
         context?.closeOwners()
         pool.noteEnd()
+    }
+
+    /// Ends what has come of a broker that cannot start, and lets go of its memory: nobody has its pool.
+    ///
+    /// - Parameter end: to be replaced by tests only.
+    func abandon(_ log: Logger, by end: (Self) async throws -> Void = { try await $0.end() }) async {
+        do {
+            try await end(self)
+        } catch {
+            log.error("a broker that could not start did not end in order", metadata: ["error": "\(error)"])
+        }
+        // The data directory has them.
+        context?.retained.removeAll()
+        pool.retireIfUnused()
     }
 }

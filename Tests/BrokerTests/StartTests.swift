@@ -1,6 +1,7 @@
 import DumpFormat
 import Foundation
 import Logging
+import MQTT
 import TestSupport
 import Testing
 
@@ -108,6 +109,48 @@ struct StartTests {
                 let recorded = try DumpReader.read(path: "\(directory)/flight")
                 #expect(recorded.ending?.hasPrefix("the process ended in order") == true)
             }
+        }
+    }
+
+    @Test("a broker that cannot listen gives its memory back, also what it had read of its data directory")
+    func failedBindWithRetained() async {
+        await #expect(processExitsWith: .success) {
+            try await StartTests.withDirectory { directory in
+                var configuration = StartTests.configuration(directory)
+                // The first broker's pool has it still.
+                configuration.flightRecorder = nil
+                let broker = try await Broker.start(configuration, log: LogCollector().logger)
+                let client = try TestClient(port: broker.port)
+                try client.connect("publisher", clean: false)
+                try client.subscribe(("t", .atLeastOnce))
+                for number in 0..<100 {
+                    try client.publish("r/\(number)", "retained", qos: .atLeastOnce, retain: true)
+                }
+                try client.disconnect()
+                let other = try TestClient(port: broker.port)
+                try other.connect("other")
+                try other.publish("t", "queued", qos: .atLeastOnce)
+                try await broker.shutdown()
+                let pool = broker.pool
+                #expect(PoolRegistry.last === pool)
+
+                configuration.listeners = [Configuration.listener { $0.path = directory }]
+                try await StartTests.weakly { [configuration] log in
+                    await #expect(throws: StartError.self) { _ = try await Broker.start(configuration, log: log) }
+                }
+                #expect(PoolRegistry.last === pool, "the second broker's pool is still there")
+            }
+        }
+    }
+
+    @Test("what goes wrong while a broker that cannot start is ended is in the log, and its memory is given back")
+    func failedEnd() async {
+        await #expect(processExitsWith: .success) {
+            let log = LogCollector()
+            let parts = BrokerParts(pool: try ArenaPool(ArenaPool.Configuration(limitBytes: 64 << 20)))
+            await parts.abandon(log.logger) { _ in throw StartError("the loops do not end") }
+            #expect(log.lines.contains { $0.contains("did not end in order") && $0.contains("the loops do not end") })
+            #expect(PoolRegistry.last == nil)
         }
     }
 

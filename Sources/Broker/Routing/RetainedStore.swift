@@ -179,6 +179,18 @@ final class RetainedStore: Sendable {
         return previous
     }
 
+    /// Lets go of all of it.
+    func removeAll() {
+        // Freed outside the lock.
+        let removed = tree.withLockedValue { tree in
+            let removed = tree
+            tree = Tree()
+            heap?.add(-removed.countedBytes, to: .retained)
+            return removed
+        }
+        withExtendedLifetime(removed) {}
+    }
+
     /// - Parameter mayWait: as long as it takes; else nothing is visited while somebody keeps the store locked.
     func forEach(mayWait: Bool = true, _ body: (Message) -> Void) {
         tree.observe(mayWait: mayWait) { Self.forEach($0.root, body) }
