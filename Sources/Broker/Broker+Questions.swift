@@ -18,6 +18,11 @@ extension Broker {
         context.registry.clients(withPrefix: prefix, limit: limit)
     }
 
+    /// Disconnects a client and ends its session.
+    package func endSession(_ clientID: String) async -> SessionEnding {
+        await context.endSession(clientID, shards)
+    }
+
     /// Where the memory is, at one moment.
     package func memory() async throws -> LiveMemory { try await memoryReporter.report() }
 

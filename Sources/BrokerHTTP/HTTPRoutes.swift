@@ -10,6 +10,7 @@ import Synchronization
 ///
 ///     POST /v1/devices/{id}/commands   a command, answered with the device's response
 ///     POST /v1/commands                the same to many devices, answered by a line of JSON for each
+///     DELETE /v1/sessions/{id}         disconnects a client and ends its session
 ///     GET  /v1/memory                  where the memory is, to the byte
 ///     POST /v1/dumps                   writes a dump
 ///     GET  /metrics                    figures for Prometheus
@@ -26,6 +27,9 @@ enum HTTPRoutes {
             try await commands.one(request, context.parameters)
         }
         inside.post("/v1/commands") { request, _ in try await commands.many(request) }
+        inside.delete("/v1/sessions/:client") { _, context in
+            await SessionRoutes(broker: broker).end(context.parameters)
+        }
         inside.get("/v1/memory") { _, _ in try await memory(broker) }
         inside.post("/v1/dumps") { _, _ in try await dump(broker) }
         inside.get("/metrics") { _, _ in

@@ -219,7 +219,8 @@ struct MigrationTests {
             var number: UInt64 = 1
             guard
                 case .superseded = broker.context.registry.claim(
-                    "client", of: nil, number: &number, isPersistent: true, limit: 9, make: { _ in session })
+                    "client", of: nil, number: &number, isPersistent: true, limit: 9, isKnown: { _ in true },
+                    make: { _ in session })
             else { throw TestClient.Failure(description: "an old claim got a session") }
             try await home.loop.submit {
                 home.closeConnections()

@@ -111,6 +111,45 @@ struct SessionOwnerTests {
         }
     }
 
+    @Test(
+        "a session whose user nobody can log in as any more gives its name to the next one, and what is in it to nobody",
+        arguments: [1, 2], [false, true])
+    func removedOwner(threads: Int, isStored: Bool) async throws {
+        try await withDataDirectory { directory in
+            try await withFiles { files in
+                let passwords = try files.write("passwd", LoginTests.passwords(["anna": "a", "bob": "b"]))
+                try await withBroker(threads: threads) {
+                    $0.access.passwordFile = passwords
+                    if isStored { $0.dataDirectory = directory }
+                } _: { broker in
+                    let (anna, _) = try come(broker, as: "anna")
+                    try anna.subscribe(("t", .exactlyOnce))
+                    let bob = try come(broker, as: "bob", to: "bob").client
+                    try bob.publish("t", "in flight", qos: .atLeastOnce)
+                    #expect(try anna.receivePublish().text == "in flight")
+                    anna.vanish()
+                    try await broker.poll { broker.counters.clientsConnected.value == 1 }
+                    for number in 0..<200 { try bob.publish("t", "\(number)", qos: .atLeastOnce) }
+                    // A reload that leaves her in changes nothing.
+                    try await broker.reload(broker.configuration)
+                    #expect(try come(broker, as: "bob").answer.code == .clientIdentifierNotValid)
+                    _ = try files.write("passwd", LoginTests.passwords(["bob": "b"]))
+                    try await broker.reload(broker.configuration)
+                    let (next, answer) = try come(broker, as: "bob")
+                    #expect(answer.code == .success && !answer.sessionPresent)
+                    #expect(broker.counters.messagesWithheld.value == 201)
+                    try bob.publish("t", "nobody has subscribed", qos: .atLeastOnce)
+                    try next.ping()
+                    // From now on it is his.
+                    _ = try files.write("passwd", LoginTests.passwords(["anna": "a", "bob": "b"]))
+                    try await broker.reload(broker.configuration)
+                    #expect(try come(broker, as: "anna").answer.code == .clientIdentifierNotValid)
+                }
+            }
+            if isStored { #expect(try StoreFile(in: directory).count("entry") == 0) }
+        }
+    }
+
     @Test("what another user asks for does not come before what the owner has asked for")
     func order() async throws {
         try await withUsers(rules: Self.all) { broker, _ in
@@ -120,7 +159,8 @@ struct SessionOwnerTests {
             func claim(_ user: String?, _ number: UInt64) -> SessionRegistry.Claim {
                 var number = number
                 return registry.claim(
-                    "gw", of: user, number: &number, isPersistent: true, limit: 9, make: { _ in session })
+                    "gw", of: user, number: &number, isPersistent: true, limit: 9, isKnown: { _ in true },
+                    make: { _ in session })
             }
             guard case .foreign = claim("bob", .max), case .foreign = claim(nil, .max),
                 case .existing(_, .owner) = claim("anna", 1_000)
@@ -133,8 +173,9 @@ struct SessionOwnerTests {
         let session = Session(
             clientID: "c", userName: "e\u{301}", owner: .process, expiryInterval: 0, home: 0, heap: HeapAccount(),
             rpcTopics: RPCTopics(Configuration.RPC()))
-        #expect(session.title(of: "\u{e9}") == .none && session.title(of: nil) == .none)
-        #expect(session.title(of: "e\u{301}") == .owner)
+        func title(_ user: String?) -> Session.Title { session.title(of: user) { UTF8Key($0) == UTF8Key("e\u{301}") } }
+        #expect(title("\u{e9}") == .none && title(nil) == .none)
+        #expect(title("e\u{301}") == .owner)
     }
 
     @Test(

@@ -47,6 +47,9 @@ public struct AccessControl: Sendable {
         return .depends(on: passwords.hash(of: userName), userName: userName)
     }
 
+    /// Whether anybody can log in by this name.
+    func knows(_ userName: String) -> Bool { passwords?.contains(userName) ?? false }
+
     /// What the client may do; nil is everything.
     func rules(userName: String?, clientID: String) -> AccessRules? {
         list?.rules(userName: userName, clientID: clientID)

@@ -28,6 +28,8 @@ public struct PasswordFile: Sendable {
         }
     }
 
+    func contains(_ user: String) -> Bool { users[UTF8Key(user)] != nil }
+
     /// What to compare a password with. For a user that does not exist there is a hash too, which no password has: the
     /// time an answer takes does not tell who exists.
     func hash(of user: String) -> PasswordHash { users[UTF8Key(user)] ?? .nobody }

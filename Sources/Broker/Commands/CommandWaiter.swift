@@ -24,20 +24,25 @@ package enum CommandOutcome: Sendable {
     case ending
 }
 
-/// Who waits for the response to one command: completed once, whatever happens first. A session that ends lets go of it,
-/// and that completes it too.
-final class CommandWaiter: Sendable {
-    private let continuation: NIOLockedValueBox<CheckedContinuation<CommandOutcome, Never>?>
+/// Who waits for the response to one command. A session that ends lets go of it, and that completes it too.
+typealias CommandWaiter = Waiter<CommandOutcome>
 
-    init(_ continuation: CheckedContinuation<CommandOutcome, Never>) {
+/// Who waits for something that a loop is to do: completed once, whatever happens first.
+final class Waiter<Outcome: Sendable>: Sendable {
+    private let continuation: NIOLockedValueBox<CheckedContinuation<Outcome, Never>?>
+    private let whenLetGo: Outcome
+
+    /// - Parameter whenLetGo: what completes it when nobody has it any more.
+    init(_ continuation: CheckedContinuation<Outcome, Never>, whenLetGo: Outcome) {
         self.continuation = NIOLockedValueBox(continuation)
+        self.whenLetGo = whenLetGo
     }
 
-    deinit { complete(.ended) }
+    deinit { complete(whenLetGo) }
 
     /// - Returns: false if it was complete already.
     @discardableResult
-    func complete(_ outcome: CommandOutcome) -> Bool {
+    func complete(_ outcome: Outcome) -> Bool {
         let waiting = continuation.withLockedValue { waiting in
             defer { waiting = nil }
             return waiting
@@ -126,7 +131,7 @@ extension BrokerContext {
         let deadline = NIODeadline.now() + request.timeout
         let timer = NIOLockedValueBox<Scheduled<Void>?>(nil)
         let outcome = await withCheckedContinuation { continuation in
-            let waiter = CommandWaiter(continuation)
+            let waiter = CommandWaiter(continuation, whenLetGo: .ended)
             guard waitingCommands.add(waiter, number) else {
                 waiter.complete(.ending)
                 return

@@ -234,6 +234,9 @@ public struct Limits: Sendable, Equatable {
     package static let httpReadBytes = 8 << 10
     package static let httpDecodedBytes = 1 << 10
 
+    /// How long who ends a session over HTTP waits for the disk.
+    static let safeEndSeconds = 5
+
     /// How long HTTP requests that are being answered keep a broker from ending.
     package static let httpShutdownSeconds = 5
 

@@ -21,6 +21,8 @@ enum CloseReason {
     case connectTimeout
     case packetTimeout(seconds: Int)
     case takenOver
+    /// Whoever runs the broker has ended the session.
+    case endedByOperator
     case outOfMemory(ArenaError)
     case tooManyConnections
     /// Memory is short, and the client has no session that would make room.
@@ -52,6 +54,7 @@ enum CloseReason {
         case .connectTimeout, .tooManyConnections, .tooManyFromAddress, .memoryShort: .serverBusy
         case .packetTimeout: .unspecifiedError
         case .takenOver: .sessionTakenOver
+        case .endedByOperator: .administrativeAction
         case .outOfMemory, .slowConsumer, .stalled: .quotaExceeded
         case .shuttingDown: .serverShuttingDown
         }
@@ -82,6 +85,7 @@ extension CloseReason: CustomStringConvertible {
         case .connectTimeout: "no CONNECT in time"
         case .packetTimeout(let seconds): "a packet was not complete \(seconds) s after its first byte"
         case .takenOver: "client connected again elsewhere [MQTT-3.1.4-2]"
+        case .endedByOperator: "the session was ended by the operator"
         case .outOfMemory(let error): error.description
         case .tooManyConnections: "too many connections"
         case .memoryShort: "memory is short, and there is no session to fetch messages from"

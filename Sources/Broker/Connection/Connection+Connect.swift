@@ -67,7 +67,7 @@ extension ConnectionHandler {
         }
         let claim = broker.registry.claim(
             connect.clientID, of: userName, number: &claimNumber, isPersistent: expiryInterval > 0,
-            limit: limits.maxSessions
+            limit: limits.maxSessions, isKnown: broker.knows
         ) { number in
             Session(
                 clientID: connect.clientID, userName: userName,
@@ -95,7 +95,9 @@ extension ConnectionHandler {
             }
             awaitSession()
             shard.takeOver(
-                session, for: SessionClaim(connection: reference, discard: discard, number: claimNumber))
+                session,
+                for: SessionClaim(
+                    connection: reference, discard: discard, isForfeit: title == .successor, number: claimNumber))
         case .full:
             let text = "\(limits.maxSessions) sessions are kept already (limits.maxSessions)"
             refuse(connect.version == .v5_0 ? .quotaExceeded : .serverUnavailable, text)

@@ -74,6 +74,8 @@ final class Session: @unchecked Sendable {
     var arrivals: [Message] = []
     /// Connections that asked for it in the meantime.
     var claims: [SessionClaim] = []
+    /// Operators that want it ended.
+    var operators: [Waiter<SessionEnding>] = []
 
     /// What it takes on the heap, with its place in the table of its shard, its rules and its commands.
     private var charge: HeapCharge
@@ -201,6 +203,8 @@ struct SessionClaim {
     let connection: ConnectionReference
     /// Only to end it.
     let discard: Bool
+    /// ... for another user: what is in it is lost.
+    var isForfeit = false
     /// In the order of the CONNECTs, of whichever loops: an older one does not take a session from a newer one.
     let number: UInt64
 }
@@ -238,15 +242,17 @@ extension Session {
     enum Title {
         /// All of it: it is the user's own.
         case owner
-        /// Its name only, for a new one: nobody's name stands on it.
+        /// Its name only, for a new one: nobody's name stands on it, or one that nobody has any more.
         case successor
         case none
     }
 
-    func title(of userName: String?) -> Title {
+    /// - Parameter isKnown: whether anybody can come by a name.
+    func title(of userName: String?, isKnown: (String) -> Bool) -> Title {
         guard let owner = self.userName else { return userName == nil ? .owner : .successor }
         // Byte for byte: to Swift two names may be equal that are two users.
-        return userName.map { UTF8Key($0) == UTF8Key(owner) } ?? false ? .owner : .none
+        if let userName, UTF8Key(userName) == UTF8Key(owner) { return .owner }
+        return isKnown(owner) ? .none : .successor
     }
 
     /// Its client has come by this listener, and may do what is allowed there today.
@@ -374,9 +380,10 @@ final class SessionRegistry: Sendable {
     ///     number here.
     ///   - isPersistent: whether a new one would be kept beyond its connection.
     ///   - limit: of such sessions.
+    ///   - isKnown: whether anybody can come by a user name; asked under the lock.
     func claim(
         _ clientID: String, of userName: String?, number: inout UInt64, isPersistent: Bool, limit: Int,
-        make: (_ number: UInt64) -> Session
+        isKnown: (String) -> Bool, make: (_ number: UInt64) -> Session
     ) -> Claim {
         table.withLockedValue { table in
             let key = UTF8Key(clientID)
@@ -385,7 +392,7 @@ final class SessionRegistry: Sendable {
                 number = table.lastClaim
             }
             if let entry = table.sessions[key] {
-                let title = entry.session.title(of: userName)
+                let title = entry.session.title(of: userName, isKnown: isKnown)
                 // First: whose session it is not, whatever he sends, does not supersede the owner either.
                 guard title != .none else { return .foreign }
                 guard number >= entry.claim else { return .superseded }

@@ -229,6 +229,16 @@ struct SessionState: ~Copyable {
         return taken + removeQueued { $0.route?.group != nil }
     }
 
+    /// Messages that the client is owed, but for those in memory that are its groups'. Looks at all of them.
+    var ownCount: Int {
+        var count = spilled.count
+        for index in inflight.indices {
+            if let message = inflight[index].message, message.route?.group == nil { count += 1 }
+        }
+        queue.forEach { if $0.route?.group == nil { count += 1 } }
+        return count
+    }
+
     /// - Returns: whether the identifier was waiting for PUBACK.
     mutating func puback(_ packetID: UInt16) -> Bool {
         guard let index = index(of: packetID), inflight[index].stage == .sent else { return false }

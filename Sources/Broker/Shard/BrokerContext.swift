@@ -78,6 +78,16 @@ final class BrokerContext: Sendable {
             "this build cannot look into its TLS library: dumps will call two buffers of each TLS connection unheld")
     }
 
+    /// Whether anybody can come by this name today. What belongs to another name is nobody's. Any thread.
+    func knows(_ userName: String) -> Bool {
+        // Whom certificates and other methods name is not written anywhere here.
+        guard authenticators.isEmpty else { return true }
+        return listeners.contains { listener in
+            let settings = listener.settings
+            return settings.configuration.certificateUserName || settings.access.knows(userName)
+        }
+    }
+
     /// Says what a client was not allowed to do.
     func noteDenied(_ what: String, _ session: Session, _ topic: @autoclosure () -> String) {
         counters.accessDenied.increment()

@@ -139,7 +139,10 @@ extension EventLoopShard {
         // Its time may have come, and the timer not yet: what was due at its end is not to be forgotten.
         let isOver = session.endsAt <= .now()
         if isOver { context.counters.sessionsExpired.increment() }
-        if claim.discard || isOver, !session.isEnded { end(session) }
+        if claim.discard || isOver, !session.isEnded {
+            if claim.isForfeit { noteForfeit(session) }
+            end(session)
+        }
         // To this shard too by mail: the connection that asks is in the middle of handling its CONNECT. Not before the end
         // is safe: a client that was told that its session is gone must not find it again after a kill.
         guard !session.isEnded else {
@@ -160,6 +163,19 @@ extension EventLoopShard {
         session.move(to: connection.shard)
         context.router.changed()
         for shard in peers.indices where shard != index { post(.fence(session, from: index), to: shard) }
+    }
+
+    /// A session ends since its client identifier goes to another user: what it has is nobody's.
+    private func noteForfeit(_ session: Session) {
+        let count = session.state.ownCount
+        context.counters.messagesWithheld.increment(by: count)
+        losses.add(session.clientID, count: count)
+        context.log.notice(
+            "a session gives its client identifier to another user",
+            metadata: [
+                "client": "\(session.logName)", "messages": "\(count)",
+                "user": "\(LogLines.cut(session.userName ?? ""))",
+            ])
     }
 
     /// What the old connection of a session had sent has been handled, or it is closed: those who wait for that are served.
@@ -202,6 +218,10 @@ extension EventLoopShard {
         connections[reference]?.begin(session, isPresent: true)
         let claims = session.claims
         session.claims = []
+        // First: a claim may have it move on.
+        let operators = session.operators
+        session.operators = []
+        for waiter in operators { end(session, for: waiter) }
         for claim in claims.sorted(by: { $0.number < $1.number }) { takeOver(session, for: claim) }
     }
 }
