@@ -21,6 +21,7 @@ let broker =
 let nio: [Target.Dependency] = [
     .product(name: "NIOCore", package: "swift-nio"),
     .product(name: "NIOPosix", package: "swift-nio"),
+    .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
 ]
 let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
@@ -115,7 +116,6 @@ let package = Package(
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),
                 .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
-                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
                 .product(name: "Crypto", package: "swift-crypto"),
             ] + nio,
             swiftSettings: common),
@@ -128,10 +128,7 @@ let package = Package(
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: common),
         .testTarget(name: "ArenaTests", dependencies: ["Arena", "CArena", "Ledger"], swiftSettings: common),
         .testTarget(
-            name: "ArenaNIOTests",
-            dependencies: [
-                "ArenaNIO", "Arena", "Ledger", .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
-            ] + nio,
+            name: "ArenaNIOTests", dependencies: ["ArenaNIO", "Arena", "Ledger"] + nio,
             swiftSettings: common),
         .testTarget(
             name: "DumpFormatTests", dependencies: ["DumpFormat", "Ledger", "CZstd"], resources: [.copy("Fixtures")],

@@ -10,6 +10,7 @@ if [[ $configuration == release ]]; then
     arguments+=(-Xswiftc -enable-testing)
 fi
 export LSAN_OPTIONS="suppressions=$PWD/scripts/lsan.supp:print_suppressions=0"
+export TSAN_OPTIONS="suppressions=$PWD/scripts/tsan.supp"
 # A filter that matches nothing would pass.
 swift test "${arguments[@]}" --filter '^ArenaTests\.' |
     awk '{ print; fflush() } /Test run with [1-9]/ { ran = 1 } END { exit !ran }'

@@ -28,5 +28,5 @@ fi
 "${build[@]}" --product arena-analyze
 export ASAN_OPTIONS=abort_on_error=0:exitcode=99
 export LSAN_OPTIONS="suppressions=$PWD/scripts/lsan.supp:print_suppressions=0"
-export TSAN_OPTIONS=halt_on_error=1:exitcode=66
+export TSAN_OPTIONS=halt_on_error=1:exitcode=66:suppressions=$PWD/scripts/tsan.supp
 exec python3 Tests/Swarm/swarm.py --bin "$bin" "${arguments[@]}" "$@"

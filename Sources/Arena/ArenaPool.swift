@@ -213,11 +213,6 @@ public final class ArenaPool: @unchecked Sendable {
     /// Allocations refused since the start.
     public var failedAllocations: Int { Int(arena_load(budget.failedAllocations)) }
 
-    /// Live buffers of all arenas, by their counters. Exact only while no arena is at work.
-    public var liveBufferCount: Int {
-        arenas.reduce(0) { $0 + $1.pointee.liveBuffers }
-    }
-
     /// Whether `pointer` is inside a chunk or huge buffer of this pool.
     public func contains(_ pointer: UnsafeRawPointer) -> Bool { offset(of: pointer) != nil }
 

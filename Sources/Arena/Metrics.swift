@@ -100,6 +100,11 @@ extension ArenaPool {
         public var pinnedBytes: Int { arenas.reduce(0) { $0 + $1.pinnedBytes } }
     }
 
+    /// Live buffers of all arenas, by their counters. Exact only while no arena is at work.
+    public var liveBufferCount: Int {
+        arenas.reduce(0) { $0 + $1.pointee.liveBuffers }
+    }
+
     /// The figures now. Any thread; takes time in proportion to the ledger's slabs and chunks, so not on a hot path.
     public func metrics() -> Metrics {
         let states = arenas

@@ -1,5 +1,6 @@
 public import Arena
 public import Ledger
+import NIOConcurrencyHelpers
 public import NIOCore
 
 import Synchronization
@@ -216,13 +217,13 @@ public struct SharedArenaInUse: Error, CustomStringConvertible {
 
 /// What the loops hand over at the safepoint.
 private final class FoundEdges: Sendable {
-    private let edges: Mutex<[[LedgerEdge]]>
+    private let edges: NIOLockedValueBox<[[LedgerEdge]]>
     let filledParts = Atomic<Int>(0)
 
     /// Room for an edge to each live buffer is made here, pages and all, not while the loops stand still.
     init(loops: Int, expected: Int) {
         let share = expected / max(loops, 1) + 1024
-        edges = Mutex(
+        edges = NIOLockedValueBox(
             (0..<loops).map { _ in
                 var room = [LedgerEdge](repeating: LedgerEdge(slot: 0, owner: 0, kind: .readBuffer), count: share)
                 room.removeAll(keepingCapacity: true)
@@ -231,20 +232,20 @@ private final class FoundEdges: Sendable {
     }
 
     func takeRoom(for index: Int) -> [LedgerEdge] {
-        edges.withLock { all in
+        edges.withLockedValue { all in
             var room: [LedgerEdge] = []
             swap(&room, &all[index])
             return room
         }
     }
 
-    func set(_ found: [LedgerEdge], for index: Int) { edges.withLock { $0[index] = found } }
+    func set(_ found: [LedgerEdge], for index: Int) { edges.withLockedValue { $0[index] = found } }
 
-    var count: Int { edges.withLock { $0.reduce(0) { $0 + $1.count } } }
+    var count: Int { edges.withLockedValue { $0.reduce(0) { $0 + $1.count } } }
 
     /// All edges, which are given away.
     func take() -> [[LedgerEdge]] {
-        edges.withLock { all in
+        edges.withLockedValue { all in
             var taken: [[LedgerEdge]] = []
             swap(&taken, &all)
             return taken

@@ -23,6 +23,7 @@ extension EventLoopShard {
         connections.forEach { $0.visitHeldBuffers(&visitor) }
         for session in sessions.values { session.visitHeldBuffers(&visitor) }
         for departure in departures.values { departure.session.visitHeldBuffers(&visitor) }
+        for session in arriving.values { session.visitArrivals(&visitor) }
         for ended in work.ended {
             for message in ended.shared { message.visit(owner: ended.session.owner, kind: .offlineQueue, &visitor) }
         }
@@ -50,8 +51,12 @@ extension Session {
         // While its client is there, and while it waits for its delay.
         will?.message.visit(owner: owner, kind: .will, &visitor)
         state.forEachInflight { visitor.hold($0, $1, owner: owner, kind: .inflight) }
-        for message in arrivals { message.visit(owner: owner, kind: .offlineQueue, &visitor) }
         state.forEachQueued { visitor.hold($0, $1, owner: owner, kind: .offlineQueue) }
+    }
+
+    /// What the loop has that it is on its way to.
+    fileprivate func visitArrivals(_ visitor: inout HeldBufferVisitor) {
+        for message in forwarded + arrivals { message.visit(owner: owner, kind: .offlineQueue, &visitor) }
     }
 }
 

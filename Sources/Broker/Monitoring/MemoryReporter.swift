@@ -3,7 +3,7 @@ import ArenaNIO
 import DumpFormat
 import Ledger
 import NIOCore
-import Synchronization
+import NIOConcurrencyHelpers
 
 /// Answers where the memory is while the broker runs: by the safepoint that dumps are taken at, without a file.
 ///
@@ -12,7 +12,7 @@ import Synchronization
 final class MemoryReporter: Sendable {
     private let context: BrokerContext
     private let dumper: Dumper
-    private let state = Mutex(State())
+    private let state = NIOLockedValueBox(State())
 
     private struct State {
         var latest: LiveMemory?
@@ -26,12 +26,12 @@ final class MemoryReporter: Sendable {
     }
 
     /// The last answer that was made; nil before the first.
-    var latest: LiveMemory? { state.withLock { $0.latest } }
+    var latest: LiveMemory? { state.withLockedValue { $0.latest } }
 
     /// - Throws: what the safepoint throws, when the broker is stopping.
     func report() async throws -> LiveMemory {
         try await withCheckedThrowingContinuation { continuation in
-            let isFirst = state.withLock { state in
+            let isFirst = state.withLockedValue { state in
                 state.waiting.append(continuation)
                 defer { state.isRunning = true }
                 return !state.isRunning
@@ -42,7 +42,7 @@ final class MemoryReporter: Sendable {
 
     /// Has an answer made and returns at once; ``latest`` has it then. Any thread.
     func refresh() {
-        let isFirst = state.withLock { state in
+        let isFirst = state.withLockedValue { state in
             defer { state.isRunning = true }
             return !state.isRunning
         }
@@ -58,7 +58,7 @@ final class MemoryReporter: Sendable {
     }
 
     private func finish(_ result: Result<LiveMemory, any Error>) {
-        let waiting = state.withLock { state in
+        let waiting = state.withLockedValue { state in
             state.isRunning = false
             if case .success(let memory) = result { state.latest = memory }
             defer { state.waiting = [] }
@@ -71,12 +71,12 @@ final class MemoryReporter: Sendable {
         var memory: LiveMemory?
         // Before the snapshot, which takes a good deal itself.
         let mallocBytes = HeapSize.inUse
-        let retained = Mutex<[(topic: String, slot: SlotIndex)]>([])
+        let retained = NIOLockedValueBox<[(topic: String, slot: SlotIndex)]>([])
         let cost = try dumper.snapshots.take(visitShared: { [context] mayWait in
             let largest = context.largestRetained(mayWait: mayWait)
-            retained.withLock { $0 = largest }
+            retained.withLockedValue { $0 = largest }
         }) { snapshot, pauseNanoseconds in
-            let shares = retained.withLock { $0 }.compactMap { topic, slot in
+            let shares = retained.withLockedValue { $0 }.compactMap { topic, slot in
                 snapshot.slots.capacity(ofSlot: slot.rawValue).map {
                     LiveMemory.Share(
                         name: LogLines.cut(topic, to: Limits.maxReportedTopicCharacters), buffers: 1, bytes: $0)

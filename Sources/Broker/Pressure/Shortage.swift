@@ -1,4 +1,4 @@
-import Synchronization
+import NIOConcurrencyHelpers
 
 /// Whether memory is short, by the loops or by the counter, so that one excursion brings one dump: however many loops it
 /// reaches, however often each goes in and out, and whichever sign of it comes first. Any thread.
@@ -17,17 +17,17 @@ final class Shortage: Sendable {
         var handler: (@Sendable () -> Void)?
     }
 
-    private let state = Mutex(State())
+    private let state = NIOLockedValueBox(State())
 
     /// - Parameter body: called when a dump is due.
-    func onShortage(_ body: @escaping @Sendable () -> Void) { state.withLock { $0.handler = body } }
+    func onShortage(_ body: @escaping @Sendable () -> Void) { state.withLockedValue { $0.handler = body } }
 
     /// - Parameter body: called when a dump of the first refusal is due.
-    func onRefusal(_ body: @escaping @Sendable () -> Void) { state.withLock { $0.refusalHandler = body } }
+    func onRefusal(_ body: @escaping @Sendable () -> Void) { state.withLockedValue { $0.refusalHandler = body } }
 
     /// The arena has refused an allocation, once per excursion of the counter.
     func arenaRefuses() {
-        let handler = state.withLock { state in
+        let handler = state.withLockedValue { state in
             state.isRefusing = state.loops > 0
             return state.refusalHandler
         }
@@ -36,7 +36,7 @@ final class Shortage: Sendable {
 
     /// A loop has refused a publish so that the arena need not.
     func loopRefuses() {
-        let handler = state.withLock { state in
+        let handler = state.withLockedValue { state in
             guard !state.isRefusing else { return nil as (@Sendable () -> Void)? }
             state.isRefusing = true
             return state.refusalHandler
@@ -48,7 +48,7 @@ final class Shortage: Sendable {
     ///
     /// - Parameter isNearLimit: the counter; if so, this excursion may have its dump already.
     func begin(isNearLimit: Bool) {
-        state.withLock { state in
+        state.withLockedValue { state in
             if state.loops == 0, !isNearLimit { state.dump = .due }
             state.loops += 1
         }
@@ -56,7 +56,7 @@ final class Shortage: Sendable {
 
     /// A loop is back at the normal level: with the last one the excursion is over.
     func end() {
-        state.withLock { state in
+        state.withLockedValue { state in
             state.loops -= 1
             if state.loops == 0 { (state.dump, state.isRefusing) = (.due, false) }
         }
@@ -64,7 +64,7 @@ final class Shortage: Sendable {
 
     /// A loop no longer reads publishers.
     func loopIsNear() {
-        let handler = state.withLock { state in
+        let handler = state.withLockedValue { state in
             guard case .due = state.dump else { return nil as (@Sendable () -> Void)? }
             state.dump = .doneByLoops
             return state.handler
@@ -74,7 +74,7 @@ final class Shortage: Sendable {
 
     /// The counter has passed the near level, once per excursion of its own.
     func counterIsNear() {
-        let handler = state.withLock { state in
+        let handler = state.withLockedValue { state in
             defer { state.dump = .doneByCounter }
             if case .doneByLoops = state.dump { return nil as (@Sendable () -> Void)? }
             return state.handler

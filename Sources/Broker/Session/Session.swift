@@ -69,9 +69,14 @@ final class Session: @unchecked Sendable {
     /// The number of the last claim that it was given up for.
     var claim: UInt64
 
-    // While it moves from one loop to another.
-    /// Sent straight to the new home; to be queued behind what is still forwarded by the old one.
+    // While it moves from one loop to another the old one has the core, and hands it over with the last mail. These are the
+    // new one's.
+    /// Sent on by the old home.
+    var forwarded: [Message] = []
+    /// Sent straight to the new home; to be queued behind those.
     var arrivals: [Message] = []
+    /// Read for the old home from the store.
+    var pages: [StorePage] = []
     /// Connections that asked for it in the meantime.
     var claims: [SessionClaim] = []
     /// Operators that want it ended.

@@ -51,6 +51,8 @@ public final class EventLoopShard: @unchecked Sendable {
 
     /// Sessions that are leaving for another shard.
     var departures: [ObjectIdentifier: Departure] = [:]
+    /// Sessions on their way here that have messages already.
+    var arriving: [ObjectIdentifier: Session] = [:]
 
     /// The packets of a message that goes to many.
     var fanOut = FanOut()
@@ -228,14 +230,18 @@ public final class EventLoopShard: @unchecked Sendable {
             return
         }
         guard !session.isEnded else { return passOn(message, from: session) }
-        if session.isStored, session.state.spills(message), !session.isInTransit || isForwarded {
+        if session.isStored, !session.isInTransit, session.state.spills(message) {
             // It need not even be in the arena.
             if message.entry == 0 { journal?.keep(&message, for: session) }
             return queue(message, for: session, isAsked: true)
         }
         try message.keep(in: arena, owner: session.owner, sharedOwner: context.listenerOwner, "queued message")
         if session.isStored, message.entry == 0 { journal?.keep(&message, for: session) }
-        if session.isInTransit, !isForwarded { return session.arrivals.append(message) }
+        guard !session.isInTransit else {
+            arriving[ObjectIdentifier(session)] = session
+            if isForwarded { session.forwarded.append(message) } else { session.arrivals.append(message) }
+            return
+        }
         queue(message, for: session, isAsked: true)
     }
 

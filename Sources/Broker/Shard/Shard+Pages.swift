@@ -103,6 +103,7 @@ extension EventLoopShard {
     /// Takes what was read, or sends it after the session.
     func take(_ page: StorePage, for session: Session) {
         guard session.home == index else { return post(.page(session, page), to: session.home) }
+        guard !session.isInTransit else { return session.pages.append(page) }
         guard !session.isEnded else { return }
         switch page {
         case .unavailable:

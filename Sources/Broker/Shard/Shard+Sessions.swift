@@ -119,8 +119,10 @@ extension EventLoopShard {
     //     closes the old connection
     //     stores the new home  - - - - - - - new mail goes there - - - - - > keeps it in `arrivals`
     //     sends a fence to all  - - - - - -> answer behind their last mail
-    //     forwards what still comes  - - - - - - - - - - - - - - - - - - - > queues it
-    //     has all answers: "adopt"  - - - - - - - - - - - - - - - - - - - -> queues `arrivals`, begins
+    //     forwards what still comes  - - - - - - - - - - - - - - - - - - - > keeps it in `forwarded`
+    //     has all answers: "adopt"  - - - - - - - - - - - - - - - - - - - -> queues both, begins
+    //
+    // Until then the session's core is the old home's: it names the buffers in it for a dump, and shares them.
 
     /// Gives a session up for a client that has connected anew, or ends it if a clean one was asked for.
     func takeOver(_ session: Session, for claim: SessionClaim) {
@@ -213,8 +215,11 @@ extension EventLoopShard {
         if !session.pendingCommands.isEmpty { sessionsWithCommands[ObjectIdentifier(session)] = session }
         // A reload has not found it on its way.
         session.renewRules()
-        for message in session.arrivals { queue(message, for: session, isAsked: false) }
-        session.arrivals = []
+        for message in session.forwarded + session.arrivals { queue(message, for: session, isAsked: false) }
+        (session.forwarded, session.arrivals) = ([], [])
+        arriving[ObjectIdentifier(session)] = nil
+        for page in session.pages { take(page, for: session) }
+        session.pages = []
         connections[reference]?.begin(session, isPresent: true)
         let claims = session.claims
         session.claims = []

@@ -50,7 +50,8 @@ extension EventLoopShard {
         context.registry.remove(session)
         unsubscribeAll(session)
         session.pendingCommands = PendingCommands()
-        session.arrivals = []
+        (session.forwarded, session.arrivals) = ([], [])
+        arriving[ObjectIdentifier(session)] = nil
         sessions[ObjectIdentifier(session)] = nil
         sessionsWithCommands[ObjectIdentifier(session)] = nil
         context.pool.closeOwner(session.owner)
