@@ -4,7 +4,7 @@ import NIOCore
 /// Gives the decoder what a client has sent a piece at a time, and nothing while a request waits for its answer: what is
 /// decoded takes some fifty times the bytes it came in. Stands before the decoder, behind TLS.
 ///
-/// What is not passed on waits here as it came, one read of the socket; more is not read then.
+/// What is not passed on waits here as it came, one read of the socket; more is not read then, or closes the connection.
 final class RequestPacer: ChannelDuplexHandler {
     typealias InboundIn = ByteBuffer
     typealias InboundOut = ByteBuffer
@@ -63,6 +63,9 @@ final class RequestPacer: ChannelDuplexHandler {
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         var bytes = unwrapInboundIn(data)
         if waiting.readableBytes == 0 { waiting = bytes } else { waiting.writeBuffer(&bytes) }
+        guard waiting.readableBytes > Limits.httpWaitingBytes else { return }
+        // A client that has ended its side is read to its end, whoever asks for that.
+        if connection.owesAnswer { context.close(promise: nil) } else { _ = passOn(context) }
     }
 
     func channelReadComplete(context: ChannelHandlerContext) {

@@ -13,10 +13,11 @@ struct SessionRoutes: Sendable {
             return HTTPRoutes.failure(.badRequest, "the session's name is not a percent-encoded client identifier")
         }
         switch await broker.endSession(client) {
-        case .ended: return Response(status: .noContent)
+        case .ended, .wasOver: return Response(status: .noContent)
         case .notSafeYet: return HTTPRoutes.json(.accepted, ["status": "ended, and not on disk yet"])
         case .unknown: return HTTPRoutes.failure(.notFound, "no session has this client identifier")
         case .refused: return unavailable("the data directory cannot be written, so the session goes on")
+        case .notYet: return unavailable("the event loop of the session does not answer")
         case .stopping: return unavailable("the broker is shutting down")
         }
     }

@@ -1,4 +1,5 @@
 import Arena
+import Dispatch
 import Ledger
 import MQTT
 import NIOCore
@@ -42,6 +43,88 @@ struct FanOutTests {
             #expect(try await broker.accounting().unheld == 0)
             try await shard.loop.submit { for session in sessions { shard.end(session) } }.get()
         }
+    }
+
+    @Test("few of them wait, whoever publishes more meanwhile, and however much waits for its turn already")
+    func bounded() async throws {
+        let (busy, many, publishes) = (100, 20, 300)
+        try await withBroker({ $0.memoryLimit = 512 << 20 }) { broker in
+            let shard = broker.shards[0]
+            let sessions = try await broker.keepSessions(2_000, filter: "x")
+            let clients = try (0..<busy + many).map { number in
+                let client = try TestClient(port: broker.port)
+                try client.connect("client-\(number)")
+                return client
+            }
+            // All have sent before the loop looks at any: more than may wait, and messages to many.
+            let (isHeld, goesOn) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+            shard.loop.execute {
+                isHeld.signal()
+                goesOn.wait()
+            }
+            isHeld.wait()
+            for (number, client) in clients.enumerated() {
+                let topic = number % 6 == 0 ? "x" : "nobody/reads/this"
+                let packet = Publish(topic: topic, payload: String(repeating: "x", count: 180), qos: .atMostOnce)
+                var packets = ByteBuffer()
+                for _ in 0..<publishes { Packet.publish(packet).encode(into: &packets, version: .v3_1_1) }
+                try client.send(bytes: Array(packets.readableBytesView))
+            }
+            goesOn.signal()
+            for client in clients { try client.ping() }
+            try await broker.poll { shard.traffic.publishesReceived.value == (busy + many) * publishes }
+            let (most, waited) = try await shard.loop.submit { (shard.work.mostFanOuts, shard.work.mostInputBytes) }
+                .get()
+            #expect(waited > Limits.waitingInputBytes / 2)
+            #expect((1...4).contains(most))
+            try await shard.loop.submit { for session in sessions { shard.end(session) } }.get()
+        }
+    }
+
+    @Test("wills of many that go at once come to many, a few at a time")
+    func wills() async throws {
+        let count = 200
+        try await withBroker({ $0.memoryLimit = 512 << 20 }) { broker in
+            let shard = broker.shards[0]
+            let sessions = try await broker.keepSessions(2_000, filter: "will")
+            let watcher = try TestClient(port: broker.port)
+            try watcher.connect("watcher")
+            try watcher.subscribe(("will", .atMostOnce))
+            let clients = try (0..<count).map { number in
+                let client = try TestClient(port: broker.port)
+                let will = Will(topic: "will", payload: ByteBuffer(string: "\(number)"), qos: .atLeastOnce)
+                try client.connect("client-\(number)", clean: false, will: will)
+                return client
+            }
+            for client in clients { client.vanish() }
+            var texts: Set<String> = []
+            for _ in 0..<count { texts.insert(try watcher.receivePublish().text) }
+            #expect(texts.count == count)
+            try await broker.poll { sessions.allSatisfy { $0.state.queuedCount == count } }
+            #expect(try await shard.loop.submit { shard.work.mostFanOuts }.get() <= 4)
+            try await shard.loop.submit { for session in sessions { shard.end(session) } }.get()
+        }
+    }
+
+    @Test("is delivered before the broker ends")
+    func end() async throws {
+        var member: TestClient?
+        try await withBroker({ $0.memoryLimit = 512 << 20 }) { broker in
+            _ = try await broker.keepSessions(20_000, filter: "x")
+            let client = try TestClient(port: broker.port)
+            try client.connect("member")
+            try client.subscribe(("x", .atMostOnce))
+            member = client
+            let shard = broker.shards[0]
+            try await shard.loop.submit {
+                var message = Message(
+                    topic: try TopicName("x"), payload: ByteBuffer(string: "last"), qos: .atMostOnce, ownsBuffer: false)
+                try shard.publish(&message, retain: false, from: nil)
+                #expect(!shard.work.fanOuts.isEmpty)
+                shard.closeConnections()
+            }.get()
+        }
+        #expect(try #require(member).receivePublish().text == "last")
     }
 
     @Test("and to many groups: each has it once")

@@ -232,6 +232,9 @@ public struct Limits: Sendable, Equatable {
 
     /// What is read at once from an HTTP connection, and how much of it is decoded before a request in it is answered.
     package static let httpReadBytes = 8 << 10
+
+    /// What of it may wait for the answer to a request before it.
+    package static let httpWaitingBytes = 128 << 10
     package static let httpDecodedBytes = 1 << 10
 
     /// How long who ends a session over HTTP waits for the disk.

@@ -64,8 +64,10 @@ extension ConnectionHandler {
     @inline(__always)
     func mustWait(_ input: ByteBuffer) -> Bool {
         guard !awaitsTurn else { return true }
-        guard shard.isBusy else { return false }
-        return !isPing(input) && shard.work.inputBytes < Limits.waitingInputBytes
+        guard shard.isBusy, !isPing(input) else { return false }
+        guard shard.work.inputBytes >= Limits.waitingInputBytes else { return true }
+        shard.finishFanOuts()
+        return false
     }
 
     private func isPing(_ input: ByteBuffer) -> Bool {

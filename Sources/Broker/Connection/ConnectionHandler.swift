@@ -102,19 +102,12 @@ final class ConnectionHandler: ChannelInboundHandler {
     private var isPacketWatched = false
     /// Read and not handled yet: while the session was being fetched, while the store had too much to do, or until it is
     /// this connection's turn.
-    private var pendingInput: ByteBuffer? {
-        didSet {
-            let bytes = pendingInput?.storageCapacity ?? 0
-            guard bytes != notedInput else { return }
-            shard.work.inputBytes += bytes - notedInput
-            notedInput = bytes
-        }
-    }
+    private var pendingInput: ByteBuffer? { didSet { noteInput() } }
     private var notedInput = 0
     /// It is being handled now.
     private var isConsumingPending = false
     /// In the shard's list of connections whose turn is to come; see `Connection+Turn.swift`.
-    var awaitsTurn = false
+    var awaitsTurn = false { didSet { noteInput() } }
     /// The first of these is being done, the others wait for it.
     var unfinished: Deque<UnfinishedPacket> = []
     /// The socket is closed, but what came before that is not handled yet.
@@ -394,6 +387,14 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     // MARK: - Phases
+
+    /// What waits for its turn is counted.
+    private func noteInput() {
+        let bytes = awaitsTurn ? pendingInput?.storageCapacity ?? 0 : 0
+        guard bytes != notedInput else { return }
+        shard.work.inputBytes += bytes - notedInput
+        notedInput = bytes
+    }
 
     /// Waits for a session that another shard has, without reading on.
     func awaitSession() {

@@ -174,6 +174,15 @@ struct Subscriber: Sendable {
     var retainAsPublished: Bool
     var route: Route?
 
+    /// For what its client has published itself; nil where it gets nothing of that.
+    var own: Subscriber? {
+        guard let local else { return nil }
+        var own = self
+        own.noLocal = false
+        (own.qos, own.retainAsPublished, own.route) = (local.qos, local.retainAsPublished, local.route)
+        return own
+    }
+
     var isFull: Bool { qos != .atMostOnce && session.isQueueFull }
 
     /// Whether what it gets in QoS 1 or 2 is stored.
@@ -275,18 +284,4 @@ final class Subscribers: Sendable {
     let list: [Subscriber]
 
     init(_ list: [Subscriber]) { self.list = list }
-
-    /// As they are for what one of them has published.
-    func heard(from publisher: Session?) -> Subscribers {
-        guard let own = list.firstIndex(where: { $0.noLocal && $0.session === publisher }) else { return self }
-        var others = list
-        if let local = list[own].local {
-            others[own].noLocal = false
-            (others[own].qos, others[own].retainAsPublished) = (local.qos, local.retainAsPublished)
-            others[own].route = local.route
-        } else {
-            others.remove(at: own)
-        }
-        return Subscribers(others)
-    }
 }

@@ -7,8 +7,8 @@ import Synchronization
 /// turn it is. Members take turns; one that may not read the message, is away, or has messages waiting, is passed over
 /// while another is free.
 ///
-/// A message costs a bounded number of looks at members, however many there are and whatever they do. In a large group
-/// they are these:
+/// A message costs a bounded number of looks at members, however many there are, but where none of those may be given it. In a
+/// large group they are these:
 ///
 ///     | those whose turn it is | those behind where the last search ended | the one that was found last |
 ///
@@ -53,6 +53,8 @@ final class SharedGroup: Sendable {
                 search.look(from: found.load(ordering: .relaxed), count: 1)
             }
         }
+        // Nobody yet to whom it may be given at all: then all that there are, before what is owed to the group is lost.
+        if search.place == nil, qos != .atMostOnce { search.look(from: start, count: members.count) }
         if let place = search.place { found.store(place, ordering: .relaxed) }
         return search.best
     }

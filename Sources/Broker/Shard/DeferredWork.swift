@@ -23,7 +23,11 @@ struct DeferredWork {
     /// The most of it at any time; for tests.
     private(set) var mostInputBytes = 0
     /// Messages that go to many; what else would deliver messages waits behind them.
-    var fanOuts: Deque<UnfinishedFanOut> = []
+    var fanOuts: Deque<UnfinishedFanOut> = [] { didSet { mostFanOuts = max(mostFanOuts, fanOuts.count) } }
+    /// The most of them at any time; for tests.
+    private(set) var mostFanOuts = 0
+    /// One of them is done: so many slices come before mail that has just arrived may bring the next.
+    var slicesOwed = 0
     /// Mail from other loops; what comes meanwhile stays in the mailbox.
     var mail: Deque<Mail> = []
     /// Sessions and connections of which something is due.
@@ -97,6 +101,12 @@ extension EventLoopShard {
         resumePublishers()
         var idle = 0
         while idle < Self.slices.count, !steps.isSpent {
+            // The kind that began it has had its turn; the next one has it when it is done.
+            if !work.fanOuts.isEmpty {
+                goOnWithFanOuts()
+                continue
+            }
+            work.slicesOwed = max(0, work.slicesOwed - 1)
             let slice = Self.slices[work.nextSlice]
             work.nextSlice = (work.nextSlice + 1) % Self.slices.count
             steps.beginSlice()
@@ -114,8 +124,9 @@ extension EventLoopShard {
         { $0.goOnWithCommands() }, { $0.goOnWithCounting() },
     ]
 
+    static var sliceCount: Int { slices.count }
+
     private func goOnWithInput() -> Bool {
-        guard work.fanOuts.isEmpty else { return false }
         var isMoving = false
         // Each once: who is not done waits behind the others.
         for _ in 0..<work.input.count {
@@ -149,11 +160,11 @@ extension EventLoopShard {
             steps.take()
             connections[watch.connection]?.check(watch.deadline, now)
         }
-        while !steps.isSpent, let session = work.dueSessions.popFirst() {
+        while !isBusy, let session = work.dueSessions.popFirst() {
             isMoving = true
             steps.take()
-            // It may have ended since it came due, or moved.
-            guard session.home == index, !session.isEnded else { continue }
+            // It may have ended since it came due, or moved, or it is on its way back.
+            guard session.home == index, !session.isInTransit, !session.isEnded else { continue }
             // Its queue is looked through.
             if session.state.nextExpiry <= now { steps.take(session.state.queuedCount) }
             check(session, at: now)
@@ -214,13 +225,13 @@ extension EventLoopShard {
     func leaveSoon(_ session: Session) {
         session.isLeaving = true
         scheduleWork()
-        guard work.leaving.isEmpty, work.endings > 0, !steps.isSpent else { return work.leaving.append(session) }
+        guard work.leaving.isEmpty, work.endings > 0, !isBusy else { return work.leaving.append(session) }
         continueLeaving(session)
     }
 
     private func goOnWithLeaving() -> Bool {
         var isMoving = false
-        while !steps.isSpent, work.endings > 0, let session = work.leaving.popFirst() {
+        while !isBusy, work.endings > 0, let session = work.leaving.popFirst() {
             isMoving = true
             continueLeaving(session)
         }

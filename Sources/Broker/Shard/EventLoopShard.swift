@@ -131,10 +131,12 @@ public final class EventLoopShard: @unchecked Sendable {
         isStopping = true
         ticker?.cancel()
         // What has been read counts, as far as that does not make the end wait: a goodbye, above all.
+        finishFanOuts()
         for _ in 0..<Limits.lastTurns {
             guard let reference = work.input.popFirst() else { break }
             steps.beginDeferred()
             connections[reference]?.takeTurn()
+            finishFanOuts()
         }
         connections.forEach { $0.close(.shuttingDown) }
         // Now, in however many ticks it would have been: their wills are owed to sessions that are kept.
@@ -286,19 +288,20 @@ public final class EventLoopShard: @unchecked Sendable {
     }
 
     private func drainMailbox() {
-        _ = goOnWithMail()
+        // Others have waited behind a message to many: it is their turn, and then this one's.
+        if work.slicesOwed == 0 { _ = goOnWithMail() } else { scheduleWork() }
         endTick()
     }
 
     /// Handles mail in its order, as long as there are steps for it.
     func goOnWithMail() -> Bool {
-        var isMoving = goOnWithFanOuts()
+        var isMoving = false
         while !isBusy, let mail = work.mail.popFirst() {
             isMoving = true
             handle(mail)
         }
         if work.mail.isEmpty, takeMail({ isBusy }) { isMoving = true }
-        if !work.mail.isEmpty { scheduleWork() }
+        if !work.mail.isEmpty || !work.fanOuts.isEmpty { scheduleWork() }
         return isMoving
     }
 

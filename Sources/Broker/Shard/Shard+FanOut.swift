@@ -12,6 +12,8 @@ struct UnfinishedFanOut {
     /// Of the subscribers first, then of the shares.
     var next = 0
     let shares: [Match.Share]
+    /// Whose own subscriptions may ask not to get it; nil if it is of another loop.
+    let publisher: Session?
 
     var isDone: Bool { next == subscribers.list.count + shares.count }
 }
@@ -62,10 +64,12 @@ extension EventLoopShard {
         }
         try message.own(in: arena, owner: owner, "message to many")
         let entry = message.entry
-        let subscribers = subscribers.heard(from: publisher)
         // What is owed must be noted before it is acknowledged; where it comes from another loop, that one has done so.
-        if entry == 0, subscribers.list.contains(where: \.isStored) { journal?.keep(&message, for: subscribers) }
-        work.fanOuts.append(UnfinishedFanOut(message: message, subscribers: subscribers, shares: shares))
+        if entry == 0, subscribers.list.contains(where: \.isStored) {
+            journal?.keep(&message, for: subscribers, from: publisher)
+        }
+        work.fanOuts.append(
+            UnfinishedFanOut(message: message, subscribers: subscribers, shares: shares, publisher: publisher))
         message.entry = entry
         scheduleWork()
     }
@@ -86,19 +90,18 @@ extension EventLoopShard {
         let outer = fanOut.begin(receivers: list.count)
         defer { fanOut.end(outer) }
         while next < end {
-            let (offset, subscriber) = (next, list[next])
+            let offset = next
+            var subscriber = list[next]
             next += 1
+            if subscriber.noLocal, subscriber.session === publisher {
+                // Only the subscriptions that do not ask for that (MQTT-3.8.3-3).
+                guard let own = subscriber.own else { continue }
+                subscriber = own
+            }
             message.qos = min(qos, subscriber.qos)
             message.entry = firstEntry == 0 || !subscriber.isStored ? 0 : firstEntry + UInt64(offset)
             message.retain = retain && subscriber.retainAsPublished
             message.route = subscriber.route
-            if subscriber.noLocal, subscriber.session === publisher {
-                // Only the subscriptions that ask for it (MQTT-3.8.3-3). It is this loop's, so nothing is noted for it yet.
-                guard let local = subscriber.local else { continue }
-                message.qos = min(qos, local.qos)
-                message.retain = retain && local.retainAsPublished
-                message.route = local.route
-            }
             try deliver(&message, to: subscriber.session)
         }
         (message.qos, message.retain, message.route, message.entry) = (qos, retain, nil, firstEntry)
@@ -123,12 +126,9 @@ extension EventLoopShard {
 
     // MARK: - Piece by piece
 
-    /// - Returns: whether there was anything to do.
-    func goOnWithFanOuts() -> Bool {
-        guard !work.fanOuts.isEmpty else { return false }
+    func goOnWithFanOuts() {
         while !steps.isSpent, !work.fanOuts.isEmpty { deliverPiece(atMost: Limits.receiversPerPiece / 4) }
-        if !work.fanOuts.isEmpty { scheduleWork() }
-        return true
+        if work.fanOuts.isEmpty { work.slicesOwed = Self.sliceCount }
     }
 
     /// All of them; at the end of the broker.
@@ -137,20 +137,20 @@ extension EventLoopShard {
     }
 
     private func deliverPiece(atMost count: Int) {
-        var (message, first) = (work.fanOuts[0].message, work.fanOuts[0])
+        var first = work.fanOuts[0]
         let many = first.subscribers.list.count
         do throws(ArenaError) {
             if first.next < many {
                 let end = first.next + min(count, many - first.next)
-                try deliver(&message, to: first.subscribers, from: &first.next, through: end, publisher: nil)
+                try deliver(
+                    &first.message, to: first.subscribers, from: &first.next, through: end, publisher: first.publisher)
             } else if !first.isDone {
                 first.next += 1
-                try deliver(&message, to: first.shares[first.next - 1 - many])
+                try deliver(&first.message, to: first.shares[first.next - 1 - many])
             }
         } catch {
             refused(error, while: "delivering a message to many")
         }
-        work.fanOuts[0].next = first.next
-        if first.isDone { work.fanOuts.removeFirst() }
+        if first.isDone { work.fanOuts.removeFirst() } else { work.fanOuts[0] = first }
     }
 }

@@ -1,3 +1,4 @@
+import Dispatch
 import Logging
 import NIOCore
 
@@ -11,6 +12,10 @@ package enum SessionEnding: Sendable {
     case notSafeYet
     /// There is none.
     case unknown
+    /// It was over already.
+    case wasOver
+    /// Its event loop has not come to it.
+    case notYet
     /// The data directory cannot be written, so that the end could not be made to last: the session goes on.
     case refused
     /// The broker is about to end.
@@ -22,10 +27,22 @@ extension BrokerContext {
     ///
     /// - Parameter shards: of this broker.
     func endSession(_ clientID: String, _ shards: [EventLoopShard]) async -> SessionEnding {
-        guard let session = registry.find(clientID) else { return .unknown }
-        return await withCheckedContinuation { continuation in
-            end(session, for: Waiter(continuation, whenLetGo: .stopping), shards)
+        var isOver = false
+        // Another of its name may have begun since.
+        for _ in 0..<8 {
+            guard let session = registry.find(clientID) else { return isOver ? .ended : .unknown }
+            let ending = await withCheckedContinuation { continuation in
+                let waiter = Waiter(continuation, whenLetGo: SessionEnding.stopping)
+                // By no loop: the session's may hang.
+                DispatchQueue.global().asyncAfter(deadline: .now() + .seconds(2 * Limits.safeEndSeconds)) {
+                    waiter.complete(.notYet)
+                }
+                end(session, for: waiter, shards)
+            }
+            guard ending == .wasOver else { return ending }
+            isOver = true
         }
+        return .notYet
     }
 
     private func end(_ session: Session, for waiter: Waiter<SessionEnding>, _ shards: [EventLoopShard]) {
@@ -44,12 +61,11 @@ extension EventLoopShard {
         // When it has arrived.
         guard !session.isInTransit else { return session.operators.append(waiter) }
         if session.isStored, context.store?.isFailing == true { return _ = waiter.complete(.refused) }
-        if !session.isEnded {
-            context.log.notice("a session is ended by the operator", metadata: ["client": "\(session.logName)"])
-            session.connection?.close(.endedByOperator)
-            finishLeaving(session)
-            end(session)
-        }
+        guard !session.isEnded else { return _ = waiter.complete(.wasOver) }
+        context.log.notice("a session is ended by the operator", metadata: ["client": "\(session.logName)"])
+        session.connection?.close(.endedByOperator)
+        finishLeaving(session)
+        end(session)
         guard session.isStored, let journal, journal.lastNumber > journal.durable else {
             return _ = waiter.complete(.ended)
         }

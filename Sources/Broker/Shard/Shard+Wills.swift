@@ -22,7 +22,7 @@ extension EventLoopShard {
     /// In every tick of the shard's clock; not more than a tick should do.
     func publishLateWills() {
         guard context.store?.isFailing != true else { return }
-        for _ in 0..<min(lateWills.count, Limits.endingsPerTick) where !steps.isSpent {
+        for _ in 0..<min(lateWills.count, Limits.endingsPerTick) where !isBusy {
             let will = lateWills.removeFirst()
             let rules = will.listener.flatMap { will.session.rules(at: $0) }
             // There may be memory for another.
@@ -70,6 +70,13 @@ extension EventLoopShard {
             guard !isStopping, peers.indices.contains(session.home) else { return }
             let home = peers[session.home]
             return home.loop.execute { home.forgetStoredWill(of: session) }
+        }
+        guard !session.isInTransit else {
+            // When it has arrived.
+            return _ = loop.scheduleTask(in: .milliseconds(Int64(Limits.tickMilliseconds))) { [self] in
+                guard !isStopping else { return }
+                forgetStoredWill(of: session)
+            }
         }
         if !session.isEnded, session.will == nil { forgetWill(of: session) }
     }

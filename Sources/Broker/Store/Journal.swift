@@ -147,12 +147,16 @@ final class Journal {
         keep(message.entry, &message, qos: message.qos, retain: message.retain, route: message.route, session)
     }
 
-    /// Notes that the message is owed to those of another loop's sessions that are stored: the first has the number
+    /// Notes that the message is owed to those of the sessions that are stored: the first has the number
     /// that the message is marked with, the next one the next, and so on.
-    func keep(_ message: inout Message, for subscribers: Subscribers) {
+    ///
+    /// - Parameter publisher: whose own subscriptions may ask not to get it; nil if it is of another loop.
+    func keep(_ message: inout Message, for subscribers: Subscribers, from publisher: Session? = nil) {
         guard message.qos != .atMostOnce else { return }
         message.entry = store.takeNumbers(subscribers.list.count)
-        for (offset, subscriber) in subscribers.list.enumerated() where subscriber.isStored {
+        for (offset, subscriber) in subscribers.list.enumerated() {
+            let isOwn = subscriber.noLocal && subscriber.session === publisher
+            guard let subscriber = isOwn ? subscriber.own : subscriber, subscriber.isStored else { continue }
             keep(
                 message.entry + UInt64(offset), &message, qos: min(message.qos, subscriber.qos),
                 retain: message.retain && subscriber.retainAsPublished, route: subscriber.route, subscriber.session)
