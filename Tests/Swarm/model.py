@@ -156,6 +156,12 @@ class Session:
         self.expiries.add(connection.expiry)
         self.last, self.unsure = connection, []
 
+    def __str__(self):
+        return "subscriptions %s; may have ended at %s; connections: %s" % (
+            "; ".join("%s QoS %d may %.3f to %.3f, surely %.3f to %.3f" % (one.name, one.qos, *one.may, *one.sure)
+                      for one in self.subscriptions[-8:]),
+            ", ".join("%.3f" % at for at in self.ends[-5:]), "; ".join(map(self.life, self.connections[-6:])))
+
     @staticmethod
     def life(one):
         return "%d%s expiry %s, CONNECT %.3f, ended from %.3f by %.3f" % (

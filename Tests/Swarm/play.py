@@ -615,6 +615,10 @@ class Swarm:
             if self.now > deadline:
                 for who, message in missing[:5]:
                     self.history.find("%s never got %r (of %d that are missing)" % (who, message, len(missing)))
+                who, session = missing[0][0], self.history.sessions.get(missing[0][0])
+                if session is not None:
+                    self.history.find("%s: message sent %.3f, done %.3f; %s" % (
+                        who, missing[0][1].sent, missing[0][1].done, session))
                 return
             await asyncio.sleep(0.2)
             await self.bring_back()

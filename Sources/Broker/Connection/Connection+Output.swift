@@ -83,6 +83,8 @@ extension ConnectionHandler {
             return sendAck(since: mark, .pubrel, packetID)
         }
         shard.update(session) { $0.state.abandon(packetID) }
+        // No acknowledgement will say that there is room: what was held may be all of the window.
+        if session.state.canSendMore(limits: limits) { wantsToSend() }
     }
 
     /// What became of a message at the door.
