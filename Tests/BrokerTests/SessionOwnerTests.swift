@@ -178,6 +178,41 @@ struct SessionOwnerTests {
         #expect(title("e\u{301}") == .owner)
     }
 
+    @Test("what waited for the disk and may not be read any more makes room for what is behind it")
+    func heldAndRevoked() async throws {
+        let window = 4
+        try await withDataDirectory { directory in
+            try await withUsers(threads: 1, rules: Self.all, data: directory, { $0.limits.maxInflight = window }) {
+                broker, setRules in
+                let (client, _) = try come(broker, as: "anna")
+                try client.subscribe([
+                    Subscription(filter: "secret/#", qos: .exactlyOnce),
+                    Subscription(filter: "open/#", qos: .atLeastOnce),
+                ])
+                let publisher = try TestClient(port: broker.port)
+                try publisher.connect("publisher")
+                let disk = try await SlowDisk(#require(broker.context.store))
+                for number in 1...window {
+                    try publisher.send(
+                        .publish(
+                            Publish(
+                                topic: "secret/\(number)", payload: "s", qos: .exactlyOnce, packetID: UInt16(number))))
+                }
+                for number in 0..<3 {
+                    let packetID = UInt16(window + 1 + number)
+                    try publisher.send(
+                        .publish(Publish(topic: "open/x", payload: "\(number)", qos: .atLeastOnce, packetID: packetID)))
+                }
+                let session = try #require(broker.context.registry.find("gw"))
+                try await broker.poll { session.state.queuedCount == 3 }
+                try await setRules(Self.revoked)
+                disk.letGo()
+                for number in 0..<3 { #expect(try client.receivePublish().text == "\(number)") }
+                #expect(broker.context.counters.messagesWithheld.value == window)
+            }
+        }
+    }
+
     @Test(
         "a right that was revoked holds for what is queued and in flight, and nothing of it is left",
         arguments: [false, true], [false, true])
