@@ -134,6 +134,12 @@ struct AccessControlTests {
             ("# x\ntopik read a", "acl:2: expected user, topic or pattern, found topik"),
             ("topic read a/#/b", "acl:1: topic must be followed by a topic filter, found \"a/#/b\""),
             ("pattern", "acl:1: pattern must be followed by a topic filter, found \"\""),
+            // As mosquitto has it: else a misspelt denial would be a right.
+            (
+                "topic dney home/safe",
+                "acl:1: topic must be followed by read, write, readwrite or deny where the topic is not all there is, "
+                    + "found \"dney\""
+            ),
         ])
     func mistakes(text: String, complaint: String) {
         let error = #expect(throws: ConfigurationError.self) { try AccessControlList(text: text, name: "acl") }

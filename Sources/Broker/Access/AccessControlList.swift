@@ -68,7 +68,12 @@ struct AccessControlList: Sendable {
         let (first, rest) = word(text)
         var line = Line(.readwrite, String(text))
         // "topic read" alone is the topic named read, as mosquitto has it.
-        if let permission = Permission(rawValue: String(first)), !rest.isEmpty {
+        if !rest.isEmpty {
+            guard let permission = Permission(rawValue: String(first)) else {
+                throw wrong(
+                    "must be followed by read, write, readwrite or deny where the topic is not all there is, found "
+                        + "\"\(LogLines.cut(String(first)))\"")
+            }
             line = Line(permission, String(rest))
         }
         guard Topic.isValidFilter(line.topic) else {

@@ -60,12 +60,15 @@ extension ConnectionHandler {
 
     /// Whether input must wait: for its connection's turn, or for one since the tick has no steps left. A ping need not: who
     /// has done nothing wrong is not to be taken for dead. Nor does what comes when much waits already: that is in memory, and
-    /// a longer tick is the lesser evil.
+    /// a longer tick is the lesser evil, up to twice as long.
     @inline(__always)
     func mustWait(_ input: ByteBuffer) -> Bool {
         guard !awaitsTurn else { return true }
         guard shard.isBusy, !isPing(input) else { return false }
-        guard shard.work.inputBytes >= Limits.waitingInputBytes else { return true }
+        // What waits already is in memory in any case.
+        guard !isConsumingPending, shard.work.inputBytes >= Limits.waitingInputBytes,
+            shard.steps.left > -Limits.stepsPerTick
+        else { return true }
         shard.finishFanOuts()
         return false
     }

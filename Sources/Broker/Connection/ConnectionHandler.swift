@@ -105,7 +105,7 @@ final class ConnectionHandler: ChannelInboundHandler {
     private var pendingInput: ByteBuffer? { didSet { noteInput() } }
     private var notedInput = 0
     /// It is being handled now.
-    private var isConsumingPending = false
+    private(set) var isConsumingPending = false
     /// In the shard's list of connections whose turn is to come; see `Connection+Turn.swift`.
     var awaitsTurn = false { didSet { noteInput() } }
     /// The first of these is being done, the others wait for it.
