@@ -156,8 +156,11 @@ public struct DescriptorSink: DumpSink {
 /// A file that appears under its name whole and on disk, or not at all.
 ///
 /// Bytes go to `.NAME.partial` beside it, readable by its owner only; `commit` makes them durable and gives them their
-/// name. A `DumpFile` that goes away without `commit` takes the partial file with it.
+/// name. A `DumpFile` that goes away without `commit` takes the partial file with it. It is locked as long as it is
+/// written: one that is not has been left by a process that died.
 public struct DumpFile: ~Copyable {
+    package static let partialSuffix = ".partial"
+
     private let directory: String
     private let partial: String
     private let path: String
@@ -169,13 +172,39 @@ public struct DumpFile: ~Copyable {
         directory: String, name: String, replacing: Bool = false
     ) throws(DumpError) -> DumpFile {
         let path = "\(directory)/\(name)"
-        let partial = "\(directory)/.\(name).partial"
+        let partial = "\(directory)/.\(name)\(partialSuffix)"
         if !replacing, access(path, F_OK) == 0 { throw .system(EEXIST, "creating the dump", path: path) }
         // What is there under the partial name was left by a process that died while it wrote.
         if unlink(partial) != 0, errno != ENOENT { throw .system(errno, "creating the dump", path: path) }
-        let (opened, error) = retrying { Int(open(partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)) }
-        guard opened >= 0 else { throw .system(error, "creating the dump", path: path) }
-        return DumpFile(directory: directory, partial: partial, path: path, descriptor: Int32(opened))
+        while true {
+            let (opened, error) = retrying { Int(open(partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)) }
+            guard opened >= 0 else { throw .system(error, "creating the dump", path: path) }
+            let descriptor = Int32(opened)
+            // Where a file system knows no locks there is none, as before.
+            _ = retrying { Int(flock(descriptor, LOCK_EX)) }
+            var status = stat()
+            if fstat(descriptor, &status) == 0, status.st_nlink == 0 {
+                // Between the two calls another process took it for a leftover.
+                close(descriptor)
+                continue
+            }
+            return DumpFile(directory: directory, partial: partial, path: path, descriptor: descriptor)
+        }
+    }
+
+    /// Removes a partial file that no process is writing.
+    ///
+    /// - Returns: whether it did.
+    package static func removeIfLeft(_ partial: String) -> Bool {
+        let (opened, _) = retrying { Int(open(partial, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)) }
+        guard opened >= 0 else { return false }
+        let descriptor = Int32(opened)
+        defer { close(descriptor) }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG,
+            flock(descriptor, LOCK_EX | LOCK_NB) == 0
+        else { return false }
+        return unlink(partial) == 0
     }
 
     private init(directory: String, partial: String, path: String, descriptor: Int32) {

@@ -194,6 +194,34 @@ struct DumperTests {
         }
     }
 
+    @Test("what a killed broker has left of a dump is removed at the start, what a process is writing is not")
+    func leftovers() async throws {
+        try await withFiles { directory in
+            func partial(_ name: String) -> String { ".\(name).partial" }
+            let left = "arena-20261123T120000.000Z-4711-1-signal.dump.zst"
+            let written = "arena-20261123T120000.000Z-4712-1-signal.dump.zst"
+            for name in [partial(left), partial("arena-notes"), partial("other.dump.zst"), "\(left).partial"] {
+                _ = try directory.write(name, "half a dump")
+            }
+            let link = "arena-20261123T120000.000Z-4713-1-signal.dump.zst"
+            try FileManager.default.createSymbolicLink(
+                atPath: directory.appending(path: partial(link)).path,
+                withDestinationPath: "\(left).partial")
+            let file = try DumpFile.create(directory: directory.path, name: written)
+            try await withBroker({ $0.dumpDirectory = directory.path }) { broker in
+                broker.dumper.finishRequests()
+                let names = try FileManager.default.contentsOfDirectory(atPath: directory.path).sorted()
+                #expect(
+                    names
+                        == [
+                            partial(written), partial(link), partial("arena-notes"), partial("other.dump.zst"),
+                            "\(left).partial",
+                        ].sorted())
+            }
+            #expect(try file.commit().hasSuffix(written))
+        }
+    }
+
     @Test("old dumps go by count and by bytes, oldest first, never the newest")
     func rotation() {
         let files = (1...5).map {

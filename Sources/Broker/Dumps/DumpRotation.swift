@@ -33,20 +33,26 @@ enum DumpRotation {
 
     /// The dumps in a directory, by the names `Dumper` gives them.
     static func dumps(in directory: String) -> [File] {
+        names(in: directory).compactMap { name in
+            guard isDump(name), let status = FileStatus("\(directory)/\(name)", followsLinks: false),
+                status.isRegularFile
+            else { return nil }
+            return File(name: name, bytes: status.size)
+        }
+    }
+
+    /// Of whatever is in a directory; none of one that cannot be read.
+    static func names(in directory: String) -> [String] {
         guard let handle = opendir(directory) else { return [] }
         defer { closedir(handle) }
-        var files: [File] = []
+        var names: [String] = []
         while let entry = readdir(handle) {
-            let name = withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-                String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            guard isDump(name) else { continue }
-            guard let status = FileStatus("\(directory)/\(name)", followsLinks: false), status.isRegularFile else {
-                continue
-            }
-            files.append(File(name: name, bytes: status.size))
+            names.append(
+                withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
+                    String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+                })
         }
-        return files
+        return names
     }
 
     /// `arena-20261123T120003.123456Z-4711-1-near-limit.dump.zst`

@@ -84,6 +84,12 @@ final class Dumper: @unchecked Sendable {
                 "dumps will contain what users sent: keep them as you keep the data itself",
                 metadata: ["payload": "\(configuration.dumps.payload)"])
         }
+        thread.submit { [log, directory] _ in
+            let count = DumpLeftovers.remove(from: directory)
+            if count > 0 {
+                log.notice("unfinished dumps of a broker that was killed removed", metadata: ["count": "\(count)"])
+            }
+        }
         shortage.onShortage { [weak self] in self?.request(.nearLimit) }
         shortage.onRefusal { [weak self] in self?.request(.allocationFailure) }
         pool.onPressure { [shortage] pressure in
