@@ -31,6 +31,8 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
 
     private var openRequests = 0
     private var isReceiving = false
+    /// The request that is answered is a HEAD: what would be the body of its answer is not sent.
+    private var isHead = false
     private var isUnwritable = false
     private var hasBeenServed = false
     private var isRefused = false
@@ -123,6 +125,7 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
         switch unwrapInboundIn(data) {
         case .head(let head):
             guard !isReserved || Self.isHealth(head) else { return refuse(context) }
+            isHead = head.method == .head
             openRequests += 1
             isReceiving = true
             since = .now()
@@ -136,7 +139,20 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
         var isAnswered = false
-        if case .end = unwrapOutboundIn(data) {
+        let part = unwrapOutboundIn(data)
+        if case .head(let head) = part, let body = missingBody(head) {
+            var head = head
+            head.headerFields[.contentType] = "application/json"
+            head.headerFields[.contentLength] = "\(body.readableBytes)"
+            context.write(wrapOutboundOut(.head(head)), promise: nil)
+            context.write(wrapOutboundOut(.body(body)), promise: promise)
+            return
+        }
+        if case .body = part, isHead {
+            promise?.succeed()
+            return
+        }
+        if case .end = part {
             isAnswered = true
             // What is no request at all is answered too.
             openRequests = max(0, openRequests - 1)
@@ -145,6 +161,12 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
         }
         context.write(data, promise: promise)
         if isAnswered { pacer?.goOn() }
+    }
+
+    /// What the library answers by itself, to what is no HTTP for example, has none: the body that our own errors have.
+    private func missingBody(_ head: HTTPResponse) -> ByteBuffer? {
+        guard head.status.code >= 400, !isHead, head.headerFields[.contentLength] == "0" else { return nil }
+        return ByteBuffer(string: "{\"error\":\"\(head.status.reasonPhrase.lowercased())\"}\n")
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {

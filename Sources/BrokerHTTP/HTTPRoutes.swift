@@ -20,7 +20,9 @@ enum HTTPRoutes {
 
     static func router(_ broker: Broker, _ tokens: AccessTokens) -> Router<Context> {
         let router = Router(context: Context.self)
+        router.add(middleware: ErrorBodies())
         let commands = CommandRoutes(broker: broker)
+        let dumps = DumpRoute(broker: broker)
         router.get("/health") { _, _ in json(.ok, ["level": broker.level, "status": "serving"]) }
         let inside = router.group("").add(middleware: TokenCheck(tokens: tokens, counters: broker.counters))
         inside.post("/v1/devices/:device/commands") { request, context in
@@ -31,7 +33,7 @@ enum HTTPRoutes {
             await SessionRoutes(broker: broker).end(context.parameters)
         }
         inside.get("/v1/memory") { _, _ in try await memory(broker) }
-        inside.post("/v1/dumps") { _, _ in try await dump(broker) }
+        inside.post("/v1/dumps") { _, _ in await dumps.write() }
         inside.get("/metrics") { _, _ in
             Response(
                 status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
@@ -46,20 +48,6 @@ enum HTTPRoutes {
         }
     }
 
-    private static func dump(_ broker: Broker) async throws -> Response {
-        struct Written: Encodable {
-            var path: String
-            var pauseNanoseconds: UInt64
-            var missingLoops: [String]
-        }
-        guard let dump = await broker.writeDump() else {
-            return failure(.internalServerError, "the dump failed; the log says why")
-        }
-        return json(
-            .created,
-            Written(path: dump.path, pauseNanoseconds: dump.pauseNanoseconds, missingLoops: dump.missingLoops))
-    }
-
     static func json(_ status: HTTPResponse.Status, _ value: some Encodable) -> Response {
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
@@ -72,6 +60,26 @@ enum HTTPRoutes {
 
     static func failure(_ status: HTTPResponse.Status, _ reason: String) -> Response {
         json(status, ["error": reason])
+    }
+}
+
+/// An error that the library finds has the body that ours have.
+private struct ErrorBodies: RouterMiddleware {
+    typealias Context = HTTPRoutes.Context
+
+    @concurrent func handle(
+        _ request: Request, context: Context, next: @concurrent (Request, Context) async throws -> Response
+    ) async throws -> Response {
+        do { return try await next(request, context) } catch let error as HTTPError {
+            let reason =
+                switch error.status {
+                case .notFound: "there is no \(request.method.rawValue) of this path"
+                default: error.body ?? error.status.reasonPhrase.lowercased()
+                }
+            var response = HTTPRoutes.failure(error.status, reason)
+            response.headers.append(contentsOf: error.headers)
+            return response
+        }
     }
 }
 

@@ -124,6 +124,42 @@ struct HTTPConnectionTests {
         }
     }
 
+    @Test(
+        "every error has a body of JSON, also for what is no request of ours, or no request at all",
+        arguments: [
+            ("GET /nothing", 404, "there is no GET of this path"), ("GET /", 404, "there is no GET of this path"),
+            ("GET //", 404, "there is no GET of this path"), ("PUT /v1/dumps", 404, "there is no PUT of this path"),
+            ("POST /v1/commands//x", 404, "there is no POST of this path"),
+            ("POST /v1/devices//commands", 404, "there is no POST of this path"),
+            ("DELETE /v1/sessions", 404, "there is no DELETE of this path"),
+            ("GET /%zz", 404, "there is no GET of this path"), ("PROPFIND /health", 404, "there is no PROPFIND of"),
+            ("DELETE /v1/sessions/%zz", 400, "the session's name is not a percent-encoded client identifier"),
+            ("POST /v1/devices/%ff/commands", 400, "the device's name is not a percent-encoded client identifier"),
+            ("POST /v1/commands?prefix=%zz", 400, "name devices by device=ID"),
+            ("BREW /health", 400, "bad request"), ("G\u{1}T /health", 400, "bad request"),
+        ])
+    func errorBodies(request: String, status: Int, reason: String) async throws {
+        try await withFrontEnd { _ in
+        } _: { _, http in
+            let connection = try RawHTTP(port: http.port)
+            try connection.request(request, "Content-Length: 0")
+            let answer = try connection.receive { $0.contains("\r\n\r\n") && $0.hasSuffix("}\n") }
+            #expect(answer.hasPrefix("HTTP/1.1 \(status) "), "\(answer)")
+            let parts = answer.components(separatedBy: "\r\n\r\n")
+            let object = try JSONSerialization.jsonObject(with: Data(parts[1].utf8)) as? [String: String]
+            #expect(object?["error"]?.hasPrefix(reason) == true, "\(answer)")
+            #expect(parts[0].lowercased().contains("content-type: application/json"))
+            #expect(parts[0].lowercased().contains("content-length: \(parts[1].utf8.count)"))
+            // The connection goes on, but for what cannot be read on.
+            guard reason != "bad request" else { return }
+            try connection.request("HEAD /nothing")
+            #expect(try connection.receive { $0.hasSuffix("\r\n\r\n") }.hasPrefix("HTTP/1.1 404 "))
+            // Nothing of a body came behind it.
+            try connection.request("GET /health")
+            #expect(try connection.status() == 200)
+        }
+    }
+
     @Test("an address has so many connections, of which the one that has been idle longest gives way")
     func byAddress() async throws {
         try await withFrontEnd {

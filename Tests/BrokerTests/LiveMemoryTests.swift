@@ -270,4 +270,29 @@ struct LiveMemoryTests {
             #expect(FileManager.default.fileExists(atPath: path))
         }
     }
+
+    @Test("dumps that are asked for while one is being written are one, and have a while between them")
+    func manyDumps() async throws {
+        try await withHTTPBroker { broker, http in
+            let begin = ContinuousClock.now
+            let first = try await http.request("POST", "/v1/dumps")
+            try await withThrowingTaskGroup(of: String?.self) { group in
+                // As many as the client has connections.
+                for _ in 0..<5 {
+                    group.addTask {
+                        let answer = try await http.request("POST", "/v1/dumps")
+                        #expect(answer.status == 201)
+                        return answer.object["path"] as? String
+                    }
+                }
+                var paths: Set<String?> = [first.object["path"] as? String]
+                for try await path in group { paths.insert(path) }
+                // Some may have come when the second had begun: then there is a third, some seconds later.
+                let seconds = (ContinuousClock.now - begin).components.seconds
+                #expect(!paths.contains(nil))
+                #expect(2...3 ~= paths.count && paths.count == broker.dumper.written.load(ordering: .relaxed))
+                #expect(Int(seconds) >= (paths.count - 1) * Limits.httpDumpIntervalSeconds)
+            }
+        }
+    }
 }

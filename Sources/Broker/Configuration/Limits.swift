@@ -191,6 +191,15 @@ public struct Limits: Sendable, Equatable {
     /// A password or ACL file: some hundred bytes for each of a million devices.
     static let maxAccessFileBytes = 256 << 20
 
+    /// Listeners of one broker: each reads its own files at each reload.
+    static let maxListeners = 256
+
+    /// How long a file of the configuration that is a pipe is read.
+    static let pipeSeconds = 5
+
+    /// After so many seconds the log says of a reload that it has not come to its end.
+    package static let longReloadSeconds = 3
+
     /// A balancer's header, of which the addresses are the least; and the request that opens a WebSocket.
     static let maxProxyHeaderBytes = 4_096
     static let maxWebSocketRequestBytes = 8_192
@@ -239,6 +248,9 @@ public struct Limits: Sendable, Equatable {
 
     /// How long who ends a session over HTTP waits for the disk.
     static let safeEndSeconds = 5
+
+    /// Between two dumps that are asked for over HTTP.
+    package static let httpDumpIntervalSeconds = 2
 
     /// How long HTTP requests that are being answered keep a broker from ending.
     package static let httpShutdownSeconds = 5
