@@ -162,15 +162,40 @@ struct LoginTests {
         let refused = Atomic(0)
         var sent = 0
         while refused.value == 0 {
-            threads.submit(.init(check: { gate.wait() }, refuse: { refused.increment() }), from: .v4(1))
+            threads.submit(.init(check: gate.pass, answer: { _ in }, refuse: { refused.increment() }), from: .v4(1))
             sent += 1
         }
         let taken = sent - 1
         #expect(taken >= Limits.maxWaitingLogins && taken <= Limits.maxWaitingLogins + Limits.loginThreads)
         // Full as it is, another source finds room, and costs the flood one.
-        threads.submit(.init(check: { gate.wait() }, refuse: { Issue.record("refused") }), from: .v4(2))
+        threads.submit(.init(check: gate.pass, answer: { _ in }, refuse: { Issue.record("refused") }), from: .v4(2))
         #expect(refused.value == 2)
         for _ in 0..<taken { gate.signal() }
+    }
+
+    @Test("what a thread finds out after the end is not posted: the loop that it is for may be gone")
+    func lateAnswer() {
+        let threads = LoginThreads()
+        let (begun, gate) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
+        let answered = Atomic(0)
+        // As many as there are threads, and one that waits.
+        for _ in 0...Limits.loginThreads {
+            threads.submit(
+                .init(
+                    check: {
+                        begun.signal()
+                        return gate.pass()
+                    }, answer: { _ in answered.increment() }, refuse: {}), from: .v4(1))
+        }
+        for _ in 0..<Limits.loginThreads { begun.wait() }
+        gate.signal()
+        begun.wait()
+        let before = answered.value
+        let gone = DispatchSemaphore(value: 0)
+        threads.stop { gone.signal() }
+        for _ in 0..<Limits.loginThreads { gate.signal() }
+        gone.wait()
+        #expect(before == 1 && answered.value == 1)
     }
 
     @Test("a flood of logins from one address shuts out nobody who comes from another, also behind a balancer")
@@ -337,5 +362,12 @@ struct LoginTests {
             }
         }
         #expect(log.lines.contains { $0 == "notice configuration reloaded waiting_for_restart=nearPercent,limits" })
+    }
+}
+
+extension DispatchSemaphore {
+    fileprivate func pass() -> Bool {
+        wait()
+        return true
     }
 }

@@ -5,14 +5,19 @@ import NIOPosix
 /// it comes from (see ``LoginQueue``): a flood of logins stops no loop, and shuts nobody out but its own source.
 final class LoginThreads: Sendable {
     struct Login: Sendable {
-        /// Called on one of the threads.
-        let check: @Sendable () -> Void
+        /// Called on one of the threads: whether it is right.
+        let check: @Sendable () -> Bool
+        /// Called with what came of it, on the same thread; posts it to the connection's loop.
+        let answer: @Sendable (_ isRight: Bool) -> Void
         /// Called instead, if too much waits; on the thread of whoever came last.
         let refuse: @Sendable () -> Void
     }
 
     private let threads = NIOThreadPool(numberOfThreads: Limits.loginThreads)
     private let queue = NIOLockedValueBox(LoginQueue<Login>(capacity: Limits.maxWaitingLogins))
+
+    /// What is found out from now on interests nobody. Held while an answer is posted.
+    private let isOver = NIOLockedValueBox(false)
 
     init() { threads.start() }
 
@@ -22,11 +27,19 @@ final class LoginThreads: Sendable {
     func submit(_ login: Login, from source: SourceAddress) {
         if let refused = queue.withLockedValue({ $0.add(login, from: source) }) { return refused.refuse() }
         // One call for each that waits, whichever it is then.
-        threads.submit { [queue] state in
+        threads.submit { [queue, isOver] state in
             let next = queue.withLockedValue { $0.next() }
-            if case .active = state { next?.check() }
+            guard case .active = state, let next, !isOver.withLockedValue({ $0 }) else { return }
+            let isRight = next.check()
+            isOver.withLockedValue { if !$0 { next.answer(isRight) } }
         }
     }
 
-    func stop() { threads.shutdownGracefully { _ in } }
+    /// Nothing is answered once this has returned: the loops may end, while a hash may take seconds more.
+    ///
+    /// - Parameter whenGone: called when the threads have ended.
+    func stop(_ whenGone: @escaping @Sendable () -> Void = {}) {
+        isOver.withLockedValue { $0 = true }
+        threads.shutdownGracefully { _ in whenGone() }
+    }
 }

@@ -27,8 +27,9 @@ extension ConnectionHandler {
 
     private func verify(_ userName: String, _ password: [UInt8], _ hash: PasswordHash) {
         awaitSession()
-        let login = LoginThreads.Login { [shard, reference] in
-            let isRight = hash.matches(password)
+        let login = LoginThreads.Login {
+            hash.matches(password)
+        } answer: { [shard, reference] isRight in
             shard.loop.execute { shard.connections[reference!]?.verified(userName, isRight, hash) }
         } refuse: { [shard, reference] in
             shard.loop.execute {
