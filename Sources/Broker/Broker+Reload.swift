@@ -1,3 +1,4 @@
+import Ledger
 import Logging
 import NIOCore
 
@@ -10,7 +11,32 @@ extension Broker {
         _ = try configuration.eventLoopCount()
         try configuration.checkListeners()
         try configuration.checkHTTP()
+        try checkPlaces(configuration)
         for listener in configuration.effectiveListeners { _ = try Listener.Settings(listener, in: configuration) }
+    }
+
+    /// Looks at where a broker would write and listen, without making anything: what a start runs into later, and says too
+    /// late. What another broker of the same configuration has, which may be running, is no mistake.
+    ///
+    /// - Throws: ``StartError``.
+    public static func checkPlaces(_ configuration: Configuration) throws {
+        try DumpDirectory.check(configuration.dumpDirectory)
+        if let directory = configuration.dataDirectory { try StoreSchema.check(directory: directory) }
+        if let path = configuration.flightRecorder {
+            do throws(LedgerMapError) { try FlightRecorder.check(path: path) } catch {
+                throw StartError("flight recorder: \(error.description)")
+            }
+        }
+        for listener in configuration.effectiveListeners {
+            if let path = listener.path {
+                try UnixSocketFile.check(path)
+            } else {
+                try ListeningAddress.check(listener.host, listener.address(port: listener.port))
+            }
+        }
+        if let port = configuration.http.port {
+            try ListeningAddress.check(configuration.http.host, "\(configuration.http.address(port: port)) for HTTP")
+        }
     }
 
     /// Takes on what can be taken on: who may connect and do what, certificates, and the listeners' limits. Connections

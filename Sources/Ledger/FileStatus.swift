@@ -17,6 +17,21 @@ package struct FileStatus {
         (user, group) = (status.st_uid, status.st_gid)
     }
 
+    /// The directory that a file is in, or would be.
+    package static func parent(of path: String) -> String {
+        var rest = path[...]
+        while rest.count > 1, rest.last == "/" { rest.removeLast() }
+        guard let slash = rest.lastIndex(of: "/") else { return "." }
+        return slash == rest.startIndex ? "/" : String(rest[..<slash])
+    }
+
+    /// Why no file can be made in a directory, or taken out of it; nil where that can be done.
+    package static func whyNotWritable(_ directory: String) -> String? {
+        guard let status = FileStatus(directory) else { return String(cString: strerror(errno)) }
+        guard status.isDirectory else { return String(cString: strerror(ENOTDIR)) }
+        return access(directory, W_OK | X_OK) == 0 ? nil : String(cString: strerror(errno))
+    }
+
     package var isDirectory: Bool { mode & S_IFMT == S_IFDIR }
     package var isSocket: Bool { mode & S_IFMT == S_IFSOCK }
     package var isRegularFile: Bool { mode & S_IFMT == S_IFREG }

@@ -19,6 +19,9 @@ public struct FlightRecorder: Sendable, Equatable {
         self.configuration = configuration
     }
 
+    /// Whether a recorder's file could be made there, without making it. One that is being recorded into is no mistake here.
+    package static func check(path: String) throws(LedgerMapError) { try LedgerFile.check(path) }
+
     /// Fills the flight record of a new file, and the text behind the first page.
     func describe(_ image: LedgerImage) {
         func write(_ text: String, _ offset: Int, _ capacity: Int) {

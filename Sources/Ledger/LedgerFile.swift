@@ -28,6 +28,7 @@ final class LedgerFile: @unchecked Sendable {
             LedgerMapError(
                 byteCount: byteCount, code: code, problem: "\(path): \(doing): \(String(cString: strerror(code)))")
         }
+        try check(path)
         try putAside(path)
         let descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw failure("cannot make the flight recorder's file") }
@@ -128,15 +129,51 @@ final class LedgerFile: @unchecked Sendable {
 }
 
 extension LedgerFile {
+    /// What is at a path where a flight recorder's file is to be.
+    private enum Found {
+        case nothing
+        /// Of a run that ended in order, or a file without anything in it.
+        case toRemove
+        /// Of a run that did not.
+        case toKeep
+    }
+
+    /// Whether a file could be made there, and what is there put aside. Changes nothing.
+    static func check(_ path: String) throws(LedgerMapError) {
+        let directory = FileStatus.parent(of: path)
+        if let reason = FileStatus.whyNotWritable(directory) {
+            throw LedgerMapError(
+                byteCount: 0, code: errno, problem: "\(path): no file can be made in \(directory): \(reason)")
+        }
+        _ = try look(at: path)
+    }
+
     /// Renames the file of an earlier run. The record of a run that ended in order does not take the place of one that
     /// did not, or a broker that cannot start, started again and again, would wipe out why.
     private static func putAside(_ path: String) throws(LedgerMapError) {
+        func failure(_ problem: String) -> LedgerMapError {
+            LedgerMapError(
+                byteCount: 0, code: errno, problem: "\(path): \(problem): \(String(cString: strerror(errno)))")
+        }
+        switch try look(at: path, isTaken: true) {
+        case .nothing: break
+        case .toRemove: guard unlink(path) == 0 else { throw failure("cannot remove it") }
+        case .toKeep:
+            let previous = previousPath(path)
+            guard rename(path, previous) == 0 else { throw failure("cannot rename it to \(previous)") }
+        }
+    }
+
+    private static func previousPath(_ path: String) -> String { path + ".previous" }
+
+    /// - Parameter isTaken: the file is to be put aside, so nobody may be recording into it.
+    private static func look(at path: String, isTaken: Bool = false) throws(LedgerMapError) -> Found {
         func failure(_ problem: String) -> LedgerMapError {
             LedgerMapError(byteCount: 0, code: errno, problem: "\(path): \(problem)")
         }
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         if descriptor < 0 {
-            if errno == ENOENT { return }
+            if errno == ENOENT { return .nothing }
             throw failure("cannot look at the file of the run before: \(String(cString: strerror(errno)))")
         }
         defer { close(descriptor) }
@@ -151,19 +188,11 @@ extension LedgerFile {
         guard count == 0 || magic == LedgerHeader.magic || page.allSatisfy({ $0 == 0 }) else {
             throw failure("is there and is no flight recorder's file; name another, or move it away")
         }
-        guard flock(descriptor, LOCK_SH | LOCK_NB) == 0 else {
+        guard !isTaken || flock(descriptor, LOCK_SH | LOCK_NB) == 0 else {
             throw failure("another process records into it; give each its own file")
         }
         let end = page.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: FlightRecord.offset, as: UInt64.self) }
-        let previous = path + ".previous"
-        if count == 0
-            || end == FlightRecord.End.inOrder.rawValue && access(previous, F_OK) == 0
-        {
-            guard unlink(path) == 0 else { throw failure("cannot remove it: \(String(cString: strerror(errno)))") }
-        } else {
-            guard rename(path, previous) == 0 else {
-                throw failure("cannot rename it to \(previous): \(String(cString: strerror(errno)))")
-            }
-        }
+        let isOver = end == FlightRecord.End.inOrder.rawValue && access(previousPath(path), F_OK) == 0
+        return count == 0 || isOver ? .toRemove : .toKeep
     }
 }

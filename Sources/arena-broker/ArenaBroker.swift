@@ -125,7 +125,7 @@ struct ArenaBroker: AsyncParsableCommand {
             let overrides = try overrides()
             let file = config ?? Self.environment["ARENA_BROKER_CONFIG"]
             let configuration = try Configuration.load(file: file, overrides: overrides)
-            try DumpDirectory.check(configuration.dumpDirectory)
+            try Broker.checkPlaces(configuration)
             let service = RunningService(
                 threshold: LogThreshold(configuration.logLevel.level),
                 manager: ServiceManager(environment: Self.environment))

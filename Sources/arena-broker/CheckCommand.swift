@@ -9,7 +9,8 @@ struct Check: ParsableCommand {
         abstract: "Say what is wrong with a configuration file.",
         discussion: """
             Reads the file as the broker would, with the environment's ARENA_BROKER_ variables, and the password files, \
-            ACL files and certificates that it names. Exits with 0 if a broker could start with it, with 1 and one line \
+            ACL files and certificates that it names; looks at the directories and addresses too, and makes and changes \
+            nothing. Exits with 0 if a broker could start with it, with 1 and one line \
             that names file and line if not.
             """)
 
@@ -22,7 +23,6 @@ struct Check: ParsableCommand {
                 file: file, overrides: ConfigurationOverrides(environment: ProcessInfo.processInfo.environment))
             try Broker.check(configuration)
             try HTTPFrontEnd.check(configuration)
-            try DumpDirectory.check(configuration.dumpDirectory)
         } catch {
             FileHandle.standardError.write(Data("arena-broker: \(error)\n".utf8))
             throw ExitCode(1)

@@ -68,6 +68,10 @@ struct ConfigurationTests {
             ("memoryLimit = -1", "broker.toml:1: memoryLimit must be at least 17825792 bytes, found -1"),
             ("[faults]\nrpcResponseLeakPercent = 101", "broker.toml:2: faults.rpcResponseLeakPercent must be a number"),
             ("[limits]\nqueuePolicy = \"keep\"", "one of \"drop-newest\", \"drop-oldest\""),
+            (
+                String(repeating: "[[listeners]]\n", count: 100_000) + "port = 0",
+                "broker.toml:1: 100000 [[listeners]] are too many: at most 256"
+            ),
             ("rpc = 3", "broker.toml:1: rpc must be a table"),
             ("host = \n", "broker.toml:1:"),
         ])
@@ -77,6 +81,20 @@ struct ConfigurationTests {
             try configuration.read(toml: toml, name: "broker.toml")
         }
         #expect(error?.description.contains(complaint) == true, "\(String(describing: error))")
+    }
+
+    @Test("a listener that a variable numbers too high is one of too many, as many as may be are taken")
+    func manyListeners() throws {
+        var configuration = Configuration()
+        let most = String(repeating: "[[listeners]]\n", count: Limits.maxListeners)
+        try configuration.read(toml: most, name: "broker.toml")
+        #expect(configuration.listeners.count == Limits.maxListeners)
+        let error = #expect(throws: ConfigurationError.self) {
+            try configuration.read(
+                toml: most, name: "broker.toml",
+                overrides: ConfigurationOverrides(environment: ["ARENA_BROKER_LISTENERS_256_PORT": "1"]))
+        }
+        #expect(error?.description.contains("257 [[listeners]] are too many: at most 256") == true)
     }
 
     @Test(

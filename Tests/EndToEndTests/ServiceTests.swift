@@ -204,6 +204,50 @@ extension EndToEnd {
                     "[[listeners]]\ncertificateFile = \"broker.toml\"\nkeyFile = \"broker.toml\"", [], [:],
                     "certificateFile broker.toml cannot be used"
                 ),
+                // What is overridden must be right too.
+                (
+                    "threads = nan", ["--threads", "2"], [:],
+                    "broker.toml:1: threads must be an integer from 1 to 1024, found nan"
+                ),
+                ("port = \"x\"", [], ["ARENA_BROKER_PORT": "0"], "broker.toml:1: port must be an integer"),
+                (
+                    "", ["--port", "0"], ["ARENA_BROKER_PORT": "x"],
+                    "ARENA_BROKER_PORT: port must be an integer from 0 to 65535, found \"x\""
+                ),
+                ("", ["--port", "0", "--set", "port=x"], [:], "--set: port must be an integer"),
+                // Where it would write and listen.
+                ("dumpDirectory = \"none\"", [], [:], "dump directory none: No such file or directory"),
+                ("dumpDirectory = \"broker.toml\"", [], [:], "dump directory broker.toml: Not a directory"),
+                ("dataDirectory = \"/dev/null\"", [], [:], "data directory /dev/null: not a directory"),
+                (
+                    "dataDirectory = \"none/data\"", [], [:],
+                    "data directory none/data: it cannot be made in none: No such file or directory"
+                ),
+                ("flightRecorder = \"/\"", [], [:], "flight recorder: /: is not a regular file; name another"),
+                (
+                    "flightRecorder = \"none/f\"", [], [:],
+                    "flight recorder: none/f: no file can be made in none: No such file or directory"
+                ),
+                (
+                    "flightRecorder = \"broker.toml\"", [], [:],
+                    "flight recorder: broker.toml: is there and is no flight recorder's file"
+                ),
+                (
+                    "[[listeners]]\nhost = \"no.such.host.invalid\"\nanonymous = true", [], [:],
+                    "cannot listen on no.such.host.invalid:1883: "
+                ),
+                (
+                    "host = \"192.0.2.1\"\n[access]\nanonymous = true", [], [:],
+                    "cannot listen on 192.0.2.1:1883: Cannot assign requested address"
+                ),
+                (
+                    "[[listeners]]\npath = \"broker.toml\"\nanonymous = true", [], [:],
+                    "cannot listen on unix:broker.toml: there is a file, and it is no socket"
+                ),
+                (
+                    "[[listeners]]\npath = \"none/s\"\nanonymous = true", [], [:],
+                    "cannot listen on unix:none/s: no socket can be made in none: No such file or directory"
+                ),
             ] as [(String, [String], [String: String], String)])
         func mistakes(toml: String, flags: [String], environment: [String: String], complaint: String) async throws {
             try await withTemporaryDirectory { directory in
@@ -217,6 +261,49 @@ extension EndToEnd {
                     "arena-broker", ["check", "broker.toml"], in: directory, environment: environment)
                 #expect(try await check.exit() == 1)
                 #expect(check.output.count == 1 && check.output[0].contains(complaint), "\(check.output)")
+            }
+        }
+
+        @Test("check looks at where a broker would write and listen, and makes nothing, also beside one that runs")
+        func check() async throws {
+            try await withTemporaryDirectory { directory in
+                func names() throws -> [String] {
+                    try FileManager.default.contentsOfDirectory(atPath: directory.path).sorted()
+                }
+                try "11111111111111111111\n".write(
+                    to: directory.appending(path: "tokens"), atomically: true, encoding: .utf8)
+                try """
+                port = 0
+                memoryLimit = "64MiB"
+                dataDirectory = "data"
+                flightRecorder = "flight"
+                [http]
+                host = "HOST"
+                port = 0
+                tokenFile = "tokens"
+                """.write(to: directory.appending(path: "broker.toml"), atomically: true, encoding: .utf8)
+                let before = try names()
+                // Nobody resolves this.
+                let unknown = try ChildProcess("arena-broker", ["check", "broker.toml"], in: directory)
+                #expect(try await unknown.exit() == 1)
+                #expect(
+                    unknown.output.count == 1 && unknown.output[0].contains("cannot listen on HOST:0 for HTTP: "),
+                    "\(unknown.output)")
+                let environment = ["ARENA_BROKER_HTTP_HOST": "127.0.0.1"]
+                func expectGood() async throws {
+                    let check = try ChildProcess(
+                        "arena-broker", ["check", "broker.toml"], in: directory, environment: environment)
+                    #expect(try await check.exit() == 0, "\(check.output)")
+                }
+                try await expectGood()
+                #expect(try names() == before)
+                let broker = try ChildProcess(
+                    "arena-broker", ["--config", "broker.toml"], in: directory, environment: environment)
+                try await broker.line("listening") { $0.contains("protocol=http") }
+                try await expectGood()
+                broker.signal(SIGTERM)
+                #expect(try await broker.exit() == 0)
+                try await expectGood()
             }
         }
 

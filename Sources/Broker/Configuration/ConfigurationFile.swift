@@ -71,7 +71,7 @@ extension Configuration {
             try section.take("rpcResponseLeakPercent") { faults.rpcResponseLeakPercent = try $0.number(0...100) }
         }
         try top.section("access") { try access.read(&$0) }
-        let given = try top.sections("listeners") { section in
+        let given = try top.sections("listeners", atMost: Limits.maxListeners) { section in
             var listener = Listener()
             try listener.read(&section)
             return listener

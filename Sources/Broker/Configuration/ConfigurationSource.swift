@@ -8,7 +8,8 @@ public struct ConfigurationOverrides: Sendable {
     public static let reservedVariables: Set<String> = ["ARENA_BROKER_CONFIG"]
 
     fileprivate var variables: [String: String]
-    fileprivate var flags: [String: (text: String, flag: String)] = [:]
+    /// In the order given; of a key that has several, the last counts.
+    fileprivate var flags: [String: [(text: String, flag: String)]] = [:]
 
     /// - Parameter environment: of the process; what does not begin with ``variablePrefix`` is passed over.
     public init(environment: [String: String] = [:]) {
@@ -20,7 +21,9 @@ public struct ConfigurationOverrides: Sendable {
     /// - Parameters:
     ///   - key: its path, such as `limits.maxInflight`.
     ///   - flag: what errors call it.
-    public mutating func set(_ key: String, _ text: String, flag: String) { flags[key] = (text, flag) }
+    public mutating func set(_ key: String, _ text: String, flag: String) {
+        flags[key, default: []].append((text, flag))
+    }
 
     static func variable(_ key: String) -> String {
         // One word, whatever its capitals.
@@ -74,19 +77,19 @@ final class ConfigurationSource {
 
     var top: ConfigurationSection { ConfigurationSection(self, table, at: "") }
 
-    /// The text that a flag or a variable has for a key, and what errors call it.
-    fileprivate func override(_ key: String) -> (text: String, place: String)? {
+    /// The texts that variable and flags have for a key, and what errors call each; the last counts.
+    fileprivate func overrides(of key: String) -> [(text: String, place: String)] {
         let variable = ConfigurationOverrides.variable(key)
         knownKeys.insert(key)
         knownVariables.insert(variable)
-        if let flag = overrides.flags[key] { return (flag.text, flag.flag) }
-        return overrides.variables[variable].map { ($0, variable) }
+        let given = overrides.variables[variable].map { [(text: $0, place: variable)] } ?? []
+        return given + (overrides.flags[key] ?? []).map { (text: $0.text, place: $0.flag) }
     }
 
     /// - Throws: ``ConfigurationError`` about a variable or a flag that is for no key.
     func checkOverrides() throws(ConfigurationError) {
         if let unknown = overrides.flags.keys.filter({ !knownKeys.contains($0) }).sorted().first {
-            throw ConfigurationError("\(overrides.flags[unknown]!.flag): unknown key \(unknown)")
+            throw ConfigurationError("\(overrides.flags[unknown]![0].flag): unknown key \(unknown)")
         }
         if let unknown = overrides.variables.keys.filter({ !knownVariables.contains($0) }).sorted().first {
             throw ConfigurationError("\(unknown): there is no key for this variable")
@@ -109,17 +112,20 @@ struct ConfigurationSection {
         self.path = path
     }
 
+    /// - Parameter body: takes a value; called for each that the key has, from the one that counts least on: what is
+    ///   overridden must be right too, or it is found out on the day when it is not.
     mutating func take(_ key: String, _ body: (ConfigurationValue) throws -> Void) throws {
         taken.insert(key)
-        if let (text, place) = source.override(path + key) {
-            return try body(ConfigurationValue(content: .text(text), key: path + key, place: place))
+        if let value = table?.entries[key]?.value {
+            try body(ConfigurationValue(content: .toml(value), key: path + key, place: placeInFile(of: key)))
         }
-        guard let value = table?.entries[key]?.value else { return }
-        try body(ConfigurationValue(content: .toml(value), key: path + key, place: place(of: key)))
+        for (text, place) in source.overrides(of: path + key) {
+            try body(ConfigurationValue(content: .text(text), key: path + key, place: place))
+        }
     }
 
     /// Whether file, environment or flags have the key.
-    func has(_ key: String) -> Bool { source.override(path + key) != nil || table?.entries[key] != nil }
+    func has(_ key: String) -> Bool { !source.overrides(of: path + key).isEmpty || table?.entries[key] != nil }
 
     mutating func section(_ key: String, _ body: (inout ConfigurationSection) throws -> Void) throws {
         taken.insert(key)
@@ -136,13 +142,19 @@ struct ConfigurationSection {
     }
 
     /// An array of tables.
+    ///
+    /// - Parameter limit: of how many there may be.
     mutating func sections<Element>(
-        _ key: String, _ body: (inout ConfigurationSection) throws -> Element
+        _ key: String, atMost limit: Int, _ body: (inout ConfigurationSection) throws -> Element
     ) throws -> [Element] {
         taken.insert(key)
         let tables = try tables(of: key)
+        let count = max(tables.count, source.overrides.count(of: key))
+        guard count <= limit else {
+            throw ConfigurationError("\(place(of: key)): \(count) [[\(path)\(key)]] are too many: at most \(limit)")
+        }
         var elements: [Element] = []
-        for index in 0..<max(tables.count, source.overrides.count(of: key)) {
+        for index in 0..<count {
             var section = ConfigurationSection(
                 source, index < tables.count ? tables[index] : nil, at: "\(path)\(key).\(index).")
             elements.append(try body(&section))
@@ -174,7 +186,10 @@ struct ConfigurationSection {
 
     /// `file:line` of a key, or what overrides it.
     func place(of key: String) -> String {
-        if let (_, place) = source.override(path + key) { return place }
+        source.overrides(of: path + key).last?.place ?? placeInFile(of: key)
+    }
+
+    private func placeInFile(of key: String) -> String {
         guard let line = table?.entries[key]?.line else { return source.name }
         return "\(source.name):\(line)"
     }

@@ -60,13 +60,9 @@ struct ListeningSocket: Sendable {
         } catch let error as StartError {
             throw error
         } catch {
-            let reason =
-                switch error {
-                case let error as IOError: SystemError.text(error.errnoCode)
-                case let error as SocketAddressError.UnknownHost: error.errorDescription
-                default: "\(error)"
-                }
-            throw StartError("cannot listen on \(configuration.address(port: configuration.port)): \(reason)")
+            throw StartError(
+                "cannot listen on \(configuration.address(port: configuration.port)): \(ListeningAddress.reason(error))"
+            )
         }
     }
 
@@ -123,14 +119,27 @@ enum UnixSocketFile {
     ///
     /// - Throws: ``StartError`` if the path is something else, or another broker's.
     static func prepare(_ path: String) throws(StartError) {
-        guard let status = FileStatus(path, followsLinks: false) else { return }
-        guard status.isSocket else {
-            throw StartError("cannot listen on unix:\(path): there is a file, and it is no socket")
-        }
+        try check(path)
+        guard FileStatus(path, followsLinks: false) != nil else { return }
         guard !isAnswered(path) else {
             throw StartError("cannot listen on unix:\(path): another program listens there")
         }
         unlink(path)
+    }
+
+    /// Whether a socket could be made there, without making it. One that somebody listens on is no mistake here.
+    ///
+    /// - Throws: ``StartError``.
+    static func check(_ path: String) throws(StartError) {
+        func failure(_ reason: String) -> StartError { StartError("cannot listen on unix:\(path): \(reason)") }
+        guard UnixAddress(path) != nil else { throw failure("the path of a socket has at most 107 bytes") }
+        if let status = FileStatus(path, followsLinks: false), !status.isSocket {
+            throw failure("there is a file, and it is no socket")
+        }
+        let directory = FileStatus.parent(of: path)
+        if let reason = FileStatus.whyNotWritable(directory) {
+            throw failure("no socket can be made in \(directory): \(reason)")
+        }
     }
 
     private static func isAnswered(_ path: String) -> Bool {

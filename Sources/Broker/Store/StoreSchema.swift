@@ -24,15 +24,25 @@ enum StoreSchema {
         let reader: DatabaseQueue
     }
 
+    /// Whether a directory can be used, or made, without making it.
+    ///
+    /// - Throws: `StartError`.
+    static func check(directory: String) throws(StartError) {
+        func failure(_ reason: String) -> StartError { StartError("data directory \(directory): \(reason)") }
+        guard let status = FileStatus(directory) else {
+            guard errno == ENOENT else { throw failure(SystemError.text()) }
+            let parent = FileStatus.parent(of: directory)
+            guard let reason = FileStatus.whyNotWritable(parent) else { return }
+            throw failure("it cannot be made in \(parent): \(reason)")
+        }
+        guard status.isDirectory else { throw failure("not a directory") }
+        guard access(directory, R_OK | W_OK | X_OK) == 0 else { throw failure(SystemError.text()) }
+    }
+
     /// - Throws: `StartError` if the directory cannot be used, or the file is not ours, newer, damaged or in use.
     static func open(directory: String) throws(StartError) -> Files {
+        try check(directory: directory)
         if mkdir(directory, 0o700) != 0, errno != EEXIST {
-            throw StartError("data directory \(directory): \(SystemError.text())")
-        }
-        guard FileStatus(directory)?.isDirectory == true else {
-            throw StartError("data directory \(directory): not a directory")
-        }
-        guard access(directory, R_OK | W_OK | X_OK) == 0 else {
             throw StartError("data directory \(directory): \(SystemError.text())")
         }
         let lock = try DirectoryLock(directory)
