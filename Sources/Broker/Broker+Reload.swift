@@ -39,6 +39,13 @@ extension Broker {
         }
     }
 
+    /// A configuration that has been found good, with what was read from its files: ready to be taken on.
+    public struct Renewal: Sendable {
+        fileprivate let settings: [Listener.Settings]
+        /// The keys that differ and wait for a restart.
+        fileprivate let waiting: [String]
+    }
+
     /// Takes on what can be taken on: who may connect and do what, certificates, and the listeners' limits. Connections
     /// stay. What clients may do follows at once; certificates and limits concern those that come from now on.
     ///
@@ -49,6 +56,13 @@ extension Broker {
     /// - Throws: ``ConfigurationError``.
     @discardableResult
     public func reload(_ new: Configuration) async throws -> [String] {
+        try await take(try await OwnThread.run { try self.renewal(new) })
+    }
+
+    /// Reads what a new configuration names, and changes nothing. Takes as long as its files take: see ``OwnThread``.
+    ///
+    /// - Throws: ``ConfigurationError``.
+    public func renewal(_ new: Configuration) throws -> Renewal {
         try new.checkListeners()
         var taken = new
         taken.limits = configuration.limits
@@ -69,8 +83,18 @@ extension Broker {
                 settings.append(try Listener.Settings(next, in: taken))
             }
         }
-        for (listener, settings) in zip(context.listeners, settings) { listener.settings = settings }
+        return Renewal(settings: settings, waiting: waiting)
+    }
+
+    /// Puts a renewal in force, and returns when all event loops have taken it on. Not on a broker that is shutting down, nor
+    /// beside another renewal.
+    ///
+    /// - Returns: the keys that differ and wait for a restart.
+    @discardableResult
+    public func take(_ renewal: Renewal) async throws -> [String] {
+        for (listener, settings) in zip(context.listeners, renewal.settings) { listener.settings = settings }
         for shard in shards { try await shard.renewRules() }
+        let waiting = renewal.waiting
         context.log.notice(
             "configuration reloaded",
             metadata: waiting.isEmpty ? [:] : ["waiting_for_restart": "\(waiting.joined(separator: ","))"])

@@ -14,13 +14,12 @@ final class AccessTokens: Sendable {
         digests = NIOLockedValueBox(try Self.read(path))
     }
 
-    /// Reads the file again; what was there stays if it cannot be used.
+    /// What the file has now; nothing changes before ``take(_:)``.
     ///
-    /// - Throws: ``ConfigurationError``.
-    func reload() throws(ConfigurationError) {
-        let new = try Self.read(path)
-        digests.withLockedValue { $0 = new }
-    }
+    /// - Throws: ``ConfigurationError`` if it cannot be used.
+    func readAgain() throws(ConfigurationError) -> [SHA256.Digest] { try Self.read(path) }
+
+    func take(_ new: [SHA256.Digest]) { digests.withLockedValue { $0 = new } }
 
     /// - Parameter authorization: the header of that name, `Bearer TOKEN`.
     func accept(_ authorization: String?) -> Bool {

@@ -1,4 +1,5 @@
 public import Broker
+import Crypto
 import Hummingbird
 import HummingbirdCore
 import HummingbirdTLS
@@ -104,10 +105,18 @@ public final class HTTPFrontEnd: Sendable {
         _ = try TLSContext.configuration(configuration.http)
     }
 
-    /// Reads the tokens again.
+    /// Tokens that have been read and found good.
+    public struct Renewal: Sendable {
+        fileprivate let digests: [SHA256.Digest]
+    }
+
+    /// Reads the tokens again, and changes nothing.
     ///
-    /// - Throws: ``ConfigurationError``; the old ones stay then.
-    public func reload() throws { try tokens.reload() }
+    /// - Throws: ``ConfigurationError``.
+    public func renewal() throws -> Renewal { Renewal(digests: try tokens.readAgain()) }
+
+    /// Puts them in force.
+    public func take(_ renewal: Renewal) { tokens.take(renewal.digests) }
 
     /// Connections that are open.
     package var connectionCount: Int {

@@ -125,6 +125,7 @@ struct ArenaBroker: AsyncParsableCommand {
             let overrides = try overrides()
             let file = config ?? Self.environment["ARENA_BROKER_CONFIG"]
             let configuration = try Configuration.load(file: file, overrides: overrides)
+            signals.bound.set(seconds: configuration.shutdownTimeoutSeconds)
             try Broker.checkPlaces(configuration)
             let service = RunningService(
                 threshold: LogThreshold(configuration.logLevel.level),

@@ -23,36 +23,25 @@ struct RunningService {
         manager.ready()
         let watchdog = watch(broker)
         defer { watchdog?.cancel() }
+        let reloads = Reloads(broker, http, threshold: threshold, manager: manager, log, load: load)
+        // Whatever a request takes, the next must not wait for it.
         for await request in signals.requests {
             switch request {
             case .dump: broker.requestDump()
-            case .reload:
-                manager.reloading()
-                await reload(broker, http, log, load)
-                manager.ready()
+            case .reload: reloads.ask()
             case .end(let name):
+                let taking = reloads.end()
                 manager.stopping()
                 log.info("\(name): shutting down")
-                ShutdownBound.begin(seconds: configuration.shutdownTimeoutSeconds, log)
                 await http?.stop()
+                // Both ask the loops, which must still be there.
+                _ = await taking?.result
+                watchdog?.cancel()
+                await watchdog?.value
                 try await broker.shutdown()
                 LogWriter.standardError.flush()
                 return
             }
-        }
-    }
-
-    /// A configuration with a mistake changes nothing, and ends nothing.
-    private func reload(
-        _ broker: Broker, _ http: HTTPFrontEnd?, _ log: Logger, _ load: () throws -> Configuration
-    ) async {
-        do {
-            let configuration = try load()
-            try http?.reload()
-            try await broker.reload(configuration)
-            threshold.level = configuration.logLevel.level
-        } catch {
-            log.error("configuration not reloaded, the old one stays in force: \(error)")
         }
     }
 

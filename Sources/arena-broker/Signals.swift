@@ -25,15 +25,23 @@ struct Signals {
     }
 
     let requests: AsyncStream<Request>
+    /// Begins with the first signal that ends the broker, at that moment, whatever else is going on.
+    let bound = ShutdownBound()
     private let sources: [any DispatchSourceSignal]
 
     init() {
+        let bound = bound
+        // Of their own: nothing else can make them wait.
+        let queue = DispatchQueue(label: "signals")
         let (stream, continuation) = AsyncStream.makeStream(of: Request.self)
         requests = stream
         sources = Self.answers.map { number, request in
             signal(number, SIG_IGN)
-            let source = DispatchSource.makeSignalSource(signal: number)
-            source.setEventHandler { continuation.yield(request) }
+            let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
+            source.setEventHandler {
+                if case .end = request { bound.begin() }
+                continuation.yield(request)
+            }
             source.resume()
             return source
         }

@@ -15,7 +15,7 @@ package enum TLSContext {
         configuration.shutdownTimeout = .seconds(Int64(Limits.tlsShutdownSeconds))
         if let clientCAFile = listener.clientCAFile {
             let authorities = try read(title, "clientCAFile", clientCAFile) {
-                try NIOSSLCertificate.fromPEMFile(clientCAFile)
+                try NIOSSLCertificate.fromPEMBytes($0)
             }
             configuration.trustRoots = .certificates(authorities)
             configuration.certificateVerification =
@@ -39,26 +39,25 @@ package enum TLSContext {
         _ title: String, certificateFile: String, keyFile: String
     ) throws -> TLSConfiguration {
         let chain = try read(title, "certificateFile", certificateFile) {
-            try NIOSSLCertificate.fromPEMFile(certificateFile)
+            try NIOSSLCertificate.fromPEMBytes($0)
         }
-        let key = try read(title, "keyFile", keyFile) { try NIOSSLPrivateKey(file: keyFile, format: .pem) }
+        let key = try read(title, "keyFile", keyFile) { try NIOSSLPrivateKey(bytes: $0, format: .pem) }
         return TLSConfiguration.makeServerConfiguration(
             certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(key))
     }
 
+    /// - Parameter parse: gets the file's bytes: the library, given a path, would wait for a pipe that nobody writes to.
     private static func read<Value>(
-        _ title: String, _ key: String, _ path: String, _ body: () throws -> Value
+        _ title: String, _ key: String, _ path: String, _ parse: ([UInt8]) throws -> Value
     ) throws -> Value {
-        do { return try body() } catch {
-            let reason: String
-            do throws(SmallFile.Failure) {
-                _ = try SmallFile.contents(of: path)
-                reason = "not in PEM, or not what the key says"
-            } catch {
-                reason = error.description
-            }
-            throw ConfigurationError("\(title): \(key) \(path) cannot be used: \(reason)")
+        func failure(_ reason: String) -> ConfigurationError {
+            ConfigurationError("\(title): \(key) \(path) cannot be used: \(reason)")
         }
+        let bytes: [UInt8]
+        do throws(SmallFile.Failure) { bytes = try SmallFile.bytes(of: path) } catch {
+            throw failure(error.description)
+        }
+        do { return try parse(bytes) } catch { throw failure("not in PEM, or not what the key says") }
     }
 }
 
