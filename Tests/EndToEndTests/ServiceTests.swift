@@ -264,6 +264,33 @@ extension EndToEnd {
             }
         }
 
+        @Test("what is in the data directory, and the certificate of HTTPS, are looked at by check as by a start")
+        func checkedFiles() async throws {
+            try await withTemporaryDirectory { directory in
+                try makeCertificates(in: directory)
+                try "11111111111111111111\n".write(
+                    to: directory.appending(path: "tokens"), atomically: true, encoding: .utf8)
+                try FileManager.default.createDirectory(
+                    at: directory.appending(path: "data/arena-broker.sqlite"), withIntermediateDirectories: true)
+                for (text, complaint) in [
+                    ("dataDirectory = \"data\"", "data/arena-broker.sqlite: not a regular file; move it away"),
+                    (
+                        "[http]\nport = 0\ntokenFile = \"tokens\"\ncertificateFile = \"server.pem\"\nkeyFile = \"device.key\"",
+                        "http: server.pem and device.key do not belong together"
+                    ),
+                ] {
+                    try "port = 0\n\(text)\n".write(
+                        to: directory.appending(path: "broker.toml"), atomically: true, encoding: .utf8)
+                    for arguments in [["check", "broker.toml"], ["--config", "broker.toml"]] {
+                        let result = try await run("arena-broker", arguments, in: directory)
+                        #expect(
+                            result.exitCode == 1 && result.text.contains("arena-broker: \(complaint)"), "\(result.text)"
+                        )
+                    }
+                }
+            }
+        }
+
         @Test("check looks at where a broker would write and listen, and makes nothing, also beside one that runs")
         func check() async throws {
             try await withTemporaryDirectory { directory in

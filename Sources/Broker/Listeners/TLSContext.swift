@@ -21,6 +21,12 @@ package enum TLSContext {
             configuration.certificateVerification =
                 listener.requireClientCertificate ? .noHostnameVerification : .optionalVerification
         }
+        return try context(configuration, title, certificateFile, keyFile)
+    }
+
+    private static func context(
+        _ configuration: TLSConfiguration, _ title: String, _ certificateFile: String, _ keyFile: String
+    ) throws(ConfigurationError) -> NIOSSLContext {
         do { return try NIOSSLContext(configuration: configuration) } catch {
             throw ConfigurationError(
                 "\(title): \(certificateFile) and \(keyFile) do not belong together: \(error)")
@@ -32,7 +38,10 @@ package enum TLSContext {
     /// - Throws: ``ConfigurationError``.
     package static func configuration(_ http: Configuration.HTTP) throws -> TLSConfiguration? {
         guard let certificateFile = http.certificateFile, let keyFile = http.keyFile else { return nil }
-        return try server("http", certificateFile: certificateFile, keyFile: keyFile)
+        let configuration = try server("http", certificateFile: certificateFile, keyFile: keyFile)
+        // The server makes its own of it.
+        _ = try context(configuration, "http", certificateFile, keyFile)
+        return configuration
     }
 
     private static func server(

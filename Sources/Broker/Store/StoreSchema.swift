@@ -37,6 +37,13 @@ enum StoreSchema {
         }
         guard status.isDirectory else { throw failure("not a directory") }
         guard access(directory, R_OK | W_OK | X_OK) == 0 else { throw failure(SystemError.text()) }
+        // Of an earlier run, perhaps as another user.
+        for name in [fileName, "\(fileName)-wal", "\(fileName)-shm", DirectoryLock.fileName] {
+            let path = "\(directory)/\(name)"
+            guard let status = FileStatus(path) else { continue }
+            guard status.isRegularFile else { throw StartError("\(path): not a regular file; move it away") }
+            guard access(path, R_OK | W_OK) == 0 else { throw StartError("\(path): \(SystemError.text())") }
+        }
     }
 
     /// - Throws: `StartError` if the directory cannot be used, or the file is not ours, newer, damaged or in use.
