@@ -9,11 +9,16 @@ struct StepBudget {
     /// A piece of deferred work must leave this to the others.
     private var floor = 0
     private var given = Limits.stepsPerTick
-    private var tickSteps = 0
+    /// Of this tick, without those since the last renewal; of ended ticks, the most and all together.
+    private var renewedSteps = 0
+    private var mostOfEnded = 0
+    private var totalOfEnded = 0
+
+    private var tickSteps: Int { renewedSteps + given - left }
     /// The most steps between two looks at the sockets.
-    private(set) var mostPerTick = 0
-    /// Since the beginning, without those of this tick.
-    private(set) var total = 0
+    var mostPerTick: Int { max(mostOfEnded, tickSteps) }
+    /// Since the beginning.
+    var total: Int { totalOfEnded + tickSteps }
 
     /// Whether what can wait must do so.
     @inline(__always)
@@ -26,17 +31,17 @@ struct StepBudget {
 
     /// Sockets were served: what comes in now may take its steps, whatever has been deferred.
     mutating func tickEnded() {
+        mostOfEnded = mostPerTick
+        totalOfEnded = total
         renew(Limits.stepsPerTick)
-        mostPerTick = max(mostPerTick, tickSteps)
-        total += tickSteps
-        tickSteps = 0
+        renewedSteps = 0
     }
 
     /// What was deferred has steps of its own, however many were taken by what came in.
     mutating func beginDeferred() { renew(Limits.deferredStepsPerTick) }
 
     private mutating func renew(_ steps: Int) {
-        tickSteps += given - left
+        renewedSteps = tickSteps
         (given, left, floor) = (steps, steps, 0)
     }
 
