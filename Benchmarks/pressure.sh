@@ -48,6 +48,23 @@ publishers "$limit" $((seconds < 20 ? seconds : 20)) 1024
 printf 'data directory, bytes %s\n' "$(du -sb data | cut -f1)"
 stop_broker || failed=1
 
+# crowd SECONDS ARGUMENT...: the broker's own memory, in percent of the limit of 64 MiB.
+crowd() {
+    local most
+    start --memory-limit 64MiB --threads 2 "${@:2}"
+    flood crowd --count 2600 --clients 200 --payload 5000 --seconds "$1" | tee result || failed=1
+    most=$(sed -n 's/^own memory at most //p' result)
+    printf 'of the limit, percent %s\n' "$((most * 100 / (64 << 20)))"
+    ((most * 10 <= (64 << 20) * 11)) || failed=1
+    stop_broker || failed=1
+}
+printf '[limits]\nmaxQueuedMessages = 100000\n' >broker.toml
+printf '\n2,600 subscribers that read nothing, 200 publishers, 5000 bytes\n'
+crowd $((seconds < 20 ? seconds : 20))
+rm -rf data
+printf '\nthe same with a data directory\n'
+crowd $((seconds < 20 ? seconds : 20)) --data-directory data
+
 printf '[limits]\nmaxSubscriptionBytesPerSession = 1073741824\n' >broker.toml
 start --memory-limit 512MiB
 files=$(ulimit -n)

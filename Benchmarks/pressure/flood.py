@@ -5,6 +5,7 @@
     flood.py connections --port P --pid PID    many idle connections: resident memory of each
     flood.py subscriptions --port P --pid PID  many subscriptions: resident memory of each
     flood.py retained --port P --pid PID       one wildcard over many retained messages
+    flood.py crowd --port P --pid PID          many kept subscribers that read nothing, of one topic
 
 Prints `key value` lines. Exit code 1 if something was lost or refused that should not have been.
 """
@@ -384,18 +385,82 @@ def retained(options):
     return 0 if len(topics) == options.count else 1
 
 
+def own(pid):
+    """Memory of the process's own: without the pages of its program."""
+    with open(f"/proc/{pid}/status") as status:
+        for line in status:
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    sys.exit("flood: the broker is gone")
+
+
+def crowd(options):
+    """Subscribers that keep their sessions and read nothing, all of one topic, and publishers at full speed."""
+    members, refused = [], 0
+    for index in range(options.count):
+        client = Client(options.port, index)
+        client.output += connect(f"member-{index}", version=5, clean=False, expiry=3600)
+        body = client.wait(2)
+        if body is None or body[1] != 0:
+            refused += 1
+            client.close()
+            continue
+        client.output += subscribe(1, ["load/#"], options.qos, version=5)
+        if client.wait(9) is None:
+            sys.exit("flood: no SUBACK")
+        members.append(client)
+    print(f"subscribers {len(members)}\nrefused {refused}")
+    print(f"own memory before {own(options.pid)}", flush=True)
+    crowd = [Publisher(number, 5, options.payload) for number in range(options.clients)]
+    counts = collections.Counter()
+    most, next_sample = 0, 0.0
+    end = time.monotonic() + options.seconds
+    while (now := time.monotonic()) < end:
+        if now >= next_sample:
+            most, next_sample = max(most, own(options.pid)), now + 0.02
+        for publisher in crowd:
+            client = publisher.client
+            if client is None or not client.is_open:
+                if publisher.retry_at <= now:
+                    publisher.open(options.port)
+                    publisher.retry_at = now + 1
+                continue
+            for first, body in client.packets():
+                if first >> 4 == 2:
+                    publisher.is_ready = body[1] == 0
+                elif first >> 4 == 4:
+                    publisher.waiting.popleft()
+                    counts["refused" if len(body) > 2 and body[2] >= 0x80 else "acknowledged"] += 1
+            publisher.fill()
+            client.flush()
+        time.sleep(0.001)
+    for publisher in crowd:
+        if publisher.client is not None:
+            publisher.client.close()
+    for name, count in sorted(counts.items()):
+        print(f"publishes {name} {count}")
+    print(f"own memory at most {most}")
+    # Pings are answered still.
+    client = Client(options.port)
+    client.output += connect("member-0", version=5, clean=False, expiry=3600)
+    served = client.wait(2) is not None
+    print(f"served afterwards {'yes' if served else 'no'}")
+    return 0 if served else 1
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, function in [
         ("publishers", publishers), ("connections", connections), ("subscriptions", subscriptions),
-        ("retained", retained),
+        ("retained", retained), ("crowd", crowd),
     ]:
         command = commands.add_parser(name)
         command.set_defaults(function=function)
         command.add_argument("--port", type=int, required=True)
         command.add_argument("--pid", type=int, required=True)
         command.add_argument("--payload", type=int, default=1024)
+        command.add_argument("--qos", type=int, default=1)
         command.add_argument("--clients", type=int, default=1000)
         command.add_argument("--queues", type=int, default=2)
         command.add_argument("--seconds", type=int, default=60)

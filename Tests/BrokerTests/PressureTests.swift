@@ -172,6 +172,44 @@ struct PressureTests {
         }
     }
 
+    /// Their lists are full at the same message, and grow together.
+    @Test(
+        "the queues of thousands that subscribe to the same stay within the limit, whichever loops they are of",
+        arguments: [1, 2])
+    func crowd(threads: Int) async throws {
+        let (count, messages) = (2_600, 500)
+        try await withBroker(threads: threads, { $0.memoryLimit = Self.limit }) { broker in
+            let sessions = (0..<count).map { number in
+                Session(
+                    clientID: "away-\(number)", userName: nil, owner: .process, expiryInterval: .max,
+                    home: number % threads, heap: broker.context.heap, rpcTopics: broker.context.rpcTopics)
+            }
+            for session in sessions {
+                broker.context.router.subscribe(session, "crowd", SubscriptionOptions(qos: .atLeastOnce))
+            }
+            let publisher = try TestClient(port: broker.port, version: .v5_0)
+            try publisher.connect("publisher")
+            // All that there is to say before anybody stops reading.
+            var bytes = ByteBuffer()
+            for number in 1...messages {
+                Packet.publish(Publish(topic: "crowd", payload: "x", qos: .atLeastOnce, packetID: UInt16(number)))
+                    .encode(into: &bytes, version: .v5_0)
+            }
+            try publisher.send(raw: Array(buffer: bytes))
+            let deadline = Patience.end
+            while broker.counters.publishesRefused.value == 0 {
+                try #require(ContinuousClock.now < deadline, "no publish was refused")
+                // Free pages are given back to the system while memory is short.
+                var used = broker.pool.externalBytes + broker.context.heap.bytes(of: .queues)
+                used += broker.pool.counterBytes - broker.pool.stagingBytes
+                for shard in broker.shards { used -= try await shard.loop.submit { shard.arena.freeBytes }.get() }
+                #expect(used <= Self.limit)
+            }
+            #expect(broker.context.heap.bytes(of: .queues) > Self.limit / 4)
+            withExtendedLifetime(sessions) {}
+        }
+    }
+
     @Test("when memory is critical, the consumer that is furthest behind is disconnected and told why")
     func shed() async throws {
         try await withBroker({

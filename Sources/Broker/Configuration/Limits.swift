@@ -286,9 +286,6 @@ public struct Limits: Sendable, Equatable {
     static let heapBytesPerSubscription = 256
     static let heapBytesPerRetainedNode = 128
 
-    /// A window that is empty keeps no more room than for so many messages.
-    static let keptWindow = 1_024
-
     /// The read buffer when memory is short: bounds what a publisher can still bring before it is not read any more.
     static let smallReadBytes = 8 << 10
 
@@ -342,6 +339,8 @@ public struct Limits: Sendable, Equatable {
 
     /// A message to more sessions of a loop is delivered piece by piece.
     static let receiversPerPiece = 1_024
+    /// What a message to fewer takes of the heap need not be looked at for each.
+    static let fewReceivers = 16
 
     /// Members of a shared subscription that a message looks at in their turn, and so many again of a group that has more
     /// than both (`SharedGroup`).

@@ -13,9 +13,13 @@ import Synchronization
 /// which gives back by itself what it has counted.
 final class HeapAccount: Sendable {
     enum Use: Int, CaseIterable, Sendable {
-        case queues, connections, sessions, subscriptions, retained
+        case queues
+        /// What queues and windows would take more if each got another message: a list that is full doubles, or grows by a block,
+        /// and those of all who subscribe to the same are full at once.
+        case growth
+        case connections, sessions, subscriptions, retained
 
-        var isState: Bool { self != .queues }
+        var isState: Bool { self != .queues && self != .growth }
     }
 
     private final class Count: Sendable {

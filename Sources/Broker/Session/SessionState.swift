@@ -68,8 +68,8 @@ struct SessionState: ~Copyable {
     }
 
     /// Lends its elements, as the queue does.
-    private var inflight = UniqueDeque<Entry>()
-    private var queue = MessageQueue()
+    private var inflight = BlockDeque<Entry>(keeping: 16)
+    private var queue = BlockDeque<Message>(keeping: 8)
     /// Behind `queue`.
     private var spilled = SpilledQueue()
     private var nextSerial: UInt64 = 0
@@ -87,16 +87,21 @@ struct SessionState: ~Copyable {
     private var looks = 1 << 32
     /// Since they were last taken; nothing while there is no store.
     private var storedChanges: [StoredChange] = []
-    /// What all this takes on the heap.
+    /// What all this takes on the heap, and what one more message would.
     private var charge: HeapCharge
+    private var growth: HeapCharge
 
-    init(heap: HeapAccount? = nil) { charge = HeapCharge(.queues, in: heap) }
+    init(heap: HeapAccount? = nil) {
+        charge = HeapCharge(.queues, in: heap)
+        growth = HeapCharge(.growth, in: heap)
+    }
 
     /// To be called where the queue or the window may have grown or shrunk.
     private mutating func noteHeap() {
         charge.set(
-            queue.heapBytes + inflight.capacity * MemoryLayout<Entry>.stride + spilled.heapBytes
-                + incoming.capacity * Self.receiptBytes)
+            queue.heapBytes + inflight.heapBytes + spilled.heapBytes + incoming.capacity * Self.receiptBytes)
+        growth.set(
+            !spilled.isEmpty ? spilled.growthBytes : queue.isEmpty ? inflight.growthBytes : queue.growthBytes)
     }
 
     /// What an identifier takes in the set of those that wait for PUBREL, with the room between them.
@@ -385,10 +390,7 @@ struct SessionState: ~Copyable {
         noteRemoved(inflight[index].stored)
         inflight.remove(at: index)
         if index < resent { resent -= 1 }
-        if inflight.isEmpty, inflight.capacity > Limits.keptWindow {
-            inflight = UniqueDeque()
-            noteHeap()
-        }
+        noteHeap()
     }
 
     /// Acknowledgements come in order (MQTT-4.6.0-2), so this is most often found at the front. Else it is searched for by

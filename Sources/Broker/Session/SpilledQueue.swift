@@ -14,10 +14,21 @@ struct SpilledQueue {
 
     var count: Int { entries.count }
     var isEmpty: Bool { entries.isEmpty }
-    /// What the two deques take, about.
-    var heapBytes: Int { entries.count * (MemoryLayout<UInt64>.stride + MemoryLayout<UInt32>.stride) }
+    private static let entryBytes = MemoryLayout<UInt64>.stride + MemoryLayout<UInt32>.stride
+    /// What the two deques take; what they would take more for another message.
+    var heapBytes: Int { capacity * Self.entryBytes }
+    var growthBytes: Int { count == capacity ? (Self.grown(capacity) - capacity) * Self.entryBytes : 0 }
+    /// Of both deques, as they were asked for it.
+    private var capacity = 0
+
+    private static func grown(_ capacity: Int) -> Int { capacity + max(16, capacity / 4) }
 
     mutating func append(_ entry: UInt64, bytes size: Int, expiresAt: NIODeadline) {
+        if count == capacity {
+            capacity = Self.grown(capacity)
+            entries.reserveCapacity(capacity)
+            sizes.reserveCapacity(capacity)
+        }
         entries.append(entry)
         sizes.append(UInt32(clamping: size))
         bytes += Int(sizes.last!)
@@ -29,7 +40,7 @@ struct SpilledQueue {
         guard let entry = entries.popFirst() else { return nil }
         bytes -= Int(sizes.removeFirst())
         // A deque keeps its room.
-        if entries.isEmpty { (entries, sizes) = ([], []) }
+        if entries.isEmpty { (entries, sizes, capacity) = ([], [], 0) }
         return entry
     }
 
@@ -42,7 +53,7 @@ struct SpilledQueue {
             leftSizes.append(size)
         }
         let count = entries.count - left.count
-        (entries, sizes) = (left, leftSizes)
+        (entries, sizes, capacity) = (left, leftSizes, 2 * left.count)
         bytes = sizes.reduce(0) { $0 + Int($1) }
         return count
     }

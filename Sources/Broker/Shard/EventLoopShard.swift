@@ -5,6 +5,7 @@ import Ledger
 import Logging
 import MQTT
 import NIOCore
+import Synchronization
 
 /// One event loop with all it owns: its arena, its connections, its sessions, what it remembers of the router, and
 /// the mail it has for other shards.
@@ -81,6 +82,8 @@ public final class EventLoopShard: @unchecked Sendable {
     private var lossLog = LossLog()
     /// How short memory is.
     var pressure: ShardPressure
+    /// As of the end of its last tick; any thread may look.
+    let lastSpareBytes = Atomic<Int>(0)
     /// Of groups whose messages are passed on.
     var groupMembers = GroupMembers()
     /// What this tick may do yet, and what waits for the next one.
@@ -330,7 +333,7 @@ public final class EventLoopShard: @unchecked Sendable {
         steps.take()
         do throws(ArenaError) {
             switch mail {
-            case .publish(var message, let subscribers): try deliver(&message, to: subscribers, from: nil)
+            case .publish(var message, let subscribers): try deliver(&message, mailedTo: subscribers)
             case .deliver(let session, var message): try deliver(&message, to: session)
             case .forward(let session, var message): try deliver(&message, to: session, isForwarded: true)
             case .command(let session, var message): try deliverCommand(&message, to: session)
@@ -364,6 +367,7 @@ public final class EventLoopShard: @unchecked Sendable {
 
     private func endTick() {
         isEndTickScheduled = false
+        noteSpareBytes()
         updatePressure()
         // By index: flushing can make further connections dirty.
         var index = 0

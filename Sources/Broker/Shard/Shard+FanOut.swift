@@ -33,6 +33,7 @@ extension EventLoopShard {
             steps.take(group.subscribers.list.count)
             if !message.ownsBuffer { reads.noteKept(by: session?.owner ?? owner) }
             if group.obliges { journal?.keep(&message, for: group.subscribers) }
+            context.heap.add(Self.expectedGrowth(group.subscribers), to: .growth)
             post(.publish(message, group.subscribers), to: group.shard)
             message.entry = 0
         }
@@ -47,6 +48,19 @@ extension EventLoopShard {
         if !sharesWait {
             for share in match.shares { try deliver(&message, to: share) }
         }
+    }
+
+    /// What a message on its way to so many sessions of another loop will take of the heap. Few take no more than the message
+    /// itself, which is counted.
+    private static func expectedGrowth(_ subscribers: Subscribers) -> Int {
+        let count = subscribers.list.count
+        return count < Limits.fewReceivers ? 0 : count * MemoryLayout<SessionState.Entry>.stride
+    }
+
+    /// Delivers a message that was published on another loop.
+    func deliver(_ message: inout Message, mailedTo subscribers: Subscribers) throws(ArenaError) {
+        defer { context.heap.add(-Self.expectedGrowth(subscribers), to: .growth) }
+        try deliver(&message, to: subscribers, from: nil)
     }
 
     /// Delivers a message to sessions of this loop: now, or piece by piece.
@@ -105,6 +119,8 @@ extension EventLoopShard {
             try deliver(&message, to: subscriber.session)
         }
         (message.qos, message.retain, message.route, message.entry) = (qos, retain, nil, firstEntry)
+        // Before the next message, which may be refused: one to many takes as much as a tick's worth of others.
+        if list.count >= Limits.fewReceivers { updatePressure() }
     }
 
     /// One member of the group gets the message.

@@ -24,12 +24,26 @@ extension EventLoopShard {
     /// What a dump takes while it is written comes back by itself.
     func availableBytes(cachedChunks: Int) -> Int {
         let (pool, loops) = (context.pool, max(1, peers.count))
-        let heap = context.heap.bytes(of: .queues) + (context.store?.waitingBytes ?? 0)
+        let heap =
+            context.heap.bytes(of: .queues) + context.heap.bytes(of: .growth) + (context.store?.waitingBytes ?? 0)
         let unclaimed = pool.unclaimedBytes + pool.stagingBytes - heap
-        let chunks = max(0, unclaimed) / SizeClasses.chunkSize + cachedChunks
-        return arena.freeBytes + chunks / loops * SizeClasses.chunkSize + min(0, unclaimed) / loops
-            - arena.liveBufferCount * Limits.heapBytesPerBuffer
+        let spare = spareBytes
+        guard unclaimed < 0 else {
+            return spare + (unclaimed / SizeClasses.chunkSize + cachedChunks) / loops * SizeClasses.chunkSize
+        }
+        // The heap has more than the arena has left: that comes out of the free pages of all loops. One that has many must not
+        // count them for its own.
+        let all = peers.reduce(0) { $0 + ($1 === self ? spare : $1.lastSpareBytes.load(ordering: .relaxed)) }
+        let cached = cachedChunks / loops * SizeClasses.chunkSize
+        return min(spare + unclaimed / loops, (all + unclaimed) / loops) + cached
     }
+
+    /// The free pages of its chunks, less what its buffers cost on the heap.
+    private var spareBytes: Int { arena.freeBytes - arena.liveBufferCount * Limits.heapBytesPerBuffer }
+
+    /// For the other loops.
+    @inline(__always)
+    func noteSpareBytes() { lastSpareBytes.store(spareBytes, ordering: .relaxed) }
 
     /// What sending may take: whatever the arena still has. It is what makes room, also on the heap.
     private var egressBytes: Int {
