@@ -144,6 +144,62 @@ struct FanOutTests {
         }
     }
 
+    @Test(
+        "with a store members of groups are chosen piece by piece too, and it is acknowledged when they are",
+        arguments: [QoS.atLeastOnce, .exactlyOnce])
+    func storedShares(qos: QoS) async throws {
+        let groups = 10_000
+        try await withDataDirectory { directory in
+            try await withBroker({
+                $0.dataDirectory = directory
+                $0.limits.maxSharedSubscriptionsPerSession = groups
+                $0.limits.maxQueuedMessages = 2 * groups
+            }) { broker in
+                let (member, publisher) = (try TestClient(port: broker.port), try TestClient(port: broker.port))
+                try member.connect("member", clean: false)
+                try member.subscribe((0..<groups).map { Subscription(filter: "$share/\($0)/x", qos: qos) })
+                try member.disconnect()
+                try publisher.connect("publisher", clean: false)
+                try publisher.publish("x", "first", qos: qos)
+                try publisher.publish("nowhere", qos: qos)
+                try await broker.shards[0].loop.submit { [shard = broker.shards[0]] in
+                    #expect(shard.work.fanOuts.isEmpty)
+                    #expect(shard.steps.mostPerTick <= DeferredWorkTests.most + 256)
+                }.get()
+                #expect(try await broker.owed("member") == groups)
+            }
+        }
+    }
+
+    @Test("is owed to each group before it is acknowledged", arguments: [QoS.atLeastOnce, .exactlyOnce])
+    func storedGroups(qos: QoS) async throws {
+        try await withDataDirectory { directory in
+            func start() throws -> BrokerChild {
+                try BrokerChild(
+                    dataDirectory: directory, "--threads", "1",
+                    "--set", "limits.maxSharedSubscriptionsPerSession=\(Self.groups)",
+                    "--set", "limits.maxInflight=\(Self.groups)", "--set", "limits.maxQueuedMessages=\(2 * Self.groups)")
+            }
+            let broker = try start()
+            let member = try TestClient(port: broker.port)
+            try member.connect("member", clean: false)
+            try member.subscribe((0..<Self.groups).map { Subscription(filter: "$share/\($0)/x", qos: qos) })
+            try member.disconnect()
+            let publisher = try TestClient(port: broker.port)
+            try publisher.connect("publisher", clean: false)
+            let publish = Publish(topic: "x", payload: "owed", qos: qos, packetID: 1)
+            try publisher.send(.publish(publish))
+            try publisher.expect(qos == .atLeastOnce ? .puback(Ack(packetID: 1)) : .pubrec(Ack(packetID: 1)))
+            broker.kill()
+
+            let again = try start()
+            let back = try TestClient(port: again.port)
+            try back.connect("member", clean: false)
+            for _ in 0..<Self.groups { #expect(try back.receivePublish().text == "owed") }
+            #expect(again.end() == 0)
+        }
+    }
+
     @Test("is owed to each of them before it is acknowledged, but to its publisher if he asked for that")
     func stored() async throws {
         let count = Limits.receiversPerPiece + 100

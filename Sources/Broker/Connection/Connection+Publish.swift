@@ -46,16 +46,16 @@ extension ConnectionHandler {
             }
             if isForbidden { return sendAck(.puback, publish.packetID, .notAuthorized) }
             guard try retain(publish, message, rpc) else { return sendAck(.puback, publish.packetID, .quotaExceeded) }
-            try forward(&message, match, rpc, from: session)
+            let isRouted = try forward(&message, match, rpc, from: session)
             // Not before the message is where it must be: a refusal leaves it unacknowledged (MQTT-4.3.2-2).
-            sendAck(since: mark, .puback, publish.packetID, acknowledgement(match, rpc))
+            acknowledge(since: mark, .puback, publish.packetID, acknowledgement(match, rpc), isRouted: isRouted)
         case .exactlyOnce:
             if isForbidden { return sendAck(.pubrec, publish.packetID, .notAuthorized) }
             switch shard.update(session, { $0.state.receive(publish.packetID, limits: limits) }) {
             case .first:
                 // All that may fail for want of memory comes before PUBREC, all that is sent on comes after it.
                 let isFirst = !mustBeStored && rpc == nil
-                var isAcknowledged = false
+                var (isAcknowledged, isRouted) = (false, true)
                 do throws(ArenaError) {
                     guard try retain(publish, message, rpc) else {
                         shard.update(session) { _ = $0.state.release(publish.packetID) }
@@ -66,7 +66,7 @@ extension ConnectionHandler {
                         sendAck(.pubrec, publish.packetID, acknowledgement(match, rpc))
                         isAcknowledged = true
                     }
-                    try forward(&message, match, rpc, from: session)
+                    isRouted = try forward(&message, match, rpc, from: session)
                 } catch {
                     // Else the client's next attempt would count as a repetition, and be lost.
                     if !isAcknowledged { shard.update(session) { _ = $0.state.release(publish.packetID) } }
@@ -74,7 +74,7 @@ extension ConnectionHandler {
                 }
                 if isFirst { return }
                 if mustBeStored, session.isStored { shard.journal?.received(publish.packetID, by: session) }
-                sendAck(since: mark, .pubrec, publish.packetID, acknowledgement(match, rpc))
+                acknowledge(since: mark, .pubrec, publish.packetID, acknowledgement(match, rpc), isRouted: isRouted)
             case .duplicate: sendAck(.pubrec, publish.packetID)
             case .tooMany:
                 close(
@@ -156,11 +156,13 @@ extension ConnectionHandler {
         return try shard.retain(message) || settings.version == .v3_1_1
     }
 
+    /// - Returns: false if members of groups are yet to be chosen, which the store must have before it is acknowledged.
+    @discardableResult
     private func forward(
         _ message: inout Message, _ match: Match, _ rpc: RPCTopic?, from session: Session
-    ) throws(ArenaError) {
-        if let rpc, try shard.bridge(message, rpc, from: session) { return }
-        try shard.route(&message, match, from: session)
+    ) throws(ArenaError) -> Bool {
+        if let rpc, try shard.bridge(message, rpc, from: session) { return true }
+        return try !shard.route(&message, match, from: session)
     }
 
     private func acknowledgement(_ match: Match, _ rpc: RPCTopic?) -> ReasonCode {

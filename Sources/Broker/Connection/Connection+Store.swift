@@ -10,9 +10,31 @@ extension ConnectionHandler {
         since mark: UInt64? = nil, _ type: PacketType, _ packetID: UInt16, _ code: ReasonCode = .success
     ) {
         guard let journal = shard.journal else { return writeAck(type, packetID, code) }
-        if let mark, journal.mark != mark { heldThrough = journal.number }
+        holdAcks(since: mark)
         guard heldThrough > journal.durable else { return writeAck(type, packetID, code) }
         heldThrough = journal.hold(heldThrough, .ack(reference, type, packetID, code))
+    }
+
+    private func holdAcks(since mark: UInt64?) {
+        if let mark, let journal = shard.journal, journal.mark != mark { heldThrough = journal.number }
+    }
+
+    /// Acknowledges a publish of which something was noted since `mark`: when all is that the store must have.
+    ///
+    /// - Parameter isRouted: false if there is more to come.
+    func acknowledge(
+        since mark: UInt64?, _ type: PacketType, _ packetID: UInt16, _ code: ReasonCode, isRouted: Bool
+    ) {
+        guard !isRouted else { return sendAck(since: mark, type, packetID, code) }
+        holdAcks(since: mark)
+        shard.acknowledgeWhenRouted(.init(publisher: reference, type: type, packetID: packetID, code: code))
+    }
+
+    /// Now it is.
+    func acknowledge(_ acknowledgement: UnfinishedFanOut.Acknowledgement, storedThrough: UInt64) {
+        guard case .connected = phase else { return }
+        heldThrough = max(heldThrough, storedThrough)
+        sendAck(acknowledgement.type, acknowledgement.packetID, acknowledgement.code)
     }
 
     /// Does a part of a packet that may take several ticks. The batch that its changes went to, if there were any, becomes

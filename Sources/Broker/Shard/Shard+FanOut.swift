@@ -14,14 +14,30 @@ struct UnfinishedFanOut {
     let shares: [Match.Share]
     /// Whose own subscriptions may ask not to get it; nil if it is of another loop.
     let publisher: Session?
+    /// Members of groups are noted for the store as they are chosen: the last batch that has some.
+    var storedThrough: UInt64 = 0
+    /// What its publisher waits for.
+    var acknowledgement: Acknowledgement?
+
+    struct Acknowledgement {
+        let publisher: ConnectionReference
+        let type: PacketType
+        let packetID: UInt16
+        let code: ReasonCode
+    }
 
     var isDone: Bool { next == subscribers.list.count + shares.count }
 }
 
 extension EventLoopShard {
     /// Delivers a message to local subscribers, to those of other shards by mail.
-    func route(_ message: inout Message, _ match: Match, from session: Session?) throws(ArenaError) {
-        if message.mayExpire, message.isExpired(at: .now()) { return }
+    ///
+    /// - Returns: whether members of groups are yet to be chosen that the store must have before the message is acknowledged: see
+    ///   ``acknowledgeWhenRouted(_:)``.
+    @discardableResult
+    func route(_ message: inout Message, _ match: Match, from session: Session?) throws(ArenaError) -> Bool {
+        let unfinished = work.fanOuts.count
+        if message.mayExpire, message.isExpired(at: .now()) { return false }
         let isLong = match.receivers > Limits.receiversPerPiece
         // What is acknowledged must not be refused by the loop that it goes to, nor later.
         if !message.ownsBuffer,
@@ -37,17 +53,21 @@ extension EventLoopShard {
             post(.publish(message, group.subscribers), to: group.shard)
             message.entry = 0
         }
-        // Who gets a share is known when it is delivered, and must be noted before it is acknowledged.
-        let sharesWait = isLong && (journal == nil || message.qos == .atMostOnce)
         if let group = match.groups.first(where: { $0.shard == index }) {
             try deliver(
-                &message, to: group.subscribers, shares: sharesWait ? match.shares : [], from: session)
-        } else if sharesWait {
+                &message, to: group.subscribers, shares: isLong ? match.shares : [], from: session)
+        } else if isLong {
             try deliver(&message, to: Subscribers([]), shares: match.shares, from: session)
         }
-        if !sharesWait {
+        if !isLong {
             for share in match.shares { try deliver(&message, to: share) }
         }
+        return work.fanOuts.count > unfinished && !match.shares.isEmpty && journal != nil && message.qos != .atMostOnce
+    }
+
+    /// Of the message that was routed last.
+    func acknowledgeWhenRouted(_ acknowledgement: UnfinishedFanOut.Acknowledgement) {
+        work.fanOuts[work.fanOuts.count - 1].acknowledgement = acknowledgement
     }
 
     /// What a message on its way to so many sessions of another loop will take of the heap. Few take no more than the message
@@ -161,12 +181,21 @@ extension EventLoopShard {
                 try deliver(
                     &first.message, to: first.subscribers, from: &first.next, through: end, publisher: first.publisher)
             } else if !first.isDone {
+                let share = first.shares[first.next - many]
                 first.next += 1
-                try deliver(&first.message, to: first.shares[first.next - 1 - many])
+                // What the store calls it is the subscribers'.
+                first.message.entry = 0
+                let mark = journal?.mark
+                defer { if let journal, journal.mark != mark { first.storedThrough = journal.number } }
+                try deliver(&first.message, to: share)
             }
         } catch {
             refused(error, while: "delivering a message to many")
         }
-        if first.isDone { work.fanOuts.removeFirst() } else { work.fanOuts[0] = first }
+        guard first.isDone else { return work.fanOuts[0] = first }
+        work.fanOuts.removeFirst()
+        if let acknowledgement = first.acknowledgement, let connection = connections[acknowledgement.publisher] {
+            connection.acknowledge(acknowledgement, storedThrough: first.storedThrough)
+        }
     }
 }
