@@ -178,7 +178,8 @@ struct FanOutTests {
                 try BrokerChild(
                     dataDirectory: directory, "--threads", "1",
                     "--set", "limits.maxSharedSubscriptionsPerSession=\(Self.groups)",
-                    "--set", "limits.maxInflight=\(Self.groups)", "--set", "limits.maxQueuedMessages=\(2 * Self.groups)")
+                    "--set", "limits.maxInflight=\(Self.groups)", "--set", "limits.maxQueuedMessages=\(2 * Self.groups)"
+                )
             }
             let broker = try start()
             let member = try TestClient(port: broker.port)
