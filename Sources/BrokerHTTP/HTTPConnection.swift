@@ -153,7 +153,7 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
             return
         }
         if case .end = part {
-            isAnswered = true
+            (isAnswered, isHead) = (true, false)
             // What is no request at all is answered too.
             openRequests = max(0, openRequests - 1)
             hasBeenServed = true

@@ -350,7 +350,9 @@ class History:
         if one.how == "disconnect":
             clean_end = not self.was_killed(one.ended_from, one.ended_by + 1)
             overlapped = any(other.connect_sent <= one.ended_by for other in following)
-            return "never" if clean_end and not overlapped else "may"
+            # Closed before its DISCONNECT was read, for a publish that the disk would not take.
+            shut_out = any(begin <= one.ended_by and one.ended_from <= end + 2 for begin, end in self.outages)
+            return "never" if clean_end and not overlapped and not shut_out else "may"
         if self.was_killed(one.connect_sent, one.connack + 2):
             # CONNACK need not wait for the disk.
             return "may"

@@ -16,6 +16,7 @@ extension ConnectionHandler {
         switch header.type {
         case .publish:
             let publish = try IncomingPublish.decode(header: header, body: &body, version: settings.version)
+            if shard.pressure.isStale { shard.updatePressure() }
             if shard.pressure.isShort, !admit(publish) { return }
             do throws(ArenaError) {
                 try handle(publish, ownsBuffer: ownsBuffer)

@@ -55,7 +55,7 @@ extension ConnectionHandler {
             case .first:
                 // All that may fail for want of memory comes before PUBREC, all that is sent on comes after it.
                 let isFirst = !mustBeStored && rpc == nil
-                var (isAcknowledged, isRouted) = (false, true)
+                var isAcknowledged = false
                 do throws(ArenaError) {
                     guard try retain(publish, message, rpc) else {
                         shard.update(session) { _ = $0.state.release(publish.packetID) }
@@ -66,7 +66,7 @@ extension ConnectionHandler {
                         sendAck(.pubrec, publish.packetID, acknowledgement(match, rpc))
                         isAcknowledged = true
                     }
-                    isRouted = try forward(&message, match, rpc, from: session)
+                    try forward(&message, match, rpc, from: session)
                 } catch {
                     // Else the client's next attempt would count as a repetition, and be lost.
                     if !isAcknowledged { shard.update(session) { _ = $0.state.release(publish.packetID) } }
@@ -74,7 +74,7 @@ extension ConnectionHandler {
                 }
                 if isFirst { return }
                 if mustBeStored, session.isStored { shard.journal?.received(publish.packetID, by: session) }
-                acknowledge(since: mark, .pubrec, publish.packetID, acknowledgement(match, rpc), isRouted: isRouted)
+                sendAck(since: mark, .pubrec, publish.packetID, acknowledgement(match, rpc))
             case .duplicate: sendAck(.pubrec, publish.packetID)
             case .tooMany:
                 close(
@@ -162,7 +162,7 @@ extension ConnectionHandler {
         _ message: inout Message, _ match: Match, _ rpc: RPCTopic?, from session: Session
     ) throws(ArenaError) -> Bool {
         if let rpc, try shard.bridge(message, rpc, from: session) { return true }
-        return try !shard.route(&message, match, from: session)
+        return try !shard.route(&message, match, from: session, mayWait: message.qos == .atLeastOnce)
     }
 
     private func acknowledgement(_ match: Match, _ rpc: RPCTopic?) -> ReasonCode {

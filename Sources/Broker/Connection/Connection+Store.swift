@@ -34,6 +34,7 @@ extension ConnectionHandler {
     func acknowledge(_ acknowledgement: UnfinishedFanOut.Acknowledgement, storedThrough: UInt64) {
         guard case .connected = phase else { return }
         heldThrough = max(heldThrough, storedThrough)
+        if storedThrough > 0 { waitForStore() }
         sendAck(acknowledgement.type, acknowledgement.packetID, acknowledgement.code)
     }
 

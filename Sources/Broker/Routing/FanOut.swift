@@ -113,7 +113,10 @@ struct FanOut {
         wasUsed = false
     }
 
-    mutating func drop() { buffer = nil }
+    mutating func drop() {
+        for index in ranges.indices { ranges[index].length = 0 }
+        buffer = nil
+    }
 
     func visit(owner: OwnerID, _ visitor: inout HeldBufferVisitor) {
         if let buffer { visitor.hold(buffer, owner: owner, kind: .outbound) }

@@ -78,6 +78,8 @@ struct SessionState: ~Copyable {
     private var resent = 0
     /// What the client takes at once (Receive Maximum).
     private var receiveMaximum = Int(UInt16.max)
+    /// As it was when a message was offered last.
+    private var lastWindow = Int.max
     /// What the part of the queue in memory holds.
     private(set) var queuedBytes = 0
     /// No message of that part expires before this.
@@ -101,7 +103,9 @@ struct SessionState: ~Copyable {
         charge.set(
             queue.heapBytes + inflight.heapBytes + spilled.heapBytes + incoming.capacity * Self.receiptBytes)
         growth.set(
-            !spilled.isEmpty ? spilled.growthBytes : queue.isEmpty ? inflight.growthBytes : queue.growthBytes)
+            !spilled.isEmpty
+                ? spilled.growthBytes
+                : queue.isEmpty && inflight.count < lastWindow ? inflight.growthBytes : queue.growthBytes)
     }
 
     /// What an identifier takes in the set of those that wait for PUBREL, with the room between them.
@@ -162,7 +166,8 @@ struct SessionState: ~Copyable {
     /// - Parameter canSend: whether the client is connected and its socket takes more.
     mutating func offer(_ message: Message, canSend: Bool, limits: Limits) -> Offer {
         assert(message.qos != .atMostOnce && (message.ownsBuffer || spills(message)))
-        if canSend, queue.isEmpty, spilled.isEmpty, resent == inflight.count, inflight.count < window(limits) {
+        lastWindow = window(limits)
+        if canSend, queue.isEmpty, spilled.isEmpty, resent == inflight.count, inflight.count < lastWindow {
             return .send(packetID: send(message))
         }
         return enqueue(message, limits: limits)

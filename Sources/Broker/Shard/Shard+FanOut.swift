@@ -32,10 +32,14 @@ struct UnfinishedFanOut {
 extension EventLoopShard {
     /// Delivers a message to local subscribers, to those of other shards by mail.
     ///
-    /// - Returns: whether members of groups are yet to be chosen that the store must have before the message is acknowledged: see
-    ///   ``acknowledgeWhenRouted(_:)``.
+    /// - Parameter mayWait: whether the caller can wait with what it owes for the message: then members of groups are chosen in
+    ///   turn with a store too, which must have them before. What is not done again as a whole if the broker is killed
+    ///   meanwhile (QoS 2, wills) cannot.
+    /// - Returns: whether it must wait: see ``acknowledgeWhenRouted(_:)``.
     @discardableResult
-    func route(_ message: inout Message, _ match: Match, from session: Session?) throws(ArenaError) -> Bool {
+    func route(
+        _ message: inout Message, _ match: Match, from session: Session?, mayWait: Bool = false
+    ) throws(ArenaError) -> Bool {
         let unfinished = work.fanOuts.count
         if message.mayExpire, message.isExpired(at: .now()) { return false }
         let isLong = match.receivers > Limits.receiversPerPiece
@@ -49,20 +53,21 @@ extension EventLoopShard {
             steps.take(group.subscribers.list.count)
             if !message.ownsBuffer { reads.noteKept(by: session?.owner ?? owner) }
             if group.obliges { journal?.keep(&message, for: group.subscribers) }
-            context.heap.add(Self.expectedGrowth(group.subscribers), to: .growth)
+            context.heap.add(Self.expectedGrowth(message, group.subscribers), to: .growth)
             post(.publish(message, group.subscribers), to: group.shard)
             message.entry = 0
         }
+        let sharesWait = isLong && (journal == nil || message.qos == .atMostOnce || mayWait)
         if let group = match.groups.first(where: { $0.shard == index }) {
             try deliver(
-                &message, to: group.subscribers, shares: isLong ? match.shares : [], from: session)
-        } else if isLong {
+                &message, to: group.subscribers, shares: sharesWait ? match.shares : [], from: session)
+        } else if sharesWait {
             try deliver(&message, to: Subscribers([]), shares: match.shares, from: session)
         }
-        if !isLong {
+        if !sharesWait {
             for share in match.shares { try deliver(&message, to: share) }
         }
-        return work.fanOuts.count > unfinished && !match.shares.isEmpty && journal != nil && message.qos != .atMostOnce
+        return mayWait && work.fanOuts.count > unfinished && !match.shares.isEmpty && journal != nil
     }
 
     /// Of the message that was routed last.
@@ -72,14 +77,16 @@ extension EventLoopShard {
 
     /// What a message on its way to so many sessions of another loop will take of the heap. Few take no more than the message
     /// itself, which is counted.
-    private static func expectedGrowth(_ subscribers: Subscribers) -> Int {
+    private static func expectedGrowth(_ message: Message, _ subscribers: Subscribers) -> Int {
         let count = subscribers.list.count
-        return count < Limits.fewReceivers ? 0 : count * MemoryLayout<SessionState.Entry>.stride
+        guard count >= Limits.fewReceivers, message.qos != .atMostOnce else { return 0 }
+        return count * MemoryLayout<SessionState.Entry>.stride
     }
 
     /// Delivers a message that was published on another loop.
     func deliver(_ message: inout Message, mailedTo subscribers: Subscribers) throws(ArenaError) {
-        defer { context.heap.add(-Self.expectedGrowth(subscribers), to: .growth) }
+        let growth = Self.expectedGrowth(message, subscribers)
+        defer { context.heap.add(-growth, to: .growth) }
         try deliver(&message, to: subscribers, from: nil)
     }
 
@@ -139,8 +146,8 @@ extension EventLoopShard {
             try deliver(&message, to: subscriber.session)
         }
         (message.qos, message.retain, message.route, message.entry) = (qos, retain, nil, firstEntry)
-        // Before the next message, which may be refused: one to many takes as much as a tick's worth of others.
-        if list.count >= Limits.fewReceivers { updatePressure() }
+        // The next publish may have to be refused.
+        if list.count >= Limits.fewReceivers { pressure.isStale = true }
     }
 
     /// One member of the group gets the message.

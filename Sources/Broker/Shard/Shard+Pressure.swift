@@ -9,6 +9,7 @@ extension EventLoopShard {
     /// Brings the level up to date; before every read, and at the end of every tick.
     @inline(__always)
     func updatePressure() {
+        pressure.isStale = false
         if pressure.gauge.level == .normal, availableBytes(cachedChunks: 0) >= pressure.gauge.comfortableBytes {
             return
         }
@@ -203,6 +204,7 @@ extension EventLoopShard {
             // Free pages between used ones are memory of the process too, and what queues take on the heap comes on top.
             arena.discardFreePages()
         }
+        noteSpareBytes()
         updatePressure()
         if !pressure.unread.isEmpty { readOn() }
         if !pressure.starved.isEmpty { feedStarved() }
@@ -217,6 +219,8 @@ struct ShardPressure {
     var gauge: PressureGauge
     /// The level is `near` or `critical`.
     var isShort = false
+    /// A message has gone to many since it was looked at, which takes as much as a tick's worth of others.
+    var isStale = false
     /// NIO has spent what is kept for what it takes without asking: until that is set aside again, nothing is read.
     var isExhausted = false
     /// Publishers that are not read, in the order in which they came here; some may be gone.
