@@ -49,14 +49,16 @@ public struct Safepoint {
     /// meanwhile: nobody stands still for one that hangs. (One that begins to hang in the moment between is waited for once
     /// more.)
     ///
-    /// - Parameter whenMissing: called here with each that does not come, as soon as that is known.
+    /// - Parameters:
+    ///   - hanging: so many are known to hang, and are not waited for.
+    ///   - whenMissing: called here with each that does not come, as soon as that is known.
     public static func hold<Result>(
-        _ loops: [any EventLoop], wait: TimeAmount, whenMissing: (Int) -> Void = { _ in },
+        _ loops: [any EventLoop], wait: TimeAmount, hanging: Int = 0, whenMissing: (Int) -> Void = { _ in },
         _ body: (Safepoint) throws -> Result
     ) rethrows -> (result: Result, pauseNanoseconds: UInt64) {
         let call = Gate(loops: loops.count, isReleased: true)
         for (index, loop) in loops.enumerated() { loop.execute { call.pass(index) } }
-        let present = call.close(expecting: loops.count, within: wait)
+        let present = call.close(expecting: loops.count - hanging, within: wait)
         for index in loops.indices where !present[index] { whenMissing(index) }
 
         let gate = Gate(loops: loops.count)

@@ -79,11 +79,13 @@ extension ArenaPool {
     /// memory of its own even where the limit leaves none for it.
     ///
     /// - Parameters:
+    ///   - hanging: so many loops are known to hang, and are not waited for.
     ///   - whenMissing: called with the index of each loop that does not come, as soon as that is known.
     ///   - visitShared: names what belongs to no loop, on one of those that came, or here. If not all came, it may not wait
     ///     for what a loop that hangs may have locked; buffers in there must be known as shared (`Arena.share`).
     public func takeSnapshot(
-        of loops: [SnapshotLoop], wait: TimeAmount, prefixBytes: Int = 0, whenMissing: (Int) -> Void,
+        of loops: [SnapshotLoop], wait: TimeAmount, hanging: Int = 0, prefixBytes: Int = 0,
+        whenMissing: (Int) -> Void,
         visit: @escaping @Sendable (Int, inout HeldBufferVisitor) -> Void,
         visitShared: @escaping @Sendable (inout HeldBufferVisitor, _ mayWait: Bool) -> Void,
         _ body: (SnapshotContents) throws -> Void
@@ -91,7 +93,9 @@ extension ArenaPool {
         let work = chargeDumpWork()
         let staging = makeStaging(prefixBytes: prefixBytes)
         let found = FoundEdges(loops: loops.count, expected: liveBufferCount)
-        let (partial, pause) = try Safepoint.hold(loops.map(\.loop), wait: wait, whenMissing: whenMissing) { stopped in
+        let (partial, pause) = try Safepoint.hold(
+            loops.map(\.loop), wait: wait, hanging: hanging, whenMissing: whenMissing
+        ) { stopped in
             // Where somebody hangs, nothing is waited for that he may have.
             let mayWait = stopped.missing.isEmpty && isLockFree
             let first = stopped.arrived.first

@@ -16,7 +16,8 @@ final class BrokerChild {
         let path = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
         process.executableURL = URL(filePath: path).deletingLastPathComponent().appending(path: "arena-broker")
         let directory = dataDirectory.map { ["--data-directory", $0, "--dump-directory", $0] } ?? []
-        process.arguments = ["--host", "127.0.0.1", "--port", "0"] + directory + arguments
+        process.arguments =
+            ["--host", "127.0.0.1", "--port", "0", "--set", "dumps.loopWaitMilliseconds=60000"] + directory + arguments
         process.standardInput = FileHandle.nullDevice
         process.standardOutput = FileHandle.nullDevice
         process.standardError = output

@@ -27,6 +27,8 @@ func withBroker(
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: directory) }
     configuration.dumpDirectory = directory.path
+    // A dump is of all loops, however long one does not get a processor.
+    configuration.dumps.loopWaitMilliseconds = 60_000
     configure(&configuration)
     let broker = try await Broker.start(configuration, log: log, authenticators: authenticators)
     do {

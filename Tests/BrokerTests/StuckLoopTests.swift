@@ -109,7 +109,6 @@ struct StuckLoopTests {
         try await withHTTPBroker(
             threads: 2,
             {
-                $0.dumps.loopWaitMilliseconds = 300
                 $0.dumps.minimumIntervalSeconds = 0
             }
         ) { broker, http in
@@ -117,6 +116,7 @@ struct StuckLoopTests {
             let hang = Hang()
             defer { hang.end() }
             try await hang.begin(on: broker.shards[stuck].loop)
+            broker.expectHanging(1)
 
             broker.requestDump()
             let dumper = broker.dumper
@@ -152,6 +152,7 @@ struct StuckLoopTests {
             #expect(dumper.failed.value == 0)
 
             hang.end()
+            broker.expectHanging(0)
             try await broker.poll { true }
             let whole = try await broker.snapshot()
             #expect(whole.missingLoops.isEmpty && whole.header.unjudgedBuffers == 0)
@@ -162,11 +163,12 @@ struct StuckLoopTests {
 
     @Test("with all loops hanging there is a dump too, and it claims nothing")
     func allLoops() async throws {
-        try await withBroker(threads: 2, { $0.dumps.loopWaitMilliseconds = 100 }) { broker in
+        try await withBroker(threads: 2) { broker in
             let forgotten = try await Self.forget(on: broker)
             let hangs = [Hang(), Hang()]
             defer { for hang in hangs { hang.end() } }
             for (hang, shard) in zip(hangs, broker.shards) { try await hang.begin(on: shard.loop) }
+            broker.expectHanging(2)
             let snapshot = try await broker.snapshot()
             #expect(snapshot.missingLoops.map(\.name) == ["loop-0", "loop-1"])
             #expect(snapshot.missingLoops.allSatisfy { $0.place == "Hang.hangHere" })
@@ -180,17 +182,12 @@ struct StuckLoopTests {
 
     @Test("the bytes of buffers are those of the loops that came, copied or in place", arguments: ["100", "all"])
     func payload(_ bytes: String) async throws {
-        try await withBroker(
-            threads: 2,
-            {
-                $0.dumps.loopWaitMilliseconds = 100
-                $0.dumps.payload = Configuration.Payload(bytes)!
-            }
-        ) { broker in
+        try await withBroker(threads: 2, { $0.dumps.payload = Configuration.Payload(bytes)! }) { broker in
             let forgotten = try await Self.forget(on: broker)
             let hang = Hang()
             defer { hang.end() }
             try await hang.begin(on: broker.shards[1].loop)
+            broker.expectHanging(1)
             let snapshot = try await broker.snapshot()
             #expect(snapshot.missingLoops.count == 1)
             let (slots, payloads) = (try #require(snapshot.slots), try #require(snapshot.payloads))
@@ -206,7 +203,8 @@ struct StuckLoopTests {
 
     @Test("a loop that hangs with the retained messages locked stops no dump, and they are not called unheld")
     func lockedStore() async throws {
-        try await withBroker(threads: 2, { $0.dumps.loopWaitMilliseconds = 100 }) { broker in
+        // The other is waited for in vain if it waits for the lock.
+        try await withBroker(threads: 2, { $0.dumps.loopWaitMilliseconds = 2_000 }) { broker in
             let client = try TestClient(port: broker.port)
             try client.connect("publisher")
             try client.publish("kept", "for later", qos: .atLeastOnce, retain: true)
@@ -218,6 +216,7 @@ struct StuckLoopTests {
             try await hang.begin(on: broker.shards[1 - home].loop) { hang in
                 context.visitRetained { _, _ in hang.hangHere() }
             }
+            broker.expectHanging(1)
             let snapshot = try await broker.snapshot()
             // The other may have to wait for the lock by now.
             #expect(snapshot.missingLoops.map(\.name).contains("loop-\(1 - home)"))
@@ -229,13 +228,15 @@ struct StuckLoopTests {
 
     @Test("a loop that hangs with the whole arena locked stops no dump and no figures")
     func lockedPool() async throws {
-        try await withBroker(threads: 2, { $0.dumps.loopWaitMilliseconds = 100 }) { broker in
+        // As above.
+        try await withBroker(threads: 2, { $0.dumps.loopWaitMilliseconds = 2_000 }) { broker in
             let forgotten = try await Self.forget(on: broker)
             let hang = Hang()
             defer { hang.end() }
             hang.endInTheEnd()
             let pool = broker.pool
             try await hang.begin(on: broker.shards[1].loop) { hang in pool.lock.withLock { hang.hangHere() } }
+            broker.expectHanging(1)
             #expect(try await NIOThreadPool.singleton.runIfActive { broker.dumper.dump(.signal) } != nil)
             let snapshot = try await broker.snapshot()
             // The other may have to wait for the lock by now.
@@ -253,7 +254,7 @@ struct StuckLoopTests {
         "a thread without a loop that hangs with its arena locked stops no dump, and what it may hold is not called unheld"
     )
     func lockedArena() async throws {
-        try await withBroker(threads: 2, { $0.dumps.loopWaitMilliseconds = 100 }) { broker in
+        try await withBroker(threads: 2) { broker in
             let forgotten = try await Self.forget(on: broker)
             let location = CodeLocation("thread's", file: #fileID, line: #line, function: #function)
             let shared = broker.pool.sharedArena
@@ -281,7 +282,7 @@ struct StuckLoopTests {
         "what was handed to it is not called unheld on the loop that it came from",
         arguments: [QoS.atMostOnce, .atLeastOnce])
     func handedOver(_ qos: QoS) async throws {
-        try await withBroker(threads: 2, { $0.dumps.loopWaitMilliseconds = 100 }) { broker in
+        try await withBroker(threads: 2) { broker in
             var clients: [(client: TestClient, home: Int)] = []
             for number in 0..<4 {
                 let client = try TestClient(port: broker.port)
@@ -296,14 +297,25 @@ struct StuckLoopTests {
             defer { hang.end() }
             let shard = broker.shards[1]
             try await hang.begin(on: shard.loop)
+            broker.expectHanging(1)
             try sender.publish("to/it", String(repeating: "x", count: 500), qos: qos)
             try sender.ping()
             let snapshot = try await broker.snapshot()
             #expect(snapshot.missingLoops.map(\.name) == ["loop-1"])
             #expect(snapshot.totals.unheldBuffers == 0, "\(Self.labels(snapshot))")
             hang.end()
+            broker.expectHanging(0)
             #expect(try await broker.unheld().isEmpty)
         }
+    }
+}
+
+extension Broker {
+    /// So many loops hang: snapshots wait for no more than the others, for as long as that takes, and for the threads of
+    /// these to say where they are.
+    fileprivate func expectHanging(_ count: Int) {
+        dumper.snapshots.hanging.store(count, ordering: .relaxed)
+        dumper.snapshots.answerMilliseconds.store(Patience.seconds * 1_000, ordering: .relaxed)
     }
 }
 

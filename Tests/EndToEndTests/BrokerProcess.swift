@@ -60,7 +60,11 @@ struct BrokerProcess: Sendable {
     @discardableResult
     func drive(_ arguments: String...) async throws -> DriveReport {
         let result = try await run(
-            "arena-bench", ["devices", "--port", "\(port)", "--format", "json", "--qos", "1"] + arguments, within: 120)
+            "arena-bench",
+            [
+                "devices", "--port", "\(port)", "--format", "json", "--qos", "1", "--answer-timeout",
+                "\(Patience.seconds)",
+            ] + arguments, within: 2 * TimeInterval(Patience.seconds))
         try #require(result.exitCode == 0, "\(result.text)")
         return try JSONDecoder().decode(DriveReport.self, from: Data(result.text.utf8))
     }
@@ -85,7 +89,7 @@ func withBroker<Result>(
             "arena-broker",
             [
                 "--host", "127.0.0.1", "--port", "0", "--memory-limit", limit, "--dump-directory", "dumps",
-                "--config", "broker.toml",
+                "--config", "broker.toml", "--set", "dumps.loopWaitMilliseconds=60000",
             ], in: directory)
         let line = try await child.line("listening on") { $0.contains("listening on 127.0.0.1:") }
         let port = try #require(

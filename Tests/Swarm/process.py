@@ -63,6 +63,7 @@ class Broker:
             'logLevel = "info"']
         if options["store"]:
             text.append('dataDirectory = "data"')
+        text += ["[dumps]", "loopWaitMilliseconds = 60000"]
         text += ["[http]", "port = 0", 'tokenFile = "tokens"', "[access]"]
         if options["acl"]:
             text += ["anonymous = true", 'passwordFile = "passwords"', 'aclFile = "acl"',

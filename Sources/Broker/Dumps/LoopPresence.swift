@@ -8,8 +8,6 @@ final class LoopPresence: Sendable {
     private let lastSeenTime = Synchronization::Atomic<UInt64>(0)
     private let thread = NIOLockedValueBox(arena_thread())
 
-    /// How long a thread has to say where it is.
-    private static let answerMilliseconds: Int32 = 100
     private static let frameCapacity = 64
 
     /// On the loop, before anybody asks.
@@ -28,14 +26,15 @@ final class LoopPresence: Sendable {
     var threadID: UInt64 { thread.withLockedValue { UInt64(max(0, $0.id)) } }
 
     /// Where the thread is now, innermost first; empty if it does not say in time. Not on the loop.
-    func frames(_ code: CodeMap) -> [UInt] {
+    func frames(_ code: CodeMap, within milliseconds: Int) -> [UInt] {
         var thread = thread.withLockedValue { $0 }
         var frames = [UInt](repeating: 0, count: Self.frameCapacity)
         let ranges = code.pieces.map {
             arena_code_range(start: $0.start, end: $0.end, keeps_frames: $0.keepsFrames ? 1 : 0)
         }
         let count = arena_thread_stack(
-            &thread, ranges, Int32(clamping: ranges.count), &frames, Int32(frames.count), Self.answerMilliseconds)
+            &thread, ranges, Int32(clamping: ranges.count), &frames, Int32(frames.count),
+            Int32(clamping: milliseconds))
         return Array(frames.prefix(Int(count)))
     }
 }

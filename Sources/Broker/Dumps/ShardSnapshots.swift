@@ -4,13 +4,18 @@ import DumpFormat
 import Ledger
 import Logging
 import NIOCore
+import Synchronization
 
 /// Takes snapshots of all shards, for dumps and for reports, and goes on without a shard that does not answer: who it is, since
 /// when, and what its thread was doing.
-struct ShardSnapshots: Sendable {
+final class ShardSnapshots: Sendable {
     private let pool: ArenaPool
     private let shards: [EventLoopShard]
     private let wait: TimeAmount
+    /// How many shards a test has hang, so that nobody waits for them; else 0.
+    let hanging = Atomic<Int>(0)
+    /// How long the thread of one that did not come has to say where it is.
+    let answerMilliseconds = Atomic<Int>(100)
 
     init(pool: ArenaPool, shards: [EventLoopShard], configuration: Configuration) {
         self.pool = pool
@@ -37,9 +42,14 @@ struct ShardSnapshots: Sendable {
     ) throws -> SnapshotCost {
         var missing: [Missing] = []
         let code = CodeMap()
+        let milliseconds = answerMilliseconds.load(ordering: .relaxed)
         return try pool.takeSnapshot(
-            of: shards.map { SnapshotLoop($0.loop, $0.arena, owner: $0.owner) }, wait: wait, prefixBytes: prefixBytes,
-            whenMissing: { missing.append(Missing(shard: shards[$0], frames: shards[$0].presence.frames(code))) },
+            of: shards.map { SnapshotLoop($0.loop, $0.arena, owner: $0.owner) }, wait: wait,
+            hanging: hanging.load(ordering: .relaxed), prefixBytes: prefixBytes,
+            whenMissing: { index in
+                let frames = shards[index].presence.frames(code, within: milliseconds)
+                missing.append(Missing(shard: shards[index], frames: frames))
+            },
             visit: { [shards] index, visitor in shards[index].visitOwnBuffers(&visitor) },
             visitShared: { [shards] visitor, mayWait in
                 shards.first?.context.visitSharedBuffers(&visitor, mayWait: mayWait)
