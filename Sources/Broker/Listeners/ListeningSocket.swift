@@ -16,13 +16,16 @@ struct ListeningSocket: Sendable {
     private let channel: any Channel
     private let path: String?
 
+    /// Connections that the system keeps until they are accepted.
+    private static let backlog: CInt = 1_024
+
     /// - Throws: ``StartError``.
     static func open(
         _ listener: Listener, _ shards: [EventLoopShard], _ group: MultiThreadedEventLoopGroup, _ log: Logger
     ) async throws -> ListeningSocket {
         let configuration = listener.settings.configuration
         var bootstrap = ServerBootstrap(group: group)
-            .serverChannelOption(.backlog, value: 1_024)
+            .serverChannelOption(.backlog, value: Self.backlog)
             .childChannelOption(.allocator, value: Arena.byteBufferAllocator)
             // Before NIO's own handlers, which keep such errors to themselves.
             .serverChannelInitializer { channel in
@@ -45,9 +48,10 @@ struct ListeningSocket: Sendable {
         do {
             if let path = configuration.path {
                 try UnixSocketFile.prepare(path)
-                let channel = try await UnixSocketFile.withMode(configuration.mode) {
-                    bootstrap.bind(unixDomainSocketPath: path)
-                }
+                let descriptor = try UnixSocketFile.bind(path, configuration.mode)
+                let channel = try await bootstrap.withBoundSocket(descriptor).get()
+                // As of the others: NIO has begun before it looks at the options.
+                _ = listen(descriptor, Self.backlog)
                 try UnixSocketFile.setMode(path, configuration.mode)
                 return ListeningSocket(address: "unix:\(path)", port: nil, channel: channel, path: path)
             }
@@ -150,13 +154,26 @@ enum UnixSocketFile {
         return address.withPointer { connect(probe, $0, $1) } == 0
     }
 
-    /// Runs `bind` so that the file has no more permissions than `mode` from the first moment.
-    static func withMode(
-        _ mode: Int, _ bind: () -> EventLoopFuture<any Channel>
-    ) async throws -> any Channel {
-        let previous = umask(mode_t(0o777 & ~mode))
-        defer { umask(previous) }
-        return try await bind().get()
+    /// A socket whose file has no more permissions than `mode` from the first moment: Linux gives it those that the socket has.
+    /// (The umask would be that of all threads.)
+    ///
+    /// - Throws: `IOError`.
+    static func bind(_ path: String, _ mode: Int) throws -> CInt {
+        func failure(_ doing: String) -> IOError { IOError(errnoCode: errno, reason: doing) }
+        let type = CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue)
+        let descriptor = socket(AF_UNIX, type, 0)
+        guard descriptor >= 0 else { throw failure("socket") }
+        do {
+            guard fchmod(descriptor, mode_t(mode)) == 0 else { throw failure("fchmod") }
+            let address = try SocketAddress(unixDomainSocketPath: path)
+            guard address.withSockAddr({ Glibc.bind(descriptor, $0, socklen_t($1)) }) == 0 else {
+                throw failure("bind")
+            }
+        } catch {
+            Glibc.close(descriptor)
+            throw error
+        }
+        return descriptor
     }
 
     static func setMode(_ path: String, _ mode: Int) throws(StartError) {
