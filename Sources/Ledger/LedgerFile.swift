@@ -57,7 +57,11 @@ final class LedgerFile: @unchecked Sendable {
         self.descriptor = descriptor
     }
 
-    deinit { close(descriptor) }
+    /// A child that was made in between and does not run its program yet has the file open too: it must not keep it locked.
+    deinit {
+        flock(descriptor, LOCK_UN)
+        close(descriptor)
+    }
 
     /// The mapping. The file's deletion by another hand does not harm it; its truncation does (SIGBUS).
     func map(_ byteCount: Int) throws(LedgerMapError) -> UnsafeMutableRawPointer {
