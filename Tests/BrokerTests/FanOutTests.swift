@@ -1,5 +1,4 @@
 import Arena
-import Dispatch
 import Ledger
 import MQTT
 import NIOCore
@@ -57,20 +56,15 @@ struct FanOutTests {
                 return client
             }
             // All have sent before the loop looks at any: more than may wait, and messages to many.
-            let (isHeld, goesOn) = (DispatchSemaphore(value: 0), DispatchSemaphore(value: 0))
-            shard.loop.execute {
-                isHeld.signal()
-                goesOn.wait()
+            try BusyLoop.during(shard) {
+                for (number, client) in clients.enumerated() {
+                    let topic = number % 6 == 0 ? "x" : "nobody/reads/this"
+                    let packet = Publish(topic: topic, payload: String(repeating: "x", count: 180), qos: .atMostOnce)
+                    var packets = ByteBuffer()
+                    for _ in 0..<publishes { Packet.publish(packet).encode(into: &packets, version: .v3_1_1) }
+                    try client.send(bytes: Array(packets.readableBytesView))
+                }
             }
-            isHeld.wait()
-            for (number, client) in clients.enumerated() {
-                let topic = number % 6 == 0 ? "x" : "nobody/reads/this"
-                let packet = Publish(topic: topic, payload: String(repeating: "x", count: 180), qos: .atMostOnce)
-                var packets = ByteBuffer()
-                for _ in 0..<publishes { Packet.publish(packet).encode(into: &packets, version: .v3_1_1) }
-                try client.send(bytes: Array(packets.readableBytesView))
-            }
-            goesOn.signal()
             for client in clients { try client.ping() }
             try await broker.poll { shard.traffic.publishesReceived.value == (busy + many) * publishes }
             let (most, waited) = try await shard.loop.submit { (shard.work.mostFanOuts, shard.work.mostInputBytes) }

@@ -171,10 +171,13 @@ struct ListenerTests {
                     (ports[2], []), (ports[2], Array("GET /mqtt HTTP/1.1\r\nHost:".utf8)), (ports[3], []),
                     (ports[3], [0x0D, 0x0A, 0x0D, 0x0A]),
                 ]
-                let clients = try beginnings.map { port, bytes in
-                    let client = try TestClient(port: port)
-                    if !bytes.isEmpty { try client.send(raw: bytes) }
-                    return client
+                // All have begun before the first is accepted, and its time runs.
+                let clients = try BusyLoop.during(broker.shards[0]) {
+                    try beginnings.map { port, bytes in
+                        let client = try TestClient(port: port)
+                        if !bytes.isEmpty { try client.send(raw: bytes) }
+                        return client
+                    }
                 }
                 #expect(try await broker.snapshot().totals.unheldBuffers == 0)
                 for client in clients { while try client.receiveRaw() != nil {} }

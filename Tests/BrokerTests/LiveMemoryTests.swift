@@ -207,8 +207,13 @@ struct LiveMemoryTests {
     @Test("who asks while an answer is being made gets that one")
     func together() async throws {
         try await withBroker { broker in
+            // The first answer waits for the loop until all have asked.
+            let busy = BusyLoop(broker.shards[0])
             let times = try await withThrowingTaskGroup(of: UInt64.self) { group in
                 for _ in 0..<50 { group.addTask { try await broker.memory().wallTime } }
+                let deadline = Patience.end
+                while broker.memoryReporter.waitingCount < 50, ContinuousClock.now < deadline { await Task.yield() }
+                busy.letGo()
                 return try await group.reduce(into: Set<UInt64>()) { $0.insert($1) }
             }
             #expect(times.count < 50)

@@ -28,6 +28,9 @@ final class MemoryReporter: Sendable {
     /// The last answer that was made; nil before the first.
     var latest: LiveMemory? { state.withLockedValue { $0.latest } }
 
+    /// How many wait for an answer.
+    var waitingCount: Int { state.withLockedValue { $0.waiting.count } }
+
     /// - Throws: what the safepoint throws, when the broker is stopping.
     func report() async throws -> LiveMemory {
         try await withCheckedThrowingContinuation { continuation in
