@@ -83,13 +83,17 @@ struct CommandRouteTests {
             try deaf.connect("deaf")
             #expect(try await http.command("deaf", "x").status == 409)
 
-            let silent = try AnsweringDevice(broker, "silent") { _ in nil }
-            async let first = http.command("silent", "x", "?timeout=2")
+            let busy = try AnsweringDevice(broker, "busy") { _ in nil }
+            async let first = http.command("busy", "x", "?timeout=30")
             try await broker.poll { broker.counters.commandsDelivered.value == 1 }
-            let second = try await http.command("silent", "x")
+            let second = try await http.command("busy", "x")
             #expect(second.status == 429)
             #expect(second.headers["retry-after"] == "1")
-            let late = try await first
+            busy.vanish()
+            _ = try await first
+
+            let silent = try AnsweringDevice(broker, "silent") { _ in nil }
+            let late = try await http.command("silent", "x", "?timeout=2")
             #expect(late.status == 504)
             #expect(late.error == "no response within 2.0 s")
 

@@ -107,7 +107,9 @@ final class AnsweringDevice: Sendable {
         }
     }
 
-    deinit { client.vanish() }
+    deinit { vanish() }
+
+    func vanish() { client.vanish() }
 
     /// A response to `command` on the topic for it.
     static func response(_ command: Publish, _ text: String, topic: String = "v1/devices/me/rpc") -> Publish {

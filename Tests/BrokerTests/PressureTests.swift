@@ -133,7 +133,7 @@ struct PressureTests {
     func paused() async throws {
         try await withBroker({ $0.memoryLimit = Self.limit }) { broker in
             let publisher = try TestClient(port: broker.port)
-            try publisher.connect("publisher", keepAlive: 2)
+            try publisher.connect("publisher", keepAlive: 60)
             let ballast = Ballast()
             try await broker.fill(ballast, to: .near)
             // Taken: there is still what is kept for what has been read already.
@@ -141,7 +141,11 @@ struct PressureTests {
             #expect(broker.counters.publisherPauses.value == 1)
             try publisher.send(.publish(Publish(topic: "t", payload: "second", qos: .atLeastOnce, packetID: 9)))
             // Longer than its keep alive: it is the broker that is silent.
-            for _ in 0..<14 { try await broker.awaitTick() }
+            let session = try #require(broker.context.registry.find("publisher"))
+            try await broker.shards[0].loop.submit {
+                try #require(session.connection).check(.silence, .now() + .hours(1))
+            }.get()
+            for _ in 0..<2 { try await broker.awaitTick() }
             #expect(broker.shards[0].traffic.publishesReceived.value == 1)
             try await broker.empty(ballast)
             try publisher.expect(.puback(Ack(packetID: 9)))
@@ -217,6 +221,7 @@ struct PressureTests {
             $0.memoryLimit = Self.limit
             $0.limits.maxBacklogMessages = 1_000_000
             $0.limits.maxBacklogBytes = 1 << 40
+            $0.limits.lingerSeconds = 600
         }) { broker in
             let slow = try TestClient(port: broker.port, version: .v5_0)
             try slow.connect("slow")
@@ -253,14 +258,20 @@ struct PressureTests {
 
     @Test("a client that reads nothing for the time allowed is disconnected, however much memory there is")
     func stalled() async throws {
-        try await withBroker({ $0.limits.slowConsumerSeconds = 1 }) { broker in
+        try await withBroker({
+            $0.limits.slowConsumerSeconds = 1
+            $0.limits.lingerSeconds = 600
+        }) { broker in
             let stalled = try TestClient(port: broker.port, version: .v5_0)
             try stalled.connect("stalled")
             try stalled.subscribe(("t", .atMostOnce))
             let publisher = try TestClient(port: broker.port)
             try publisher.connect("publisher")
             let payload = String(repeating: "x", count: 100_000)
-            while try await broker.bytesBehind("stalled") < 300_000 {
+            // More than its socket takes, for as long as it is there.
+            let deadline = Patience.end
+            while broker.counters.consumersStalled.value == 0 {
+                try #require(ContinuousClock.now < deadline, "it is not disconnected")
                 try publisher.publish("t", payload)
                 try publisher.ping()
             }
@@ -361,7 +372,12 @@ extension Broker {
 
     /// What is kept for a client because it does not read.
     func bytesBehind(_ clientID: String) async throws -> Int {
-        let session = try #require(context.registry.find(clientID))
+        try #require(try await bytesBehindIfThere(clientID))
+    }
+
+    /// The same; nil if it is gone.
+    func bytesBehindIfThere(_ clientID: String) async throws -> Int? {
+        guard let session = context.registry.find(clientID) else { return nil }
         return try await shards[session.home].loop.submit { session.connection?.bytesBehind ?? 0 }.get()
     }
 }

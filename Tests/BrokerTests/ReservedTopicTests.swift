@@ -72,14 +72,19 @@ struct ReservedTopicTests {
             try await withBroker({ $0.dataDirectory = directory }) { broker in
                 let client = try TestClient(port: broker.port, version: .v5_0)
                 var will = Will(topic: "w", payload: ByteBuffer(string: "forged"), qos: .atLeastOnce, retain: true)
-                will.properties.delayInterval = 1
-                try client.connect("client", will: will) { $0.sessionExpiryInterval = 600 }
+                will.properties.delayInterval = 600
+                try client.connect("client", will: will) { $0.sessionExpiryInterval = 1_200 }
                 try client.publish("kept", "kept", qos: .atLeastOnce, retain: true) { _ in }
                 client.vanish()
-                try await broker.poll { broker.counters.clientsConnected.value == 0 }
+                let session = try #require(broker.context.registry.find("client"))
+                let shard = broker.shards[session.home]
+                let deadline = Patience.end
+                while try await shard.loop.submit({ session.connection != nil || session.isLeaving }).get() {
+                    try #require(ContinuousClock.now < deadline, "the client is still there")
+                }
             }
             let file = StoreFile(in: directory)
-            try file.change("UPDATE will SET topic = CAST('$SYS/broker/uptime' AS BLOB)")
+            try file.change("UPDATE will SET topic = CAST('$SYS/broker/uptime' AS BLOB), due = due - 600000")
             try file.change("INSERT INTO retained VALUES (CAST('$SYS/broker/version' AS BLOB), NULL, x'61', 1, NULL)")
             try await withBroker({ $0.dataDirectory = directory }) { broker in
                 try await broker.poll { broker.counters.accessDenied.value == 1 }

@@ -142,14 +142,19 @@ struct Session5Tests {
             try watcher.subscribe(("will", .atMostOnce))
             for _ in 0..<3 {
                 let client = try TestClient(port: broker.port, version: .v5_0)
-                try client.connect("client", clean: false, will: Self.will(1)) { $0.sessionExpiryInterval = 1_000 }
+                try client.connect("client", clean: false, will: Self.will(1_000)) {
+                    $0.sessionExpiryInterval = 2_000
+                }
                 client.vanish()
             }
             let back = try TestClient(port: broker.port, version: .v5_0)
-            #expect(try back.connect("client", clean: false) { $0.sessionExpiryInterval = 1_000 }.sessionPresent)
-            // Long enough for any of them: a marker's delay passes after theirs would have.
+            #expect(try back.connect("client", clean: false) { $0.sessionExpiryInterval = 2_000 }.sessionPresent)
+            // When the delay of any of them has passed.
+            let session = try #require(broker.context.registry.find("client"))
+            let shard = broker.shards[session.home]
+            try await shard.loop.submit { shard.check(session, at: .now() + .seconds(1_500)) }.get()
             let marker = try TestClient(port: broker.port, version: .v5_0)
-            try marker.connect("marker", will: Self.will(2, "marker")) { $0.sessionExpiryInterval = 1_000 }
+            try marker.connect("marker", will: Self.will(nil, "marker"))
             marker.vanish()
             #expect(try watcher.receivePublish().text == "marker")
         }

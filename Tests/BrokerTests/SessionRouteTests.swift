@@ -48,7 +48,13 @@ struct SessionRouteTests {
     @Test("a session whose client is away is ended too, for good: nothing of it is in the store")
     func away() async throws {
         try await withDataDirectory { directory in
-            try await withHTTPBroker(threads: 2, { $0.dataDirectory = directory }) { broker, http in
+            try await withHTTPBroker(
+                threads: 2,
+                {
+                    $0.dataDirectory = directory
+                    $0.limits.safeEndSeconds = Patience.seconds
+                }
+            ) { broker, http in
                 let client = try TestClient(port: broker.port)
                 try client.connect("kept", clean: false)
                 try client.subscribe(("t", .atLeastOnce))
@@ -105,6 +111,12 @@ struct SessionRouteTests {
                 #expect(try await end(http, "slow").status == 202)
                 #expect(broker.context.registry.find("slow") == nil)
                 disk.letGo()
+            }
+            try await withHTTPBroker({
+                $0.dataDirectory = directory
+                $0.limits.safeEndSeconds = Patience.seconds
+            }) { broker, http in
+                let store = try #require(broker.context.store)
                 try await store.queue.write {
                     try $0.execute(
                         sql: """

@@ -162,9 +162,17 @@ struct SessionTests {
         try await withBroker { broker in
             let (silent, lively) = (try TestClient(port: broker.port), try TestClient(port: broker.port))
             try silent.connect("silent", keepAlive: 1)
-            try lively.connect("lively", keepAlive: 3)
-            let start = ContinuousClock.now
-            while ContinuousClock.now - start < .seconds(5) { try lively.ping() }
+            try lively.connect("lively", keepAlive: 60)
+            let shard = broker.shards[0]
+            let session = try #require(broker.context.registry.find("lively"))
+            let before = try await shard.loop.submit { try #require(session.connection).lastRead }.get()
+            try lively.ping()
+            try await shard.loop.submit {
+                let connection = try #require(session.connection)
+                #expect(connection.lastRead > before)
+                connection.check(.silence, connection.lastRead + .milliseconds(90_000 - 1))
+                guard case .connected = connection.phase else { throw TestClient.Failure(description: "was closed") }
+            }.get()
             try silent.expectClosed()
             try lively.ping()
         }

@@ -119,12 +119,14 @@ struct StoreTimeTests {
             let configure = { (configuration: inout Configuration) in configuration.dataDirectory = directory }
             let stored = StoreFile(in: directory)
             try await withBroker(configure) { broker in
-                _ = try await vanish("client", willDelay: 1, expiry: 3_600, broker)
+                _ = try await vanish("client", willDelay: 1_000, expiry: 3_600, broker)
                 let device = try TestClient(port: broker.port)
                 try device.connect("device", clean: false)
                 try device.subscribe(("will", .atLeastOnce))
             }
-            try stored.change("ALTER TABLE will DROP COLUMN due; PRAGMA user_version = 1")
+            // A second from the start on: until then "device" has subscribed.
+            try stored.change(
+                "ALTER TABLE will DROP COLUMN due; UPDATE will SET delay = 1; PRAGMA user_version = 1")
             try await withBroker(configure) { broker in
                 let device = try TestClient(port: broker.port)
                 #expect(try device.connect("device", clean: false).sessionPresent)

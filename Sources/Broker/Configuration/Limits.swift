@@ -83,6 +83,12 @@ public struct Limits: Sendable, Equatable {
     /// RPC commands of one device that wait for its response.
     public var maxPendingRPCPerDevice = 64
 
+    /// How long a connection that was closed with a reason is given to take what is written. Not configurable, nor is the next.
+    var lingerSeconds = 2
+
+    /// How long who ends a session over HTTP waits for the disk.
+    var safeEndSeconds = 5
+
     public init() {}
 
     // What follows is chosen by measurement, not by users.
@@ -246,9 +252,6 @@ public struct Limits: Sendable, Equatable {
     package static let httpWaitingBytes = 128 << 10
     package static let httpDecodedBytes = 1 << 10
 
-    /// How long who ends a session over HTTP waits for the disk.
-    static let safeEndSeconds = 5
-
     /// Between two dumps that are asked for over HTTP.
     package static let httpDumpIntervalSeconds = 2
 
@@ -297,9 +300,6 @@ public struct Limits: Sendable, Equatable {
 
     /// What a connection may have unwritten when memory is short; otherwise `highWatermark`.
     static let shortOutputBytes = 32 << 10
-
-    /// How long a connection that was closed with a reason is given to take what is written.
-    static let lingerSeconds = 2
 
     /// Retained messages for new subscriptions: how many a loop sends in a tick, how many of them to one connection at
     /// once, in how many bytes, and how many nodes of the tree it looks at for these.

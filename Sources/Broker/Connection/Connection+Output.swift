@@ -397,7 +397,7 @@ extension ConnectionHandler {
         guard output.unwrittenBytes > 0 else { return closeSocket() }
         guard !isLingering else { return }
         isLingering = true
-        shard.watch(reference, .goodbye, until: .now() + .seconds(Int64(Limits.lingerSeconds)))
+        shard.watch(reference, .goodbye, until: .now() + .seconds(Int64(limits.lingerSeconds)))
     }
 
     /// The first segment of a tick is as large as what the last ones sent; it shrinks by half a tick.

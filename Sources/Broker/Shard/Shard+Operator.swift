@@ -34,7 +34,7 @@ extension BrokerContext {
             let ending = await withCheckedContinuation { continuation in
                 let waiter = Waiter(continuation, whenLetGo: SessionEnding.stopping)
                 // By no loop: the session's may hang.
-                DispatchQueue.global().asyncAfter(deadline: .now() + .seconds(2 * Limits.safeEndSeconds)) {
+                DispatchQueue.global().asyncAfter(deadline: .now() + .seconds(2 * limits.safeEndSeconds)) {
                     waiter.complete(.notYet)
                 }
                 end(session, for: waiter, shards)
@@ -70,6 +70,6 @@ extension EventLoopShard {
             return _ = waiter.complete(.ended)
         }
         journal.hold(journal.lastNumber, .other { _ = waiter.complete(.ended) })
-        loop.scheduleTask(in: .seconds(Int64(Limits.safeEndSeconds))) { _ = waiter.complete(.notSafeYet) }
+        loop.scheduleTask(in: .seconds(Int64(context.limits.safeEndSeconds))) { _ = waiter.complete(.notSafeYet) }
     }
 }
