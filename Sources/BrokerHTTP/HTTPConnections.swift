@@ -26,6 +26,8 @@ final class HTTPConnections: @unchecked Sendable {
 
     var count: Int { open.count }
 
+    var waitingCount: Int { open.values.count { $0.phase == .waiting } }
+
     func opened(_ connection: HTTPConnection) {
         loop.preconditionInEventLoop()
         guard !isEnding else { return connection.cutOff() }

@@ -123,6 +123,11 @@ public final class HTTPFrontEnd: Sendable {
         get async throws { try await group.next().submit { [connections] in connections.count }.get() }
     }
 
+    /// Those of them that have no request.
+    var waitingCount: Int {
+        get async throws { try await group.next().submit { [connections] in connections.waitingCount }.get() }
+    }
+
     /// Answers the commands that are open, lets what is being answered end, for some seconds, and returns when all have.
     /// Once; another call does nothing.
     public func stop() async {

@@ -28,6 +28,7 @@ struct AccountingTests {
             }
             // Half a packet: an assembly buffer.
             try publisher.send(bytes: [0x30, 0xE8, 0x07, 0x00, 0x01, 0x61])
+            try await broker.awaitPartialPacket()
             for client in subscribers[..<5] {
                 for _ in 0..<20 { _ = try client.receivePublish() }
                 try client.ping()

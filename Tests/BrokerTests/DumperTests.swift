@@ -56,6 +56,7 @@ struct DumperTests {
             }
             // Half a packet: an assembly buffer.
             try publisher.send(bytes: [0x30, 0xE8, 0x07, 0x00, 0x01, 0x61])
+            try await broker.awaitPartialPacket()
             // Delivered and not acknowledged: they stay in the window.
             for _ in 0..<10 { _ = try online.receivePublish() }
 

@@ -118,9 +118,7 @@ struct HeldBufferTests {
         Packet.publish(publish).encode(into: &bytes, version: .v3_1_1)
         try #require(bytes.readableBytes == size)
         try client.send(bytes: bytes.readBytes(length: 9)!)
-        // Nobody else is in the middle of a packet.
-        let shard = broker.shards[0]
-        while try await shard.loop.submit({ !shard.hasPartialPacket }).get() {}
+        try await broker.awaitPartialPacket()
         try client.send(bytes: Array(bytes.readableBytesView))
         try client.expect(.puback(Ack(packetID: packetID)))
     }
@@ -165,6 +163,17 @@ struct HeldBufferTests {
             #expect(retained.count == 16)
             #expect(retained.allSatisfy { $0.owner == "retained messages" })
             stalled.vanish()
+        }
+    }
+}
+
+extension Broker {
+    /// Until the beginning of a packet has been read, where nobody else is in the middle of one.
+    func awaitPartialPacket() async throws {
+        let deadline = Patience.end
+        while true {
+            for shard in shards where try await shard.loop.submit({ shard.hasPartialPacket }).get() { return }
+            try #require(ContinuousClock.now < deadline, "nobody is in the middle of a packet")
         }
     }
 }

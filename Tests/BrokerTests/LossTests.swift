@@ -64,7 +64,12 @@ struct LossTests {
             try away.disconnect()
             let publisher = try TestClient(port: broker.port)
             try publisher.connect("publisher")
-            for _ in 0..<5 { try publisher.publish("t", "x", qos: .atLeastOnce) }
+            // In one tick.
+            let packets = (1...5).map {
+                Packet.publish(Publish(topic: "t", payload: "x", qos: .atLeastOnce, packetID: UInt16($0)))
+            }
+            try publisher.send(packets)
+            for number in 1...5 { try publisher.expect(.puback(Ack(packetID: UInt16(number)))) }
             try await broker.poll { log.lines.contains { $0.contains("messages lost") } }
         }
         let line = try #require(log.lines.first { $0.contains("messages lost") })

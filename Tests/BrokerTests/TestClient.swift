@@ -50,7 +50,10 @@ final class TestClient {
 
     // MARK: - Packets
 
-    func send(_ packets: Packet...) throws {
+    func send(_ packets: Packet...) throws { try send(packets) }
+
+    /// All of them at once.
+    func send(_ packets: [Packet]) throws {
         var buffer = ByteBuffer()
         for packet in packets { packet.encode(into: &buffer, version: version) }
         try send(bytes: Array(buffer.readableBytesView))

@@ -117,7 +117,7 @@ extension EndToEnd {
                 try configure("")
                 let broker = try ChildProcess(
                     "arena-broker", ["--config", "broker.toml"], in: directory,
-                    environment: ["NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "200000"])
+                    environment: ["NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "1000000"])
                 #expect(try manager.next(but: "WATCHDOG=1") == "READY=1")
                 for _ in 0..<3 { #expect(try manager.next() == "WATCHDOG=1") }
 
@@ -161,7 +161,7 @@ extension EndToEnd {
         @Test("a service manager that does not listen keeps the broker from nothing")
         func deafManager() async throws {
             try await withTemporaryDirectory { directory in
-                let manager = try NotifySocket(directory.appending(path: "notify").path)
+                let manager = try NotifySocket(directory.appending(path: "notify").path, listens: false)
                 let broker = try ChildProcess(
                     "arena-broker", ["--port", "0"], in: directory,
                     environment: ["NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "200000"])
@@ -446,16 +446,22 @@ private func makeCertificates(in directory: URL) throws {
     }
 }
 
-/// The service manager's end of the conversation.
+/// The service manager's end of the conversation. The system keeps ten messages for it and no more: so they are taken as they
+/// come, on a thread of its own.
 private final class NotifySocket {
     struct Silence: Error {}
 
     let path: String
     private let descriptor: CInt
+    /// Nil: it does not listen.
+    private let inbox: Inbox?
 
-    init(_ path: String) throws {
+    init(_ path: String, listens: Bool = true) throws {
         self.path = path
-        descriptor = socket(AF_UNIX, CInt(SOCK_DGRAM.rawValue), 0)
+        let descriptor = socket(AF_UNIX, CInt(SOCK_DGRAM.rawValue), 0)
+        self.descriptor = descriptor
+        let inbox = listens ? Inbox() : nil
+        self.inbox = inbox
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
@@ -465,11 +471,23 @@ private final class NotifySocket {
             }
         }
         try #require(result == 0)
-        var timeout = timeval(tv_sec: Patience.seconds, tv_usec: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+        if let inbox {
+            Thread.detachNewThread {
+                while let text = Self.receive(descriptor) { inbox.put(text) }
+                inbox.end()
+            }
+        } else {
+            var timeout = timeval(tv_sec: Patience.seconds, tv_usec: 0)
+            setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+        }
     }
 
-    deinit { close(descriptor) }
+    deinit {
+        // Its thread goes before the descriptor does.
+        shutdown(descriptor, CInt(SHUT_RDWR))
+        inbox?.awaitEnd()
+        close(descriptor)
+    }
 
     /// Has the system keep as much for it as it will.
     func fill() throws {
@@ -488,12 +506,43 @@ private final class NotifySocket {
     }
 
     func next(but ignored: String? = nil) throws -> String {
-        var bytes = [UInt8](repeating: 0, count: 4_096)
         while true {
-            let count = recv(descriptor, &bytes, bytes.count, 0)
-            guard count > 0 else { throw Silence() }
-            let text = String(decoding: bytes[..<count], as: UTF8.self)
+            guard let text = inbox.map({ $0.take() }) ?? Self.receive(descriptor) else { throw Silence() }
             if text != ignored { return text }
+        }
+    }
+
+    private static func receive(_ descriptor: CInt) -> String? {
+        var bytes = [UInt8](repeating: 0, count: 4_096)
+        let count = recv(descriptor, &bytes, bytes.count, 0)
+        return count > 0 ? String(decoding: bytes[..<count], as: UTF8.self) : nil
+    }
+
+    /// What has come and was not looked at.
+    private final class Inbox: @unchecked Sendable {
+        private let changed = NSCondition()
+        private var texts: [String] = []
+        private var isOver = false
+
+        func put(_ text: String) {
+            changed.withLock { texts.append(text) }
+            changed.signal()
+        }
+
+        func end() {
+            changed.withLock { isOver = true }
+            changed.signal()
+        }
+
+        func awaitEnd() { changed.withLock { while !isOver { changed.wait() } } }
+
+        /// The oldest; nil if none comes.
+        func take() -> String? {
+            let end = Date() + TimeInterval(Patience.seconds)
+            return changed.withLock {
+                while texts.isEmpty { guard !isOver, changed.wait(until: end) else { return nil } }
+                return texts.removeFirst()
+            }
         }
     }
 }

@@ -572,6 +572,12 @@ class History:
 
     def check_retained(self, found, begun):
         """`found`: {topic: message or None} that a new subscription got which began at `begun`."""
+        for text in self.wrong_retained(found, begun):
+            self.find(text)
+
+    def wrong_retained(self, found, begun):
+        """What is wrong with that: a list of sentences."""
+        wrong = []
         kept = collections.defaultdict(list)
         for message in self.messages:
             if message.retain:
@@ -590,7 +596,8 @@ class History:
                           if one.done >= latest and not (one.will and verdicts.get(one.id) == "never")]
             got = found.get(topic)
             if topic in found and got not in candidates:
-                self.find("retained on %s is %r, and should be one of %s" % (topic, got, candidates))
+                wrong.append("retained on %s is %r, and should be one of %s" % (topic, got, candidates))
             if topic not in found and sure and not any(
                     one.empty or one.expiry is not None for one in candidates):
-                self.find("nothing is retained on %s, and should be one of %s" % (topic, candidates))
+                wrong.append("nothing is retained on %s, and should be one of %s" % (topic, candidates))
+        return wrong

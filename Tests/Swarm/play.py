@@ -631,14 +631,16 @@ class Swarm:
         begun = self.now
         reader.subscribe({"filters": [["#", 2, 0, 0, 0]]})
         await self.settle(reader)
-        expected = None
-        deadline = self.now + 10
-        # They come a few at a time.
-        while expected != len(reader.session.deliveries) or self.now < begun + 0.3:
-            expected = len(reader.session.deliveries)
+        # They come a few at a time: until nothing more comes and it is what there should be, or nothing has come for long.
+        count, deadline = None, self.now + PATIENCE
+        while self.now < deadline:
+            if count != len(reader.session.deliveries):
+                count, deadline = len(reader.session.deliveries), self.now + PATIENCE
+            elif self.now >= begun + 0.3 and not self.history.wrong_retained(self.retained_of(reader), begun):
+                break
             await asyncio.sleep(0.15)
             await self.settle(reader)
-            if self.now > deadline:
+            if not reader.is_up:
                 break
         found = {}
         for one in reader.session.deliveries:
@@ -647,6 +649,10 @@ class Swarm:
                     self.history.find("retained on %s twice: %r and %r" % (one.topic, found[one.topic], one.message))
                 found[one.topic] = one.message
         self.history.check_retained(found, begun)
+
+    @staticmethod
+    def retained_of(client):
+        return {one.topic: one.message for one in client.session.deliveries if one.retain}
 
     async def close(self):
         """SIGTERM with all connections open: exit code 0, in time."""

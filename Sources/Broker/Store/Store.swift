@@ -46,6 +46,8 @@ final class Store: Sendable {
     private let failing = Synchronization::Atomic<Bool>(false)
     /// Pages of queues that were read since what waited was last taken to be written.
     let pagesAhead = Synchronization::Atomic<Int>(0)
+    /// Whether something was taken to be written and is not yet.
+    let isWriting = Synchronization::Atomic<Bool>(false)
     private let numbers = Synchronization::Atomic<UInt64>(1)
     /// Transactions so far, and those that failed.
     let commits = Synchronization::Atomic<Int>(0)
@@ -199,6 +201,8 @@ final class Store: Sendable {
         }
         if !changes.isEmpty { posted.append(Posted(batch: changes, shard: nil, number: 0)) }
         guard !posted.isEmpty else { return }
+        isWriting.store(true, ordering: .relaxed)
+        defer { isWriting.store(false, ordering: .relaxed) }
         do {
             try queue.write { try StoreWriter(database: $0).write(posted.map(\.batch)) }
         } catch {
