@@ -384,7 +384,10 @@ public final class ArenaPool: @unchecked Sendable {
     public func trim(all: Bool = false) -> Int {
         for state in arenas where state.pointee.isShared {
             state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in
-                lock.withLock { if state.pointee.isShared { Arena(state: state).giveBackUnusedHere() } }
+                // Once a second it is not waited for who hangs with it: the loop that calls this would hang too.
+                if all { lock.lock() } else if !lock.lockInAMoment() { return }
+                defer { lock.unlock() }
+                if state.pointee.isShared { Arena(state: state).giveBackUnusedHere() }
             }
         }
         let now = arena_clock_now()
