@@ -120,7 +120,11 @@ let package = Package(
             ] + nio,
             swiftSettings: common),
         .executableTarget(
-            name: "arena-broker", dependencies: ["Broker", "BrokerHTTP", "CArena", argumentParser, log],
+            name: "arena-broker",
+            dependencies: [
+                "Broker", "BrokerHTTP", "CArena", argumentParser, log,
+                .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
+            ],
             swiftSettings: common),
         .executableTarget(
             name: "arena-bench", dependencies: ["MQTT", argumentParser] + nio, swiftSettings: common),

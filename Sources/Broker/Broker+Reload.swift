@@ -83,6 +83,7 @@ extension Broker {
                 settings.append(try Listener.Settings(next, in: taken))
             }
         }
+        for (listener, next) in zip(context.listeners, settings) { try listener.settings.checkSuccessor(next) }
         return Renewal(settings: settings, waiting: waiting)
     }
 

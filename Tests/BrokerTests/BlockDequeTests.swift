@@ -64,6 +64,11 @@ struct BlockDequeTests {
                 Issue.record("\(queue.count) elements in place of \(model.count), seed \(seed), step \(step)")
                 return
             }
+            // It gives back what it has drained, from wherever.
+            let room = (model.count + 2 * BlockDeque<Int>.blockCount) * MemoryLayout<Int>.stride
+            let list = (model.count / BlockDeque<Int>.blockCount + 2) * 32
+            #expect(queue.heapBytes >= model.count * MemoryLayout<Int>.stride)
+            #expect(queue.heapBytes <= room + 2 * list + 8 * 32, "seed \(seed), step \(step)")
             if !model.isEmpty {
                 let index = random(model.count)
                 let found = queue[index]

@@ -165,6 +165,12 @@ struct HTTPConnectionTests {
             // Nothing of a body came behind it.
             try connection.request("GET /health")
             #expect(try connection.status() == 200)
+            // Nor does what is no request get an answer to a HEAD.
+            try connection.request("HEAD /nothing")
+            #expect(try connection.receive { $0.hasSuffix("\r\n\r\n") }.hasPrefix("HTTP/1.1 404 "))
+            try connection.request("BREW /health")
+            let last = try connection.receive { $0.contains("\r\n\r\n") && $0.hasSuffix("}\n") }
+            #expect(last.hasPrefix("HTTP/1.1 400 "), "\(last)")
         }
     }
 

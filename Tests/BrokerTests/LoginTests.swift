@@ -369,6 +369,65 @@ struct LoginTests {
     }
 }
 
+extension LoginTests {
+    @Test("a reload takes no half-written file for a permission: it opens nothing that was shut without being told to")
+    func halfWritten() async throws {
+        try await withFiles { directory in
+            let passwords = try directory.write("passwd", Self.passwords(["anna": "a"]))
+            let rules = try directory.write("acl", "user anna\ntopic readwrite one\n")
+            try await withBroker {
+                $0.access.passwordFile = passwords
+                $0.access.aclFile = rules
+                $0.access.failedLoginDelayMilliseconds = 1
+            } _: { broker in
+                func expectRefusal(_ text: String, _ change: (inout Configuration) -> Void) async throws {
+                    var next = broker.configuration
+                    change(&next)
+                    let error = await #expect(throws: ConfigurationError.self) { try await broker.reload(next) }
+                    #expect(error?.description.contains(text) == true, "\(String(describing: error))")
+                    let stranger = try TestClient(port: broker.port)
+                    #expect(try stranger.connect("stranger").code == .notAuthorized)
+                    let anna = try TestClient(port: broker.port, version: .v5_0)
+                    try anna.connect("anna", user: "anna", password: "a")
+                    #expect(try anna.subscribe([Subscription(filter: "two", qos: .atMostOnce)]) == [.notAuthorized])
+                }
+                // Cut off before [access], and in the middle of it.
+                try await expectRefusal("anonymous = true") { $0.access = Configuration.Access() }
+                try await expectRefusal("aclFile is gone") { $0.access.aclFile = nil }
+                // Begun, and nothing in it yet.
+                _ = try directory.write("acl", "# who may do what\n")
+                try await expectRefusal("the ACL file has no rules any more") { _ in }
+                _ = try directory.write("acl", "user anna\ntopic readwrite one\n")
+                _ = try directory.write("passwd", "")
+                try await expectRefusal("the password file has no users any more") { _ in }
+                _ = try directory.write("passwd", Self.passwords(["anna": "a"]))
+                // Said, it is done.
+                var open = broker.configuration
+                open.access.anonymous = true
+                _ = try directory.write("acl", "pattern readwrite #\n")
+                try await broker.reload(open)
+                #expect(try TestClient(port: broker.port).connect("stranger").code == .success)
+            }
+        }
+    }
+
+    @Test("a file of users or rules has its part of the memory, and no more")
+    func largeFile() throws {
+        let directory = FileManager.default.temporaryDirectory
+        let path = directory.appending(path: "acl-\(UUID().uuidString)").path()
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try Data(repeating: UInt8(ascii: "#"), count: 3 << 20).write(to: URL(filePath: path))
+        var configuration = Configuration()
+        configuration.access.aclFile = path
+        configuration.access.anonymous = true
+        configuration.memoryLimit = 128 << 20
+        let error = #expect(throws: ConfigurationError.self) { try Broker.check(configuration) }
+        #expect(error?.description.contains("larger than 2097152 bytes") == true, "\(String(describing: error))")
+        configuration.memoryLimit = 256 << 20
+        try Broker.check(configuration)
+    }
+}
+
 extension DispatchSemaphore {
     fileprivate func pass() -> Bool {
         wait()

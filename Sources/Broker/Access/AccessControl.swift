@@ -7,16 +7,19 @@ public struct AccessControl: Sendable {
 
     /// Reads the files that a policy names.
     ///
+    /// - Parameter mostBytes: of each file.
     /// - Throws: ``ConfigurationError``, which names file and line.
-    init(allowsAnonymous: Bool, passwordFile: String?, aclFile: String?) throws {
+    init(
+        allowsAnonymous: Bool, passwordFile: String?, aclFile: String?, mostBytes: Int = Limits.maxAccessFileBytes
+    ) throws {
         self.allowsAnonymous = allowsAnonymous
-        passwords = try passwordFile.map { try PasswordFile(text: Self.contents(of: $0), name: $0) }
-        list = try aclFile.map { try AccessControlList(text: Self.contents(of: $0), name: $0) }
+        passwords = try passwordFile.map { try PasswordFile(text: Self.contents(of: $0, mostBytes), name: $0) }
+        list = try aclFile.map { try AccessControlList(text: Self.contents(of: $0, mostBytes), name: $0) }
     }
 
-    private static func contents(of path: String) throws -> String {
+    private static func contents(of path: String, _ mostBytes: Int) throws -> String {
         do throws(SmallFile.Failure) {
-            return try SmallFile.contents(of: path, limit: Limits.maxAccessFileBytes)
+            return try SmallFile.contents(of: path, limit: mostBytes)
         } catch {
             throw ConfigurationError(error.description)
         }

@@ -33,6 +33,8 @@ struct AccessControlList: Sendable {
     private var anonymous: [Line] = []
     private var users: [UTF8Key: [Line]] = [:]
     private var patterns: [Line] = []
+    /// It allows nothing to anybody.
+    var isEmpty: Bool { anonymous.isEmpty && users.isEmpty && patterns.isEmpty }
 
     /// - Parameter name: what errors call the text: the file's path.
     /// - Throws: ``ConfigurationError``, which names file and line.

@@ -141,6 +141,10 @@ public struct Limits: Sendable, Equatable {
 
     /// Topics a shard remembers the subscribers of; four ways a set.
     static let matchCacheEntries = 4_096
+    /// ... and what part of the memory limit they may take, of all loops together.
+    static let matchCacheShare = 16
+    /// Members of groups that a loop remembers while it passes messages on.
+    static let rememberedMembers = 16_384
 
     /// Topics longer than this are matched each time, so that the match cache stays small.
     static let maxCachedTopicBytes = 256
@@ -196,6 +200,10 @@ public struct Limits: Sendable, Equatable {
 
     /// A password or ACL file: some hundred bytes for each of a million devices.
     static let maxAccessFileBytes = 256 << 20
+    /// ... of a broker with so much memory: read, it takes some forty times as much for a moment.
+    static func maxAccessFileBytes(of memoryLimit: Int) -> Int {
+        max(1 << 20, min(maxAccessFileBytes, memoryLimit / 64))
+    }
 
     /// Listeners of one broker: each reads its own files at each reload.
     static let maxListeners = 256

@@ -17,6 +17,7 @@ final class Listener: Sendable {
         let failedLoginDelayMilliseconds: Int
         /// Nil without TLS.
         let tls: NIOSSLContext?
+        private let isDemonstration: Bool
 
         /// Reads the files that the configuration names.
         ///
@@ -25,13 +26,38 @@ final class Listener: Sendable {
             let policy = configuration.policy(of: listener)
             self.configuration = listener
             access = try AccessControl(
-                allowsAnonymous: policy.allowsAnonymous, passwordFile: policy.passwordFile, aclFile: policy.aclFile)
+                allowsAnonymous: policy.allowsAnonymous, passwordFile: policy.passwordFile, aclFile: policy.aclFile,
+                mostBytes: Limits.maxAccessFileBytes(of: configuration.memoryLimit))
             maxPacketBytes = listener.maxPacketBytes ?? configuration.limits.maxPacketBytes
             connectTimeoutSeconds = listener.connectTimeoutSeconds ?? configuration.limits.connectTimeoutSeconds
             maxConnections = min(
                 listener.maxConnections ?? configuration.limits.maxConnections, configuration.limits.maxConnections)
             tls = try TLSContext.make(listener)
             failedLoginDelayMilliseconds = configuration.access.failedLoginDelayMilliseconds
+            isDemonstration = policy.isDemonstration
+        }
+
+        /// A file that somebody has only begun to write says nothing: a reload takes no silence for a permission, nor for an order
+        /// to drop what clients may not read any more. What is to hold stands there.
+        ///
+        /// - Throws: ``ConfigurationError`` where `next` opens what these settings keep shut without saying so, or is empty.
+        func checkSuccessor(_ next: Settings) throws(ConfigurationError) {
+            let title = "listener \(next.configuration.title)"
+            if next.isDemonstration, !isDemonstration {
+                throw ConfigurationError(
+                    "\(title): nothing says any more who may connect; if everybody may, say anonymous = true")
+            }
+            if access.list != nil, next.access.list == nil {
+                throw ConfigurationError(
+                    "\(title): aclFile is gone, and with it all rules; if everything is allowed, "
+                        + "name a file that says: pattern readwrite #")
+            }
+            if access.passwords?.userCount ?? 0 > 0, next.access.passwords?.userCount == 0 {
+                throw ConfigurationError("\(title): the password file has no users any more: is it being written?")
+            }
+            if access.list?.isEmpty == false, next.access.list?.isEmpty == true {
+                throw ConfigurationError("\(title): the ACL file has no rules any more: is it being written?")
+            }
         }
     }
 

@@ -17,9 +17,12 @@ final class HeapAccount: Sendable {
         /// What queues and windows would take more if each got another message: a list that is full doubles, or grows by a block,
         /// and those of all who subscribe to the same are full at once.
         case growth
+        /// What loops remember of who gets what.
+        case matches
         case connections, sessions, subscriptions, retained
 
-        var isState: Bool { self != .queues && self != .growth }
+        /// The others come and go with messages.
+        var isState: Bool { rawValue >= Use.connections.rawValue }
     }
 
     private final class Count: Sendable {

@@ -4,13 +4,16 @@ import NIOCore
 /// What a shard remembers of the router: the matches of the topics it has published to lately.
 ///
 /// Four-way sets by the topic's hash. An entry holds for one version of the router, so that no change has to find
-/// the entries it concerns. Looking up takes no lock and allocates nothing.
-struct MatchCache {
+/// the entries it concerns. Looking up takes no lock and allocates nothing. So many bytes are remembered and no more: a topic
+/// that thousands of groups share takes hundreds of kilobytes.
+struct MatchCache: ~Copyable {
     private struct Entry {
         var hash: UInt64
         var version: UInt64
         var topic: [UInt8]
         var match: Match
+        /// What it takes on the heap.
+        var bytes: Int
     }
 
     private static let ways = 4
@@ -19,6 +22,17 @@ struct MatchCache {
     private var entries: [Entry?] = []
     private var victim = 0
     private var trimmedVersion: UInt64 = 0
+    /// Where room is made next.
+    private var hand = 0
+    private let mostBytes: Int
+    private var charge: HeapCharge
+    /// Of the entries.
+    var bytes: Int { charge.bytes }
+
+    init(heap: HeapAccount, mostBytes: Int) {
+        self.mostBytes = mostBytes
+        charge = HeapCharge(.matches, in: heap)
+    }
 
     /// - Parameter steps: grows by what it took where the topic was not known.
     mutating func match(_ topic: TopicName, router: Router, shards: Int, steps: inout Int) -> Match {
@@ -42,9 +56,19 @@ struct MatchCache {
     mutating func trim(version: UInt64) {
         guard version != trimmedVersion else { return }
         trimmedVersion = version
-        for index in entries.indices where entries[index].map({ $0.version != version }) == true {
-            entries[index] = nil
-        }
+        for index in entries.indices where entries[index].map({ $0.version != version }) == true { remove(index) }
+    }
+
+    /// Forgets all.
+    mutating func drop() {
+        entries = []
+        charge.set(0)
+    }
+
+    private mutating func remove(_ index: Int) {
+        guard let entry = entries[index] else { return }
+        charge.set(charge.bytes - entry.bytes)
+        entries[index] = nil
     }
 
     @inline(never)
@@ -53,13 +77,21 @@ struct MatchCache {
     ) -> Match {
         // The version was read before matching: a change in between makes the entry stale, never wrong.
         let match = router.match(topic.bytes.readableBytesUInt8Span, shards: shards, steps: &steps)
-        guard topic.byteCount <= Limits.maxCachedTopicBytes else { return match }
+        let bytes = match.heapBytes + HeapSize.block(32 + topic.byteCount)
+        guard topic.byteCount <= Limits.maxCachedTopicBytes, bytes <= mostBytes else { return match }
         if entries.isEmpty { entries = Array(repeating: nil, count: Limits.matchCacheEntries) }
         let set = first..<(first + Self.ways)
         let free = set.first { entries[$0] == nil || entries[$0]!.version != version }
         victim = (victim + 1) % Self.ways
-        entries[free ?? first + victim] = Entry(
-            hash: hash, version: version, topic: Array(topic.bytes.readableBytesView), match: match)
+        let place = free ?? first + victim
+        remove(place)
+        while charge.bytes + bytes > mostBytes {
+            remove(hand)
+            hand = (hand + 1) % entries.count
+        }
+        entries[place] = Entry(
+            hash: hash, version: version, topic: Array(topic.bytes.readableBytesView), match: match, bytes: bytes)
+        charge.set(charge.bytes + bytes)
         return match
     }
 }

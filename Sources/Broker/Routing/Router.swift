@@ -249,6 +249,16 @@ final class Match: Sendable {
     /// Sessions that get the message.
     let receivers: Int
 
+    /// What it takes on the heap.
+    var heapBytes: Int {
+        func of(_ list: [Subscriber]) -> Int {
+            HeapSize.array(list) + list.reduce(0) { $0 + ($1.route?.heapBytes ?? 0) + ($1.local == nil ? 0 : 128) }
+        }
+        return HeapSize.object(self) + HeapSize.array(groups) + HeapSize.array(shares)
+            + groups.reduce(0) { $0 + HeapSize.object($1.subscribers) + of($1.subscribers.list) }
+            + shares.reduce(0) { $0 + of($1.members) }
+    }
+
     var isEmpty: Bool { groups.isEmpty && shares.isEmpty }
 
     /// Whether a message of QoS 1 or 2 would come to a queue that takes no more: for the policy that rejects it.

@@ -34,6 +34,9 @@ final class Route: Sendable {
     /// The group whose share this message is; nil for a subscription of the session's own.
     let group: SharedGroup?
 
+    /// What it takes on the heap.
+    var heapBytes: Int { HeapSize.object(self) + HeapSize.array(identifiers) }
+
     /// nil if there is nothing to say.
     init?(identifiers: [UInt32], group: SharedGroup? = nil) {
         guard !identifiers.isEmpty || group != nil else { return nil }

@@ -57,7 +57,7 @@ public final class EventLoopShard: @unchecked Sendable {
 
     /// The packets of a message that goes to many.
     var fanOut = FanOut()
-    private var matchCache = MatchCache()
+    private var matchCache: MatchCache
     private var outgoing: [[Mail]] = []
     /// Mail taken and being handled. Empty between ticks.
     private var incoming: [Mail] = []
@@ -98,6 +98,7 @@ public final class EventLoopShard: @unchecked Sendable {
         self.arena = arena
         self.context = context
         isTimeRunning = context.store == nil
+        matchCache = MatchCache(heap: context.heap, mostBytes: 0)
         rejectsWhenFull = context.limits.queuePolicy == .reject
         journal = context.store.map { Journal(store: $0, shard: index) }
         owner = context.pool.openOwner(.eventLoop, name: "loop-\(index)", parent: .process)
@@ -117,6 +118,8 @@ public final class EventLoopShard: @unchecked Sendable {
         presence.start()
         self.peers = peers
         outgoing = Array(repeating: [], count: peers.count)
+        matchCache = MatchCache(
+            heap: context.heap, mostBytes: context.pool.limitBytes / Limits.matchCacheShare / peers.count)
         pressure = ShardPressure(
             limitBytes: context.pool.limitBytes, loops: peers.count, nearPercent: context.configuration.nearPercent)
         // Made once: a closure for every tick would be an allocation for every tick.
@@ -474,13 +477,15 @@ public final class EventLoopShard: @unchecked Sendable {
         }
     }
 
+    func forgetMatches() { matchCache.drop() }
+
     /// Frees what is kept only to save time.
     func trim() {
         reads.drop()
         fanOut.drop()
         tlsReads.drop()
         forgetTransports()
-        matchCache = MatchCache()
+        forgetMatches()
         groupMembers = GroupMembers()
         arena.drainRemoteFrees()
     }

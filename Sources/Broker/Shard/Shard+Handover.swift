@@ -155,6 +155,7 @@ extension EventLoopShard {
 struct GroupMembers {
     private var version: UInt64 = 0
     private var groups: [ObjectIdentifier: (group: SharedGroup, members: [Subscriber])] = [:]
+    private var count = 0
 
     /// - Parameter steps: grows by the members that were made.
     mutating func members(of group: SharedGroup, in router: Router, steps: inout Int) -> [Subscriber] {
@@ -163,6 +164,8 @@ struct GroupMembers {
         if let known = groups[ObjectIdentifier(group)] { return known.members }
         let members = router.members(of: group)
         steps += members.count
+        if count + members.count > Limits.rememberedMembers { (groups, count) = ([:], 0) }
+        count += members.count
         groups[ObjectIdentifier(group)] = (group, members)
         return members
     }
@@ -170,6 +173,6 @@ struct GroupMembers {
     /// Forgets what an older version said.
     mutating func trim(version: UInt64) {
         guard version != self.version else { return }
-        (self.version, groups) = (version, [:])
+        (self.version, groups, count) = (version, [:], 0)
     }
 }

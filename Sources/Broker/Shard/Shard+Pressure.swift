@@ -26,7 +26,8 @@ extension EventLoopShard {
     func availableBytes(cachedChunks: Int) -> Int {
         let (pool, loops) = (context.pool, max(1, peers.count))
         let heap =
-            context.heap.bytes(of: .queues) + context.heap.bytes(of: .growth) + (context.store?.waitingBytes ?? 0)
+            context.heap.bytes(of: .queues) + context.heap.bytes(of: .growth) + context.heap.bytes(of: .matches)
+            + (context.store?.waitingBytes ?? 0)
         let unclaimed = pool.unclaimedBytes + pool.stagingBytes - heap
         let spare = spareBytes
         guard unclaimed < 0 else {
@@ -105,6 +106,7 @@ extension EventLoopShard {
     /// Frees what is kept only to save time.
     private func giveBack() {
         fanOut.drop()
+        forgetMatches()
         arena.giveBackUnused()
     }
 
