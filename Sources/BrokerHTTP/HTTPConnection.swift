@@ -1,6 +1,7 @@
 import Broker
 import HTTPTypes
 import NIOCore
+import NIOHTTP1
 import NIOHTTPTypes
 import NIOSSL
 
@@ -29,13 +30,20 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
     /// It came when there was no place: it gets `/health`, and nothing else.
     var isReserved = false
 
-    private var openRequests = 0
-    private var isReceiving = false
-    /// The request that is answered is a HEAD: what would be the body of its answer is not sent.
-    private var isHead = false
+    /// Those that are not answered, of each whether it is a HEAD: what would be the body of its answer is not sent.
+    private var openRequests: [Bool] = []
+    private var isHead: Bool { openRequests.first ?? false }
+    /// A request has begun to come, and not ended.
+    private(set) var isReceiving = false
+    /// How much of its body is still to come; nil if that shows when it has.
+    private(set) var bodyBytesLeft: Int?
     private var isUnwritable = false
     private var hasBeenServed = false
-    private var isRefused = false
+    /// The newest request is its last.
+    private var isLast = false
+    /// That has been answered, or the connection was refused: whatever else the client sends is not looked at.
+    private(set) var isOver = false
+    private var answersInTick = (tick: UInt64(0), count: 0)
     /// When it began to do what it does.
     private(set) var since = NIODeadline.now()
 
@@ -43,18 +51,19 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
 
     var phase: Phase {
         if isReceiving { return .receiving }
-        if openRequests == 0 { return .waiting }
+        if openRequests.isEmpty, pacer?.isTurnAwaited != true { return .waiting }
         return isUnwritable ? .stalled : .answering
     }
 
     /// Whether a whole request waits for its answer: then the next can wait too.
-    var owesAnswer: Bool { openRequests > 0 && !isReceiving }
+    var owesAnswer: Bool { !openRequests.isEmpty && !isReceiving }
 
     /// Whether it has had the time there is for what it does.
     func isOverdue(_ now: NIODeadline, _ configuration: Configuration.HTTP) -> Bool {
         let seconds =
             switch phase {
-            case .waiting where isRefused: Limits.httpLingerSeconds
+            case .waiting where isOver && !isUnwritable: Limits.httpLingerSeconds
+            case .waiting where isOver: configuration.bodyTimeoutSeconds
             case .waiting: hasBeenServed ? Limits.httpIdleSeconds : configuration.headerTimeoutSeconds
             case .receiving, .stalled: configuration.bodyTimeoutSeconds
             case .answering: Int(Int32.max)
@@ -84,16 +93,19 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
             // What is written waits for the socket to have taken what was written before.
             try? options.setOption(.writeBufferWaterMark, value: .init(low: 1, high: 1))
         }
-        addPacer(context)
+        addHandlers(context)
         if context.channel.isActive { opened(context) }
     }
 
-    private func addPacer(_ context: ChannelHandlerContext) {
-        let pacer = RequestPacer(self)
+    private func addHandlers(_ context: ChannelHandlerContext) {
+        let pacer = RequestPacer(self, connections.turns)
         let pipeline = context.pipeline.syncOperations
         let tls = try? pipeline.handler(type: NIOSSLServerHandler.self)
         // A pipeline that is made, and handlers of it: nothing that could fail.
         try? pipeline.addHandler(pacer, position: tls.map { .after($0) } ?? .first)
+        if let decoder = try? pipeline.handler(type: ByteToMessageHandler<HTTPRequestDecoder>.self) {
+            try? pipeline.addHandler(LastRequests(), position: .after(decoder))
+        }
         self.pacer = pacer
     }
 
@@ -121,15 +133,19 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        if isRefused { return }
+        if isOver { return }
         switch unwrapInboundIn(data) {
         case .head(let head):
-            guard !isReserved || Self.isHealth(head) else { return refuse(context) }
-            isHead = head.method == .head
-            openRequests += 1
+            guard !isReserved || Self.isHealth(head) else { return refuse(context, head) }
+            openRequests.append(head.method == .head)
             isReceiving = true
+            isLast = head.headerFields[.connection] == "close"
+            bodyBytesLeft = head.headerFields[.transferEncoding] == nil ? Self.bodyBytes(head) : nil
             since = .now()
-        case .body: break
+        case .body(let bytes):
+            if let left = bodyBytesLeft {
+                bodyBytesLeft = left > bytes.readableBytes ? left - bytes.readableBytes : nil
+            }
         case .end:
             isReceiving = false
             since = .now()
@@ -138,29 +154,43 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-        var isAnswered = false
-        let part = unwrapOutboundIn(data)
-        if case .head(let head) = part, let body = missingBody(head) {
-            var head = head
-            head.headerFields[.contentType] = "application/json"
-            head.headerFields[.contentLength] = "\(body.readableBytes)"
-            context.write(wrapOutboundOut(.head(head)), promise: nil)
-            context.write(wrapOutboundOut(.body(body)), promise: promise)
-            return
-        }
-        if case .body = part, isHead {
-            promise?.succeed()
-            return
-        }
-        if case .end = part {
-            (isAnswered, isHead) = (true, false)
+        switch unwrapOutboundIn(data) {
+        case .head(let head): writeHead(context, head, promise)
+        case .body where isHead: promise?.succeed()
+        case .body: context.write(data, promise: promise)
+        case .end:
             // What is no request at all is answered too.
-            openRequests = max(0, openRequests - 1)
+            if !openRequests.isEmpty { openRequests.removeFirst() }
             hasBeenServed = true
             since = .now()
+            if isLast, openRequests.isEmpty { (isOver, isReceiving) = (true, false) }
+            countAnswer()
+            context.write(data, promise: promise)
+            if openRequests.isEmpty { pacer?.answered() }
         }
-        context.write(data, promise: promise)
-        if isAnswered { pacer?.goOn() }
+    }
+
+    private func writeHead(
+        _ context: ChannelHandlerContext, _ head: HTTPResponse, _ promise: EventLoopPromise<Void>?
+    ) {
+        var head = head
+        if isLast, openRequests.count == 1 { head.headerFields[.connection] = "close" }
+        guard let body = missingBody(head) else { return context.write(wrapOutboundOut(.head(head)), promise: promise) }
+        head.headerFields[.contentType] = "application/json"
+        head.headerFields[.contentLength] = "\(body.readableBytes)"
+        context.write(wrapOutboundOut(.head(head)), promise: nil)
+        context.write(wrapOutboundOut(.body(body)), promise: promise)
+    }
+
+    private func countAnswer() {
+        let tick = connections.turns.ticks
+        answersInTick = (tick, tick == answersInTick.tick ? answersInTick.count + 1 : 1)
+        connections.answered(inTick: answersInTick.count)
+    }
+
+    /// Of a request that says how long its body is.
+    private static func bodyBytes(_ head: HTTPRequest) -> Int? {
+        head.headerFields[.contentLength].flatMap(Int.init).flatMap { $0 > 0 ? $0 : nil }
     }
 
     /// What the library answers by itself, to what is no HTTP for example, has none: the body that our own errors have.
@@ -176,12 +206,12 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     private static func isHealth(_ head: HTTPRequest) -> Bool {
-        head.method == .get && head.path?.prefix { $0 != "?" } == "/health"
+        (head.method == .get || head.method == .head) && head.path?.prefix { $0 != "?" } == "/health"
     }
 
     /// Says that there is no place, and that is all: whatever else it sends is not read.
-    private func refuse(_ context: ChannelHandlerContext) {
-        isRefused = true
+    private func refuse(_ context: ChannelHandlerContext, _ request: HTTPRequest) {
+        isOver = true
         since = .now()
         let body = ByteBuffer(string: "{\"error\":\"too many connections are busy (http.maxConnections)\"}\n")
         let head = HTTPResponse(
@@ -191,7 +221,7 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
                 .connection: "close",
             ])
         context.write(wrapOutboundOut(.head(head)), promise: nil)
-        context.write(wrapOutboundOut(.body(body)), promise: nil)
+        if request.method != .head { context.write(wrapOutboundOut(.body(body)), promise: nil) }
         context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
         // The rest when it has gone: unread bytes would make the system take the answer back.
         context.close(mode: .output, promise: nil)

@@ -11,14 +11,18 @@ import NIOCore
 final class HTTPConnections: @unchecked Sendable {
     private let loop: any EventLoop
     private let configuration: Configuration.HTTP
+    let turns: RequestTurns
     private var open: [ObjectIdentifier: HTTPConnection] = [:]
     private var byAddress: [SourceAddress: Int] = [:]
     private var reserved = 0
     private var sweep: RepeatedTask?
     private var isEnding = false
+    /// The most answers that any connection had between two looks at the sockets; for tests.
+    private(set) var mostAnswersPerTick = 0
 
-    init(_ configuration: Configuration.HTTP, on loop: any EventLoop) {
+    init(_ configuration: Configuration.HTTP, _ turns: RequestTurns, on loop: any EventLoop) {
         self.configuration = configuration
+        self.turns = turns
         self.loop = loop
     }
 
@@ -54,6 +58,8 @@ final class HTTPConnections: @unchecked Sendable {
             }
         }
     }
+
+    func answered(inTick count: Int) { mostAnswersPerTick = max(mostAnswersPerTick, count) }
 
     /// Once or several times for one connection.
     func closed(_ connection: HTTPConnection) {

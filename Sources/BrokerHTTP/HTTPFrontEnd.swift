@@ -49,8 +49,9 @@ public final class HTTPFrontEnd: Sendable {
         quiet.logLevel = max(log.logLevel, .warning)
         let address = configuration.address(port: port)
         let tls = try TLSContext.configuration(configuration)
-        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-        let connections = HTTPConnections(configuration, on: group.next())
+        let turns = RequestTurns()
+        let group = MultiThreadedEventLoopGroup(numberOfThreads: 1, metricsDelegate: turns)
+        let connections = HTTPConnections(configuration, turns, on: group.next())
         let server = try server(connections, tls)
         let bound = group.next().makePromise(of: Int.self)
         let application = Application(
@@ -128,6 +129,11 @@ public final class HTTPFrontEnd: Sendable {
         get async throws { try await group.next().submit { [connections] in connections.waitingCount }.get() }
     }
 
+    /// The most answers that any connection had between two looks of the loop at its sockets.
+    var mostAnswersPerTick: Int {
+        get async throws { try await group.next().submit { [connections] in connections.mostAnswersPerTick }.get() }
+    }
+
     /// Answers the commands that are open, lets what is being answered end, for some seconds, and returns when all have.
     /// Once; another call does nothing.
     public func stop() async {
@@ -141,6 +147,8 @@ public final class HTTPFrontEnd: Sendable {
         // How it ended does not matter any more.
         _ = await running.result
         cut.cancel()
+        // Unless the loop has ended already.
+        await (try? group.next().submit { [connections] in connections.turns.end() }.get())?.value
         try? await group.shutdownGracefully()
     }
 }

@@ -62,6 +62,9 @@ private final class RawHTTP {
         return text.split(separator: " ").dropFirst().first.flatMap { Int($0) }
     }
 
+    /// What has come and is not received yet.
+    var availableBytes: Int { client.availableBytes }
+
     /// Says that no more is to come.
     func endSending() { client.endSending() }
 
@@ -305,6 +308,66 @@ struct HTTPConnectionTests {
             #expect(answer.hasSuffix("did " + String(repeating: "x", count: number * 20)))
         }
         withExtendedLifetime(device) {}
+    }
+
+    @Test("a request of a newcomer does not wait for those that others have sent together: each has one a turn")
+    func turns() async throws {
+        try await withFrontEnd { _ in
+        } _: { _, http in
+            let (count, each) = (48, 200)
+            let requests = String(repeating: "GET /health HTTP/1.1\r\nHost: x\r\n\r\n", count: each)
+            let others = try (0..<count).map { number in
+                let connection = try RawHTTP(port: http.port, from: "127.0.0.\(2 + number % 3)")
+                try connection.send(requests)
+                return connection
+            }
+            let newcomer = try RawHTTP(port: http.port)
+            try newcomer.request("GET /health")
+            #expect(try newcomer.status() == 200)
+            let bytes = others.map(\.availableBytes)
+            var answers = 0
+            for (other, bytes) in zip(others, bytes) {
+                other.endSending()
+                let all = try other.awaitEnd()
+                #expect(all.components(separatedBy: "HTTP/1.1 200").count == each + 1)
+                answers += bytes * each / all.utf8.count
+            }
+            // It is some turns until it has come in.
+            #expect(answers < count * each / 2, "\(answers) requests of others were answered before")
+            #expect(try await http.mostAnswersPerTick == 1)
+        }
+    }
+
+    @Test(
+        "a connection that is to be closed is, and what comes behind its last request is not answered",
+        arguments: [
+            "GET /health HTTP/1.0\r\n\r\n", "GET /health HTTP/1.1\r\nConnection: close\r\n\r\n",
+            "GET /health HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\n\r\n",
+            "GET /health HTTP/1.1\r\nConnection: x\r\nConnection: Close\r\n\r\n",
+        ])
+    func lastRequest(request: String) async throws {
+        try await withFrontEnd { _ in
+        } _: { _, http in
+            let connection = try RawHTTP(port: http.port)
+            try connection.send(request + "GET /health HTTP/1.1\r\n\r\n")
+            let answer = try connection.awaitEnd()
+            #expect(answer.components(separatedBy: "HTTP/1.1 200").count == 2, "\(answer)")
+            #expect(answer.contains("Connection: close") && answer.contains("serving"), "\(answer)")
+            // Whether or not the client closes its side.
+            try await http.awaitConnections(0)
+        }
+    }
+
+    @Test("a client of HTTP/1.0 that asks for it keeps its connection")
+    func oldKeepAlive() async throws {
+        try await withFrontEnd { _ in
+        } _: { _, http in
+            let connection = try RawHTTP(port: http.port)
+            for _ in 0..<2 {
+                try connection.send("GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+                #expect(try connection.status() == 200)
+            }
+        }
     }
 
     @Test("a body that says that it is too long is not waited for")

@@ -95,6 +95,12 @@ final class TestClient {
         return Array(block[..<count])
     }
 
+    /// How many bytes have come and are not received yet, 64 KiB at most.
+    var availableBytes: Int {
+        var block = [UInt8](repeating: 0, count: 65_536)
+        return max(0, recv(socket, &block, block.count, CInt(MSG_PEEK | MSG_DONTWAIT)))
+    }
+
     func receivePublish() throws -> Publish {
         let packet = try receive()
         guard case .publish(let publish)? = packet else {

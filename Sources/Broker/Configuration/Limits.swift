@@ -260,6 +260,12 @@ public struct Limits: Sendable, Equatable {
     package static let httpWaitingBytes = 128 << 10
     package static let httpDecodedBytes = 1 << 10
 
+    /// Connections whose next request is looked at between two looks at the sockets, beside those that are read.
+    package static let httpTurnsPerTick = 8
+
+    /// How much of a body of chunks is decoded at once: it may end in there, and some requests follow in the same piece.
+    package static let httpChunkedBytes = 128
+
     /// Between two dumps that are asked for over HTTP.
     package static let httpDumpIntervalSeconds = 2
 
