@@ -195,8 +195,10 @@ struct CommandRoutes: Sendable {
             let command = CommandRequest(
                 payload: body, contentType: request.headers[.contentType], qos: qos, timeout: timeout)
             return .success(ReadCommand(command: command, room: room))
-        } catch {
+        } catch is NIOTooManyBytesError {
             return refuse(.contentTooLarge, tooLarge)
+        } catch {
+            return refuse(.badRequest, "the body cannot be read: its length, its chunks or their encoding are no HTTP")
         }
     }
 

@@ -15,6 +15,8 @@ import Synchronization
 ///     POST /v1/dumps                   writes a dump
 ///     GET  /metrics                    figures for Prometheus
 ///     GET  /health                     without a token: whether the broker serves
+///
+/// The last two also by HEAD, as load balancers ask; the body of the answer is left out by ``HTTPConnection``.
 enum HTTPRoutes {
     typealias Context = BasicRequestContext
 
@@ -23,7 +25,9 @@ enum HTTPRoutes {
         router.add(middleware: ErrorBodies())
         let commands = CommandRoutes(broker: broker)
         let dumps = DumpRoute(broker: broker)
-        router.get("/health") { _, _ in json(.ok, ["level": broker.level, "status": "serving"]) }
+        for method in [HTTPRequest.Method.get, .head] {
+            router.on("/health", method: method) { _, _ in json(.ok, ["level": broker.level, "status": "serving"]) }
+        }
         let inside = router.group("").add(middleware: TokenCheck(tokens: tokens, counters: broker.counters))
         inside.post("/v1/devices/:device/commands") { request, context in
             try await commands.one(request, context.parameters)
@@ -34,10 +38,12 @@ enum HTTPRoutes {
         }
         inside.get("/v1/memory") { _, _ in try await memory(broker) }
         inside.post("/v1/dumps") { _, _ in await dumps.write() }
-        inside.get("/metrics") { _, _ in
-            Response(
-                status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
-                body: ResponseBody(byteBuffer: ByteBuffer(string: broker.prometheusText)))
+        for method in [HTTPRequest.Method.get, .head] {
+            inside.on("/metrics", method: method) { _, _ in
+                Response(
+                    status: .ok, headers: [.contentType: "text/plain; version=0.0.4; charset=utf-8"],
+                    body: ResponseBody(byteBuffer: ByteBuffer(string: broker.prometheusText)))
+            }
         }
         return router
     }

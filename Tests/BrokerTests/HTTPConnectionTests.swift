@@ -339,6 +339,70 @@ struct HTTPConnectionTests {
     }
 
     @Test(
+        "behind a body of any form one request is looked at a turn, or what little ends in one piece with it",
+        arguments: ["Content-Length: 3\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"])
+    func bodiesAmongOthers(body: String) async throws {
+        try await withFrontEnd { _ in
+        } _: { _, http in
+            let connection = try RawHTTP(port: http.port)
+            let head = "POST /v1/devices/nobody/commands HTTP/1.1\r\nAuthorization: Bearer \(HTTPTestClient.token)\r\n"
+            let short = "HEAD /health HTTP/1.1\r\n\r\n"
+            try connection.send(String(repeating: head + body + short + short, count: 50))
+            connection.endSending()
+            let answers = try connection.awaitEnd()
+            #expect(answers.components(separatedBy: "HTTP/1.1 404").count == 51)
+            #expect(answers.components(separatedBy: "client identifier\"}").count == 51)
+            #expect(answers.components(separatedBy: "HTTP/1.1 200").count == 101)
+            #expect(!answers.contains("serving"))
+            #expect(try await http.mostAnswersPerTick <= (body.hasPrefix("C") ? 1 : 3))
+        }
+    }
+
+    @Test(
+        "a body that is no HTTP is said to be that, and not too long",
+        arguments: [
+            ("Transfer-Encoding: chunked", "zz\r\nabc\r\n0\r\n\r\n"),
+            ("Transfer-Encoding: chunked", "10000000000000000\r\nabc"), ("Transfer-Encoding: gzip", "abc"),
+        ])
+    func malformedBody(header: String, body: String) async throws {
+        try await withFrontEnd { _ in
+        } _: { _, http in
+            let connection = try RawHTTP(port: http.port)
+            try connection.request("POST /v1/devices/a/commands", header)
+            try connection.send(body)
+            let answer = try connection.awaitEnd()
+            #expect(answer.hasPrefix("HTTP/1.1 400") && answer.contains("the body cannot be read"), "\(answer)")
+        }
+    }
+
+    @Test(
+        "a HEAD of what load balancers ask for is answered as a GET, without the body",
+        arguments: ["/health", "/metrics"])
+    func head(path: String) async throws {
+        try await withFrontEnd {
+            $0.http.maxConnections = 1
+        } _: { broker, http in
+            let connection = try RawHTTP(port: http.port)
+            try connection.request("HEAD \(path)")
+            let head = try connection.receive { $0.hasSuffix("\r\n\r\n") }
+            #expect(head.hasPrefix("HTTP/1.1 200") && !head.contains("Content-Length: 0"), "\(head)")
+            // Nothing came behind it.
+            try connection.request("GET /health")
+            #expect(try connection.status() == 200)
+            let device = try AnsweringDevice(broker, "silent") { _ in nil }
+            try connection.request("POST /v1/devices/silent/commands", "Content-Length: 0")
+            try await broker.poll { broker.counters.commandsDelivered.value == 1 }
+            // The one connection that there may be is busy.
+            let other = try RawHTTP(port: http.port)
+            try other.request("HEAD \(path)", "Connection: close")
+            let answer = try other.awaitEnd()
+            #expect(answer.hasPrefix(path == "/health" ? "HTTP/1.1 200" : "HTTP/1.1 503"), "\(answer)")
+            #expect(answer.hasSuffix("\r\n\r\n"), "\(answer)")
+            withExtendedLifetime(device) {}
+        }
+    }
+
+    @Test(
         "a connection that is to be closed is, and what comes behind its last request is not answered",
         arguments: [
             "GET /health HTTP/1.0\r\n\r\n", "GET /health HTTP/1.1\r\nConnection: close\r\n\r\n",
