@@ -106,6 +106,28 @@ struct ListenerTests {
         }
     }
 
+    @Test("the path of a Unix socket has up to 107 bytes")
+    func longestPath() async throws {
+        // Short enough to have room for a name, wherever temporary files are.
+        let directory = "/tmp/listener-\(UUID().uuidString.prefix(8))"
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let path = (directory + "/").padding(toLength: 107, withPad: "s", startingAt: 0)
+        try await withBroker({ $0.listeners = [Configuration.listener { $0.path = path }] }) { _ in
+            let client = try TestClient(path: path)
+            try client.connect("local")
+            try client.ping()
+        }
+        #expect(!FileManager.default.fileExists(atPath: path))
+        var configuration = Configuration()
+        configuration.listeners = [Configuration.listener { $0.path = path + "s" }]
+        #expect {
+            try Broker.checkPlaces(configuration)
+        } throws: {
+            "\($0)".hasSuffix("the path of a socket has at most 107 bytes")
+        }
+    }
+
     private static func bindAndForget(_ path: String) -> CInt? {
         let socket = Glibc.socket(AF_UNIX, CInt(SOCK_STREAM.rawValue), 0)
         guard var address = UnixAddress(path), address.withPointer({ bind(socket, $0, $1) }) == 0 else { return nil }

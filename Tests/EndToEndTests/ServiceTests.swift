@@ -291,6 +291,24 @@ extension EndToEnd {
             }
         }
 
+        @Test("a Unix socket whose name begins with @ is a file, and its broker keeps it")
+        func socketOfAt() async throws {
+            try await withTemporaryDirectory { directory in
+                try "memoryLimit = \"64MiB\"\n[[listeners]]\npath = \"@socket\"\nanonymous = true\n".write(
+                    to: directory.appending(path: "broker.toml"), atomically: true, encoding: .utf8)
+                let broker = try ChildProcess("arena-broker", ["--config", "broker.toml"], in: directory)
+                try await broker.line("listening") { $0.contains("unix:@socket") }
+                let second = try await run("arena-broker", ["--config", "broker.toml"], in: directory)
+                #expect(
+                    second.exitCode == 1
+                        && second.text.contains("cannot listen on unix:@socket: another program listens there"),
+                    "\(second.text)")
+                #expect(FileManager.default.fileExists(atPath: directory.appending(path: "@socket").path))
+                broker.signal(SIGTERM)
+                #expect(try await broker.exit() == 0)
+            }
+        }
+
         @Test("check looks at where a broker would write and listen, and makes nothing, also beside one that runs")
         func check() async throws {
             try await withTemporaryDirectory { directory in

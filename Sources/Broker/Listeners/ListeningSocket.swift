@@ -165,8 +165,8 @@ enum UnixSocketFile {
         guard descriptor >= 0 else { throw failure("socket") }
         do {
             guard fchmod(descriptor, mode_t(mode)) == 0 else { throw failure("fchmod") }
-            let address = try SocketAddress(unixDomainSocketPath: path)
-            guard address.withSockAddr({ Glibc.bind(descriptor, $0, socklen_t($1)) }) == 0 else {
+            // NIO's own address takes four bytes less than the system.
+            guard var address = UnixAddress(path), address.withPointer({ Glibc.bind(descriptor, $0, $1) }) == 0 else {
                 throw failure("bind")
             }
         } catch {
@@ -183,17 +183,20 @@ enum UnixSocketFile {
     }
 }
 
-/// The address of a Unix socket as the system takes it; a leading `@` is Linux's abstract namespace.
+/// The address of a Unix socket as the system takes it: that of a file.
 struct UnixAddress {
     private var address = sockaddr_un()
     private var length: socklen_t
 
     /// Nil for a path that is empty or too long.
-    init?(_ path: String) {
+    ///
+    /// - Parameter hasAbstract: a leading `@` is Linux's abstract namespace, as systemd writes it. A listener's is a file all
+    ///   the same: a socket without a file has no permissions.
+    init?(_ path: String, hasAbstract: Bool = false) {
         var bytes = Array(path.utf8)
         let room = MemoryLayout.size(ofValue: address.sun_path)
         guard !bytes.isEmpty, bytes.count < room else { return nil }
-        let isAbstract = bytes[0] == UInt8(ascii: "@")
+        let isAbstract = hasAbstract && bytes[0] == UInt8(ascii: "@")
         if isAbstract { bytes[0] = 0 }
         address.sun_family = sa_family_t(AF_UNIX)
         withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }

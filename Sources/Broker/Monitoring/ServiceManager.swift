@@ -37,7 +37,7 @@ public struct ServiceManager: Sendable {
 
     /// Nothing depends on it: a manager that does not listen is no reason to fail, or to wait for.
     private func send(_ text: String) {
-        guard let path, var address = UnixAddress(path) else { return }
+        guard let path, var address = UnixAddress(path, hasAbstract: true) else { return }
         let socket = socket(AF_UNIX, CInt(SOCK_DGRAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
         guard socket >= 0 else { return }
         defer { close(socket) }
