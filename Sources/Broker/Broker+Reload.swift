@@ -26,17 +26,13 @@ extension Broker {
             do throws(LedgerMapError) { try FlightRecorder.check(path: path) } catch {
                 throw StartError("flight recorder: \(error.description)")
             }
-        }
-        for listener in configuration.effectiveListeners {
-            if let path = listener.path {
-                try UnixSocketFile.check(path)
-            } else {
-                try ListeningAddress.check(listener.host, listener.address(port: listener.port))
+            if let directory = configuration.dataDirectory,
+                FileStatus.place(of: directory) == FileStatus.place(of: path)
+            {
+                throw StartError("flight recorder: \(path): is the data directory; name another file")
             }
         }
-        if let port = configuration.http.port {
-            try ListeningAddress.check(configuration.http.host, "\(configuration.http.address(port: port)) for HTTP")
-        }
+        try ListeningPlaces.check(configuration)
     }
 
     /// A configuration that has been found good, with what was read from its files: ready to be taken on.

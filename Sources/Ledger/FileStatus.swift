@@ -25,6 +25,20 @@ package struct FileStatus {
         return slash == rest.startIndex ? "/" : String(rest[..<slash])
     }
 
+    /// One name for what a path leads to or would, however its directory is spelt; the path as it is where there is no such
+    /// directory.
+    package static func place(of path: String) -> String {
+        guard let directory = realpath(parent(of: path), nil) else { return path }
+        defer { free(directory) }
+        let name = path.split(separator: "/").last ?? ""
+        return "\(String(cString: directory))/\(name)"
+    }
+
+    /// Whether there is a symbolic link that leads nowhere: neither a file that could be used nor a place to make one.
+    package static func isDanglingLink(_ path: String) -> Bool {
+        FileStatus(path) == nil && FileStatus(path, followsLinks: false)?.isLink == true
+    }
+
     /// Why no file can be made in a directory, or taken out of it; nil where that can be done.
     package static func whyNotWritable(_ directory: String) -> String? {
         guard let status = FileStatus(directory) else { return String(cString: strerror(errno)) }
@@ -33,6 +47,7 @@ package struct FileStatus {
     }
 
     package var isDirectory: Bool { mode & S_IFMT == S_IFDIR }
+    private var isLink: Bool { mode & S_IFMT == S_IFLNK }
     package var isSocket: Bool { mode & S_IFMT == S_IFSOCK }
     package var isRegularFile: Bool { mode & S_IFMT == S_IFREG }
     /// Who may read, write and execute it.

@@ -144,12 +144,21 @@ extension LedgerFile {
 
     /// Whether a file could be made there, and what is there put aside. Changes nothing.
     static func check(_ path: String) throws(LedgerMapError) {
+        guard !FileStatus.isDanglingLink(path) else {
+            throw LedgerMapError(
+                byteCount: 0, code: ENOENT,
+                problem: "\(path): is a symbolic link that leads nowhere; name the file itself")
+        }
         let directory = FileStatus.parent(of: path)
         if let reason = FileStatus.whyNotWritable(directory) {
             throw LedgerMapError(
                 byteCount: 0, code: errno, problem: "\(path): no file can be made in \(directory): \(reason)")
         }
         _ = try look(at: path)
+        guard path.last != "/" else {
+            throw LedgerMapError(
+                byteCount: 0, code: EISDIR, problem: "\(path): is the name of a directory; name a file in it")
+        }
     }
 
     /// Renames the file of an earlier run. The record of a run that ended in order does not take the place of one that

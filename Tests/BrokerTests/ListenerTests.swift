@@ -128,6 +128,65 @@ struct ListenerTests {
         }
     }
 
+    @Test("a socket under two spellings is found before the start")
+    func twoSpellings() async throws {
+        try await withFiles { directory in
+            var configuration = Configuration()
+            configuration.dumpDirectory = directory.path
+            func check(_ paths: String...) throws {
+                configuration.listeners = paths.map { path in Configuration.listener { $0.path = path } }
+                try Broker.checkPlaces(configuration)
+            }
+            let path = directory.path
+            try FileManager.default.createSymbolicLink(
+                atPath: "\(path)/link", withDestinationPath: directory.path)
+            try check("\(path)/a", "\(path)/b")
+            for other in ["\(path)/./a", "\(path)//a", "\(path)/link/a"] {
+                #expect {
+                    try check("\(path)/a", other)
+                } throws: {
+                    "\($0)" == "cannot listen on unix:\(other): another listener does, on unix:\(path)/a"
+                }
+            }
+        }
+    }
+
+    @Test("two sockets for the same peers are found before the start, those of HTTP too")
+    func overlaps() throws {
+        func check(_ hosts: (String, Int)..., http: (String, Int)? = nil) throws {
+            var configuration = Configuration()
+            configuration.listeners = hosts.map { host, port in
+                Configuration.listener { ($0.host, $0.port) = (host, port) }
+            }
+            if let http { (configuration.http.host, configuration.http.port) = http }
+            try Broker.checkPlaces(configuration)
+        }
+        try check(("127.0.0.1", 2_883), ("127.0.0.2", 2_883), ("0.0.0.0", 2_884), http: ("127.0.0.1", 2_885))
+        try check(("127.0.0.1", 0), ("0.0.0.0", 0), http: ("0.0.0.0", 0))
+        for (one, other) in [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")] {
+            #expect {
+                try check((one, 2_883), http: (other, 2_883))
+            } throws: {
+                "\($0)" == "cannot listen on \(other):2883 for HTTP: another listener does, on \(one):2883"
+            }
+            #expect(throws: StartError.self) { try check((one, 2_883), (other, 2_883)) }
+        }
+    }
+
+    @Test(
+        "addresses overlap if there are peers that reach both",
+        arguments: [
+            ("127.0.0.1", "127.0.0.1", true), ("127.0.0.1", "127.0.0.2", false), ("0.0.0.0", "10.1.2.3", true),
+            ("::", "0.0.0.0", true), ("::", "127.0.0.1", true), ("::", "::1", true), ("::1", "127.0.0.1", false),
+            ("::1", "0.0.0.0", false), ("::ffff:127.0.0.1", "127.0.0.1", true), ("::1", "::2", false),
+        ])
+    func overlap(one: String, other: String, expected: Bool) throws {
+        let one = try SocketAddress(ipAddress: one, port: 1)
+        let other = try SocketAddress(ipAddress: other, port: 1)
+        #expect(ListeningPlaces.overlap(one, other) == expected)
+        #expect(ListeningPlaces.overlap(other, one) == expected)
+    }
+
     private static func bindAndForget(_ path: String) -> CInt? {
         let socket = Glibc.socket(AF_UNIX, CInt(SOCK_STREAM.rawValue), 0)
         guard var address = UnixAddress(path), address.withPointer({ bind(socket, $0, $1) }) == 0 else { return nil }

@@ -291,6 +291,36 @@ extension EndToEnd {
             }
         }
 
+        @Test("places that a start could not use, or only one after the other, are found by check too")
+        func checkedPlaces() async throws {
+            try await withTemporaryDirectory { directory in
+                for name in ["nowhere", "lost"] {
+                    try FileManager.default.createSymbolicLink(
+                        atPath: directory.appending(path: name).path, withDestinationPath: "missing/\(name)")
+                }
+                for (text, complaint) in [
+                    ("dataDirectory = \"nowhere\"", "data directory nowhere: a symbolic link that leads nowhere"),
+                    ("flightRecorder = \"lost\"", "flight recorder: lost: is a symbolic link that leads nowhere"),
+                    ("flightRecorder = \"flight/\"", "flight recorder: flight/: is the name of a directory"),
+                    (
+                        "dataDirectory = \"./both/\"\nflightRecorder = \"both\"",
+                        "flight recorder: both: is the data directory"
+                    ),
+                ] {
+                    try "port = 0\n\(text)\n".write(
+                        to: directory.appending(path: "broker.toml"), atomically: true, encoding: .utf8)
+                    for arguments in [["check", "broker.toml"], ["--config", "broker.toml"]] {
+                        let result = try await run("arena-broker", arguments, in: directory)
+                        #expect(
+                            result.exitCode == 1 && result.text.contains("arena-broker: \(complaint)"), "\(result.text)"
+                        )
+                    }
+                }
+                let names = try FileManager.default.contentsOfDirectory(atPath: directory.path)
+                #expect(names.sorted() == ["broker.toml", "lost", "nowhere"])
+            }
+        }
+
         @Test("a Unix socket whose name begins with @ is a file, and its broker keeps it")
         func socketOfAt() async throws {
             try await withTemporaryDirectory { directory in

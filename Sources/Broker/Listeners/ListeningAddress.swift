@@ -6,8 +6,10 @@ enum ListeningAddress {
     /// Whether the host is an address of this machine, or the name of one.
     ///
     /// - Parameter title: what errors call it.
+    /// - Returns: the address, of port 0.
     /// - Throws: ``StartError``.
-    static func check(_ host: String, _ title: String) throws(StartError) {
+    @discardableResult
+    static func check(_ host: String, _ title: String) throws(StartError) -> SocketAddress {
         func failure(_ reason: String) -> StartError { StartError("cannot listen on \(title): \(reason)") }
         let address: SocketAddress
         do { address = try SocketAddress.makeAddressResolvingHost(host, port: 0) } catch {
@@ -22,6 +24,7 @@ enum ListeningAddress {
             return bind(probe, pointer, socklen_t(size)) == 0 ? 0 : errno
         }
         guard code == 0 else { throw failure(SystemError.text(code)) }
+        return address
     }
 
     /// Why NIO cannot listen, for people.

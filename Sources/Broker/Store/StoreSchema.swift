@@ -31,6 +31,9 @@ enum StoreSchema {
         func failure(_ reason: String) -> StartError { StartError("data directory \(directory): \(reason)") }
         guard let status = FileStatus(directory) else {
             guard errno == ENOENT else { throw failure(SystemError.text()) }
+            guard !FileStatus.isDanglingLink(directory) else {
+                throw failure("a symbolic link that leads nowhere; make the directory that it names")
+            }
             let parent = FileStatus.parent(of: directory)
             guard let reason = FileStatus.whyNotWritable(parent) else { return }
             throw failure("it cannot be made in \(parent): \(reason)")
