@@ -339,6 +339,8 @@ public struct Limits: Sendable, Equatable {
     static let waitingInputBytes = 4 << 20
     /// Turns of input that was read already, in all, when a loop ends.
     static let lastTurns = 64
+    /// ... and the steps they may take: some dozen messages to ten thousand sessions.
+    static let lastSteps = 8 * stepsPerTick
 
     /// What takes more than one step: a subscription made or ended, beside its levels; a session that ends, beside its
     /// subscriptions; compiling the access rules of a session; a look at its open commands; the values of all `$SYS` topics.

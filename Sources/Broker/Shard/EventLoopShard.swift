@@ -138,7 +138,8 @@ public final class EventLoopShard: @unchecked Sendable {
         ticker?.cancel()
         // What has been read counts, as far as that does not make the end wait: a goodbye, above all.
         finishFanOuts()
-        for _ in 0..<Limits.lastTurns {
+        let before = steps.total
+        for _ in 0..<Limits.lastTurns where steps.total - before < Limits.lastSteps {
             guard let reference = work.input.popFirst() else { break }
             steps.beginDeferred()
             connections[reference]?.takeTurn()
