@@ -482,7 +482,8 @@ class History:
         if not self.rules.maybe(message.user, "write", message.topic, message.sent, min(message.done, one.at)):
             return self.find("%s: %s may not write it" % (where, message.user))
         # Against the clock of the last acknowledged ping: what was written before it may be old.
-        if message.expiry is not None and one.floor > message.done + message.expiry + LATE:
+        # What was sent before it expired is sent again until it is acknowledged.
+        if message.expiry is not None and not one.dup and one.floor > message.done + message.expiry + LATE:
             return self.find(where + ": it has expired")
         matching = [sub for sub in session.subscriptions if wire.matches(sub.filter, message.topic) and sub.may[0] <= one.at]
         if message.retain and (one.retain or not matching):
