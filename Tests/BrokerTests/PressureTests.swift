@@ -129,6 +129,26 @@ struct PressureTests {
         }
     }
 
+    @Test("a client that begins its session anew while memory is short has one afterwards", arguments: [1, 2])
+    func anew(threads: Int) async throws {
+        try await withBroker(threads: threads, { $0.memoryLimit = Self.limit }) { broker in
+            let names = (0..<4).map { "kept-\($0)" }
+            for name in names {
+                let client = try TestClient(port: broker.port, version: .v5_0)
+                try client.connect(name) { $0.sessionExpiryInterval = 60 }
+                try client.disconnect()
+            }
+            let ballast = Ballast()
+            try await broker.fill(ballast, to: .near)
+            for name in names {
+                let client = try TestClient(port: broker.port, version: .v5_0)
+                #expect(try client.connect(name, clean: true) { $0.sessionExpiryInterval = 60 }.code == .success)
+            }
+            #expect(broker.context.registry.count == names.count)
+            try await broker.empty(ballast)
+        }
+    }
+
     @Test("a publisher is not read while memory is short, and is served again without a word of it")
     func paused() async throws {
         try await withBroker({ $0.memoryLimit = Self.limit }) { broker in

@@ -146,6 +146,11 @@ class Session:
             if self.rash is not None:
                 self.may_end(self.rash)
                 self.rash = None
+            if self.last is not None:
+                # Its time may have been over when one came that nobody answered: then this is the session which that began.
+                over = self.last.ended_from + max(0.0, self.last.expiry - 1.0)
+                if any(one.connect_sent >= over for one in self.unsure):
+                    self.may_end(over)
         else:
             if self.surely_exists and self.may_be_over_from() > now:
                 raise Finding("%s: the session is lost (it ends %.3f, now %.3f); its connections: %s" % (

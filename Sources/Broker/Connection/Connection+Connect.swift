@@ -46,13 +46,13 @@ extension ConnectionHandler {
         guard let connect = connectPacket else { return }
         if case .closed = phase { return }
         let broker = shard.context
-        if shard.pressure.isShort, broker.registry.find(connect.clientID) == nil {
+        if shard.pressure.isShort, !isReplacing, broker.registry.find(connect.clientID) == nil {
             broker.counters.connectsRefused.increment()
             refuse(connect.version == .v5_0 ? .serverBusy : .serverUnavailable)
             return close(.memoryShort)
         }
         guard
-            broker.heap.admits(Limits.heapBytesPerSession, for: .sessions)
+            broker.heap.admits(Limits.heapBytesPerSession, for: .sessions) || isReplacing
                 || broker.registry.find(connect.clientID) != nil
         else {
             let text = "there is no memory for another session"
@@ -94,6 +94,7 @@ extension ConnectionHandler {
                 return close(.refused("the data directory cannot be written", code: .serverUnavailable))
             }
             awaitSession()
+            isReplacing = discard
             shard.takeOver(
                 session,
                 for: SessionClaim(

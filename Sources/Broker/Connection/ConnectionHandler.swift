@@ -46,6 +46,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     private let charge: HeapCharge
     /// Of this CONNECT among all those that ask for a session; 0 before it asks.
     var claimNumber: UInt64 = 0
+    /// It has had the client's session ended for a new one, which makes up for that: it is not refused for want of memory then.
+    var isReplacing = false
     /// Kept until it can be answered.
     var connectPacket: Connect? {
         get { unanswered?.packet }
