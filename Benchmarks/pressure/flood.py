@@ -54,10 +54,11 @@ def publish(topic, payload, qos=0, identifier=0, retain=False, version=4):
     return packet(0x30 | qos << 1 | retain, body + payload)
 
 
-def resident(pid):
+def resident(pid, kind="VmRSS"):
+    """RssAnon is what is the process's own: without the pages of its program."""
     with open(f"/proc/{pid}/status") as status:
         for line in status:
-            if line.startswith("VmRSS:"):
+            if line.startswith(kind + ":"):
                 return int(line.split()[1]) * 1024
     sys.exit("flood: the broker is gone")
 
@@ -385,15 +386,6 @@ def retained(options):
     return 0 if len(topics) == options.count else 1
 
 
-def own(pid):
-    """Memory of the process's own: without the pages of its program."""
-    with open(f"/proc/{pid}/status") as status:
-        for line in status:
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) * 1024
-    sys.exit("flood: the broker is gone")
-
-
 def crowd(options):
     """Subscribers that keep their sessions and read nothing, all of one topic, and publishers at full speed."""
     members, refused = [], 0
@@ -410,14 +402,14 @@ def crowd(options):
             sys.exit("flood: no SUBACK")
         members.append(client)
     print(f"subscribers {len(members)}\nrefused {refused}")
-    print(f"own memory before {own(options.pid)}", flush=True)
+    print(f"own memory before {resident(options.pid, 'RssAnon')}", flush=True)
     crowd = [Publisher(number, 5, options.payload) for number in range(options.clients)]
     counts = collections.Counter()
     most, next_sample = 0, 0.0
     end = time.monotonic() + options.seconds
     while (now := time.monotonic()) < end:
         if now >= next_sample:
-            most, next_sample = max(most, own(options.pid)), now + 0.02
+            most, next_sample = max(most, resident(options.pid, "RssAnon")), now + 0.02
         for publisher in crowd:
             client = publisher.client
             if client is None or not client.is_open:

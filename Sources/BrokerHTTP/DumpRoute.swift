@@ -24,6 +24,7 @@ actor DumpRoute {
         if let next { return await next.value }
         let task = Task { [last] in
             _ = await last?.value
+            // Fails for a task that is cancelled only, and nobody cancels this one.
             if let lastBegan { try? await Task.sleep(until: lastBegan + interval, clock: .continuous) }
             next = nil
             lastBegan = .now

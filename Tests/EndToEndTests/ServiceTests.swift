@@ -279,15 +279,18 @@ extension EndToEnd {
                         "http: server.pem and device.key do not belong together"
                     ),
                 ] {
-                    try "port = 0\n\(text)\n".write(
-                        to: directory.appending(path: "broker.toml"), atomically: true, encoding: .utf8)
-                    for arguments in [["check", "broker.toml"], ["--config", "broker.toml"]] {
-                        let result = try await run("arena-broker", arguments, in: directory)
-                        #expect(
-                            result.exitCode == 1 && result.text.contains("arena-broker: \(complaint)"), "\(result.text)"
-                        )
-                    }
+                    try await expectRefusal(of: text, complaint, in: directory)
                 }
+            }
+        }
+
+        /// By check and by a start alike.
+        private func expectRefusal(of text: String, _ complaint: String, in directory: URL) async throws {
+            try "port = 0\n\(text)\n".write(
+                to: directory.appending(path: "broker.toml"), atomically: true, encoding: .utf8)
+            for arguments in [["check", "broker.toml"], ["--config", "broker.toml"]] {
+                let result = try await run("arena-broker", arguments, in: directory)
+                #expect(result.exitCode == 1 && result.text.contains("arena-broker: \(complaint)"), "\(result.text)")
             }
         }
 
@@ -307,14 +310,7 @@ extension EndToEnd {
                         "flight recorder: both: is the data directory"
                     ),
                 ] {
-                    try "port = 0\n\(text)\n".write(
-                        to: directory.appending(path: "broker.toml"), atomically: true, encoding: .utf8)
-                    for arguments in [["check", "broker.toml"], ["--config", "broker.toml"]] {
-                        let result = try await run("arena-broker", arguments, in: directory)
-                        #expect(
-                            result.exitCode == 1 && result.text.contains("arena-broker: \(complaint)"), "\(result.text)"
-                        )
-                    }
+                    try await expectRefusal(of: text, complaint, in: directory)
                 }
                 let names = try FileManager.default.contentsOfDirectory(atPath: directory.path)
                 #expect(names.sorted() == ["broker.toml", "lost", "nowhere"])
