@@ -106,11 +106,14 @@ extension ArenaPool {
         private static let bytesPerSlot = 4 + 4 + 4 + 1
         /// As the holder named it, and as columns in order.
         private static let bytesPerEdge = 16 + 13
+        /// A row, and its columns; most have a name, or had one.
+        private static let bytesPerOwner = 64 + 41 + 64
 
         init(_ pool: ArenaPool) {
             self.pool = pool
             slots = pool.ledger.rows(.slots)
-            charge(slots * (Self.bytesPerSlot + Self.bytesPerEdge))
+            charge(
+                slots * (Self.bytesPerSlot + Self.bytesPerEdge) + pool.ledger.rows(.owners) * Self.bytesPerOwner)
         }
 
         /// At the safepoint, once it is known: there can be more edges than slots, where many hold the same buffers.
@@ -131,8 +134,9 @@ extension ArenaPool {
     ///
     /// - Parameters:
     ///   - prefixBytes: of each buffer, to be copied too.
+    ///   - besideBytes: what the program has taken of the limit, and the pool has not been told of.
     ///   - forced: whether the limit may be passed for it, which is counted as overdraft.
-    public func makeStaging(prefixBytes: Int = 0, forced: Bool = false) -> Staging? {
+    public func makeStaging(prefixBytes: Int = 0, besideBytes: Int = 0, forced: Bool = false) -> Staging? {
         let (size, rows) = (ledger.copySize, ledger.rows(.slots))
         let mapped = (size + size / 8 + 65536 + 4095) & ~4095
         let prefixRows = prefixBytes > 0 ? rows + rows / 8 + 1024 : 0
@@ -140,6 +144,7 @@ extension ArenaPool {
         guard !isTooMuch, prefixMapped < limitBytes else { return nil }
         let prefixMapping = Self.prefixMapping(prefixRows, prefixBytes)
         let charged = mapped + prefixMapping
+        guard forced || charged <= unclaimedBytes - besideBytes else { return nil }
         guard budget.charge(charged, to: budget.stagingBytes, forced: forced) else { return nil }
         guard let memory = OS.map(mapped) else {
             budget.refund(charged, from: budget.stagingBytes)

@@ -5,12 +5,17 @@ public import NIOCore
 /// Collects, at a safepoint, which holder reaches which live buffer: one edge per reach.
 public struct HeldBufferVisitor: ~Copyable {
     private let lookup: SlotLookup
-    public private(set) var edges: [LedgerEdge]
+    /// In parts, since an array that grows would be copied, and take twice as much meanwhile: there can be many more edges than
+    /// there is room for.
+    private var parts: [[LedgerEdge]] = []
+    private var last: [LedgerEdge]
+
+    private static let edgesPerPart = 8_192
 
     /// - Parameter room: an empty array; what it has room for costs no allocation.
     public init(pool: ArenaPool, room: consuming [LedgerEdge] = []) {
         lookup = SlotLookup(pool)
-        edges = room
+        last = room
     }
 
     /// `owner`'s structure of the given kind reaches `buffer`. Buffers outside the arena have no edge, nor have
@@ -32,10 +37,19 @@ public struct HeldBufferVisitor: ~Copyable {
     }
 
     @usableFromInline
-    mutating func append(_ edge: LedgerEdge) { edges.append(edge) }
+    mutating func append(_ edge: LedgerEdge) {
+        if last.count == last.capacity, last.count >= Self.edgesPerPart { beginPart() }
+        last.append(edge)
+    }
+
+    private mutating func beginPart() {
+        parts.append(last)
+        last = []
+        last.reserveCapacity(Self.edgesPerPart)
+    }
 
     /// The edges found, which are given away.
-    public consuming func finish() -> [LedgerEdge] { edges }
+    public consuming func finish() -> [[LedgerEdge]] { parts + [last] }
 }
 
 extension Arena {

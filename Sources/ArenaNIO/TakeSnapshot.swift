@@ -16,8 +16,8 @@ public struct SnapshotCost: Sendable, Equatable {
 /// What a safepoint found. Valid while the body that gets it runs.
 public struct SnapshotContents {
     public let ledger: LedgerImage
-    /// What the holders named, as each loop found it.
-    public let edges: [[LedgerEdge]]
+    /// Gives away what the holders named, in parts; once.
+    public let takeEdges: () -> [[LedgerEdge]]
     /// The first bytes of the buffers, where they were asked for.
     public let payloads: PayloadImage?
     /// How long the loops stood still; 0 while they still do.
@@ -68,7 +68,7 @@ extension ArenaPool {
         if isStaged, let staging {
             try body(
                 SnapshotContents(
-                    ledger: staging.image, edges: found.take(), payloads: staging.payloads, pauseNanoseconds: pause))
+                    ledger: staging.image, takeEdges: found.take, payloads: staging.payloads, pauseNanoseconds: pause))
         }
         withExtendedLifetime(work) {}
         return SnapshotCost(pauseNanoseconds: pause, wasStaged: isStaged)
@@ -80,18 +80,20 @@ extension ArenaPool {
     ///
     /// - Parameters:
     ///   - hanging: so many loops are known to hang, and are not waited for.
+    ///   - besideBytes: what the program has taken of the limit, and the pool has not been told of.
     ///   - whenMissing: called with the index of each loop that does not come, as soon as that is known.
     ///   - visitShared: names what belongs to no loop, on one of those that came, or here. If not all came, it may not wait
     ///     for what a loop that hangs may have locked; buffers in there must be known as shared (`Arena.share`).
     public func takeSnapshot(
-        of loops: [SnapshotLoop], wait: TimeAmount, hanging: Int = 0, prefixBytes: Int = 0,
+        of loops: [SnapshotLoop], wait: TimeAmount, hanging: Int = 0, besideBytes: Int = 0,
+        prefixBytes: Int = 0,
         whenMissing: (Int) -> Void,
         visit: @escaping @Sendable (Int, inout HeldBufferVisitor) -> Void,
         visitShared: @escaping @Sendable (inout HeldBufferVisitor, _ mayWait: Bool) -> Void,
         _ body: (SnapshotContents) throws -> Void
     ) throws -> SnapshotCost {
         let work = chargeDumpWork()
-        let staging = makeStaging(prefixBytes: prefixBytes)
+        let staging = makeStaging(prefixBytes: prefixBytes, besideBytes: besideBytes)
         let found = FoundEdges(loops: loops.count, expected: liveBufferCount)
         let (partial, pause) = try Safepoint.hold(
             loops.map(\.loop), wait: wait, hanging: hanging, whenMissing: whenMissing
@@ -123,7 +125,7 @@ extension ArenaPool {
             if prefixBytes == 0, let arenas = gaps?.arenas { gaps?.leftOut = copy.settle(arenas) }
             try body(
                 SnapshotContents(
-                    ledger: copy.image, edges: found.take(), payloads: copy.payloads.map { $0.leaving(gaps?.arenas) },
+                    ledger: copy.image, takeEdges: found.take, payloads: copy.payloads.map { $0.leaving(gaps?.arenas) },
                     pauseNanoseconds: pause, gaps: gaps))
         }
         withExtendedLifetime(work) {}
@@ -162,7 +164,7 @@ extension ArenaPool {
         try withLedger { image in
             try body(
                 SnapshotContents(
-                    ledger: image, edges: found.take(), payloads: payloads(prefixBytes: prefixBytes),
+                    ledger: image, takeEdges: found.take, payloads: payloads(prefixBytes: prefixBytes),
                     pauseNanoseconds: 0))
         }
         return false
@@ -192,7 +194,7 @@ extension ArenaPool {
         if copy.payloads != nil { return PartialCopy(copy: copy, gaps: gaps, isStaged: true) }
         try body(
             SnapshotContents(
-                ledger: copy.image, edges: found.take(),
+                ledger: copy.image, takeEdges: found.take,
                 payloads: payloads(prefixBytes: prefixBytes)?.leaving(gaps.arenas), pauseNanoseconds: 0, gaps: gaps))
         return PartialCopy(isStaged: false)
     }
@@ -221,38 +223,43 @@ public struct SharedArenaInUse: Error, CustomStringConvertible {
 
 /// What the loops hand over at the safepoint.
 private final class FoundEdges: Sendable {
-    private let edges: NIOLockedValueBox<[[LedgerEdge]]>
+    private struct State {
+        var rooms: [[LedgerEdge]]
+        /// In the order of the loops.
+        var found: [[[LedgerEdge]]]
+    }
+
+    private let state: NIOLockedValueBox<State>
     let filledParts = Atomic<Int>(0)
 
     /// Room for an edge to each live buffer is made here, pages and all, not while the loops stand still.
     init(loops: Int, expected: Int) {
         let share = expected / max(loops, 1) + 1024
-        edges = NIOLockedValueBox(
-            (0..<loops).map { _ in
-                var room = [LedgerEdge](repeating: LedgerEdge(slot: 0, owner: 0, kind: .readBuffer), count: share)
-                room.removeAll(keepingCapacity: true)
-                return room
-            })
+        let rooms = (0..<loops).map { _ in
+            var room = [LedgerEdge](repeating: LedgerEdge(slot: 0, owner: 0, kind: .readBuffer), count: share)
+            room.removeAll(keepingCapacity: true)
+            return room
+        }
+        state = NIOLockedValueBox(State(rooms: rooms, found: Array(repeating: [], count: loops)))
     }
 
     func takeRoom(for index: Int) -> [LedgerEdge] {
-        edges.withLockedValue { all in
+        state.withLockedValue { state in
             var room: [LedgerEdge] = []
-            swap(&room, &all[index])
+            swap(&room, &state.rooms[index])
             return room
         }
     }
 
-    func set(_ found: [LedgerEdge], for index: Int) { edges.withLockedValue { $0[index] = found } }
+    func set(_ found: [[LedgerEdge]], for index: Int) { state.withLockedValue { $0.found[index] = found } }
 
-    var count: Int { edges.withLockedValue { $0.reduce(0) { $0 + $1.count } } }
+    var count: Int { state.withLockedValue { $0.found.reduce(0) { $0 + $1.reduce(0) { $0 + $1.count } } } }
 
     /// All edges, which are given away.
     func take() -> [[LedgerEdge]] {
-        edges.withLockedValue { all in
-            var taken: [[LedgerEdge]] = []
-            swap(&taken, &all)
-            return taken
+        state.withLockedValue { state in
+            defer { state.found = [] }
+            return Array(state.found.joined())
         }
     }
 }

@@ -53,6 +53,8 @@ public final class Broker: Sendable {
         try configuration.checkHTTP()
         let settings = try configuration.effectiveListeners.map { try Listener.Settings($0, in: configuration) }
         var arenas = ArenaPool.Configuration(limitBytes: configuration.memoryLimit)
+        arenas.closedOwnerMemory = min(
+            arenas.closedOwnerMemory, configuration.memoryLimit / Limits.closedOwnerShare / OwnerRecord.stride)
         arenas.nearPercent = configuration.nearPercent
         arenas.maximumArenas = max(arenas.maximumArenas, threads + 1)
         arenas.flightRecorder = FlightRecorder(configuration)

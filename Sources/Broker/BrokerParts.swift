@@ -29,6 +29,7 @@ struct BrokerParts: Sendable {
         for shard in shards { try await shard.loop.submit { shard.stop() }.get() }
         store?.close()
         try await group?.shutdownGracefully()
+        context?.heapTrim.end()
         for shard in shards { shard.forgetPeers() }
         context?.closeOwners()
         pool.noteEnd()

@@ -49,7 +49,7 @@ public struct LedgerSnapshot {
                 (tables.header.unjudgedBuffers, tables.header.unjudgedBytes) = unjudged
                 tables.header.leftOut = UInt64(gaps.leftOut)
             }
-            let sorted = LedgerSnapshot.sort(edges, rows, image)
+            let sorted = LedgerSnapshot.sort(&edges, rows, image)
             var reached = [Bool](repeating: false, count: rows.count)
             for row in sorted.slotRow { reached[Int(row)] = true }
             self.edges = sorted
@@ -58,7 +58,7 @@ public struct LedgerSnapshot {
             self.edges = nil
         }
         count(image, rows: rows, held: held)
-        dropForgottenOwners()
+        nameOwners()
     }
 
     /// Leaves out edges to what was freed while they were found, and adds one to each live buffer that nobody has named and
@@ -91,8 +91,11 @@ public struct LedgerSnapshot {
         return (UInt64(possible.count), bytes)
     }
 
-    /// Edges in the order of their slots' rows, as neighbours are alike: by counting, since there may be millions.
-    private static func sort(_ edges: [[LedgerEdge]], _ rows: [UInt32], _ image: LedgerImage) -> Snapshot.EdgeColumns {
+    /// Edges in the order of their slots' rows, as neighbours are alike: by counting, since there may be millions. They are
+    /// let go of as they are placed.
+    private static func sort(_ edges: inout [[LedgerEdge]], _ rows: [UInt32], _ image: LedgerImage)
+        -> Snapshot.EdgeColumns
+    {
         var rowOfSlot = [UInt32](repeating: .max, count: image.rows(.slots))
         for (row, slot) in rows.enumerated() { rowOfSlot[Int(slot)] = UInt32(row) }
         func row(_ edge: LedgerEdge) -> Int? {
@@ -110,21 +113,25 @@ public struct LedgerSnapshot {
         sorted.holderKind = [UInt8](repeating: 0, count: count)
         sorted.slotRow = [UInt32](repeating: 0, count: count)
         sorted.referredBytes = [UInt32](repeating: 0, count: count)
-        for edge in edges.joined() {
-            guard let row = row(edge) else { continue }
-            let place = Int(places[row])
-            places[row] += 1
-            sorted.holderOwner[place] = Snapshot.ownerIndex(edge.owner, in: image)
-            sorted.holderKind[place] = edge.kind.rawValue
-            sorted.slotRow[place] = UInt32(row)
-            sorted.referredBytes[place] = edge.referredBytes
+        for part in edges.indices {
+            for edge in edges[part] {
+                guard let row = row(edge) else { continue }
+                let place = Int(places[row])
+                places[row] += 1
+                sorted.holderOwner[place] = Snapshot.ownerIndex(edge.owner, in: image)
+                sorted.holderKind[place] = edge.kind.rawValue
+                sorted.slotRow[place] = UInt32(row)
+                sorted.referredBytes[place] = edge.referredBytes
+            }
+            edges[part] = []
         }
         return sorted
     }
 
-    /// Forgets the names of owners that are closed, have nothing and are named by nobody: after a day of clients that
-    /// come and go they would be most of the file. Their rows stay, as others are referred to by row.
-    private mutating func dropForgottenOwners() {
+    /// Gives owners their names, but for those that are closed, have nothing and are named by nobody: after a day of clients
+    /// that come and go they would be most of the file, and of the memory it takes to write it. Their rows stay, as others are
+    /// referred to by row.
+    private mutating func nameOwners() {
         var isNamed = tables.owners.map { $0.closedTime == 0 || $0.liveBuffers > 0 }
         for freed in tables.freed where Int(freed.owner) < isNamed.count { isNamed[Int(freed.owner)] = true }
         for owner in edges?.holderOwner ?? [] where Int(owner) < isNamed.count { isNamed[Int(owner)] = true }
@@ -136,7 +143,15 @@ public struct LedgerSnapshot {
                 above = Int(tables.owners[above].parent)
             }
         }
-        for row in isNamed.indices where !isNamed[row] && row > 0 { tables.owners[row] = Snapshot.Owner() }
+        for row in isNamed.indices where row < image.rows(.owners) {
+            if isNamed[row] || row == 0 {
+                let raw = image.record(.owners, row)
+                tables.owners[row].name = LedgerText.read(
+                    raw + OwnerRecord.nameOffset, capacity: OwnerRecord.nameCapacity)
+            } else {
+                tables.owners[row] = Snapshot.Owner()
+            }
+        }
     }
 
     /// Adds the live slots up: by arena, site, owner, chunk and retainer, and in all.
@@ -434,7 +449,6 @@ extension LedgerSnapshot {
             let record = raw.assumingMemoryBound(to: OwnerRecord.self).pointee
             var owner = Snapshot.Owner()
             owner.kind = OwnerKind(rawValue: record.kind) ?? .component
-            owner.name = LedgerText.read(raw + OwnerRecord.nameOffset, capacity: OwnerRecord.nameCapacity)
             owner.parent = Snapshot.ownerIndex(record.parent, in: image)
             owner.createdTime = record.created
             owner.closedTime = record.closed

@@ -193,7 +193,7 @@ struct AllocatorTests {
             visitor.hold(arena.slot(of: slice), bytes: 7, owner: .process, kind: .inflight)
             visitor.hold(arena.slot(of: ByteBuffer()), bytes: 7, owner: .process, kind: .inflight)
             visitor.hold(arena.slot(of: ByteBuffer(string: "heap")), bytes: 4, owner: .process, kind: .inflight)
-            let edges = visitor.finish()
+            let edges = visitor.finish().flatMap { $0 }
             #expect(edges.map(\.referredBytes) == [60_000, 16, 7])
             #expect(Set(edges.map(\.slot)).count == 1)
         }.get()

@@ -81,7 +81,7 @@ extension Broker {
                 shard.trim()
                 var visitor = HeldBufferVisitor(pool: pool)
                 shard.visitHeldBuffers(&visitor)
-                return visitor.finish()
+                return visitor.finish().flatMap { $0 }
             }.get()
             held.formUnion(edges.map(\.slot))
         }

@@ -74,8 +74,8 @@ struct LiveMemoryTests {
         var queues: [String: LiveMemory.Share] = [:]
         var states: Set<UInt8> = []
 
-        init(_ contents: SnapshotContents) throws {
-            let ledger = LedgerSnapshot(contents.ledger, edges: contents.edges)
+        init(_ contents: SnapshotContents, edges: [[LedgerEdge]]) throws {
+            let ledger = LedgerSnapshot(contents.ledger, edges: edges)
             let sink = MemorySink()
             try DumpWriter(sink: sink).write(ledger.tables, runs: ledger.runs, slots: ledger.slots, edges: ledger.edges)
             let dump = try DumpReader.read(bytes: sink.bytes, name: "of the same moment", .everything)
@@ -161,10 +161,11 @@ struct LiveMemoryTests {
                 firstHasVisited.wait()
                 for pointer in foreign.prefix(sizes.count) { Arena.free(UnsafeMutableRawPointer(bitPattern: pointer)!) }
             } _: { contents in
+                let edges = contents.takeEdges()
                 let memory = LiveMemory(
-                    LedgerSnapshot(contents.ledger, edges: contents.edges), pauseNanoseconds: 0, retained: [],
-                    heap: nil, mallocBytes: 0)
-                let dump = try Dumped(contents)
+                    LedgerSnapshot(contents.ledger, edges: edges), pauseNanoseconds: 0, retained: [], heap: nil,
+                    mallocBytes: 0)
+                let dump = try Dumped(contents, edges: edges)
                 Self.checkSums(memory)
                 #expect(memory.liveBuffers > 20_000)
                 #expect(dump.states == [1, 2])

@@ -235,6 +235,78 @@ struct PressureTests {
         }
     }
 
+    @Test("what malloc has kept of freed memory goes back to the system where the process comes to its limit by it")
+    func heapTrim() async {
+        // In a process of its own: resident memory is the whole process's.
+        await #expect(processExitsWith: .success) {
+            let blocks = (0..<400_000).map { _ in
+                let block = malloc(200)!
+                memset(block, 1, 200)
+                return block
+            }
+            // What is kept of them keeps malloc from giving back the rest by itself.
+            for (number, block) in blocks.enumerated() where number % 100 > 0 { free(block) }
+            let before = ProcessFigures.ownResidentBytes
+            precondition(before > 80 << 20)
+            let far = HeapTrim(limitBytes: before * 2)
+            far.look()
+            let trim = HeapTrim(limitBytes: before)
+            let deadline = Patience.end
+            while ProcessFigures.ownResidentBytes > before - (40 << 20) {
+                precondition(ContinuousClock.now < deadline, "nothing is given back")
+                trim.look()
+                usleep(1_000)
+            }
+        }
+    }
+
+    @Test("what the heap takes beyond the free chunks comes out of free pages, however many there are")
+    func freePages() async throws {
+        try await withBroker({ $0.memoryLimit = Self.limit }) { broker in
+            let shard = broker.shards[0]
+            let here = CodeLocation("test", file: #fileID, line: #line, function: #function)
+            // All chunks are taken, and all but a few pages of them free.
+            let kept = try await shard.loop.submit { () throws -> [Int] in
+                var all: [UnsafeMutableRawPointer] = []
+                while let pointer = try? shard.arena.allocate(1 << 20, owner: .process, at: here) {
+                    memset(pointer, 1, 1 << 20)
+                    all.append(pointer)
+                }
+                var kept: [Int] = []
+                for (number, pointer) in all.enumerated() {
+                    if number % 8 == 0 { kept.append(Int(bitPattern: pointer)) } else { Arena.free(pointer) }
+                }
+                #expect(shard.arena.freeBytes > Self.limit / 2)
+                return kept
+            }.get()
+            try await broker.awaitLevel(.normal)
+            let queues = broker.pool.unclaimedBytes + 8 << 20
+            func residentPages() throws -> Int {
+                var pages = [UInt8](repeating: 0, count: 256)
+                return try kept.reduce(0) { sum, address in
+                    // Behind each that is kept one is free.
+                    let place = UnsafeMutableRawPointer(bitPattern: address + 1 << 20)!
+                    try #require(mincore(place, 1 << 20, &pages) == 0)
+                    return sum + pages.count { $0 & 1 == 1 }
+                }
+            }
+            let before = try residentPages()
+            #expect(before > 0)
+            broker.context.heap.add(queues, to: .queues)
+            defer { broker.context.heap.add(-queues, to: .queues) }
+            let deadline = Patience.end
+            while try residentPages() > before / 4 {
+                try #require(ContinuousClock.now < deadline, "pages stay resident")
+            }
+            #expect(try await shard.loop.submit { shard.pressure.gauge.level }.get() == .normal)
+            // Nor is there room for a copy of the ledger then.
+            #expect(broker.pool.makeStaging(besideBytes: broker.context.passingBytes) == nil)
+            try await shard.loop.submit {
+                for address in kept { Arena.free(UnsafeMutableRawPointer(bitPattern: address)!) }
+            }.get()
+        }
+    }
+
     @Test("when memory is critical, the consumer that is furthest behind is disconnected and told why")
     func shed() async throws {
         try await withBroker({

@@ -89,7 +89,7 @@ for withEdges in [false, true] {
                     kind: .offlineQueue)
             }
         } _: { contents in
-            let snapshot = LedgerSnapshot(contents.ledger, edges: withEdges ? contents.edges : nil)
+            let snapshot = LedgerSnapshot(contents.ledger, edges: withEdges ? contents.takeEdges() : nil)
             let writer = DumpWriter(sink: sink)
             try writer.write(snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, edges: snapshot.edges)
         }

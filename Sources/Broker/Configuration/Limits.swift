@@ -83,6 +83,10 @@ public struct Limits: Sendable, Equatable {
     /// RPC commands of one device that wait for its response.
     public var maxPendingRPCPerDevice = 64
 
+    /// A message to more sessions is noted for the store and delivered piece by piece, a quarter of it at a time, so that others
+    /// of the loop need not wait for all. What comes behind it waits.
+    public var receiversPerPiece = 1_024
+
     /// How long a connection that was closed with a reason is given to take what is written. Not configurable, nor is the next.
     var lingerSeconds = 2
 
@@ -143,6 +147,10 @@ public struct Limits: Sendable, Equatable {
     static let matchCacheEntries = 4_096
     /// ... and what part of the memory limit they may take, of all loops together.
     static let matchCacheShare = 16
+    /// What part of the memory limit the names of clients that are gone may take (65,536 of them at most).
+    static let closedOwnerShare = 32
+    /// While memory is short and no more than this part of the limit is left, malloc gives back what it has kept.
+    static let heapTrimShare = 16
     /// Members of groups that a loop remembers while it passes messages on.
     static let rememberedMembers = 16_384
 
@@ -353,8 +361,6 @@ public struct Limits: Sendable, Equatable {
     /// What each socket costs that is written to in a tick.
     static let stepsPerWrite = 8
 
-    /// A message to more sessions of a loop is delivered piece by piece.
-    static let receiversPerPiece = 1_024
     /// What a message to fewer takes of the heap need not be looked at for each.
     static let fewReceivers = 16
 

@@ -97,7 +97,7 @@ extension Mail {
         case .adopt(let session, _, _):
             var visitor = HeldBufferVisitor(pool: arena.pool)
             session.visitHeldBuffers(&visitor)
-            for edge in visitor.finish() { arena.share(SlotIndex(rawValue: edge.slot)) }
+            for edge in visitor.finish().joined() { arena.share(SlotIndex(rawValue: edge.slot)) }
         case .takeOver, .fence, .fencePassed, .claimAgain, .superseded, .page: break
         }
     }

@@ -45,7 +45,8 @@ final class ShardSnapshots: Sendable {
         let milliseconds = answerMilliseconds.load(ordering: .relaxed)
         return try pool.takeSnapshot(
             of: shards.map { SnapshotLoop($0.loop, $0.arena, owner: $0.owner) }, wait: wait,
-            hanging: hanging.load(ordering: .relaxed), prefixBytes: prefixBytes,
+            hanging: hanging.load(ordering: .relaxed), besideBytes: shards.first?.context.passingBytes ?? 0,
+            prefixBytes: prefixBytes,
             whenMissing: { index in
                 let frames = shards[index].presence.frames(code, within: milliseconds)
                 missing.append(Missing(shard: shards[index], frames: frames))
@@ -57,7 +58,7 @@ final class ShardSnapshots: Sendable {
             },
             { contents in
                 var snapshot = LedgerSnapshot(
-                    contents.ledger, edges: contents.edges, payloads: contents.payloads, gaps: contents.gaps)
+                    contents.ledger, edges: contents.takeEdges(), payloads: contents.payloads, gaps: contents.gaps)
                 snapshot.tables.missingLoops = missing.map { $0.row(code) }
                 snapshot.addMovingArenas(contents.gaps)
                 try body(&snapshot, contents.pauseNanoseconds)

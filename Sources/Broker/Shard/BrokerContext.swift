@@ -19,6 +19,7 @@ final class BrokerContext: Sendable {
     let flightRecording: FlightRecording
     let losses = Losses()
     let heap: HeapAccount
+    let heapTrim: HeapTrim
     let shortage = Shortage()
     let rpcFault: RPCFault
     let rpcTopics: RPCTopics
@@ -59,12 +60,16 @@ final class BrokerContext: Sendable {
         retainedOwner = pool.openOwner(.retained, name: "retained messages", parent: .process)
         rpcOwner = pool.openOwner(.rpcBridge, name: "rpc bridge", parent: .process)
         heap = HeapAccount(pool: pool)
+        heapTrim = HeapTrim(limitBytes: pool.limitBytes)
         router = Router(heap: heap)
         registry = SessionRegistry(heap: heap)
         retained = RetainedStore(owner: retainedOwner, limits: configuration.limits, heap: heap)
         rpcTopics = RPCTopics(configuration.rpc)
         rpcFault = RPCFault(leakPercent: configuration.faults.rpcResponseLeakPercent)
     }
+
+    /// What comes and goes with messages, on the heap: it is taken of the limit, but the pool is not told of it. Any thread.
+    var passingBytes: Int { heap.bytes(of: .queues) + heap.bytes(of: .matches) + (store?.waitingBytes ?? 0) }
 
     /// - Parameter mayWait: as long as it takes; else nothing is visited while the store is locked.
     func visitRetained(mayWait: Bool = true, _ body: (Message, OwnerID) -> Void) {

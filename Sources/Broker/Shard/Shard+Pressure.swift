@@ -25,9 +25,7 @@ extension EventLoopShard {
     /// What a dump takes while it is written comes back by itself.
     func availableBytes(cachedChunks: Int) -> Int {
         let (pool, loops) = (context.pool, max(1, peers.count))
-        let heap =
-            context.heap.bytes(of: .queues) + context.heap.bytes(of: .growth) + context.heap.bytes(of: .matches)
-            + (context.store?.waitingBytes ?? 0)
+        let heap = context.passingBytes + context.heap.bytes(of: .growth)
         let unclaimed = pool.unclaimedBytes + pool.stagingBytes - heap
         let spare = spareBytes
         guard unclaimed < 0 else {
@@ -201,10 +199,12 @@ extension EventLoopShard {
 
     /// Four times a second.
     func tickPressure() {
-        if pressure.gauge.level > .normal {
+        // Free pages between used ones are memory of the process too. What the heap has beyond the chunks that nobody has
+        // comes out of them, however many there are.
+        if pressure.gauge.level > .normal || context.pool.unclaimedBytes < context.passingBytes {
             arena.giveBackUnused()
-            // Free pages between used ones are memory of the process too, and what queues take on the heap comes on top.
             arena.discardFreePages()
+            context.heapTrim.look()
         }
         noteSpareBytes()
         updatePressure()
