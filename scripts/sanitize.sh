@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # sanitize.sh address|thread debug|release: the arena's tests under a sanitizer.
-# Each combination has its own scratch path: instrumented and plain objects do not mix.
+# Each combination has its own scratch path, which swarm.sh uses too: instrumented and plain objects do not mix.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -2,7 +2,7 @@
 # swarm.sh plain|address|thread [ARGUMENT...]: random clients against a broker that was built with that sanitizer, held to
 # a model (Tests/Swarm). SEED, MINUTES and ROUND say what is played; arguments are swarm.py's.
 #
-# Each sanitizer has its own scratch path: instrumented and plain objects do not mix.
+# Each sanitizer has its own scratch path, as in sanitize.sh: instrumented and plain objects do not mix.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,8 +18,8 @@ fi
 build=(swift build)
 bin=.build/debug
 if [[ $kind != plain ]]; then
-    build+=(--sanitize="$kind" --scratch-path ".build-swarm-$kind")
-    bin=.build-swarm-$kind/debug
+    build+=(--sanitize="$kind" --scratch-path ".build-$kind-debug")
+    bin=.build-$kind-debug/debug
     arguments+=(--sanitizer)
 fi
 # Where several loops write at once is what the thread sanitizer is for.
