@@ -72,7 +72,8 @@ class Broker:
             text += ["anonymous = true"]
         text += ["[limits]"] + ["%s = %s" % pair for pair in {
             "maxQueuedMessages": 100000, "maxQueuedBytes": 1 << 30, "maxBacklogMessages": 100000,
-            "maxBacklogBytes": 1 << 28, "connectTimeoutSeconds": 60, "maxInflight": options["inflight"]}.items()]
+            "maxBacklogBytes": 1 << 28, "connectTimeoutSeconds": 60, "maxInflight": options["inflight"],
+            "receiversPerPiece": options.get("piece", 1024)}.items()]
         if options.get("drill"):
             text += ["[faults]", "rpcResponseLeakPercent = 100.0"]
         for name in LISTENERS:

@@ -47,6 +47,8 @@ class Writer:
             "loops": r.choice((1, 2, 2, 3, 4)), "store": store, "acl": acl, "limit": r.choice((192, 256, 384)),
             "inflight": r.choice((4, 32, 256)),
         }
+        # Few receivers are many in some rounds: what is delivered and noted piece by piece.
+        self.options["piece"] = random.Random("pieces of %s/%s" % (seed, number)).choice((1024, 1, 1, 2, 4))
         # Rounds in which more is sent than there is memory for.
         self.options["tight"] = r.random() < 0.2
         if self.options["tight"]:

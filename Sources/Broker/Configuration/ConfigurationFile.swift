@@ -179,6 +179,7 @@ extension Limits {
         try section.take("maxWaitingStoreBytes") { maxWaitingStoreBytes = try $0.integer(1...1 << 40) }
         try section.take("slowConsumerSeconds") { slowConsumerSeconds = try $0.integer(0...86_400) }
         try section.take("maxPendingRPCPerDevice") { maxPendingRPCPerDevice = try $0.integer(1...1_000_000) }
+        try section.take("receiversPerPiece") { receiversPerPiece = try $0.integer(1...16_384) }
     }
 }
 

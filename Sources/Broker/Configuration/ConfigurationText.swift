@@ -37,7 +37,7 @@ extension Configuration {
             "maxBacklogBytes": limits.maxBacklogBytes, "connectTimeoutSeconds": limits.connectTimeoutSeconds,
             "packetTimeoutSeconds": limits.packetTimeoutSeconds,
             "slowConsumerSeconds": limits.slowConsumerSeconds,
-            "maxPendingRPCPerDevice": limits.maxPendingRPCPerDevice,
+            "maxPendingRPCPerDevice": limits.maxPendingRPCPerDevice, "receiversPerPiece": limits.receiversPerPiece,
             "maxWaitingStoreBytes": limits.maxWaitingStoreBytes,
         ])
         table["rpc"] = TOMLTable([

@@ -39,23 +39,23 @@ extension ConnectionHandler {
         case .atMostOnce:
             if isForbidden { return }
             try retain(publish, message, rpc)
-            try forward(&message, match, rpc, from: session)
+            _ = try forward(&message, match, rpc, from: session)
         case .atLeastOnce:
             if settings.version == .v5_0, session.state.isReceiving(publish.packetID) {
                 return sendAck(.puback, publish.packetID, .packetIdentifierInUse)
             }
             if isForbidden { return sendAck(.puback, publish.packetID, .notAuthorized) }
             guard try retain(publish, message, rpc) else { return sendAck(.puback, publish.packetID, .quotaExceeded) }
-            let isRouted = try forward(&message, match, rpc, from: session)
+            let isNoted = try forward(&message, match, rpc, from: session)
             // Not before the message is where it must be: a refusal leaves it unacknowledged (MQTT-4.3.2-2).
-            acknowledge(since: mark, .puback, publish.packetID, acknowledgement(match, rpc), isRouted: isRouted)
+            acknowledge(since: mark, .puback, publish.packetID, acknowledgement(match, rpc), isNoted: isNoted)
         case .exactlyOnce:
             if isForbidden { return sendAck(.pubrec, publish.packetID, .notAuthorized) }
             switch shard.update(session, { $0.state.receive(publish.packetID, limits: limits) }) {
             case .first:
                 // All that may fail for want of memory comes before PUBREC, all that is sent on comes after it.
                 let isFirst = !mustBeStored && rpc == nil
-                var isAcknowledged = false
+                var (isAcknowledged, isNoted) = (false, true)
                 do throws(ArenaError) {
                     guard try retain(publish, message, rpc) else {
                         shard.update(session) { _ = $0.state.release(publish.packetID) }
@@ -66,15 +66,15 @@ extension ConnectionHandler {
                         sendAck(.pubrec, publish.packetID, acknowledgement(match, rpc))
                         isAcknowledged = true
                     }
-                    try forward(&message, match, rpc, from: session)
+                    isNoted = try forward(&message, match, rpc, from: session)
                 } catch {
                     // Else the client's next attempt would count as a repetition, and be lost.
                     if !isAcknowledged { shard.update(session) { _ = $0.state.release(publish.packetID) } }
                     throw error
                 }
                 if isFirst { return }
-                if mustBeStored, session.isStored { shard.journal?.received(publish.packetID, by: session) }
-                sendAck(since: mark, .pubrec, publish.packetID, acknowledgement(match, rpc))
+                if mustBeStored, isNoted, session.isStored { shard.journal?.received(publish.packetID, by: session) }
+                acknowledge(since: mark, .pubrec, publish.packetID, acknowledgement(match, rpc), isNoted: isNoted)
             case .duplicate: sendAck(.pubrec, publish.packetID)
             case .tooMany:
                 close(
@@ -156,13 +156,12 @@ extension ConnectionHandler {
         return try shard.retain(message) || settings.version == .v3_1_1
     }
 
-    /// - Returns: false if members of groups are yet to be chosen, which the store must have before it is acknowledged.
-    @discardableResult
+    /// - Returns: false if the store is yet to be told who gets it, which must be before it is acknowledged.
     private func forward(
         _ message: inout Message, _ match: Match, _ rpc: RPCTopic?, from session: Session
     ) throws(ArenaError) -> Bool {
-        if let rpc, try shard.bridge(message, rpc, from: session) { return true }
-        return try !shard.route(&message, match, from: session, mayWait: message.qos == .atLeastOnce)
+        if let rpc { return try shard.bridge(&message, match, rpc, from: session) }
+        return try shard.route(&message, match, from: session)
     }
 
     private func acknowledgement(_ match: Match, _ rpc: RPCTopic?) -> ReasonCode {

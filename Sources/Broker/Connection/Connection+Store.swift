@@ -21,21 +21,18 @@ extension ConnectionHandler {
 
     /// Acknowledges a publish of which something was noted since `mark`: when all is that the store must have.
     ///
-    /// - Parameter isRouted: false if there is more to come.
-    func acknowledge(
-        since mark: UInt64?, _ type: PacketType, _ packetID: UInt16, _ code: ReasonCode, isRouted: Bool
-    ) {
-        guard !isRouted else { return sendAck(since: mark, type, packetID, code) }
+    /// - Parameter isNoted: false if there is more to come.
+    func acknowledge(since mark: UInt64?, _ type: PacketType, _ packetID: UInt16, _ code: ReasonCode, isNoted: Bool) {
+        guard let session, !isNoted else { return sendAck(since: mark, type, packetID, code) }
         holdAcks(since: mark)
-        shard.acknowledgeWhenRouted(.init(publisher: reference, type: type, packetID: packetID, code: code))
+        shard.whenNoted(.acknowledgement(to: session, on: reference, type, packetID: packetID, code))
     }
 
     /// Now it is.
-    func acknowledge(_ acknowledgement: UnfinishedFanOut.Acknowledgement, storedThrough: UInt64) {
+    func acknowledgeNoted(since mark: UInt64?, _ type: PacketType, _ packetID: UInt16, _ code: ReasonCode) {
         guard case .connected = phase else { return }
-        heldThrough = max(heldThrough, storedThrough)
-        if storedThrough > 0 { waitForStore() }
-        sendAck(acknowledgement.type, acknowledgement.packetID, acknowledgement.code)
+        waitForStore(since: mark)
+        sendAck(since: mark, type, packetID, code)
     }
 
     /// Does a part of a packet that may take several ticks. The batch that its changes went to, if there were any, becomes

@@ -68,6 +68,13 @@ struct Message {
     /// Bytes this message keeps alive if it owns its buffer.
     var heldBytes: Int { topic.byteCount + payload.readableBytes + (properties?.readableBytes ?? 0) }
 
+    /// Of its bytes the batches of another loop know nothing.
+    var forAnotherLoop: Message {
+        var message = self
+        message.contentID = 0
+        return message
+    }
+
     /// Whether it may expire at all: else nobody need look at the clock.
     var mayExpire: Bool { expiresAt != .distantFuture }
 

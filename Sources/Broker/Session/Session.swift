@@ -34,6 +34,8 @@ final class Session: @unchecked Sendable {
     var place = SessionWheel.Place()
     /// The store has a will of this session.
     var isWillStored = false
+    /// A will that is published, and that the store is not yet told whom it is for.
+    var leavingWill: UnfinishedFanOut?
     /// The shard's batch that has the last packet identifier of a QoS 2 message.
     var storedThrough: UInt64 = 0
     /// Filters in the trie, shared ones with their prefix.

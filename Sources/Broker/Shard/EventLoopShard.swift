@@ -201,10 +201,13 @@ public final class EventLoopShard: @unchecked Sendable {
     /// Publishes a message of the broker itself, or on behalf of a session: into the retained store if it asks for it,
     /// then to its subscribers. Those who are subscribed already get it without RETAIN (MQTT-3.3.1-9), or with it if
     /// they have asked for that (MQTT-3.3.1-13).
-    func publish(_ message: inout Message, retain: Bool, from session: Session?) throws(ArenaError) {
+    ///
+    /// - Returns: false if the store is yet to be told who gets it: see ``whenNoted(_:)``.
+    @discardableResult
+    func publish(_ message: inout Message, retain: Bool, from session: Session?) throws(ArenaError) -> Bool {
         message.retain = retain
         if retain { _ = try self.retain(message) }
-        try route(&message, match(message.topic), from: session)
+        return try route(&message, match(message.topic), from: session)
     }
 
     /// Delivers a message to a session wherever its home is.
@@ -213,8 +216,8 @@ public final class EventLoopShard: @unchecked Sendable {
         if home == index { return try deliver(&message, to: session) }
         if message.qos != .atMostOnce { try message.own(in: arena, owner: owner, "message to another loop") }
         if !message.ownsBuffer { reads.noteKept(by: owner) }
-        if session.isStored, message.qos != .atMostOnce { journal?.keep(&message, for: session) }
-        post(.deliver(session, message), to: home)
+        if session.isStored, message.qos != .atMostOnce, message.entry == 0 { journal?.keep(&message, for: session) }
+        post(.deliver(session, message.forAnotherLoop), to: home)
     }
 
     /// Sends a message to a client, or keeps it for later as its QoS and the session say. Follows the session if it
@@ -230,7 +233,7 @@ public final class EventLoopShard: @unchecked Sendable {
             if session.isStored, message.qos != .atMostOnce, message.entry == 0 {
                 journal?.keep(&message, for: session)
             }
-            return post(.forward(session, message), to: home)
+            return post(.forward(session, message.forAnotherLoop), to: home)
         }
         guard session.mayReceive(message.topic) else { return turnAway(&message, from: session) }
         if message.qos == .atMostOnce {

@@ -66,10 +66,8 @@ extension EventLoopShard {
         session.connection?.close(.endedByOperator)
         finishLeaving(session)
         end(session)
-        guard session.isStored, let journal, journal.lastNumber > journal.durable else {
-            return _ = waiter.complete(.ended)
-        }
-        journal.hold(journal.lastNumber, .other { _ = waiter.complete(.ended) })
+        whenEndIsSafe(of: session) { _ = waiter.complete(.ended) }
+        guard session.isStored else { return }
         loop.scheduleTask(in: .seconds(Int64(context.limits.safeEndSeconds))) { _ = waiter.complete(.notSafeYet) }
     }
 }

@@ -10,39 +10,64 @@ import NIOCore
 extension EventLoopShard {
     /// Handles a publish to one of the bridge's topics.
     ///
-    /// - Returns: false if the message is an ordinary one too, to be routed as usual.
-    func bridge(_ publish: Message, _ topic: RPCTopic, from session: Session) throws(ArenaError) -> Bool {
+    /// - Returns: false if the store is yet to be told who gets it: see ``whenNoted(_:)``.
+    func bridge(
+        _ publish: inout Message, _ match: Match, _ topic: RPCTopic, from session: Session
+    ) throws(ArenaError) -> Bool {
         switch topic {
         case .request(let device, let id):
-            try sendCommand(publish, to: device, id: id, by: session.owner)
             // Whom an ACL lets watch commands by an ordinary subscription gets them too.
-            return false
-        case .response(let id):
-            try handleResponse(publish, id: id, from: session)
-            return true
+            guard let (device, command) = try command(publish, to: device, id: id) else {
+                return try route(&publish, match, from: session)
+            }
+            guard goesInPieces(match) else {
+                try send(command, to: device, by: session.owner)
+                return try route(&publish, match, from: session)
+            }
+            // The store hears of all of it at once.
+            var kept = command
+            try kept.own(in: arena, owner: device.owner, "rpc command")
+            let isNoted = try route(&publish, match, from: session)
+            whenBegun { [self, kept, publisher = session.owner] in
+                do throws(ArenaError) {
+                    try send(kept, to: device, by: publisher)
+                } catch {
+                    refused(error, while: "sending a command")
+                }
+            }
+            return isNoted
+        case .response(let id): return try handleResponse(publish, id: id, from: session)
         }
     }
 
-    private func sendCommand(
-        _ publish: Message, to device: ByteBuffer, id: ByteBuffer, by publisher: OwnerID
-    ) throws(ArenaError) {
+    /// What the device gets; nil if it cannot be sent.
+    private func command(
+        _ publish: Message, to device: ByteBuffer, id: ByteBuffer
+    ) throws(ArenaError) -> (Session, Message)? {
         let name = String(buffer: device)
         guard let session = context.registry.find(name) else {
-            return undeliverable("a device that has no session", name)
+            undeliverable("a device that has no session", name)
+            return nil
         }
         guard let topic = try rpcTopic(context.rpcTopics.commandPrefix, id, "rpc command topic") else {
-            return undeliverable("a device, whose topic would be too long", name)
+            undeliverable("a device, whose topic would be too long", name)
+            return nil
         }
         var message = Message(
             topic: topic, payload: publish.payload, properties: publish.properties, qos: publish.qos, ownsBuffer: false)
         message.expiresAt = publish.expiresAt
+        return (session, message)
+    }
+
+    private func send(_ command: Message, to session: Session, by publisher: OwnerID) throws(ArenaError) {
+        var message = command
         let home = session.home
         if home == index {
             try deliverCommand(&message, to: session)
         } else {
-            reads.noteKept(by: publisher)
+            if !message.ownsBuffer { reads.noteKept(by: publisher) }
             if session.isStored, message.qos != .atMostOnce { journal?.keep(&message, for: session) }
-            post(.command(session, message), to: home)
+            post(.command(session, message.forAnotherLoop), to: home)
         }
     }
 
@@ -107,21 +132,29 @@ extension EventLoopShard {
         context.log.debug("rpc command for \(why)", metadata: ["client": "\(LogLines.cut(client))"])
     }
 
-    private func handleResponse(_ publish: Message, id: ByteBuffer, from session: Session) throws(ArenaError) {
+    private func handleResponse(
+        _ publish: Message, id: ByteBuffer, from session: Session
+    ) throws(ArenaError) -> Bool {
         let pending = session.pendingCommands.remove(String(buffer: id))
         guard pending != nil || !context.configuration.rpc.requirePending else {
             context.counters.responsesUnmatched.increment()
             losses.add(session.clientID)
             context.log.debug("rpc response that nobody waits for", metadata: ["client": "\(session.logName)"])
-            return
+            return true
         }
         let waiter = pending ?? nil
         do throws(ArenaError) {
             let response = try convertToRpcCommandResponse(publish, id: id, from: session)
             // Who waits alone needs no topic.
-            if let waiter { return try answer(waiter, with: publish) }
-            guard var message = response.message else { return noteUnsendable("an rpc response", of: session.logName) }
-            try self.publish(&message, retain: false, from: session)
+            if let waiter {
+                try answer(waiter, with: publish)
+                return true
+            }
+            guard var message = response.message else {
+                noteUnsendable("an rpc response", of: session.logName)
+                return true
+            }
+            return try self.publish(&message, retain: false, from: session)
         } catch {
             waiter?.complete(.noMemory)
             throw error

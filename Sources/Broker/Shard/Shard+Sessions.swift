@@ -23,7 +23,7 @@ extension EventLoopShard {
             return shared
         }
         context.registry.remove(session)
-        if session.isStored { journal?.end(session) }
+        if session.isStored { whenWillIsNoted(of: session) { [journal] in journal?.end(session) } }
         session.commandFilters.removeAll()
         session.pendingCommands = PendingCommands()
         session.retained.removeAll()
@@ -148,11 +148,7 @@ extension EventLoopShard {
         // To this shard too by mail: the connection that asks is in the middle of handling its CONNECT. Not before the end
         // is safe: a client that was told that its session is gone must not find it again after a kill.
         guard !session.isEnded else {
-            guard session.isStored, let journal, journal.lastNumber > journal.durable else {
-                return post(.claimAgain(connection), to: connection.shard)
-            }
-            journal.hold(journal.lastNumber, .other { [self] in post(.claimAgain(connection), to: connection.shard) })
-            return
+            return whenEndIsSafe(of: session) { [self] in post(.claimAgain(connection), to: connection.shard) }
         }
         guard connection.shard != index else { return post(.adopt(session, connection, hasMoved: false), to: index) }
 
@@ -165,6 +161,15 @@ extension EventLoopShard {
         session.move(to: connection.shard)
         context.router.changed()
         for shard in peers.indices where shard != index { post(.fence(session, from: index), to: shard) }
+    }
+
+    /// - Returns: at once, having called `body` if there is nothing to wait for.
+    func whenEndIsSafe(of session: Session, _ body: @escaping () -> Void) {
+        guard session.isStored, let journal else { return body() }
+        whenWillIsNoted(of: session) {
+            guard journal.lastNumber > journal.durable else { return body() }
+            journal.hold(journal.lastNumber, .other(body))
+        }
     }
 
     /// A session ends since its client identifier goes to another user: what it has is nobody's.

@@ -29,15 +29,20 @@ extension EventLoopShard {
     func keep(_ will: KeptWill?, of session: Session) {
         update(session) { $0.will = will }
         guard session.isStored, let journal, let will else { return }
-        journal.keep(will, of: session)
-        session.isWillStored = true
+        whenWillIsNoted(of: session) {
+            guard !session.isEnded, session.will != nil else { return }
+            journal.keep(will, of: session)
+            session.isWillStored = true
+        }
     }
 
     func forgetWill(of session: Session) {
         update(session) { $0.will = nil }
-        guard session.isWillStored else { return }
-        session.isWillStored = false
-        journal?.forgetWill(of: session)
+        whenWillIsNoted(of: session) { [journal] in
+            guard session.isWillStored else { return }
+            session.isWillStored = false
+            journal?.forgetWill(of: session)
+        }
     }
 
     /// Forgets a session that the store goes on keeping: the broker ends.

@@ -55,7 +55,10 @@ extension EventLoopShard {
         if mustBeStored, context.store?.isFailing == true { return false }
         var message = will.message
         do throws(ArenaError) {
-            try publish(&message, retain: message.retain, from: session)
+            guard try publish(&message, retain: message.retain, from: session) else {
+                whenNoted(.will(of: session))
+                return true
+            }
         } catch {
             refused(error, while: "publishing the will of \(session.logName)")
             return false
@@ -65,7 +68,7 @@ extension EventLoopShard {
     }
 
     /// What the store has is this will, unless the client has come back with another since.
-    private func forgetStoredWill(of session: Session) {
+    func forgetStoredWill(of session: Session) {
         guard session.home == index else {
             guard !isStopping, peers.indices.contains(session.home) else { return }
             let home = peers[session.home]

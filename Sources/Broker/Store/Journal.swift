@@ -2,6 +2,56 @@ import DequeModule
 import MQTT
 import NIOCore
 
+/// Changes for the store that are gathered, with the bytes of the messages in them.
+struct StoreNotes {
+    var batch = StoreBatch()
+    /// The lowest number of a message whose bytes are in the batch; each batch has bytes of its own.
+    fileprivate var firstContent = UInt64.max
+
+    /// Notes that the message is owed to those of some subscribers that are stored.
+    ///
+    /// - Parameters:
+    ///   - firstEntry: the number of the first of all subscribers.
+    ///   - publisher: whose own subscriptions may ask not to get it; nil if it is of another loop.
+    mutating func keep(
+        _ message: inout Message, for subscribers: Subscribers, _ range: Range<Int>, firstEntry: UInt64,
+        from publisher: Session?, in store: Store
+    ) {
+        for offset in range {
+            let subscriber = subscribers.list[offset]
+            let isOwn = subscriber.noLocal && subscriber.session === publisher
+            guard let subscriber = isOwn ? subscriber.own : subscriber, subscriber.isStored else { continue }
+            keep(&message, for: subscriber, entry: firstEntry + UInt64(offset), in: store)
+        }
+    }
+
+    /// Notes that the message is owed to a subscriber that is stored.
+    mutating func keep(_ message: inout Message, for subscriber: Subscriber, entry: UInt64, in store: Store) {
+        keep(
+            entry, &message, qos: min(message.qos, subscriber.qos),
+            retain: message.retain && subscriber.retainAsPublished, route: subscriber.route, subscriber.session,
+            in: store)
+    }
+
+    fileprivate mutating func keep(
+        _ entry: UInt64, _ message: inout Message, qos: QoS, retain: Bool, route: Route?, _ session: Session,
+        in store: Store
+    ) {
+        if message.contentID < firstContent {
+            message.contentID = store.takeNumbers()
+            firstContent = min(firstContent, message.contentID)
+            batch.append(.message(batch.copy(message, id: message.contentID)))
+        }
+        let identifiers = (route?.identifiers).flatMap { $0.isEmpty ? nil : batch.copy($0) }
+        let share = (route?.group).map { batch.copy($0.subscription) }
+        batch.append(
+            .entry(
+                StoreBatch.Entry(
+                    entry: StoredEntry(session: session.storeKey, id: entry), message: message.contentID, qos: qos,
+                    retain: retain, identifiers: identifiers, share: share)))
+    }
+}
+
 /// One event loop's way to the store: gathers the changes of a tick into a batch, and holds back what may be said only
 /// when they are safe.
 ///
@@ -10,9 +60,7 @@ import NIOCore
 final class Journal {
     let store: Store
     private let shard: Int
-    private var batch = StoreBatch()
-    /// The lowest number of a message whose bytes the open batch has; each batch has bytes of its own.
-    private var firstContent = UInt64.max
+    private var notes = StoreNotes()
     /// The batch that changes go to now.
     private(set) var number: UInt64 = 1
     /// Batches up to this one are safe.
@@ -42,23 +90,33 @@ final class Journal {
 
     private func append(_ change: StoreBatch.Change) {
         mark &+= 1
-        if batch.isEmpty { whenFirstChanged() }
-        batch.append(change)
+        if !hasChanges { whenFirstChanged() }
+        notes.batch.append(change)
     }
 
     /// The batch with the last change so far.
     var lastNumber: UInt64 { hasChanges ? number : number - 1 }
 
     /// Whether there is anything to post.
-    var hasChanges: Bool { !batch.isEmpty }
+    var hasChanges: Bool { !notes.batch.isEmpty }
 
     func post() {
         guard hasChanges else { return }
-        let posted = batch
-        batch = StoreBatch()
-        firstContent = .max
+        let posted = notes.batch
+        notes = StoreNotes()
         number += 1
         store.post(posted, from: shard, number: number - 1)
+    }
+
+    /// What was gathered beside this is a batch of its own, and is the open one now: what belongs to it may follow.
+    func begin(with gathered: StoreNotes) {
+        guard !gathered.batch.isEmpty else { return }
+        post()
+        whenFirstChanged()
+        mark &+= 1
+        notes = gathered
+        // Its numbers may be older than those of messages that batches before it have.
+        notes.firstContent = .max
     }
 
     /// Posts the last batch. Nobody is left to be told of it.
@@ -92,8 +150,8 @@ final class Journal {
     func attach(_ session: Session) {
         append(
             .session(
-                session.storeKey, client: batch.copy(session.clientID), expiryInterval: session.expiryInterval,
-                user: session.userName.map { batch.copy($0) }, listener: batch.copy(session.listenerName)))
+                session.storeKey, client: notes.batch.copy(session.clientID), expiryInterval: session.expiryInterval,
+                user: session.userName.map { notes.batch.copy($0) }, listener: notes.batch.copy(session.listenerName)))
     }
 
     func end(_ session: Session) { append(.sessionEnded(session.storeKey)) }
@@ -104,22 +162,22 @@ final class Journal {
     }
 
     func subscribe(_ session: Session, _ filter: String, _ options: SubscriptionOptions) {
-        append(.subscribed(session.storeKey, filter: batch.copy(filter), options))
+        append(.subscribed(session.storeKey, filter: notes.batch.copy(filter), options))
     }
 
     func unsubscribe(_ session: Session, _ filter: String) {
-        append(.unsubscribed(session.storeKey, filter: batch.copy(filter)))
+        append(.unsubscribed(session.storeKey, filter: notes.batch.copy(filter)))
     }
 
     /// What the store has of a session's subscriptions and is none.
     func forgetSubscription(_ session: Session, _ filter: [UInt8]) {
-        append(.unsubscribed(session.storeKey, filter: batch.copy(filter)))
+        append(.unsubscribed(session.storeKey, filter: notes.batch.copy(filter)))
     }
 
     func keep(_ will: KeptWill, of session: Session) {
         append(
             .will(
-                session.storeKey, batch.copy(will.message, id: 0), delayInterval: will.delayInterval,
+                session.storeKey, notes.batch.copy(will.message, id: 0), delayInterval: will.delayInterval,
                 expiryInterval: will.expiryInterval))
     }
 
@@ -144,40 +202,29 @@ final class Journal {
     /// Notes that the message is owed to the session, and marks it so.
     func keep(_ message: inout Message, for session: Session) {
         message.entry = store.takeNumbers()
-        keep(message.entry, &message, qos: message.qos, retain: message.retain, route: message.route, session)
+        noting { [store, entry = message.entry] notes in
+            notes.keep(
+                entry, &message, qos: message.qos, retain: message.retain, route: message.route, session, in: store)
+        }
     }
 
     /// Notes that the message is owed to those of the sessions that are stored: the first has the number
     /// that the message is marked with, the next one the next, and so on.
-    ///
-    /// - Parameter publisher: whose own subscriptions may ask not to get it; nil if it is of another loop.
-    func keep(_ message: inout Message, for subscribers: Subscribers, from publisher: Session? = nil) {
+    func keep(_ message: inout Message, for subscribers: Subscribers) {
         guard message.qos != .atMostOnce else { return }
         message.entry = store.takeNumbers(subscribers.list.count)
-        for (offset, subscriber) in subscribers.list.enumerated() {
-            let isOwn = subscriber.noLocal && subscriber.session === publisher
-            guard let subscriber = isOwn ? subscriber.own : subscriber, subscriber.isStored else { continue }
-            keep(
-                message.entry + UInt64(offset), &message, qos: min(message.qos, subscriber.qos),
-                retain: message.retain && subscriber.retainAsPublished, route: subscriber.route, subscriber.session)
+        noting { [store, first = message.entry] notes in
+            notes.keep(
+                &message, for: subscribers, 0..<subscribers.list.count, firstEntry: first, from: nil, in: store)
         }
     }
 
-    private func keep(
-        _ entry: UInt64, _ message: inout Message, qos: QoS, retain: Bool, route: Route?, _ session: Session
-    ) {
-        if message.contentID < firstContent {
-            message.contentID = store.takeNumbers()
-            firstContent = min(firstContent, message.contentID)
-            append(.message(batch.copy(message, id: message.contentID)))
-        }
-        let identifiers = (route?.identifiers).flatMap { $0.isEmpty ? nil : batch.copy($0) }
-        let share = (route?.group).map { batch.copy($0.subscription) }
-        append(
-            .entry(
-                StoreBatch.Entry(
-                    entry: StoredEntry(session: session.storeKey, id: entry), message: message.contentID, qos: qos,
-                    retain: retain, identifiers: identifiers, share: share)))
+    private func noting(_ body: (inout StoreNotes) -> Void) {
+        let wasEmpty = !hasChanges
+        body(&notes)
+        guard hasChanges else { return }
+        mark &+= 1
+        if wasEmpty { whenFirstChanged() }
     }
 
     /// What became of a session's messages.
