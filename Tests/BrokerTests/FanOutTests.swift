@@ -2,6 +2,7 @@ import Arena
 import Ledger
 import MQTT
 import NIOCore
+import Synchronization
 import TestSupport
 import Testing
 
@@ -73,6 +74,39 @@ struct FanOutTests {
             #expect(waited > Limits.waitingInputBytes / 2)
             #expect((1...4).contains(most))
             try await shard.loop.submit { for session in sessions { shard.end(session) } }.get()
+        }
+    }
+
+    @Test("who publishes to many sessions of another loop waits while that has more to deliver than it should")
+    func mail() async throws {
+        let (count, publishes) = (2_000, 400)
+        try await withBroker(threads: 2, { $0.memoryLimit = 256 << 20 }) { broker in
+            // All on the first loop.
+            let sessions = try await broker.keepSessions(count, filter: "x")
+            let (here, there) = (broker.shards[0], broker.shards[1])
+            var clients: [TestClient] = []
+            for number in 0..<4 {
+                let client = try TestClient(port: broker.port)
+                try client.connect("client-\(number)")
+                if broker.home(of: "client-\(number)") == 1 { clients.append(client) }
+            }
+            try #require(clients.count >= 2)
+            try BusyLoop.during(here) {
+                for _ in 0..<publishes { try clients[0].publish("x", "a message") }
+                // Whoever does not publish to them is served.
+                let deadline = Patience.end
+                while !there.wantsMailRoom.load(ordering: .sequentiallyConsistent) {
+                    try #require(ContinuousClock.now < deadline, "nobody waits")
+                    try clients[1].ping()
+                }
+                for _ in 0..<10 { try clients[1].ping() }
+                #expect(here.mailLoad.load(ordering: .relaxed) <= Limits.mailedDeliveries + 2 * Limits.stepsPerTick)
+                #expect(there.traffic.publishesReceived.value < publishes)
+            }
+            try await broker.poll { there.traffic.publishesReceived.value == publishes }
+            try await broker.poll { here.mailLoad.load(ordering: .relaxed) == 0 }
+            try clients[0].ping()
+            try await here.loop.submit { for session in sessions { here.end(session) } }.get()
         }
     }
 

@@ -149,6 +149,8 @@ public struct Limits: Sendable, Equatable {
     static let matchCacheShare = 16
     /// What part of the memory limit the names of clients that are gone may take (65,536 of them at most).
     static let closedOwnerShare = 32
+    /// What part of the bytes of all queues a dump takes for its edges, which are a fifth of a queued message.
+    static let dumpShareOfQueues = 6
     /// While memory is short and no more than this part of the limit is left, malloc gives back what it has kept.
     static let heapTrimShare = 16
     /// Members of groups that a loop remembers while it passes messages on.
@@ -367,6 +369,9 @@ public struct Limits: Sendable, Equatable {
     /// Members of a shared subscription that a message looks at in their turn, and so many again of a group that has more
     /// than both (`SharedGroup`).
     static let memberLooks = 64
+
+    /// Deliveries that other loops may have ordered of one before their publishers wait: some ticks' worth.
+    static let mailedDeliveries = 65_536
 
     /// How long deferred work waits at least; until the sockets have been looked at in any case.
     static let nextTickMicroseconds = 100

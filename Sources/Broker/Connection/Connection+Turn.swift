@@ -64,6 +64,7 @@ extension ConnectionHandler {
     @inline(__always)
     func mustWait(_ input: ByteBuffer) -> Bool {
         guard !awaitsTurn else { return true }
+        if isBehindMail(input) { return true }
         guard shard.isBusy, !isPing(input) else { return false }
         // What waits already is in memory in any case.
         guard !isConsumingPending, shard.work.inputBytes >= Limits.waitingInputBytes,
@@ -73,15 +74,25 @@ extension ConnectionHandler {
         return false
     }
 
+    /// Whether it begins with a PUBLISH, and that must wait for room in another loop's mail.
+    @inline(__always)
+    func isBehindMail(_ input: ByteBuffer) -> Bool { shard.isMailFull && isPublish(input) }
+
+    private func isPublish(_ input: ByteBuffer) -> Bool {
+        let first = input.getInteger(at: input.readerIndex, as: UInt8.self) ?? 0
+        return !hasPartialPacket && first >> 4 == PacketType.publish.rawValue
+    }
+
     private func isPing(_ input: ByteBuffer) -> Bool {
         !hasPartialPacket && shard.steps.left > -Limits.stepsPerTick
             && input.getInteger(at: input.readerIndex, as: UInt16.self) == UInt16(PacketType.pingreq.rawValue) << 12
     }
 
-    func waitForTurn() {
+    func waitForTurn(behindMail: Bool = false) {
         guard !awaitsTurn, case .connected = phase else { return }
         awaitsTurn = true
         pauseReading(.turn)
+        if behindMail { return shard.work.waitingForMail.append(reference) }
         shard.work.input.append(reference)
         shard.scheduleWork()
     }

@@ -254,8 +254,9 @@ final class ConnectionHandler: ChannelInboundHandler {
             case .awaitingSession: return keepForLater(buffer)
             case .connected where pauses.contains(.store): return keepForLater(buffer)
             case .connected where mustWait(buffer):
+                let behindMail = isBehindMail(buffer)
                 keepForLater(buffer)
-                return waitForTurn()
+                return waitForTurn(behindMail: behindMail)
             case .awaitingConnect, .authenticating, .connected: break
             }
             do throws(DecodeError) {

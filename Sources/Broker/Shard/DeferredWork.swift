@@ -18,6 +18,8 @@ struct DeferredWork {
     var retained: Deque<ConnectionReference> = []
     /// Connections with packets to be handled, or with one that is not done yet.
     var input: Deque<ConnectionReference> = []
+    /// Those that publish, while another loop has more mail than it should.
+    var waitingForMail: Deque<ConnectionReference> = []
     /// What the buffers of all input that waits hold.
     var inputBytes = 0 { didSet { mostInputBytes = max(mostInputBytes, inputBytes) } }
     /// The most of it at any time; for tests.

@@ -59,6 +59,15 @@ public final class EventLoopShard: @unchecked Sendable {
     var fanOut = FanOut()
     private var matchCache: MatchCache
     private var outgoing: [[Mail]] = []
+    /// The deliveries that each of these orders, and those of other loops that have been done in this tick.
+    private var outgoingLoad: [Int] = []
+    private var handledLoad = 0
+    /// Deliveries that other loops have ordered here, and that are not done; any thread.
+    let mailLoad = Atomic<Int>(0)
+    /// Another loop has more of them than it should: who publishes waits.
+    var isMailFull = false
+    /// ... and it is to be told when there is room. Any thread.
+    let wantsMailRoom = Atomic<Bool>(false)
     /// Mail taken and being handled. Empty between ticks.
     private var incoming: [Mail] = []
     private var dirty: [ConnectionHandler] = []
@@ -118,6 +127,7 @@ public final class EventLoopShard: @unchecked Sendable {
         presence.start()
         self.peers = peers
         outgoing = Array(repeating: [], count: peers.count)
+        outgoingLoad = Array(repeating: 0, count: peers.count)
         matchCache = MatchCache(
             heap: context.heap, mostBytes: context.pool.limitBytes / Limits.matchCacheShare / peers.count)
         pressure = ShardPressure(
@@ -138,6 +148,7 @@ public final class EventLoopShard: @unchecked Sendable {
         ticker?.cancel()
         // What has been read counts, as far as that does not make the end wait: a goodbye, above all.
         finishFanOuts()
+        lookForMailRoom()
         let before = steps.total
         for _ in 0..<Limits.lastTurns where steps.total - before < Limits.lastSteps {
             guard let reference = work.input.popFirst() else { break }
@@ -280,6 +291,7 @@ public final class EventLoopShard: @unchecked Sendable {
     func post(_ mail: Mail, to shard: Int) {
         mail.share(in: arena)
         outgoing[shard].append(mail)
+        outgoingLoad[shard] += mail.load
         scheduleEndTick()
     }
 
@@ -338,6 +350,8 @@ public final class EventLoopShard: @unchecked Sendable {
 
     private func handle(_ mail: Mail) {
         steps.take()
+        handledLoad += mail.load
+        scheduleEndTick()
         do throws(ArenaError) {
             switch mail {
             case .publish(var message, let subscribers): try deliver(&message, mailedTo: subscribers)
@@ -387,7 +401,11 @@ public final class EventLoopShard: @unchecked Sendable {
         journal?.post()
         if pages.isWanted { readPages() }
         if handovers.isDue { readHandovers() }
+        settleMail(handledLoad)
+        handledLoad = 0
         for shard in outgoing.indices where !outgoing[shard].isEmpty {
+            postGathered(to: shard, outgoingLoad[shard])
+            outgoingLoad[shard] = 0
             if peers[shard].mailbox.post(&outgoing[shard]) { peers[shard].loop.execute(peers[shard].drainTask) }
         }
     }
@@ -445,6 +463,7 @@ public final class EventLoopShard: @unchecked Sendable {
         work.dueSessions.append(contentsOf: sessionWheel.advance())
         _ = goOnWithDue()
         resumeWaiting()
+        lookForMailRoom()
         tickPressure()
         if !pages.again.isEmpty { wantPagesAgain() }
         if handovers.isResting { goOnWithHandovers() }

@@ -287,6 +287,8 @@ extension EventLoopShard {
         fanOut.notes = nil
         fanOut.noteHeap()
         for list in fanOut.lists where list.shard != index {
+            // Where it was noted, that was counted.
+            if list.firstEntry == 0 { steps.take(list.subscribers.list.count) }
             fanOut.message.entry = list.firstEntry
             post(fanOut.message, to: list.shard, list.subscribers)
         }

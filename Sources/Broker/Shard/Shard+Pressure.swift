@@ -22,10 +22,13 @@ extension EventLoopShard {
     /// loop may take its own at any moment. So with n loops the last n - 1 chunks are left by all of them, for what a loop
     /// has to send. What queues, buffers and batches for the store take on the heap is as good as taken from the arena; what
     /// state takes is (``HeapAccount``).
-    /// What a dump takes while it is written comes back by itself.
+    /// What a dump takes while it is written comes back by itself; the edges of queued messages, which can be most of it, are set
+    /// aside for it.
     func availableBytes(cachedChunks: Int) -> Int {
         let (pool, loops) = (context.pool, max(1, peers.count))
-        let heap = context.passingBytes + context.heap.bytes(of: .growth)
+        let heap =
+            context.passingBytes + context.heap.bytes(of: .growth)
+            + context.heap.bytes(of: .queues) / Limits.dumpShareOfQueues
         let unclaimed = pool.unclaimedBytes + pool.stagingBytes - heap
         let spare = spareBytes
         guard unclaimed < 0 else {
