@@ -101,16 +101,21 @@ struct LiveBroker {
         return names.sorted()
     }
 
-    /// Sends the signal and waits for the dump that follows it; its path.
+    /// Sends the signal and waits for the dump that follows it; its path. One that fails, since the disk is full, is asked for
+    /// again.
     ///
     /// A dump gets its name when it is whole, so it can be read at once.
     func capture(timeoutSeconds: Double, isCancelled: () -> Bool = { false }) throws -> String {
         let known = Set(try dumps())
-        guard kill(pid, SIGUSR1) == 0 else {
-            throw Problem(description: "cannot signal process \(pid): \(String(cString: strerror(errno)))")
-        }
         let start = Self.seconds
+        var asked = 0.0
         while !isCancelled() {
+            if Self.seconds - start >= asked * timeoutSeconds / 3 {
+                guard kill(pid, SIGUSR1) == 0 else {
+                    throw Problem(description: "cannot signal process \(pid): \(String(cString: strerror(errno)))")
+                }
+                asked += 1
+            }
             if let name = try dumps().last(where: { !known.contains($0) }) { return "\(directory)/\(name)" }
             guard kill(pid, 0) == 0 else { throw Problem(description: "process \(pid) has ended") }
             guard Self.seconds - start < timeoutSeconds else {
