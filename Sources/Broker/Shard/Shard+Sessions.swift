@@ -138,6 +138,10 @@ extension EventLoopShard {
         session.claim = claim.number
         session.connection?.close(.takenOver)
         finishLeaving(session)
+        // What comes with the new connection replaces the will in the store, perhaps by another loop.
+        guard session.leavingWill == nil else {
+            return whenWillIsNoted(of: session) { [self] in post(.takeOver(session, claim), to: index) }
+        }
         // Its time may have come, and the timer not yet: what was due at its end is not to be forgotten.
         let isOver = session.endsAt <= .now()
         if isOver { context.counters.sessionsExpired.increment() }
