@@ -22,12 +22,16 @@ public final class HTTPFrontEnd: Sendable {
     private let connections: HTTPConnections
     private let services: ServiceGroup
     private let running: Task<Void, any Error>
+    private let work: WorkStream
     private let group: MultiThreadedEventLoopGroup
     private let hasStopped = Atomic(false)
 
+    /// Ends when the library has done all that it has begun.
+    private typealias WorkStream = (stream: AsyncStream<Never>, continuation: AsyncStream<Never>.Continuation)
+
     private init(
         port: Int, broker: Broker, tokens: AccessTokens, connections: HTTPConnections, services: ServiceGroup,
-        running: Task<Void, any Error>, group: MultiThreadedEventLoopGroup
+        running: Task<Void, any Error>, work: WorkStream, group: MultiThreadedEventLoopGroup
     ) {
         self.port = port
         self.broker = broker
@@ -35,6 +39,7 @@ public final class HTTPFrontEnd: Sendable {
         self.connections = connections
         self.services = services
         self.running = running
+        self.work = work
         self.group = group
     }
 
@@ -63,13 +68,16 @@ public final class HTTPFrontEnd: Sendable {
         var setup = ServiceGroupConfiguration(services: [.init(service: application)], logger: quiet)
         setup.maximumGracefulShutdownDuration = .seconds(Limits.httpShutdownSeconds)
         let services = ServiceGroup(configuration: setup)
+        let work = AsyncStream<Never>.makeStream()
         let running = Task {
-            do {
-                try await services.run()
-                bound.fail(CancellationError())
-            } catch {
-                bound.fail(error)
-                throw error
+            try await LibraryWork.$current.withValue(LibraryWork(work.continuation)) {
+                do {
+                    try await services.run()
+                    bound.fail(CancellationError())
+                } catch {
+                    bound.fail(error)
+                    throw error
+                }
             }
         }
         do {
@@ -79,7 +87,7 @@ public final class HTTPFrontEnd: Sendable {
                 metadata: ["protocol": "\(configuration.certificateFile == nil ? "http" : "https")"])
             return HTTPFrontEnd(
                 port: port, broker: broker, tokens: tokens, connections: connections, services: services,
-                running: running, group: group)
+                running: running, work: work, group: group)
         } catch {
             try? await group.shutdownGracefully()
             throw StartError("cannot listen on \(address) for HTTP: \(error)")
@@ -147,8 +155,25 @@ public final class HTTPFrontEnd: Sendable {
         // How it ended does not matter any more.
         _ = await running.result
         cut.cancel()
+        let enough = group.next().scheduleTask(in: .seconds(Int64(Limits.httpShutdownSeconds))) { [work] in
+            work.continuation.finish()
+        }
+        for await _ in work.stream {}
+        enough.cancel()
         // Unless the loop has ended already.
         await (try? group.next().submit { [connections] in connections.turns.end() }.get())?.value
         try? await group.shutdownGracefully()
     }
+}
+
+/// Is there as long as anything runs that the HTTP library has begun: tasks inherit it, also those that nobody waits for. One of
+/// them ends the server, and may be behind what it has brought about; it must not find its event loop gone.
+private final class LibraryWork: Sendable {
+    @TaskLocal static var current: LibraryWork?
+
+    private let whenDone: AsyncStream<Never>.Continuation
+
+    init(_ whenDone: AsyncStream<Never>.Continuation) { self.whenDone = whenDone }
+
+    deinit { whenDone.finish() }
 }

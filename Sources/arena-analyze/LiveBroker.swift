@@ -110,7 +110,7 @@ struct LiveBroker {
         let start = Self.seconds
         var asked = 0.0
         while !isCancelled() {
-            if Self.seconds - start >= asked * timeoutSeconds / 3 {
+            if asked < 3, Self.seconds - start >= asked * timeoutSeconds / 3 {
                 guard kill(pid, SIGUSR1) == 0 else {
                     throw Problem(description: "cannot signal process \(pid): \(String(cString: strerror(errno)))")
                 }

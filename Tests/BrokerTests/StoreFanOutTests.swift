@@ -110,6 +110,30 @@ struct StoreFanOutTests {
         }
     }
 
+    @Test(
+        "a command that has expired, to many who watch commands, ends nothing",
+        arguments: [QoS.atMostOnce, .exactlyOnce])
+    func expiredCommand(qos: QoS) async throws {
+        try await Self.withOwed(to: "#") { broker, _ in
+            let device = try TestClient(port: broker.port, version: .v5_0)
+            try device.connect("device")
+            try device.subscribe(("v1/devices/me/rpc/request/+", .atMostOnce))
+            let topic = try TopicName("v1/devices/device/rpc/request/1")
+            for seconds: UInt32 in [0, 60] {
+                var publish = Publish(topic: topic, payload: ByteBuffer(string: "\(seconds)"), qos: qos)
+                publish.packetID = qos == .atMostOnce ? 0 : UInt16(seconds + 1)
+                var properties = PublishProperties()
+                properties.messageExpiryInterval = seconds
+                publish.properties = properties
+                try device.send(.publish(publish))
+            }
+            var texts: [String] = []
+            while !texts.contains("60") {
+                if case .publish(let publish)? = try device.receive() { texts.append(publish.text) }
+            }
+        }
+    }
+
     @Test("a response is acknowledged when the store has it", arguments: [QoS.atLeastOnce, .exactlyOnce])
     func response(qos: QoS) async throws {
         try await Self.withOwed(to: "v1/devices/+/rpc/response/+") { broker, shard in

@@ -250,10 +250,14 @@ class Broker:
     def resident(self):
         """Bytes of memory that are not pages of files."""
         total = 0
-        with open("/proc/%d/status" % self.pid) as file:
-            for line in file:
-                if line.startswith(("RssAnon:", "RssShmem:")):
-                    total += int(line.split()[1]) * 1024
+        try:
+            with open("/proc/%d/status" % self.pid) as file:
+                for line in file:
+                    if line.startswith(("RssAnon:", "RssShmem:")):
+                        total += int(line.split()[1]) * 1024
+        except (FileNotFoundError, ProcessLookupError):
+            # It has just been killed.
+            return 0
         return total
 
 

@@ -370,7 +370,8 @@ public struct Limits: Sendable, Equatable {
     /// than both (`SharedGroup`).
     static let memberLooks = 64
 
-    /// Deliveries that other loops may have ordered of one before their publishers wait: some ticks' worth.
+    /// Deliveries that other loops may have ordered of one before their publishers wait: some ticks' worth. Fewer where the memory
+    /// limit is small.
     static let mailedDeliveries = 65_536
 
     /// How long deferred work waits at least; until the sockets have been looked at in any case.

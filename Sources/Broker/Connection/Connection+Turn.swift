@@ -67,7 +67,8 @@ extension ConnectionHandler {
         if isBehindMail(input) { return true }
         guard shard.isBusy, !isPing(input) else { return false }
         // What waits already is in memory in any case.
-        guard !isConsumingPending, shard.work.inputBytes >= Limits.waitingInputBytes,
+        // (What waits for other loops' mail is not made less by that.)
+        guard !isConsumingPending, !shard.isMailFull, shard.work.inputBytes >= Limits.waitingInputBytes,
             shard.steps.left > -Limits.stepsPerTick
         else { return true }
         shard.finishFanOuts()
@@ -101,6 +102,7 @@ extension ConnectionHandler {
     func takeTurn() {
         guard awaitsTurn, case .connected = phase else { return }
         awaitsTurn = false
+        shard.steps.take()
         goOnWithUnfinished()
         if unfinished.isEmpty { consumePending() } else { waitForTurn() }
         guard !awaitsTurn else { return }

@@ -31,7 +31,10 @@ extension EventLoopShard {
         // What waits for this loop, and what this loop has not posted or handled yet.
         mailbox.forEach { $0.visit(owner: owner, &visitor) }
         forEachMail { $0.visit(owner: owner, &visitor) }
-        for fanOut in work.fanOuts { fanOut.message.visit(owner: owner, kind: .outbound, &visitor) }
+        for fanOut in work.fanOuts {
+            fanOut.message.visit(owner: owner, kind: .outbound, &visitor)
+            fanOut.command?.message.visit(owner: context.rpcOwner, kind: .outbound, &visitor)
+        }
     }
 }
 

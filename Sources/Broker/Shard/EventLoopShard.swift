@@ -64,6 +64,8 @@ public final class EventLoopShard: @unchecked Sendable {
     private var handledLoad = 0
     /// Deliveries that other loops have ordered here, and that are not done; any thread.
     let mailLoad = Atomic<Int>(0)
+    /// So many of them may wait for a loop: the lists of those who get them have a 64th of the limit.
+    private(set) var mostMail = 0
     /// Another loop has more of them than it should: who publishes waits.
     var isMailFull = false
     /// ... and it is to be told when there is room. Any thread.
@@ -128,6 +130,8 @@ public final class EventLoopShard: @unchecked Sendable {
         self.peers = peers
         outgoing = Array(repeating: [], count: peers.count)
         outgoingLoad = Array(repeating: 0, count: peers.count)
+        let share = context.pool.limitBytes / 64 / MemoryLayout<Subscriber>.stride / peers.count
+        mostMail = max(Limits.stepsPerTick / 4, min(Limits.mailedDeliveries, share))
         matchCache = MatchCache(
             heap: context.heap, mostBytes: context.pool.limitBytes / Limits.matchCacheShare / peers.count)
         pressure = ShardPressure(

@@ -1,4 +1,5 @@
 import Arena
+import Ledger
 import MQTT
 import NIOCore
 
@@ -22,6 +23,8 @@ final class UnfinishedFanOut {
     fileprivate var chosen: [Chosen?] = []
     /// What its publisher waits for.
     fileprivate var promise: Promise?
+    /// The command that the message is too.
+    var command: Command?
     /// What the store is to be told in the same batch, or not before it.
     fileprivate var whenBegun: [() -> Void] = []
     /// The store, the other loops and the publisher have heard of it.
@@ -42,6 +45,12 @@ final class UnfinishedFanOut {
     fileprivate struct Chosen {
         let member: Subscriber
         let entry: UInt64
+    }
+
+    struct Command {
+        let device: Session
+        let message: Message
+        let publisher: OwnerID
     }
 
     /// What is owed once the store has been told who gets the message.
@@ -129,12 +138,6 @@ extension EventLoopShard {
     }
 
     private func isHere(_ session: Session) -> Bool { session.home == index && !session.isInTransit }
-
-    /// Of the message that was routed last, which goes in pieces: with what the store is told of it, or now if it has been.
-    func whenBegun(_ body: @escaping () -> Void) {
-        let fanOut = work.fanOuts[work.fanOuts.count - 1]
-        if fanOut.hasBegun { body() } else { fanOut.whenBegun.append(body) }
-    }
 
     /// What the store has of a session is its will too, which must be there until it knows whom that is for: notes what would
     /// end or replace it in that same batch; now if no will is on its way.
@@ -298,11 +301,19 @@ extension EventLoopShard {
             if type == .pubrec, session.isStored, !session.isEnded { journal?.received(packetID, by: session) }
             connections[reference]?.acknowledgeNoted(since: mark, type, packetID, code)
         case .will(let session):
-            if isHere(session) { session.leavingWill = nil }
+            if isHere(session), session.leavingWill === fanOut { session.leavingWill = nil }
             forgetStoredWill(of: session)
         case nil: break
         }
         fanOut.promise = nil
+        if let command = fanOut.command {
+            do throws(ArenaError) {
+                try send(command.message, to: command.device, by: command.publisher)
+            } catch {
+                refused(error, while: "sending a command")
+            }
+            fanOut.command = nil
+        }
         for body in fanOut.whenBegun { body() }
         fanOut.whenBegun = []
     }

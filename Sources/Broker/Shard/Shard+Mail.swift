@@ -8,7 +8,7 @@ extension EventLoopShard {
     func postGathered(to shard: Int, _ load: Int) {
         let peer = peers[shard]
         context.heap.add(load * MemoryLayout<Subscriber>.stride, to: .growth)
-        if peer.mailLoad.add(load, ordering: .relaxed).newValue > Limits.mailedDeliveries, peer !== self, !isStopping {
+        if peer.mailLoad.add(load, ordering: .sequentiallyConsistent).newValue > mostMail, peer !== self, !isStopping {
             isMailFull = true
             // It may have had room again before it could know that somebody waits.
             lookForMailRoom()
@@ -19,8 +19,8 @@ extension EventLoopShard {
     func settleMail(_ load: Int) {
         guard load > 0 else { return }
         context.heap.add(-load * MemoryLayout<Subscriber>.stride, to: .growth)
-        let left = mailLoad.subtract(load, ordering: .relaxed).newValue
-        guard left <= Limits.mailedDeliveries / 2 else { return }
+        let left = mailLoad.subtract(load, ordering: .sequentiallyConsistent).newValue
+        guard left <= mostMail / 2 else { return }
         for peer in peers where peer.wantsMailRoom.load(ordering: .sequentiallyConsistent) {
             guard peer.wantsMailRoom.exchange(false, ordering: .sequentiallyConsistent) else { continue }
             peer.loop.execute { peer.lookForMailRoom() }
@@ -32,7 +32,7 @@ extension EventLoopShard {
         guard isMailFull else { return }
         wantsMailRoom.store(true, ordering: .sequentiallyConsistent)
         let isFull = peers.contains {
-            $0 !== self && $0.mailLoad.load(ordering: .sequentiallyConsistent) > Limits.mailedDeliveries / 2
+            $0 !== self && $0.mailLoad.load(ordering: .sequentiallyConsistent) > mostMail / 2
         }
         guard !isFull || isStopping else { return }
         wantsMailRoom.store(false, ordering: .sequentiallyConsistent)

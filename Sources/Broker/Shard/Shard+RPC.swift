@@ -26,14 +26,14 @@ extension EventLoopShard {
             }
             // The store hears of all of it at once.
             var kept = command
-            try kept.own(in: arena, owner: device.owner, "rpc command")
+            try kept.own(in: arena, owner: context.rpcOwner, "rpc command")
+            let before = work.fanOuts.last
             let isNoted = try route(&publish, match, from: session)
-            whenBegun { [self, kept, publisher = session.owner] in
-                do throws(ArenaError) {
-                    try send(kept, to: device, by: publisher)
-                } catch {
-                    refused(error, while: "sending a command")
-                }
+            if let fanOut = work.fanOuts.last, fanOut !== before, !fanOut.hasBegun {
+                fanOut.command = UnfinishedFanOut.Command(device: device, message: kept, publisher: session.owner)
+            } else {
+                // It has begun, or has expired.
+                try send(kept, to: device, by: session.owner)
             }
             return isNoted
         case .response(let id): return try handleResponse(publish, id: id, from: session)
@@ -59,7 +59,7 @@ extension EventLoopShard {
         return (session, message)
     }
 
-    private func send(_ command: Message, to session: Session, by publisher: OwnerID) throws(ArenaError) {
+    func send(_ command: Message, to session: Session, by publisher: OwnerID) throws(ArenaError) {
         var message = command
         let home = session.home
         if home == index {

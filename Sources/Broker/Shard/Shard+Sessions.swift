@@ -22,8 +22,11 @@ extension EventLoopShard {
             core.state = SessionState(heap: heap)
             return shared
         }
-        context.registry.remove(session)
-        if session.isStored { whenWillIsNoted(of: session) { [journal] in journal?.end(session) } }
+        // Its name is not free before: a new session of it would end this one in the store, with the will.
+        whenWillIsNoted(of: session) { [context, journal] in
+            context.registry.remove(session)
+            if session.isStored { journal?.end(session) }
+        }
         session.commandFilters.removeAll()
         session.pendingCommands = PendingCommands()
         session.retained.removeAll()
@@ -139,7 +142,7 @@ extension EventLoopShard {
         session.connection?.close(.takenOver)
         finishLeaving(session)
         // What comes with the new connection replaces the will in the store, perhaps by another loop.
-        guard session.leavingWill == nil else {
+        guard session.leavingWill?.hasBegun ?? true else {
             return whenWillIsNoted(of: session) { [self] in post(.takeOver(session, claim), to: index) }
         }
         // Its time may have come, and the timer not yet: what was due at its end is not to be forgotten.
