@@ -11,5 +11,17 @@ work=$(mktemp -d)
 trap 'stop_broker || true; rm -rf "$work"' EXIT
 cd "$work"
 mkdir dumps
-start_broker "$bin/arena-broker" --host 127.0.0.1 --port 0 --threads 1 --memory-limit $((512 << 20)) --dump-directory dumps
-python3 "$root/Benchmarks/pressure/stall.py" --port "$broker_port" "${@:2}"
+start() {
+    start_broker "$bin/arena-broker" --host 127.0.0.1 --port 0 --threads 1 --memory-limit $((512 << 20)) \
+        --dump-directory dumps "$@"
+}
+start
+status=0
+python3 "$root/Benchmarks/pressure/stall.py" --port "$broker_port" "${@:2}" || status=1
+if (($# < 2)); then
+    stop_broker || status=1
+    printf '\nwith a data directory\n'
+    start --data-directory data --set limits.maxQueuedMessages=100000
+    python3 "$root/Benchmarks/pressure/stall.py" --port "$broker_port" alone groups_owed groups session_end || status=1
+fi
+exit "$status"

@@ -16,6 +16,7 @@ fail() {
 # start_broker PROGRAM ARGUMENT...: in the current directory, log in broker.log; sets broker_pid and broker_port.
 start_broker() {
     broker_log=$PWD/broker.log
+    : >"$broker_log"
     "$@" >"$broker_log" 2>&1 &
     broker_pid=$!
     local line

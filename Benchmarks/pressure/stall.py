@@ -261,6 +261,31 @@ def case_fan_out_kept(port):
         sender.drain()
 
 
+def case_groups_owed(port):
+    """Messages of QoS 2, and wills, to ten thousand groups whose members are away: with a data directory, all is noted there."""
+    for index in range(10):
+        member = Peer(port, f"owed-{index}", clean=False)
+        member.send(subscribe(1, [f"$share/{index}-{group}/owed" for group in range(1_000)], 2))
+        member.drain()
+        member.socket.close()
+    sender = Peer(port, "sender", clean=False)
+    for identifier in range(1, 6):
+        sender.send(publish("owed", b"x" * 20, 2, identifier))
+        sender.read_to(b"\x50\x02" + struct.pack(">H", identifier))
+        sender.send(packet(0x62, struct.pack(">H", identifier)))
+        sender.read_to(b"\x70\x02" + struct.pack(">H", identifier))
+    for index in range(5):
+        leaving = socket.create_connection(("127.0.0.1", port))
+        # 3.1.1, a will of QoS 1, no keep alive.
+        leaving.sendall(
+            packet(0x10, text("MQTT") + b"\x04\x0c\0\0" + text(f"leaving-{index}") + text("owed") + text("gone")))
+        leaving.recv(4)
+        leaving.close()
+    sender.drain()
+    for index in range(10):
+        Peer(port, f"owed-{index}").drain()
+
+
 CASES = {name[5:]: function for name, function in list(globals().items()) if name.startswith("case_")}
 
 
