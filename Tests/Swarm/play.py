@@ -21,6 +21,15 @@ WATCHER = "watcher"
 SOON = 10
 
 
+def whereabouts(task):
+    """What a task that does not end is waiting for: its name, and the lines from its beginning inwards."""
+    lines, work = [], task.get_coro()
+    while work is not None and getattr(work, "cr_frame", None) is not None:
+        lines.append("%s:%d" % (work.cr_code.co_name, work.cr_frame.f_lineno))
+        work = work.cr_await
+    return "%s %s" % (task.get_name(), " > ".join(lines))
+
+
 class Swarm:
     def __init__(self, script, directory, shared, programs, environment=None, is_instrumented=False, sabotaged=None):
         self.script, self.options, self.directory = script, script["options"], directory
@@ -599,7 +608,7 @@ class Swarm:
                 return
             await asyncio.wait(left, timeout=1)
             if self.now > deadline:
-                raise Finding("not done after %d s: %s" % (2 * PATIENCE, [task.get_name() for task in left[:3]]))
+                raise Finding("not done after %d s: %s" % (2 * PATIENCE, [whereabouts(task) for task in left[:3]]))
 
     async def wait_for_obligations(self):
         # Of a busy machine no more is asked than that something comes.
