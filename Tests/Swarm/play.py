@@ -44,6 +44,7 @@ class Swarm:
         self.sabotage = Sabotage(sabotaged, self) if sabotaged else None
         self.pongs, self.slowest = 0, 0.0
         self.notes = collections.Counter()
+        self.is_over = False
         self.beats, self.devices, self.muted = [], {}, []
         self.figures = collections.Counter()
         self.peak = 0
@@ -156,6 +157,8 @@ class Swarm:
                 await asyncio.sleep(action["pause"] / 1000)
             if self.history.findings:
                 break
+        # A cancellation can get lost in what they wait for (asyncio.wait_for), so they are told as well.
+        self.is_over = True
         for task in observers:
             task.cancel()
         if not self.history.findings:
@@ -421,7 +424,7 @@ class Swarm:
     async def observe(self):
         r = random.Random(len(self.script["actions"]))
         await asyncio.sleep(0.2)
-        while True:
+        while not self.is_over:
             if not self.broker.expects_end and self.broker.http:
                 look = r.choice((self.look_at_memory, self.look_at_metrics, self.look_at_health))
                 await self.guard(self.ask(look()))
@@ -480,7 +483,7 @@ class Swarm:
 
     async def beat(self):
         """Pings on every loop: none may be silent."""
-        while True:
+        while not self.is_over:
             if self.broker.expects_end:
                 await asyncio.sleep(0.1)
                 continue
