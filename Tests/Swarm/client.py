@@ -285,6 +285,7 @@ class Client:
             else:
                 out.message.sends += 1
                 message = out.message
+                message.may_last = message.may_last or one.version == 4
                 one.send(wire.publish(
                     one.version, message.topic, message.payload, message.qos, message.retain, True, number,
                     expiry=message.expiry))

@@ -31,7 +31,7 @@ class Finding(Exception):
 
 class Message:
     __slots__ = ("id", "topic", "qos", "retain", "size", "publisher", "user", "connection", "sequence", "sent", "done",
-                 "sends", "refused", "expiry", "will", "empty", "is_weak")
+                 "sends", "refused", "expiry", "will", "empty", "is_weak", "may_last")
 
     def __init__(self, id_, topic, qos, retain, size, publisher, connection, sent, expiry=None, will=False, empty=False):
         self.id, self.topic, self.qos, self.retain, self.size = id_, topic, qos, retain, size
@@ -40,6 +40,8 @@ class Message:
         self.expiry, self.will, self.empty = expiry, will, empty
         # Sent while the disk failed, with QoS 0: not kept.
         self.is_weak = False
+        # Sent again by 3.1.1, which knows no expiry.
+        self.may_last = False
 
     @property
     def payload(self):
@@ -488,7 +490,7 @@ class History:
             return self.find("%s: %s may not write it" % (where, message.user))
         # Against the clock of the last acknowledged ping: what was written before it may be old.
         # What was sent before it expired is sent again until it is acknowledged.
-        if message.expiry is not None and not one.dup and one.floor > message.done + message.expiry + LATE:
+        if message.expiry is not None and not message.may_last and not one.dup and one.floor > message.done + message.expiry + LATE:
             return self.find(where + ": it has expired")
         matching = [sub for sub in session.subscriptions if wire.matches(sub.filter, message.topic) and sub.may[0] <= one.at]
         if message.retain and (one.retain or not matching):
