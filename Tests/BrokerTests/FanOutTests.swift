@@ -173,62 +173,57 @@ struct FanOutTests {
         }
     }
 
+    /// A broker with a store, and ten thousand groups of `x` whose one member is away.
+    private static func withGroups(_ qos: QoS, _ body: (Broker, EventLoopShard) async throws -> Void) async throws {
+        try await withDataDirectory { directory in
+            try await withBroker({
+                $0.dataDirectory = directory
+                $0.limits.maxSharedSubscriptionsPerSession = manyGroups
+                $0.limits.maxQueuedMessages = 2 * manyGroups
+            }) { broker in
+                let member = try TestClient(port: broker.port)
+                try member.connect("member", clean: false)
+                try member.subscribe((0..<manyGroups).map { Subscription(filter: "$share/\($0)/x", qos: qos) })
+                try member.disconnect()
+                let shard = broker.shards[0]
+                try await body(broker, shard)
+                // It is noted for all, then delivered piece by piece.
+                let deadline = Patience.end
+                while try await broker.owed("member") < manyGroups { try #require(ContinuousClock.now < deadline) }
+                #expect(try await broker.owed("member") == manyGroups)
+                #expect(try await shard.loop.submit { shard.steps.mostPerTick }.get() <= DeferredWorkTests.most + 256)
+            }
+        }
+    }
+
+    private static let manyGroups = 10_000
+
     @Test(
         "with a store members of groups are chosen piece by piece too, and it is acknowledged when they are",
         arguments: [QoS.atLeastOnce, .exactlyOnce])
     func storedShares(qos: QoS) async throws {
-        let groups = 10_000
-        try await withDataDirectory { directory in
-            try await withBroker({
-                $0.dataDirectory = directory
-                $0.limits.maxSharedSubscriptionsPerSession = groups
-                $0.limits.maxQueuedMessages = 2 * groups
-            }) { broker in
-                let member = try TestClient(port: broker.port)
-                try member.connect("member", clean: false)
-                try member.subscribe((0..<groups).map { Subscription(filter: "$share/\($0)/x", qos: qos) })
-                try member.disconnect()
-                // Not before: it must connect in time.
-                let publisher = try TestClient(port: broker.port)
-                try publisher.connect("publisher", clean: false)
-                try publisher.publish("x", "first", qos: qos)
-                try await broker.shards[0].loop.submit { [shard = broker.shards[0]] in
-                    #expect(shard.steps.mostPerTick <= DeferredWorkTests.most + 256)
-                }.get()
-                #expect(try await broker.owed("member") == groups)
-            }
+        try await Self.withGroups(qos) { broker, _ in
+            // Not before: it must connect in time.
+            let publisher = try TestClient(port: broker.port)
+            try publisher.connect("publisher", clean: false)
+            try publisher.publish("x", "first", qos: qos)
         }
     }
 
     @Test("a will to many groups too, and the store keeps it until it knows whom it is for")
     func storedWill() async throws {
-        let groups = 10_000
-        try await withDataDirectory { directory in
-            try await withBroker({
-                $0.dataDirectory = directory
-                $0.limits.maxSharedSubscriptionsPerSession = groups
-                $0.limits.maxQueuedMessages = 2 * groups
-            }) { broker in
-                let member = try TestClient(port: broker.port)
-                try member.connect("member", clean: false)
-                try member.subscribe((0..<groups).map { Subscription(filter: "$share/\($0)/x", qos: .atLeastOnce) })
-                try member.disconnect()
-                let leaving = try TestClient(port: broker.port)
-                let will = Will(topic: "x", payload: ByteBuffer(string: "gone"), qos: .atLeastOnce)
-                try leaving.connect("leaving", clean: false, will: will)
-                let shard = broker.shards[0]
-                let session = try #require(broker.context.registry.find("leaving"))
-                leaving.vanish()
-                let deadline = Patience.end
-                while try await shard.loop.submit({ () -> Bool in
-                    // What is noted of it is safe as a whole or not at all.
-                    #expect(shard.work.fanOuts.isEmpty || session.isWillStored || shard.work.fanOuts[0].hasBegun)
-                    return session.isWillStored
-                }).get() { try #require(ContinuousClock.now < deadline) }
-                while try await broker.owed("member") < groups { try #require(ContinuousClock.now < deadline) }
-                #expect(try await broker.owed("member") == groups)
-                #expect(try await shard.loop.submit { shard.steps.mostPerTick }.get() <= DeferredWorkTests.most + 256)
-            }
+        try await Self.withGroups(.atLeastOnce) { broker, shard in
+            let leaving = try TestClient(port: broker.port)
+            let will = Will(topic: "x", payload: ByteBuffer(string: "gone"), qos: .atLeastOnce)
+            try leaving.connect("leaving", clean: false, will: will)
+            let session = try #require(broker.context.registry.find("leaving"))
+            leaving.vanish()
+            let deadline = Patience.end
+            while try await shard.loop.submit({ () -> Bool in
+                // What is noted of it is safe as a whole or not at all.
+                #expect(shard.work.fanOuts.isEmpty || session.isWillStored || shard.work.fanOuts[0].hasBegun)
+                return session.isWillStored
+            }).get() { try #require(ContinuousClock.now < deadline) }
         }
     }
 
@@ -256,8 +251,10 @@ struct FanOutTests {
                 let publisher = try TestClient(port: broker.port)
                 try publisher.connect("publisher", clean: false)
                 try publisher.send(.publish(Publish(topic: "x", payload: "once", qos: .exactlyOnce, packetID: 1)))
+                // Not waited for anything: whatever it has come to by then must do.
                 try await Task.sleep(for: .milliseconds(round * 25))
                 broker.kill()
+                // Nothing, the end or half a packet: then it was not acknowledged.
                 if case .pubrec? = try? publisher.receive() { acknowledged += 1 }
 
                 let again = try start()

@@ -17,6 +17,7 @@ final class HeapTrim: Sendable {
 
     private let limitBytes: Int
     private let state = NIOLockedValueBox(State())
+    private let underWay = DispatchGroup()
 
     init(limitBytes: Int) { self.limitBytes = limitBytes }
 
@@ -29,6 +30,7 @@ final class HeapTrim: Sendable {
             return true
         }
         guard isDue else { return }
+        underWay.enter()
         Thread.detachNewThread { [self] in
             let start = NIODeadline.now()
             arena_trim_heap()
@@ -36,14 +38,10 @@ final class HeapTrim: Sendable {
                 state.isRunning = false
                 state.notBefore = max(state.notBefore, .now() + (.now() - start) * 10)
             }
+            underWay.leave()
         }
     }
 
-    /// Returns when nothing is under way; from here on nothing is done. Not on an event loop.
-    func end() {
-        while state.withLockedValue({ state in
-            state.notBefore = .distantFuture
-            return state.isRunning
-        }) { usleep(1_000) }
-    }
+    /// Returns when nothing is under way, after the loops have ended. Not on an event loop.
+    func end() { underWay.wait() }
 }
