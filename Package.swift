@@ -93,7 +93,7 @@ let package = Package(
         .target(
             name: "Broker",
             dependencies: [
-                "Arena", "ArenaNIO", "CArena", "DumpFormat", "Ledger", "MQTT", log,
+                "Arena", "ArenaNIO", "CArena", "CZlib", "DumpFormat", "Ledger", "MQTT", log,
                 .product(name: "GRDB", package: "GRDB.swift"), .product(name: "GRDBSQLite", package: "GRDB.swift"),
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl"),

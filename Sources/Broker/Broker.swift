@@ -73,7 +73,9 @@ public final class Broker: Sendable {
     ) async throws -> Broker {
         let pool = parts.pool
         let store = try configuration.dataDirectory.map {
-            try Store(directory: $0, maximumBytes: configuration.limits.maxWaitingStoreBytes, log: log)
+            try Store(
+                directory: $0, maximumBytes: configuration.limits.maxWaitingStoreBytes,
+                acceptsDamage: configuration.acceptsDamagedStore, log: log)
         }
         parts.store = store
         let context = BrokerContext(

@@ -8,13 +8,27 @@ package struct FileStatus {
     package let size: Int
     package let user: UInt32
     package let group: UInt32
+    /// Which file it is, whatever it is called.
+    package let identity: FileIdentity
 
     /// - Returns: nil where there is nothing that can be looked at; `errno` says why.
     package init?(_ path: String, followsLinks: Bool = true) {
         var status = stat()
         guard (followsLinks ? stat(path, &status) : lstat(path, &status)) == 0 else { return nil }
+        self.init(status)
+    }
+
+    /// Of an open file.
+    package init?(descriptor: CInt) {
+        var status = stat()
+        guard fstat(descriptor, &status) == 0 else { return nil }
+        self.init(status)
+    }
+
+    private init(_ status: stat) {
         (mode, size) = (status.st_mode, Int(status.st_size))
         (user, group) = (status.st_uid, status.st_gid)
+        identity = FileIdentity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
     }
 
     /// The directory that a file is in, or would be.
@@ -52,4 +66,10 @@ package struct FileStatus {
     package var isRegularFile: Bool { mode & S_IFMT == S_IFREG }
     /// Who may read, write and execute it.
     package var permissions: UInt32 { mode & 0o777 }
+}
+
+/// Which file it is, by what the system calls it: a name may lead to another one a moment later.
+package struct FileIdentity: Hashable, Sendable {
+    package let device: UInt64
+    package let inode: UInt64
 }

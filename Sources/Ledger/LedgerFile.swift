@@ -125,7 +125,8 @@ final class LedgerFile: @unchecked Sendable {
         if image.flightRecord.pointee.lostWallTime == 0 {
             var now = timespec()
             clock_gettime(CLOCK_REALTIME, &now)
-            image.flightRecord.pointee.lostWallTime = UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+            image.flightRecord.pointee.lostWallTime =
+                UInt64(clamping: now.tv_sec) &* 1_000_000_000 &+ UInt64(now.tv_nsec)
         }
         image.set(.lostFrom, of: table, to: start / Int(image.descriptor(table).pointee.stride) + 1)
     }

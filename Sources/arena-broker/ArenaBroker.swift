@@ -22,7 +22,7 @@ struct ArenaBroker: AsyncParsableCommand {
             and arena-analyze reads it. SIGTERM and SIGINT end the broker in order; its exit code is then 0. It is 1 if the broker cannot start \
             or fails, and 64 for a wrong command line.
             """,
-        version: Broker.version, subcommands: [Check.self, Passwd.self])
+        version: Broker.version, subcommands: [Check.self, Passwd.self, Recover.self])
 
     @Option(help: ArgumentHelp("Address to listen on. (default: 127.0.0.1)", valueName: "address"))
     var host: String?
@@ -50,6 +50,13 @@ struct ArenaBroker: AsyncParsableCommand {
             what is acknowledged outlives kill -9 and the power. (default: none, in memory only)
             """, valueName: "directory"))
     var dataDirectory: String?
+
+    @Flag(
+        help: """
+            Start although the data directory is damaged or less than was promised: with a new store that has what can be \
+            read. The damaged one is kept beside it, and the log says what is missing.
+            """)
+    var acceptDamagedStore = false
 
     @Option(
         help: ArgumentHelp(
@@ -124,7 +131,8 @@ struct ArenaBroker: AsyncParsableCommand {
         do {
             let overrides = try overrides()
             let file = config ?? Self.environment["ARENA_BROKER_CONFIG"]
-            let configuration = try Configuration.load(file: file, overrides: overrides)
+            var configuration = try Configuration.load(file: file, overrides: overrides)
+            configuration.acceptsDamagedStore = acceptDamagedStore
             signals.bound.set(seconds: configuration.shutdownTimeoutSeconds)
             try Broker.checkPlaces(configuration)
             let service = RunningService(

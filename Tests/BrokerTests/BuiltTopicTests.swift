@@ -180,9 +180,9 @@ struct BuiltTopicTests {
             let file = StoreFile(in: directory)
             try file.change("UPDATE message SET topic = \(poison) WHERE CAST(payload AS TEXT) IN ('bad', 'shared')")
             try file.change("UPDATE will SET topic = \(poison)")
-            try file.change("INSERT INTO retained VALUES (\(poison), NULL, x'61', 1, NULL)")
+            try file.change("INSERT INTO retained VALUES (\(poison), NULL, x'61', 1, NULL, NULL)")
             // What was shared has no session any more, as after a kill between its end and the handover.
-            try file.change("DELETE FROM session WHERE client = 'left'")
+            try file.change("DELETE FROM session WHERE client = 'left'; UPDATE state SET sessions = sessions - 1")
             try await withBroker(threads: threads, { $0.dataDirectory = directory }) { broker in
                 for name in ["window", "queue"] {
                     let client = try TestClient(port: broker.port)

@@ -261,7 +261,7 @@ private struct CountingDevice {
     }
 }
 
-private struct SplitMix {
+struct SplitMix {
     var state: UInt64
 
     mutating func next() -> UInt64 {

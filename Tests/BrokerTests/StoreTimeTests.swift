@@ -126,7 +126,10 @@ struct StoreTimeTests {
             }
             // A second from the start on: until then "device" has subscribed.
             try stored.change(
-                "ALTER TABLE will DROP COLUMN due; UPDATE will SET delay = 1; PRAGMA user_version = 1")
+                """
+                ALTER TABLE will DROP COLUMN due; UPDATE will SET delay = 1; PRAGMA user_version = 1;
+                ALTER TABLE message DROP COLUMN life; ALTER TABLE retained DROP COLUMN life; DROP TABLE state
+                """)
             try await withBroker(configure) { broker in
                 let device = try TestClient(port: broker.port)
                 #expect(try device.connect("device", clean: false).sessionPresent)

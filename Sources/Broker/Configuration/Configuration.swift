@@ -15,6 +15,8 @@ public struct Configuration: Sendable, Equatable {
     public var flightRecorder: String?
     /// Where sessions, subscriptions, queues and retained messages are kept beyond the process; nil: nowhere.
     public var dataDirectory: String?
+    /// Whether a damaged store is replaced by what can be read of it. No key of the file: nobody should leave it on.
+    public var acceptsDamagedStore = false
     /// Percent of the limit at which a dump is written and load is shed.
     public var nearPercent = 85
     /// How long the broker may take to end in order; then it ends at once, as after a crash.

@@ -386,6 +386,12 @@ public struct Limits: Sendable, Equatable {
     static let queueMemoryMessages = 64
     static let queueMemoryBytes = 256 << 10
 
+    /// Up to this size the structure of a database is looked through before it is served from, beyond it while it is: a second
+    /// or so of a disk.
+    static let storeBytesCheckedAtStart = 256 << 20
+    /// Sessions that are named where something of them is missing.
+    static let mostSessionsNamed = 20
+
     /// Pages of queues that are read at once for a loop: they are outside the arena until they have come.
     static let maxOpenPages = 4
     /// Pages of queues that are read before what their messages leave to be written, two changes each, is waited for.

@@ -12,7 +12,8 @@ import Synchronization
 /// SQLite lets a column hold any kind of value, whatever the schema calls it.
 enum StoreRows {
     private static let tables: [(name: String, columns: Int)] = [
-        ("session", 6), ("subscription", 6), ("message", 5), ("entry", 8), ("receipt", 2), ("will", 9), ("retained", 5),
+        ("session", 6), ("subscription", 6), ("message", 6), ("entry", 8), ("receipt", 2), ("will", 9), ("retained", 6),
+        ("state", 9),
     ]
 
     /// One for all inputs: each is undone when it has been read.
@@ -60,8 +61,12 @@ enum StoreRows {
     }
 
     private static func read(_ database: Database) throws {
-        let reader = StoreReader(database: database)
-        try reader.removeRubbish()
+        let state = try StoreState.read(from: database)
+        let clock = StoreClock(after: state?.moment)
+        precondition(clock.now >= 0, "a time before all times")
+        var writer = StoreWriter(database: database, clock: clock, counts: StoreSeal.Counts())
+        try writer.removeRubbish()
+        let reader = StoreReader(database: database, clock: clock)
         for stored in try reader.sessions() {
             var state = SessionState()
             let found = try reader.belongings(of: stored.id)
@@ -71,15 +76,13 @@ enum StoreRows {
             }
             for owed in found.owed { restore(owed, to: &state) }
             for queued in found.queued {
-                state.restoreSpilled(queued.id, bytes: queued.bytes, expiresAt: WallClock.deadline(queued.expiresAt))
+                state.restoreSpilled(queued.id, bytes: queued.bytes, expiresAt: queued.expiresAt)
             }
             for owed in try reader.owed(to: stored.id, found.queued.map(\.id)).values { restore(owed, to: &state) }
             if let will = found.will {
                 send(message(will.content))
-                _ = will.dueAt.map { WallClock.deadline($0) }
             }
-            _ = stored.endsAt.map { WallClock.deadline($0) }
-            _ = try reader.expired(of: stored.id, at: WallClock.now())
+            _ = try reader.expired(of: stored.id)
             state.resume(receiveMaximum: 65_535)
             while case .publish(let message, _)? = state.nextRedelivery() { send(message) }
             while let (message, packetID) = state.next(limits: Limits()) {

@@ -35,8 +35,8 @@ enum StorePage: Sendable {
     case messages([UInt64: StoreReader.Owed], order: [UInt64])
     /// The first of these is to be read when what was posted has been written.
     case notYet([UInt64])
-    /// What has expired, and when the next one does, in milliseconds since 1970.
-    case expired([UInt64], next: Int64?)
+    /// What has expired, and when the next one does.
+    case expired([UInt64], next: NIODeadline)
     /// What sessions that are over have left to their groups, and those of them that have left nothing more.
     case handovers([(session: UInt64, owed: StoreReader.Owed)], ended: [UInt64])
     /// The store does not work now.
@@ -82,7 +82,7 @@ extension EventLoopShard {
                 switch read {
                 case .messages(let order): return .messages(try reader.owed(to: key, order), order: order)
                 case .expired:
-                    let (expired, next) = try reader.expired(of: key, at: WallClock.now())
+                    let (expired, next) = try reader.expired(of: key)
                     return .expired(expired, next: next)
                 }
             } whenRead: { [self, loop] page in
@@ -91,7 +91,7 @@ extension EventLoopShard {
                     switch (read, page) {
                     // Asked for again in a while.
                     case (.expired, .unavailable):
-                        self.take(.expired([], next: WallClock.now() + 1_000), for: session)
+                        self.take(.expired([], next: .now() + .seconds(1)), for: session)
                     default: self.take(page, for: session)
                     }
                     self.scheduleEndTick()
@@ -111,7 +111,7 @@ extension EventLoopShard {
             pages.again.append(session)
         case .expired(let entries, let next):
             let count = update(session) { core in
-                if let next { core.state.expires(at: WallClock.deadline(next)) }
+                if next != .distantFuture { core.state.expires(at: next) }
                 return core.state.removeSpilled(Set(entries))
             }
             context.counters.messagesExpired.increment(by: count)

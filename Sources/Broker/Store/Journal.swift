@@ -158,7 +158,7 @@ final class Journal {
 
     /// The client is gone.
     func detach(_ session: Session) {
-        append(.sessionEnds(session.storeKey, at: WallClock.milliseconds(session.endsAt)))
+        append(.sessionEnds(session.storeKey, at: session.endsAt))
     }
 
     func subscribe(_ session: Session, _ filter: String, _ options: SubscriptionOptions) {
@@ -183,7 +183,7 @@ final class Journal {
 
     /// Its client is gone, and it waits for its delay.
     func willIsDue(of session: Session) {
-        guard let time = session.will.flatMap({ WallClock.milliseconds($0.dueAt) }) else { return }
+        guard let time = session.will?.dueAt, time != .distantFuture else { return }
         append(.willIsDue(session.storeKey, at: time))
     }
 

@@ -13,11 +13,8 @@ extension Broker {
     static func restore(from store: Store, to shards: [EventLoopShard], _ log: Logger) async throws {
         store.start(shards.map { shard in { number in shard.loop.execute { shard.stored(through: number) } } })
         do {
-            let sessions = try await store.queue.write { database in
-                let reader = StoreReader(database: database)
-                try reader.removeRubbish()
-                return try reader.sessions()
-            }
+            try store.removeRubbish()
+            let sessions = try await store.queue.read { try store.reading($0).sessions() }
             var messages = 0
             for shard in shards {
                 let share = sessions.enumerated().filter { $0.offset % shards.count == shard.index }.map(\.element)
@@ -26,7 +23,7 @@ extension Broker {
             let first = shards[0]
             let retained = try await first.loop.submit { try first.restoreRetained(from: store) }.get()
             // Not before all are there: these may have something for any of them.
-            let left = try await store.queue.read { try StoreReader(database: $0).sessionsWithHandovers() }
+            let left = try await store.queue.read { try store.reading($0).sessionsWithHandovers() }
             for shard in shards { try await shard.loop.submit { shard.beginTime() }.get() }
             try await first.loop.submit { for session in left { first.handOver(session) } }.get()
             log.info(
@@ -47,7 +44,7 @@ extension EventLoopShard {
         var contents: [UInt64: Message] = [:]
         var count = 0
         for stored in sessions {
-            let belongings = try store.queue.read { try StoreReader(database: $0).belongings(of: stored.id) }
+            let belongings = try store.queue.read { try store.reading($0).belongings(of: stored.id) }
             let session = Session(
                 clientID: stored.clientID, userName: stored.userName,
                 owner: context.pool.openOwner(.session, name: stored.clientID, parent: context.listenerOwner),
@@ -68,7 +65,7 @@ extension EventLoopShard {
             for queued in belongings.queued {
                 update(session) {
                     $0.state.restoreSpilled(
-                        queued.id, bytes: queued.bytes, expiresAt: WallClock.deadline(queued.expiresAt))
+                        queued.id, bytes: queued.bytes, expiresAt: queued.expiresAt)
                 }
             }
             session.mayHoldShared = session.mayHoldShared || belongings.hasShared
@@ -76,7 +73,7 @@ extension EventLoopShard {
             // A client that was connected when the broker ended has been away since now.
             let now = NIODeadline.now()
             if let endsAt = stored.endsAt {
-                update(session) { $0.endsAt = WallClock.deadline(endsAt) }
+                update(session) { $0.endsAt = endsAt }
             } else if stored.expiryInterval != .max {
                 update(session) { $0.endsAt = now + .seconds(Int64(stored.expiryInterval)) }
             }
@@ -89,7 +86,7 @@ extension EventLoopShard {
                 (message.qos, message.retain) = (will.qos, will.retain)
                 let kept = KeptWill(
                     message: message, delayInterval: will.delayInterval, expiryInterval: will.expiryInterval,
-                    dueAt: will.dueAt.map { WallClock.deadline($0) } ?? now + .seconds(Int64(will.delayInterval)))
+                    dueAt: will.dueAt ?? now + .seconds(Int64(will.delayInterval)))
                 update(session) { $0.will = kept }
                 session.isWillStored = true
             }
@@ -162,7 +159,7 @@ extension EventLoopShard {
         var last: [UInt8]?
         while true {
             let page = try store.queue.read { [last] in
-                try StoreReader(database: $0).retained(after: last, limit: Limits.restoredPage)
+                try store.reading($0).retained(after: last, limit: Limits.restoredPage)
             }
             guard let end = page.last else { return context.retained.count }
             last = end.content.topic

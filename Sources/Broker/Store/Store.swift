@@ -1,4 +1,5 @@
 import GRDB
+import Ledger
 import Logging
 import NIOConcurrencyHelpers
 import NIOCore
@@ -14,7 +15,9 @@ import Synchronization
 /// knows nothing of this. Another thread reads what has long been safe (``readOwed(to:_:whenRead:)``).
 ///
 /// When the disk fails, nothing is given up and nothing more is promised: the batches that wait are tried again each
-/// second, acknowledgements go on waiting, and publishes that would add to them are refused (``isFailing``).
+/// second, acknowledgements go on waiting, and publishes that would add to them are refused (``isFailing``). A transaction is safe
+/// when its files are still where their paths lead (``StoreIdentities``) and it is sealed (``StoreSeal``): one that is written, and is
+/// neither, is not written again, but nobody hears of it before both are so.
 final class Store: Sendable {
     private struct Posted {
         var batch: StoreBatch
@@ -31,14 +34,30 @@ final class Store: Sendable {
         var receivers: [@Sendable (UInt64) -> Void] = []
     }
 
+    /// What only the store's thread touches, once it runs.
+    private struct Written {
+        /// After the last transaction.
+        var seal: StoreSeal
+        var sealFile: StoreSealFile
+        /// Written, but nobody has heard of it yet.
+        var unconfirmed: [Posted] = []
+        /// Was found while the broker ran: nothing more is promised.
+        var damage: StoreFileError?
+    }
+
     let queue: DatabaseQueue
     private let reader: DatabaseQueue
-    private let lock: DirectoryLock
+    private let checker: DatabaseQueue
+    private let place: StorePlace
+    private let identities: StoreIdentities
+    let clock: StoreClock
+    private let written: NIOLockedValueBox<Written>
     let path: String
     private let maximumBytes: Int
     private let log: Logger
     private let thread = NIOThreadPool(numberOfThreads: 1)
     private let readingThread = NIOThreadPool(numberOfThreads: 1)
+    private let checkingThread = NIOThreadPool(numberOfThreads: 1)
     private let waiting = NIOLockedValueBox(Waiting())
     /// Changes of retained messages, in the order of the tree.
     private let retained = NIOLockedValueBox(StoreBatch())
@@ -53,31 +72,54 @@ final class Store: Sendable {
     let commits = Synchronization::Atomic<Int>(0)
     let failures = Synchronization::Atomic<Int>(0)
 
-    /// - Parameter maximumBytes: what may wait before publishers are not read.
-    /// - Throws: `StartError`.
-    init(directory: String, maximumBytes: Int, log: Logger) throws(StartError) {
-        let files = try StoreSchema.open(directory: directory)
-        (lock, queue, reader) = (files.lock, files.writer, files.reader)
-        path = "\(directory)/\(StoreSchema.fileName)"
+    /// - Parameters:
+    ///   - maximumBytes: what may wait before publishers are not read.
+    ///   - acceptsDamage: makes a new database of what can be read of a damaged one.
+    /// - Throws: `StartError`, also for a database that is damaged or has less than was promised.
+    init(
+        directory: String, maximumBytes: Int, acceptsDamage: Bool = false, machine: StoreClock.Machine = .real,
+        log: Logger
+    ) throws(StartError) {
+        try StoreSchema.check(directory: directory)
+        place = try StorePlace(directory, log: log) { directory throws(StartError) in
+            try StoreRecovery.finish(in: directory)
+            try StoreCheck.refuseDamage(in: directory, acceptsDamage: acceptsDamage, log)
+        }
+        path = place.database
         self.maximumBytes = maximumBytes
         self.log = log
+        queue = try StoreSchema.open(path)
         do {
-            let last = try queue.read { database in
-                try Int64.fetchOne(
+            let (state, last) = try queue.write { database in
+                guard let state = try StoreState.read(from: database) else {
+                    throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: "it has no state")
+                }
+                let last = try Int64.fetchOne(
                     database,
                     sql: """
                         SELECT max(coalesce((SELECT max(id) FROM session), 0), coalesce((SELECT max(id) FROM message), 0),
                             coalesce((SELECT max(id) FROM entry), 0))
-                        """) ?? 0
+                        """)
+                return (state, last ?? 0)
             }
+            clock = StoreClock(after: state.moment, machine: machine)
             // Not below 1, whatever a damaged row says.
             numbers.store(UInt64(clamping: last) + 1, ordering: .relaxed)
+            written = NIOLockedValueBox(Written(seal: state.seal, sealFile: try StoreSealFile(in: directory)))
+            reader = try StoreSchema.openToRead(path)
+            checker = try StoreSchema.openToRead(path)
+            // It opens its log when it reads for the first time.
+            try reader.read { _ = try StoreState.read(from: $0) }
         } catch {
             throw StoreSchema.failure(error, path)
         }
-        thread.start()
-        readingThread.start()
+        identities = try place.identities()
+        for thread in [thread, readingThread, checkingThread] { thread.start() }
+        checkInBackground()
     }
+
+    /// What a transaction reads with.
+    func reading(_ database: Database) -> StoreReader { StoreReader(database: database, clock: clock) }
 
     /// Numbers for sessions, messages and entries, in order.
     ///
@@ -127,9 +169,9 @@ final class Store: Sendable {
         if wake { submitWrite() }
     }
 
-    /// Tries again what failed. To be called once a second.
+    /// Tries again what failed, and has the seal on the disk. To be called once a second.
     func retry() {
-        guard isFailing else { return }
+        guard isFailing else { return synchronizeSeal() }
         let wake = waiting.withLockedValue { waiting in
             defer { waiting.isWoken = true }
             return !waiting.isWoken
@@ -151,7 +193,7 @@ final class Store: Sendable {
             let isAhead = pagesAhead.add(1, ordering: .relaxed).newValue <= Limits.maxPagesAhead
             let found =
                 isAhead && !isFailing
-                ? try? reader.read { try StoreReader(database: $0).owed(to: session, order) } : nil
+                ? try? reader.read { try reading($0).owed(to: session, order) } : nil
             let safe = Array(order.prefix { found?[$0]?.content != nil })
             guard let found, !safe.isEmpty else { return whenRead(.notYet(order)) }
             whenRead(.messages(found, order: safe))
@@ -169,7 +211,7 @@ final class Store: Sendable {
             if !isFailing { write() }
             guard !isFailing else { return whenRead(.unavailable) }
             do {
-                whenRead(try queue.read { try body(StoreReader(database: $0)) })
+                whenRead(try queue.read { try body(reading($0)) })
             } catch {
                 failures.increment()
                 log.error("\(path) cannot be read: \(Self.reason(error))")
@@ -189,6 +231,10 @@ final class Store: Sendable {
 
     private func write() {
         pagesAhead.store(0, ordering: .relaxed)
+        // Not after what is written into a file that has no name any more.
+        guard confirm(waiting.withLockedValue { $0.receivers }) else {
+            return waiting.withLockedValue { $0.isWoken = false }
+        }
         var (posted, receivers) = waiting.withLockedValue { waiting in
             waiting.isWoken = false
             defer { waiting.posted = [] }
@@ -200,26 +246,112 @@ final class Store: Sendable {
             return batch
         }
         if !changes.isEmpty { posted.append(Posted(batch: changes, shard: nil, number: 0)) }
-        guard !posted.isEmpty else { return }
+        guard !posted.isEmpty else { return noteSuccess() }
         isWriting.store(true, ordering: .relaxed)
         defer { isWriting.store(false, ordering: .relaxed) }
         do {
-            try queue.write { try StoreWriter(database: $0).write(posted.map(\.batch)) }
+            try change { try $0.write(posted.map(\.batch)) }
+            written.withLockedValue { [posted] in $0.unconfirmed += posted }
         } catch {
             // Before what has come meanwhile.
             waiting.withLockedValue { [posted] in $0.posted.insert(contentsOf: posted, at: 0) }
             return noteFailure(error)
         }
         commits.add(1, ordering: .relaxed)
-        waitingBytesValue.subtract(posted.reduce(0) { $0 + $1.batch.cost }, ordering: .relaxed)
-        if failing.exchange(false, ordering: .relaxed) {
-            log.notice("\(path) can be written again")
-            // What came while it was still failing has woken nobody.
-            submitWrite()
+        confirm(receivers)
+    }
+
+    /// The one way to change the database: one transaction, with the state after it. Where nothing has changed it costs the disk
+    /// nothing.
+    private func change(_ body: (inout StoreWriter) throws -> Void) throws {
+        let seal = written.withLockedValue { $0.seal }
+        let next = try queue.write { database in
+            let changes = database.totalChangesCount
+            var writer = StoreWriter(database: database, clock: clock, counts: seal.counts)
+            try body(&writer)
+            var seal = seal
+            if database.totalChangesCount > changes {
+                seal.transactions += 1
+                seal.counts = writer.counts
+                try StoreState(seal: seal, moment: clock.moment).write(to: database)
+            }
+            return seal
         }
+        written.withLockedValue { $0.seal = next }
+    }
+
+    /// At the start, before anything is read.
+    func removeRubbish() throws { try change { try $0.removeRubbish() } }
+
+    /// Tells the shards what is safe, if it is.
+    ///
+    /// - Returns: false if something is written that is not safe.
+    @discardableResult
+    private func confirm(_ receivers: [@Sendable (UInt64) -> Void]) -> Bool {
+        var posted: [Posted] = []
+        do {
+            posted = try written.withLockedValue { written in
+                guard !written.unconfirmed.isEmpty || isFailing else { return [] }
+                if let damage = written.damage { throw damage }
+                try identities.check()
+                try written.sealFile.write(written.seal)
+                defer { written.unconfirmed = [] }
+                return written.unconfirmed
+            }
+        } catch {
+            noteFailure(error)
+            return false
+        }
+        guard !posted.isEmpty else { return true }
+        waitingBytesValue.subtract(posted.reduce(0) { $0 + $1.batch.cost }, ordering: .relaxed)
+        noteSuccess()
         var safe: [Int: UInt64] = [:]
         for posted in posted { if let shard = posted.shard { safe[shard] = posted.number } }
         for (shard, number) in safe where shard < receivers.count { receivers[shard](number) }
+        return true
+    }
+
+    /// What failed does so no longer.
+    private func noteSuccess() {
+        guard failing.exchange(false, ordering: .relaxed) else { return }
+        log.notice("\(path) can be written again")
+        // What came while it was still failing has woken nobody.
+        submitWrite()
+    }
+
+    private func synchronizeSeal() {
+        thread.submit { [self] state in
+            guard state == .active else { return }
+            do {
+                // Also while nobody writes: who takes the files away hears of it at once.
+                try identities.check()
+                try written.withLockedValue { try $0.sealFile.synchronize() }
+            } catch {
+                noteFailure(error)
+            }
+        }
+    }
+
+    /// Looks through a database that was too large for it at the start. Until that is done nothing of it is given up; damage
+    /// ends what it promises.
+    private func checkInBackground() {
+        let bytes = FileStatus(path)?.size ?? 0
+        guard bytes > Limits.storeBytesCheckedAtStart else { return }
+        log.info("\(path) is looked through while it is used", metadata: ["bytes": "\(bytes)"])
+        checkingThread.submit { [self] state in
+            guard state == .active else { return }
+            do {
+                let problems = try checker.read { try StoreCheck.structure(of: $0) }
+                guard let first = problems.first else { return log.info("\(path) is sound") }
+                throw StoreFileError("it is damaged: \(first); \(StoreDamage.wayOut)")
+            } catch DatabaseError.SQLITE_INTERRUPT {
+                // The broker ends.
+                return
+            } catch {
+                written.withLockedValue { $0.damage = StoreFileError(Self.reason(error)) }
+                noteFailure(error)
+            }
+        }
     }
 
     private func noteFailure(_ error: any Error) {
@@ -235,19 +367,30 @@ final class Store: Sendable {
     /// Writes what waits and closes the file. The loops must still run; what is posted from here on is dropped.
     func close() {
         // Nobody may read what is closed: what asks from here on is cancelled.
+        checker.interrupt()
+        end(checkingThread)
         end(readingThread)
         finishWriting()
         end(thread)
         let lost = waiting.withLockedValue { waiting in
             waiting.isClosed = true
             waiting.receivers = []
-            return waiting.posted.count
+            return waiting.posted.count + written.withLockedValue { $0.unconfirmed.count }
         }
         if lost > 0 { log.error("\(path): \(lost) batches could not be written; none of them was acknowledged") }
-        for database in [reader, queue] {
+        for database in [checker, reader, queue] {
             do { try database.close() } catch { log.error("closing \(path): \(error)") }
         }
-        lock.release()
+        guard lost == 0 else { return }
+        do {
+            try written.withLockedValue {
+                $0.seal.isClosed = true
+                try $0.sealFile.write($0.seal)
+                try $0.sealFile.synchronize()
+            }
+        } catch {
+            log.error("closing \(path): \(error)")
+        }
     }
 
     /// Returns when what it is doing is done.

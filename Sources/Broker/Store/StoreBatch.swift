@@ -15,8 +15,8 @@ struct StoreBatch: Sendable {
     enum Change: Sendable {
         /// A session's client is there, for the first time or again, or has changed the expiry interval.
         case session(UInt64, client: Piece, expiryInterval: UInt32, user: Piece?, listener: Piece)
-        /// Its client has gone: when it ends then, in milliseconds since 1970; nil is never.
-        case sessionEnds(UInt64, at: Int64?)
+        /// Its client has gone: when it ends then.
+        case sessionEnds(UInt64, at: NIODeadline)
         /// It is over, with all that belongs to it.
         case sessionEnded(UInt64)
         case subscribed(UInt64, filter: Piece, SubscriptionOptions)
@@ -35,8 +35,8 @@ struct StoreBatch: Sendable {
         case received(UInt64, packetID: UInt16)
         case receiptEnded(UInt64, packetID: UInt16)
         case will(UInt64, Content, delayInterval: UInt32, expiryInterval: UInt32?)
-        /// Its client has gone: when it is published then, in milliseconds since 1970.
-        case willIsDue(UInt64, at: Int64)
+        /// Its client has gone: when it is published then.
+        case willIsDue(UInt64, at: NIODeadline)
         case willGone(UInt64)
         case retained(Content)
         case retainedGone(topic: Piece)
@@ -53,8 +53,7 @@ struct StoreBatch: Sendable {
         var payload: Piece
         var qos: QoS
         var retain: Bool
-        /// In milliseconds since 1970; nil is never.
-        var expiresAt: Int64?
+        var expiresAt: NIODeadline
     }
 
     struct Entry: Sendable {
@@ -100,7 +99,7 @@ struct StoreBatch: Sendable {
         Content(
             id: id, topic: copy(message.topic.bytes), properties: message.properties.map { copy($0) },
             payload: copy(message.payload), qos: message.qos, retain: message.retain,
-            expiresAt: WallClock.milliseconds(message.expiresAt))
+            expiresAt: message.expiresAt)
     }
 }
 

@@ -2,14 +2,15 @@ import GRDB
 import MQTT
 import NIOCore
 
-/// Reads what the store has at the start, a session or some hundred retained messages at a time.
+/// Reads what the store has, a session or some hundred retained messages at a time: the one place where rows, which are bytes
+/// from outside like others, become values. What a column may not have is made the nearest that it may, or is damage.
 struct StoreReader {
     struct StoredSession {
         var id: UInt64
         var clientID: String
         var expiryInterval: UInt32
-        /// Milliseconds since 1970; nil if its client was there when the broker ended, or if it never ends.
-        var endsAt: Int64?
+        /// Nil if its client was there when the broker ended, or if it never ends.
+        var endsAt: NIODeadline?
         var userName: String?
         var listenerName: String
     }
@@ -19,7 +20,7 @@ struct StoreReader {
         var topic: [UInt8]
         var properties: [UInt8]?
         var payload: [UInt8]
-        var expiresAt: Int64?
+        var expiresAt = NIODeadline.distantFuture
 
         /// Whether its parts but the topic, which is looked at where it becomes one, are what a PUBLISH may have.
         var isSendable: Bool {
@@ -47,7 +48,7 @@ struct StoreReader {
                 topic: name, payload: buffer.getSlice(at: topic.count + list, length: payload.count)!,
                 properties: properties == nil ? nil : buffer.getSlice(at: topic.count, length: list)!,
                 qos: .atLeastOnce, ownsBuffer: true)
-            message.expiresAt = WallClock.deadline(expiresAt)
+            message.expiresAt = expiresAt
             return message
         }
     }
@@ -69,8 +70,8 @@ struct StoreReader {
         var retain: Bool
         var delayInterval: UInt32
         var expiryInterval: UInt32?
-        /// Milliseconds since 1970; nil if its client was there when the broker ended.
-        var dueAt: Int64?
+        /// Nil if its client was there when the broker ended.
+        var dueAt: NIODeadline?
     }
 
     /// What belongs to one session.
@@ -81,7 +82,7 @@ struct StoreReader {
         /// What was in the inflight window, in its order.
         var owed: [Owed] = []
         /// What is queued, in its order.
-        var queued: [(id: UInt64, bytes: Int, expiresAt: Int64?)] = []
+        var queued: [(id: UInt64, bytes: Int, expiresAt: NIODeadline)] = []
         var receipts: [UInt16] = []
         /// Whether any of these came by a shared subscription.
         var hasShared = false
@@ -94,14 +95,17 @@ struct StoreReader {
     }
 
     let database: Database
+    let clock: StoreClock
 
     func sessions() throws -> [StoredSession] {
         var sessions: [StoredSession] = []
         try rows("SELECT id, client, expiry, ends, user, listener FROM session ORDER BY id") { row in
+            let expiry = UInt32(clamping: row.int(2))
             sessions.append(
                 StoredSession(
-                    id: row.number(0), clientID: row.text(1), expiryInterval: UInt32(clamping: row.int(2)),
-                    endsAt: row.optionalInt(3), userName: row.isNull(4) ? nil : row.text(4),
+                    id: row.number(0), clientID: row.text(1), expiryInterval: expiry,
+                    endsAt: row.optionalInt(3).map { clock.deadline($0, life: Int64(expiry) * 1_000) },
+                    userName: row.isNull(4) ? nil : row.text(4),
                     listenerName: row.text(5)))
         }
         return sessions
@@ -134,26 +138,27 @@ struct StoreReader {
         }
         try rows(
             """
-            SELECT entry.id, length(topic) + coalesce(length(properties), 0) + length(payload), expires,
+            SELECT entry.id, length(topic) + coalesce(length(properties), 0) + length(payload), expires, life,
                 entry.share IS NOT NULL
             FROM entry JOIN message ON message.id = entry.message
             WHERE entry.session = ?1 AND entry.serial IS NULL ORDER BY entry.id
             """, session
         ) { row in
-            found.queued.append((row.number(0), Int(row.int(1)), row.optionalInt(2)))
-            if row.bool(3) { found.hasShared = true }
+            found.queued.append((row.number(0), Int(row.int(1)), deadline(row, 2)))
+            if row.bool(4) { found.hasShared = true }
         }
         try rows("SELECT packet FROM receipt WHERE session = ?1", session) { row in
             found.receipts.append(UInt16(clamping: row.int(0)))
         }
         try rows(
-            "SELECT qos, retain, delay, expiry, due, 0, topic, properties, payload, NULL FROM will WHERE session = ?1",
+            "SELECT qos, retain, delay, expiry, due, 0, topic, properties, payload, NULL, NULL FROM will WHERE session = ?1",
             session
         ) { row in
+            let delay = UInt32(clamping: row.int(2))
             found.will = Will(
-                content: content(row, from: 5), qos: try qos(row, 0), retain: row.bool(1),
-                delayInterval: UInt32(clamping: row.int(2)),
-                expiryInterval: row.optionalInt(3).map { UInt32(clamping: $0) }, dueAt: row.optionalInt(4))
+                content: content(row, from: 5), qos: try qos(row, 0), retain: row.bool(1), delayInterval: delay,
+                expiryInterval: row.optionalInt(3).map { UInt32(clamping: $0) },
+                dueAt: row.optionalInt(4).map { clock.deadline($0, life: Int64(delay) * 1_000) })
         }
         return found
     }
@@ -213,22 +218,24 @@ struct StoreReader {
     }
 
     /// Which queued messages of a session have expired, and when the next one does.
-    func expired(of session: UInt64, at now: Int64) throws -> (expired: [UInt64], next: Int64?) {
-        var (expired, next) = ([UInt64](), Int64?.none)
+    func expired(of session: UInt64) throws -> (expired: [UInt64], next: NIODeadline) {
+        var (expired, next) = ([UInt64](), NIODeadline.distantFuture)
         try rows(
             """
-            SELECT entry.id, expires FROM entry JOIN message ON message.id = entry.message
+            SELECT entry.id, expires, life FROM entry JOIN message ON message.id = entry.message
             WHERE entry.session = ?1 AND entry.serial IS NULL AND expires IS NOT NULL
             """, session
         ) { row in
-            if row.int(1) <= now { expired.append(row.number(0)) } else { next = min(next ?? .max, row.int(1)) }
+            let time = deadline(row, 1)
+            // What is past is now, which has been a moment before.
+            if time <= .now() { expired.append(row.number(0)) } else { next = min(next, time) }
         }
         return (expired, next)
     }
 
     private static let owedColumns = """
         SELECT entry.id, entry.qos, entry.retain, entry.identifiers, entry.serial, entry.share, message.id,
-            message.topic, message.properties, message.payload, message.expires
+            message.topic, message.properties, message.payload, message.expires, message.life
         """
 
     private func owed(_ row: StoredRow) throws -> Owed {
@@ -246,7 +253,7 @@ struct StoreReader {
         try (topic ?? []).withUnsafeBytes { bytes in
             try database.step(
                 """
-                SELECT qos, 0, topic, properties, payload, expires FROM retained
+                SELECT qos, 0, topic, properties, payload, expires, life FROM retained
                 WHERE topic \(topic == nil ? ">=" : ">") ?1 ORDER BY topic LIMIT ?2
                 """
             ) {
@@ -258,20 +265,6 @@ struct StoreReader {
             }
         }
         return found
-    }
-
-    /// Removes what belongs to nobody, and what has expired meanwhile.
-    func removeRubbish() throws {
-        // They were to end with their connections, which were to the broker before.
-        try database.execute(sql: "DELETE FROM session WHERE expiry = 0")
-        for table in ["subscription", "receipt", "will"] {
-            try database.execute(sql: "DELETE FROM \(table) WHERE session NOT IN (SELECT id FROM session)")
-        }
-        try database.execute(
-            sql: "DELETE FROM entry WHERE session NOT IN (SELECT id FROM session) AND NOT (\(StoreSchema.isShared))")
-        try database.execute(sql: "DELETE FROM retained WHERE expires <= ?", arguments: [WallClock.now()])
-        try database.execute(
-            sql: "DELETE FROM message WHERE NOT EXISTS (SELECT 1 FROM entry WHERE entry.message = message.id)")
     }
 
     private func rows(_ sql: String, _ session: UInt64? = nil, _ body: (StoredRow) throws -> Void) throws {
@@ -286,7 +279,12 @@ struct StoreReader {
         Content(
             id: row.number(column), topic: Array(row.bytes(column + 1)),
             properties: row.isNull(column + 2) ? nil : Array(row.bytes(column + 2)),
-            payload: Array(row.bytes(column + 3)), expiresAt: row.optionalInt(column + 4))
+            payload: Array(row.bytes(column + 3)), expiresAt: deadline(row, column + 4))
+    }
+
+    /// When something expires, from that column and the one behind it, which says how long it may at most take.
+    private func deadline(_ row: StoredRow, _ column: Int32) -> NIODeadline {
+        clock.deadline(row.optionalInt(column), life: row.optionalInt(column + 1) ?? .max)
     }
 
     /// Subscription identifiers as they stand in a property list; nil if there are none, or if these bytes are not.

@@ -11,26 +11,23 @@ enum StoreSchema {
     /// "ARBR": tells our file from others.
     private static let applicationID: Int32 = 0x4152_4252
     /// Raised by every change of the tables.
-    static let version: Int32 = 2
+    static let version: Int32 = 3
+
+    /// The files of a database.
+    static let fileNames = [fileName, "\(fileName)-wal", "\(fileName)-shm"]
 
     /// Of an entry: whether, its session gone, another member of a shared subscription may get the message. QoS 2 that was
     /// sent is its client's alone (MQTT-4.8.2-5).
     static let isShared = "share IS NOT NULL AND message IS NOT NULL AND (serial IS NULL OR qos <> 2)"
 
-    /// What a store has open of its directory.
-    struct Files {
-        let lock: DirectoryLock
-        let writer: DatabaseQueue
-        let reader: DatabaseQueue
-    }
-
     /// Whether a directory can be used, or made, without making it.
     ///
+    /// - Parameter isMade: whether it has to be there.
     /// - Throws: `StartError`.
-    static func check(directory: String) throws(StartError) {
+    static func check(directory: String, isMade: Bool = false) throws(StartError) {
         func failure(_ reason: String) -> StartError { StartError("data directory \(directory): \(reason)") }
         guard let status = FileStatus(directory) else {
-            guard errno == ENOENT else { throw failure(SystemError.text()) }
+            guard errno == ENOENT, !isMade else { throw failure(SystemError.text()) }
             guard !FileStatus.isDanglingLink(directory) else {
                 throw failure("a symbolic link that leads nowhere; make the directory that it names")
             }
@@ -41,22 +38,18 @@ enum StoreSchema {
         guard status.isDirectory else { throw failure("not a directory") }
         guard access(directory, R_OK | W_OK | X_OK) == 0 else { throw failure(SystemError.text()) }
         // Of an earlier run, perhaps as another user.
-        for name in [fileName, "\(fileName)-wal", "\(fileName)-shm", DirectoryLock.fileName] {
+        for name in fileNames + [StoreSeal.fileName] {
             let path = "\(directory)/\(name)"
-            guard let status = FileStatus(path) else { continue }
+            guard let status = FileStatus(path, followsLinks: false) else { continue }
             guard status.isRegularFile else { throw StartError("\(path): not a regular file; move it away") }
             guard access(path, R_OK | W_OK) == 0 else { throw StartError("\(path): \(SystemError.text())") }
         }
     }
 
-    /// - Throws: `StartError` if the directory cannot be used, or the file is not ours, newer, damaged or in use.
-    static func open(directory: String) throws(StartError) -> Files {
-        try check(directory: directory)
-        if mkdir(directory, 0o700) != 0, errno != EEXIST {
-            throw StartError("data directory \(directory): \(SystemError.text())")
-        }
-        let lock = try DirectoryLock(directory)
-        let path = "\(directory)/\(fileName)"
+    /// Opens the database for the one who writes, and makes it if there is none.
+    ///
+    /// - Throws: `StartError` if the file is not ours, newer, damaged or in use.
+    static func open(_ path: String) throws(StartError) -> DatabaseQueue {
         do {
             var configuration = GRDB.Configuration()
             configuration.journalMode = .wal
@@ -69,9 +62,7 @@ enum StoreSchema {
                 try database.execute(sql: "PRAGMA journal_size_limit = \(64 << 20)")
             }
             try writer.write { database in try prepare(database, path) }
-            configuration.readonly = true
-            return Files(
-                lock: lock, writer: writer, reader: try DatabaseQueue(path: path, configuration: configuration))
+            return writer
         } catch let error as StartError {
             throw error
         } catch {
@@ -79,15 +70,24 @@ enum StoreSchema {
         }
     }
 
+    /// Opens a database to look at it: nothing of it is changed, whatever state it is in.
+    static func openToRead(_ path: String) throws -> DatabaseQueue {
+        var configuration = GRDB.Configuration()
+        configuration.readonly = true
+        configuration.busyMode = .timeout(5)
+        return try DatabaseQueue(path: path, configuration: configuration)
+    }
+
     /// What is said of an error at the start.
     static func failure(_ error: any Error, _ path: String) -> StartError {
+        if let error = error as? StartError { return error }
         guard let error = error as? DatabaseError else { return StartError("\(path): \(error)") }
         switch error.resultCode {
         case .SQLITE_BUSY, .SQLITE_LOCKED:
             return StartError("\(path): in use by another process; one broker a data directory")
         case .SQLITE_CORRUPT, .SQLITE_NOTADB:
             return StartError(
-                "\(path): damaged (\(error.message ?? "no database")); put a copy in its place, or move it away to begin anew"
+                "\(path): damaged (\(error.message ?? "no database")); \(StoreDamage.wayOut)"
             )
         default: return StartError("\(path): \(error.message ?? "\(error.resultCode)")")
         }
@@ -97,22 +97,55 @@ enum StoreSchema {
         let application = try Int32.fetchOne(database, sql: "PRAGMA application_id") ?? 0
         let found = try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0
         if application == 0, found == 0, try Int.fetchOne(database, sql: "SELECT count(*) FROM sqlite_schema") == 0 {
-            for statement in tables { try database.execute(sql: statement) }
-            try database.execute(sql: "PRAGMA application_id = \(applicationID); PRAGMA user_version = \(version)")
-            return
+            return try create(in: database)
         }
         guard application == applicationID else { throw StartError("\(path): a database of another program") }
         guard found <= version else {
             throw StartError("\(path): written by a newer arena-broker (layout \(found), this one knows \(version))")
         }
-        guard found < version else { return }
         // From 1: a will knows when it is due.
-        try database.execute(sql: "ALTER TABLE will ADD COLUMN due INTEGER; PRAGMA user_version = \(version)")
+        if found < 2 { try database.execute(sql: "ALTER TABLE will ADD COLUMN due INTEGER") }
+        // From 2: times are by the store's clock, which begins with the wall clock, as they were. A life is as long as is left of it.
+        if found < 3 {
+            try database.execute(sql: "ALTER TABLE message ADD COLUMN life INTEGER")
+            try database.execute(sql: "ALTER TABLE retained ADD COLUMN life INTEGER")
+            try database.execute(sql: stateTable)
+            try StoreState.make(in: database)
+            let now = StoreClock(after: nil).now
+            for table in ["message", "retained"] {
+                try database.execute(
+                    sql: "UPDATE \(table) SET life = max(0, expires - ?) WHERE expires IS NOT NULL", arguments: [now])
+            }
+        }
+        if found < version { try database.execute(sql: "PRAGMA user_version = \(version)") }
     }
 
-    /// Numbers of sessions, messages and entries: ``Store/takeNumbers(_:)``. Times are milliseconds since 1970; no
-    /// time is never. Blobs are bytes as they were sent.
+    /// Whether a database has been written by this layout: what has no state yet can be held to nothing.
+    static func isCurrent(_ database: Database) throws -> Bool {
+        try Int32.fetchOne(database, sql: "PRAGMA application_id") == applicationID
+            && Int32.fetchOne(database, sql: "PRAGMA user_version") == version
+    }
+
+    static func create(in database: Database) throws {
+        for statement in tables { try database.execute(sql: statement) }
+        try StoreState.make(in: database)
+        try database.execute(sql: "PRAGMA application_id = \(applicationID); PRAGMA user_version = \(version)")
+    }
+
+    /// One row: which store it is, how much is in it, and the clocks at its last transaction (``StoreState``).
+    private static let stateTable = """
+        CREATE TABLE state (
+            store BLOB NOT NULL, transactions INTEGER NOT NULL, sessions INTEGER NOT NULL, messages INTEGER NOT NULL,
+            retained INTEGER NOT NULL, time INTEGER NOT NULL, boot TEXT NOT NULL, uptime INTEGER NOT NULL,
+            wall INTEGER NOT NULL
+        )
+        """
+
+    /// Numbers of sessions, messages and entries: ``Store/takeNumbers(_:)``. Times are milliseconds by the store's clock
+    /// (``StoreClock``); no time is never. A life is what was left until then when it was written: more is never left. Blobs are
+    /// bytes as they were sent.
     static let tables = [
+        stateTable,
         // The user name and the name of the listener say what the client may do while it is away.
         """
         CREATE TABLE session (
@@ -128,7 +161,8 @@ enum StoreSchema {
         """,
         """
         CREATE TABLE message (
-            id INTEGER PRIMARY KEY, topic BLOB NOT NULL, properties BLOB, payload BLOB NOT NULL, expires INTEGER
+            id INTEGER PRIMARY KEY, topic BLOB NOT NULL, properties BLOB, payload BLOB NOT NULL, expires INTEGER,
+            life INTEGER
         )
         """,
         // Without a message: a QoS 2 identifier that waits for PUBCOMP. With a serial: in the inflight window. The share
@@ -149,7 +183,8 @@ enum StoreSchema {
         """,
         """
         CREATE TABLE retained (
-            topic BLOB PRIMARY KEY, properties BLOB, payload BLOB NOT NULL, qos INTEGER NOT NULL, expires INTEGER
+            topic BLOB PRIMARY KEY, properties BLOB, payload BLOB NOT NULL, qos INTEGER NOT NULL, expires INTEGER,
+            life INTEGER
         )
         """,
     ]

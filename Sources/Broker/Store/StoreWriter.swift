@@ -8,8 +8,11 @@ import MQTT
 /// up costs the disk nothing.
 struct StoreWriter {
     let database: Database
+    let clock: StoreClock
+    /// What the tables have, as it changes.
+    var counts: StoreSeal.Counts
 
-    func write(_ batches: [StoreBatch]) throws {
+    mutating func write(_ batches: [StoreBatch]) throws {
         let passing = Self.passing(batches)
         // Messages whose last entry may be gone.
         var loosened: Set<Int64> = []
@@ -30,6 +33,21 @@ struct StoreWriter {
         }
     }
 
+    /// At the start: removes what belongs to nobody, and what has expired meanwhile.
+    mutating func removeRubbish() throws {
+        // They were to end with their connections, which were to the broker before.
+        try database.execute(sql: "DELETE FROM session WHERE expiry = 0")
+        for table in ["subscription", "receipt", "will"] {
+            try database.execute(sql: "DELETE FROM \(table) WHERE session NOT IN (SELECT id FROM session)")
+        }
+        try database.execute(
+            sql: "DELETE FROM entry WHERE session NOT IN (SELECT id FROM session) AND NOT (\(StoreSchema.isShared))")
+        try database.execute(sql: "DELETE FROM retained WHERE expires <= ?", arguments: [clock.now])
+        try database.execute(
+            sql: "DELETE FROM message WHERE NOT EXISTS (SELECT 1 FROM entry WHERE entry.message = message.id)")
+        counts = try StoreState.count(in: database)
+    }
+
     /// Entries that come and go within these batches.
     private static func passing(_ batches: [StoreBatch]) -> Set<UInt64> {
         var (come, gone): (Set<UInt64>, Set<UInt64>) = ([], [])
@@ -45,7 +63,7 @@ struct StoreWriter {
         return gone
     }
 
-    private func write(
+    private mutating func write(
         _ change: StoreBatch.Change, _ bytes: UnsafeRawBufferPointer, _ messages: inout [UInt64: StoreBatch.Content],
         _ passing: Set<UInt64>, _ loosened: inout Set<Int64>
     ) throws {
@@ -60,12 +78,9 @@ struct StoreWriter {
                 others.append(UInt64(bitPattern: sqlite3_column_int64($0, 0)))
             }
             for other in others { try end(other, &loosened) }
-            try run(
-                """
-                INSERT INTO session (id, client, expiry, user, listener) VALUES (?1, ?2, ?3, ?4, ?5)
-                ON CONFLICT (id) DO UPDATE SET expiry = excluded.expiry, ends = NULL, user = excluded.user,
-                    listener = excluded.listener
-                """
+            counts.sessions += try replace(
+                "UPDATE session SET expiry = ?3, ends = NULL, user = ?4, listener = ?5 WHERE id = ?1 AND client = ?2",
+                "INSERT INTO session (id, client, expiry, user, listener) VALUES (?1, ?2, ?3, ?4, ?5)"
             ) {
                 $0.bind(1, id)
                 $0.bind(text: 2, client, bytes)
@@ -76,7 +91,7 @@ struct StoreWriter {
         case .sessionEnds(let id, let time):
             try run("UPDATE session SET ends = ?2 WHERE id = ?1") {
                 $0.bind(1, id)
-                $0.bind(2, time)
+                $0.bind(2, clock.time(of: time))
             }
         case .sessionEnded(let id): try end(id, &loosened)
         case .subscribed(let session, let filter, let options):
@@ -112,7 +127,8 @@ struct StoreWriter {
                 $0.bind(6, entry.identifiers, bytes)
                 if let share = entry.share { $0.bind(text: 7, share, bytes) }
             }
-            if sqlite3_changes(database.sqliteConnection) == 0 { loosened.insert(Int64(bitPattern: entry.message)) }
+            if changed == 0 { loosened.insert(Int64(bitPattern: entry.message)) }
+            counts.messages += changed
         case .sent(let entry, let serial):
             guard !passing.contains(entry.id) else { return }
             try run("UPDATE entry SET serial = ?3 WHERE session = ?1 AND id = ?2") {
@@ -125,9 +141,9 @@ struct StoreWriter {
             try run("UPDATE entry SET message = NULL WHERE session = ?1 AND id = ?2") { $0.bind(entry) }
         case .removed(let entry):
             guard !passing.contains(entry.id) else { return }
-            try loosen("DELETE FROM entry WHERE session = ?1 AND id = ?2 RETURNING message", &loosened) {
-                $0.bind(entry)
-            }
+            counts.messages -= try loosen(
+                "DELETE FROM entry WHERE session = ?1 AND id = ?2 RETURNING message", &loosened
+            ) { $0.bind(entry) }
         case .received(let session, let packetID):
             try run("INSERT OR IGNORE INTO receipt VALUES (?1, ?2)") {
                 $0.bind(1, session)
@@ -157,42 +173,65 @@ struct StoreWriter {
         case .willIsDue(let session, let time):
             try run("UPDATE will SET due = ?2 WHERE session = ?1") {
                 $0.bind(1, session)
-                $0.bind(2, time)
+                $0.bind(2, clock.time(of: time))
             }
         case .willGone(let session): try run("DELETE FROM will WHERE session = ?1") { $0.bind(1, session) }
         case .retained(let content):
-            try run("INSERT OR REPLACE INTO retained VALUES (?1, ?2, ?3, ?4, ?5)") {
+            let (expires, life) = expiry(content)
+            counts.retained += try replace(
+                """
+                UPDATE retained SET properties = ?2, payload = ?3, qos = ?4, expires = ?5, life = ?6 WHERE topic = ?1
+                """,
+                """
+                INSERT INTO retained (topic, properties, payload, qos, expires, life) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                """
+            ) {
                 $0.bind(1, content.topic, bytes)
                 $0.bind(2, content.properties, bytes)
                 $0.bind(3, content.payload, bytes)
                 $0.bind(4, Int64(content.qos.rawValue))
-                $0.bind(5, content.expiresAt)
+                $0.bind(5, expires)
+                $0.bind(6, life)
             }
         case .retainedGone(let topic):
             try run("DELETE FROM retained WHERE topic = ?1") { $0.bind(1, topic, bytes) }
+            counts.retained -= changed
         case .retainedNoted: break
         }
     }
 
     private func insert(_ content: StoreBatch.Content, _ bytes: UnsafeRawBufferPointer) throws {
-        try run("INSERT OR IGNORE INTO message VALUES (?1, ?2, ?3, ?4, ?5)") {
+        let (expires, life) = expiry(content)
+        try run(
+            """
+            INSERT OR IGNORE INTO message (id, topic, properties, payload, expires, life) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            """
+        ) {
             $0.bind(1, content.id)
             $0.bind(2, content.topic, bytes)
             $0.bind(3, content.properties, bytes)
             $0.bind(4, content.payload, bytes)
-            $0.bind(5, content.expiresAt)
+            $0.bind(5, expires)
+            $0.bind(6, life)
         }
     }
 
-    private func end(_ session: UInt64, _ loosened: inout Set<Int64>) throws {
+    /// When it expires, and how long that is from now; nil if it does not.
+    private func expiry(_ content: StoreBatch.Content) -> (expires: Int64?, life: Int64?) {
+        guard let expires = clock.time(of: content.expiresAt) else { return (nil, nil) }
+        return (expires, max(0, expires - clock.now))
+    }
+
+    private mutating func end(_ session: UInt64, _ loosened: inout Set<Int64>) throws {
         // What others of its groups may get stays, until it is given to them (`Shard+Handover.swift`).
-        try loosen(
+        counts.messages -= try loosen(
             "DELETE FROM entry WHERE session = ?1 AND NOT (\(StoreSchema.isShared)) RETURNING message", &loosened
         ) { $0.bind(1, session) }
         for table in ["subscription", "receipt", "will"] {
             try run("DELETE FROM \(table) WHERE session = ?1") { $0.bind(1, session) }
         }
         try run("DELETE FROM session WHERE id = ?1") { $0.bind(1, session) }
+        counts.sessions -= changed
     }
 
     // MARK: - Statements
@@ -201,10 +240,29 @@ struct StoreWriter {
         try database.step(sql, bind) { _ in }
     }
 
+    /// Rows that the last statement has changed.
+    private var changed: Int64 { Int64(sqlite3_changes(database.sqliteConnection)) }
+
+    /// - Returns: how many rows there are more: 1 if there was none to update.
+    private func replace(_ update: String, _ insert: String, _ bind: (BoundStatement) -> Void) throws -> Int64 {
+        try run(update, bind)
+        guard changed == 0 else { return 0 }
+        try run(insert, bind)
+        return 1
+    }
+
     /// Notes the messages that the rows of the result name.
-    private func loosen(_ sql: String, _ loosened: inout Set<Int64>, _ bind: (BoundStatement) -> Void) throws {
+    ///
+    /// - Returns: how many rows.
+    @discardableResult
+    private func loosen(
+        _ sql: String, _ loosened: inout Set<Int64>, _ bind: (BoundStatement) -> Void
+    ) throws -> Int64 {
+        var count: Int64 = 0
         try database.step(sql, bind) { handle in
+            count += 1
             if sqlite3_column_type(handle, 0) != SQLITE_NULL { loosened.insert(sqlite3_column_int64(handle, 0)) }
         }
+        return count
     }
 }

@@ -1,0 +1,128 @@
+import GRDB
+import Glibc
+import Ledger
+import Logging
+
+/// Looks at a store that nobody serves from, or that another process does, and changes nothing: holds what is there to what was
+/// promised.
+package struct StoreCheck {
+    /// The database; a name that need not lead anywhere.
+    let path: String
+    /// What was sealed last.
+    var promised: StoreSeal?
+    /// What the database says of itself.
+    var state: StoreState?
+    /// What there is, row by row.
+    var found = StoreSeal.Counts()
+    /// What is wrong, a sentence each.
+    private(set) var problems: [String] = []
+
+    /// - Parameter mostBytes: from which size on the structure is not looked through.
+    /// - Throws: `StartError` if it cannot be looked at.
+    init(_ directory: String, mostBytes: Int = .max) throws(StartError) {
+        path = "\(directory)/\(StoreSchema.fileName)"
+        // Before the database, which another process may write to meanwhile.
+        promised = StoreSeal.read(in: directory)
+        let size = FileStatus(path)?.size ?? 0
+        // SQLite would take an empty file for a new database, and delete its log.
+        guard size > 0 else {
+            if let promised, promised.transactions > 0 { problems.append("the database is gone") }
+            return
+        }
+        do {
+            let queue = try StoreSchema.openToRead(path)
+            let interruption = Result { try queue.read { try look(at: $0, size <= mostBytes) } }
+            try queue.close()
+            try interruption.get()
+        } catch let error as DatabaseError where [.SQLITE_CORRUPT, .SQLITE_NOTADB].contains(error.resultCode) {
+            problems.append(error.message ?? "it is no database")
+        } catch {
+            throw StoreSchema.failure(error, path)
+        }
+    }
+
+    package var isSound: Bool { problems.isEmpty }
+
+    private mutating func look(at database: Database, _ isWhole: Bool) throws {
+        // Another program's, or of another version: whoever opens it says so.
+        guard try StoreSchema.isCurrent(database) else { return }
+        if isWhole { problems += try Self.structure(of: database) }
+        guard let state = try StoreState.read(from: database) else {
+            return problems.append("its row of state is gone")
+        }
+        self.state = state
+        if let promised {
+            if promised.store != state.seal.store {
+                problems.append("it is another store than the one that was sealed here")
+            } else if promised.transactions > state.seal.transactions {
+                problems.append(
+                    """
+                    the last \(promised.transactions - state.seal.transactions) of \(promised.transactions) transactions \
+                    are missing
+                    """)
+            }
+        }
+        found = try StoreState.count(in: database)
+        let counts = state.seal.counts
+        for (what, now, before) in [
+            ("sessions", found.sessions, counts.sessions), ("messages", found.messages, counts.messages),
+            ("retained messages", found.retained, counts.retained),
+        ] where now < before {
+            problems.append("of \(before) \(what) there are \(now)")
+        }
+    }
+
+    /// What is wrong with the pages and trees of a database.
+    static func structure(of database: Database) throws -> [String] {
+        let lines = try String.fetchAll(database, sql: "PRAGMA quick_check(3)").filter { $0 != "ok" }
+        // One text of some lines, the first of which names the database.
+        return lines.flatMap { $0.split(separator: "\n").map(String.init).filter { !$0.hasPrefix("***") } }
+    }
+
+    /// What a broker would say of it that does not start.
+    package var description: String {
+        func text(_ counts: StoreSeal.Counts) -> String {
+            "sessions \(counts.sessions), messages owed to them \(counts.messages), retained \(counts.retained)"
+        }
+        var parts = ["\(path): damaged: \(problems.joined(separator: "; "))"]
+        if let promised {
+            parts.append(
+                "promised\(promised.isClosed ? " when the broker ended in order" : ""): \(text(promised.counts))")
+        }
+        if state != nil { parts.append("found: \(text(found))") }
+        return parts.joined(separator: "; ")
+    }
+
+    /// For a store that is sound.
+    package var summary: [(name: String, value: String)] {
+        var lines = [
+            ("sessions", "\(found.sessions)"), ("messages owed", "\(found.messages)"),
+            ("retained", "\(found.retained)"),
+        ]
+        if let state { lines.insert(("transactions", "\(state.seal.transactions)"), at: 0) }
+        lines.append(("ended in order", promised.map { $0.isClosed ? "yes" : "no" } ?? "unknown, there is no seal"))
+        return lines
+    }
+
+    /// - Throws: `StartError` for a store that is damaged, unless that is to be accepted.
+    static func refuseDamage(in directory: String, acceptsDamage: Bool, _ log: Logger) throws(StartError) {
+        let check = try StoreCheck(directory, mostBytes: Limits.storeBytesCheckedAtStart)
+        guard !check.isSound else {
+            if check.promised == nil, check.state != nil {
+                log.warning("\(check.path): there is no seal beside it, so nobody knows whether something is missing")
+            }
+            return
+        }
+        guard acceptsDamage else { throw StartError("\(check.description); \(StoreDamage.wayOut)") }
+        log.error("\(check.description)")
+        for line in try StoreRecovery.recover(in: directory, check).lines { log.error("\(line)") }
+    }
+}
+
+enum StoreDamage {
+    /// What can be done about it.
+    static let wayOut = """
+        put a copy of the whole directory in its place, or take what can still be read: arena-broker recover, or start with \
+        --accept-damaged-store
+        """
+}

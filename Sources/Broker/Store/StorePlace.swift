@@ -1,0 +1,112 @@
+import Glibc
+import Ledger
+import Logging
+
+/// Where a store is: its directory and its database, held by descriptor. Locked, so that nobody else serves from them, and
+/// private, since what is in there was sent by users.
+///
+/// The locks are on the files themselves, not on one beside them that somebody may delete: on the directory, so that nobody
+/// makes a second database in it, and on the database, so that nobody serves from it under another name. The system lets go
+/// of both when the process ends, however it ends. (They are `flock` locks, which have nothing to do with the POSIX locks that SQLite
+/// takes. But the system drops those of a process when it closes *any* descriptor of the file: so the database is open here before
+/// SQLite opens it, and until SQLite has closed it.)
+final class StorePlace: Sendable {
+    let directory: String
+    var database: String { "\(directory)/\(StoreSchema.fileName)" }
+    private let directoryFile: OwnedDescriptor
+    private let databaseFile: OwnedDescriptor
+
+    /// - Parameter prepare: is called when nobody else can have the directory, before the database is opened or made.
+    /// - Throws: `StartError` if another process has it, or if others may write there.
+    init(
+        _ directory: String, log: Logger, prepare: (_ directory: String) throws(StartError) -> Void
+    ) throws(StartError) {
+        self.directory = directory
+        if mkdir(directory, 0o700) != 0, errno != EEXIST {
+            throw StartError("data directory \(directory): \(SystemError.text())")
+        }
+        directoryFile = try Self.lock(directory, O_RDONLY | O_DIRECTORY, of: directory)
+        try Self.refuseStrangers(directory)
+        try prepare(directory)
+        let flags = O_RDWR | O_CREAT | O_NOFOLLOW
+        databaseFile = try Self.lock("\(directory)/\(StoreSchema.fileName)", flags, of: directory)
+        for name in StoreSchema.fileNames + [StoreSeal.fileName] { try Self.makePrivate("\(directory)/\(name)", log) }
+    }
+
+    private static func lock(_ path: String, _ flags: CInt, of directory: String) throws(StartError) -> OwnedDescriptor
+    {
+        let file = OwnedDescriptor(open(path, flags | O_CLOEXEC, 0o600))
+        guard file.number >= 0 else { throw StartError("\(path): \(SystemError.text())") }
+        guard flock(file.number, LOCK_EX | LOCK_NB) == 0 else {
+            throw StartError(
+                errno == EWOULDBLOCK
+                    ? "\(directory): in use by another process; one broker a data directory"
+                    : "\(path): cannot be locked: \(SystemError.text())")
+        }
+        return file
+    }
+
+    /// Whoever may write to a directory can put another database there.
+    private static func refuseStrangers(_ directory: String) throws(StartError) {
+        guard let status = FileStatus(directory), status.permissions & UInt32(S_IWOTH) != 0 else { return }
+        throw StartError(
+            """
+            data directory \(directory): everybody may write there (mode \(String(status.permissions, radix: 8))); name a \
+            directory of its own, or: chmod o-w \(directory)
+            """)
+    }
+
+    /// Takes from others what they may do with a file of an earlier version, or of a backup.
+    private static func makePrivate(_ path: String, _ log: Logger) throws(StartError) {
+        guard let status = FileStatus(path, followsLinks: false), status.permissions & 0o077 != 0 else { return }
+        let mode = String(status.permissions, radix: 8)
+        guard chmod(path, 0o600) == 0 else {
+            throw StartError(
+                "\(path): others may read it (mode \(mode)), and that cannot be mended: \(SystemError.text()); chmod 600"
+            )
+        }
+        log.warning("\(path): others could read what users have sent (mode \(mode)); it is 600 now")
+    }
+
+    /// Whether the path of the database leads to what is locked.
+    func isStillHere() -> Bool {
+        FileStatus(database)?.identity == FileStatus(descriptor: databaseFile.number)?.identity
+    }
+
+    /// What the paths of an open store lead to now.
+    ///
+    /// - Throws: `StartError` if they do not lead to what is locked.
+    func identities() throws(StartError) -> StoreIdentities {
+        guard isStillHere(), FileStatus(directory)?.identity == FileStatus(descriptor: directoryFile.number)?.identity
+        else {
+            throw StartError("\(database): replaced while it was opened")
+        }
+        return StoreIdentities(of: [directory, database, "\(database)-wal", "\(database)-shm"])
+    }
+}
+
+/// Which files a store consists of. Its paths must go on leading to these: what is written into a file without a name is
+/// gone with the process, and promises nothing.
+struct StoreIdentities: Sendable {
+    private let files: [(path: String, identity: FileIdentity?)]
+
+    init(of paths: [String]) { files = paths.map { ($0, FileStatus($0)?.identity) } }
+
+    /// A path leads elsewhere, or nowhere.
+    struct Moved: Error, CustomStringConvertible {
+        let description: String
+    }
+
+    /// Four calls of the system, each some microseconds.
+    func check() throws(Moved) {
+        for (path, identity) in files {
+            let found = FileStatus(path)?.identity
+            guard found != identity || found == nil else { continue }
+            throw Moved(
+                description: """
+                    \(path) was \(found == nil ? "deleted or moved" : "replaced by another file") while the store was in use; \
+                    put back what was there, or restart the broker, which then has what it finds there
+                    """)
+        }
+    }
+}

@@ -1,0 +1,57 @@
+import Foundation
+import GRDB
+
+/// What the database says of itself, in one row that each transaction writes anew: what is sealed beside it (``StoreSeal``), and the
+/// time by all clocks (``StoreClock``).
+struct StoreState: Sendable {
+    var seal: StoreSeal
+    var moment: StoreClock.Moment
+
+    /// A new store's, with what the tables have already.
+    static func make(in database: Database) throws {
+        var random = SystemRandomNumberGenerator()
+        let store = (0..<16).map { _ in UInt8.random(in: 0...255, using: &random) }
+        let seal = StoreSeal(store: store, transactions: 0, counts: try count(in: database))
+        let moment = StoreClock(after: nil).moment
+        try database.execute(
+            sql: "INSERT INTO state VALUES (?, 0, 0, 0, 0, 0, '', 0, 0)", arguments: [Data(store)])
+        try StoreState(seal: seal, moment: moment).write(to: database)
+    }
+
+    /// - Returns: nil if there is none.
+    static func read(from database: Database) throws -> StoreState? {
+        var found: StoreState?
+        try database.step(
+            "SELECT store, transactions, sessions, messages, retained, time, boot, uptime, wall FROM state LIMIT 1"
+        ) { handle in
+            let row = StoredRow(handle: handle)
+            let counts = StoreSeal.Counts(sessions: row.int(2), messages: row.int(3), retained: row.int(4))
+            found = StoreState(
+                seal: StoreSeal(store: Array(row.bytes(0)), transactions: row.int(1), counts: counts),
+                moment: StoreClock.Moment(time: row.int(5), boot: row.text(6), uptime: row.int(7), wall: row.int(8)))
+        }
+        return found
+    }
+
+    /// But for the store's name, which stays.
+    func write(to database: Database) throws {
+        try database.execute(
+            sql: """
+                UPDATE state SET transactions = ?, sessions = ?, messages = ?, retained = ?, time = ?, boot = ?, uptime = ?,
+                    wall = ?
+                """,
+            arguments: [
+                seal.transactions, seal.counts.sessions, seal.counts.messages, seal.counts.retained, moment.time,
+                moment.boot, moment.uptime, moment.wall,
+            ])
+    }
+
+    /// What there is, row by row.
+    static func count(in database: Database) throws -> StoreSeal.Counts {
+        func count(_ table: String) throws -> Int64 {
+            try Int64.fetchOne(database, sql: "SELECT count(*) FROM \(table)") ?? 0
+        }
+        return StoreSeal.Counts(
+            sessions: try count("session"), messages: try count("entry"), retained: try count("retained"))
+    }
+}

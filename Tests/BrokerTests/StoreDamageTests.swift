@@ -1,0 +1,266 @@
+import Foundation
+import GRDB
+import Glibc
+import Ledger
+import Logging
+import MQTT
+import TestSupport
+import Testing
+
+@testable import Broker
+
+/// Files that are not as they were left: less than was promised is never served unsaid, and what can be read is kept.
+@Suite("Damaged stores", .mayBlock, .serialized)
+struct StoreDamageTests {
+    private static let messages = 400
+
+    /// A broker that was killed, with so many messages of 1,000 bytes in its log for a session, and as many for another.
+    private func killed(_ directory: String) throws {
+        let broker = try BrokerChild(dataDirectory: directory)
+        for name in ["anna", "otto"] {
+            let device = try TestClient(port: broker.port)
+            try device.connect(name, clean: false)
+            try device.subscribe(("t/\(name)", .atLeastOnce))
+            try device.disconnect()
+        }
+        let publisher = try TestClient(port: broker.port)
+        try publisher.connect("publisher")
+        try publisher.publish("r", "retained", qos: .atLeastOnce, retain: true)
+        for number in 0..<Self.messages {
+            let text = "\(number) " + String(repeating: "x", count: 1_000)
+            for name in ["anna", "otto"] { try publisher.publish("t/\(name)", text, qos: .atLeastOnce) }
+        }
+        broker.kill()
+    }
+
+    /// The same, after an end in order: all of it is in the database.
+    private func ended(_ directory: String) async throws {
+        try killed(directory)
+        try await withBroker({ $0.dataDirectory = directory }) { _ in }
+        #expect(FileStatus("\(directory)/arena-broker.sqlite-wal") == nil)
+    }
+
+    private func change(_ path: String, at offset: Int, _ body: (inout [UInt8]) -> Void, count: Int = 4_096) throws {
+        let file = try FileHandle(forUpdating: URL(filePath: path))
+        try file.seek(toOffset: UInt64(offset))
+        var bytes = Array(try #require(try file.read(upToCount: count)))
+        body(&bytes)
+        try file.seek(toOffset: UInt64(offset))
+        try file.write(contentsOf: bytes)
+        try file.close()
+    }
+
+    private func refusal(_ directory: String) async throws -> String {
+        try await #require(throws: StartError.self) {
+            try await withBroker({ $0.dataDirectory = directory }) { _ in }
+        }.description
+    }
+
+    /// Which of the messages a session gets.
+    private func received(_ name: String, _ broker: Broker) throws -> Set<Int> {
+        let client = try TestClient(port: broker.port)
+        guard try client.connect(name, clean: false).sessionPresent else { return [] }
+        var numbers: Set<Int> = []
+        // What is sent behind all the others.
+        let publisher = try TestClient(port: broker.port)
+        try publisher.connect("publisher-\(name)")
+        try publisher.publish("t/\(name)", "end", qos: .atLeastOnce)
+        while true {
+            let publish = try client.receivePublish()
+            try client.send(.puback(Ack(packetID: publish.packetID)))
+            guard let number = publish.text.split(separator: " ").first.flatMap({ Int($0) }) else { return numbers }
+            numbers.insert(number)
+        }
+    }
+
+    @Test(
+        "a bit of the log is flipped: the start is refused with what is missing; what is accepted is all but that page")
+    func bitOfTheLog() async throws {
+        try await withDataDirectory { directory in
+            try killed(directory)
+            let log = "\(directory)/arena-broker.sqlite-wal"
+            let size = try #require(FileStatus(log)?.size)
+            // In the payload of some message in the first tenth.
+            try change(log, at: size / 10, { $0[0] ^= 1 }, count: 1)
+            let before = try Data(contentsOf: URL(filePath: log))
+            let refusal = try await refusal(directory)
+            #expect(
+                refusal.contains("damaged: the last ") && refusal.contains("transactions are missing"), "\(refusal)")
+            #expect(
+                refusal.contains("promised: sessions 2, messages owed to them \(2 * Self.messages), retained 1"),
+                "\(refusal)")
+            #expect(refusal.contains("--accept-damaged-store"))
+            // Whoever is refused has changed nothing.
+            #expect(try Data(contentsOf: URL(filePath: log)) == before)
+            let check = try Broker.checkStore(directory)
+            #expect(!check.isSound)
+            #expect(try Data(contentsOf: URL(filePath: log)) == before)
+            try await withBroker {
+                $0.dataDirectory = directory
+                $0.acceptsDamagedStore = true
+            } _: { broker in
+                let all = Set(0..<Self.messages)
+                let (anna, otto) = (try received("anna", broker), try received("otto", broker))
+                // One page holds four messages at most, and the tree that names them some hundred.
+                #expect(
+                    anna.count + otto.count >= 2 * Self.messages - 4,
+                    "\(all.subtracting(anna)) \(all.subtracting(otto))")
+            }
+            let kept = try FileManager.default.contentsOfDirectory(atPath: directory).filter { $0.contains("damaged-") }
+            #expect(kept.count == 3, "\(kept)")
+            // It is an ordinary store again.
+            try await withBroker({ $0.dataDirectory = directory }) { _ in }
+            #expect(try Broker.checkStore(directory).isSound)
+        }
+    }
+
+    @Test("the log is deleted: the start is refused, and what is accepted is what the database has")
+    func deletedLog() async throws {
+        try await withDataDirectory { directory in
+            try killed(directory)
+            try FileManager.default.removeItem(atPath: "\(directory)/arena-broker.sqlite-wal")
+            let refusal = try await refusal(directory)
+            #expect(refusal.contains("are missing") || refusal.contains("its row of state is gone"), "\(refusal)")
+            #expect(refusal.contains("promised: sessions 2, messages owed to them \(2 * Self.messages)"), "\(refusal)")
+            let recovery = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
+            #expect(
+                recovery.lines.contains { $0.hasPrefix("missing: ") && $0.contains("messages") }, "\(recovery.lines)")
+            try await withBroker({ $0.dataDirectory = directory }) { _ in }
+        }
+    }
+
+    @Test("a page of the database is zeroed: refused; what is accepted is the rest, and the log says whose is missing")
+    func zeroedPage() async throws {
+        try await withDataDirectory { directory in
+            try await ended(directory)
+            let database = "\(directory)/arena-broker.sqlite"
+            let pages = try #require(FileStatus(database)?.size) / 4_096
+            var hasLostMessages = false
+            let sound = try Data(contentsOf: URL(filePath: database))
+            let seal = try Data(contentsOf: URL(filePath: "\(directory)/arena-broker.seal"))
+            // All over the file: leaves and inner pages, of tables and of indices.
+            for page in stride(from: 1, to: pages, by: max(1, pages / 25)) {
+                for name in try FileManager.default.contentsOfDirectory(atPath: directory) {
+                    try FileManager.default.removeItem(atPath: "\(directory)/\(name)")
+                }
+                try sound.write(to: URL(filePath: database))
+                try seal.write(to: URL(filePath: "\(directory)/arena-broker.seal"))
+                try change(database, at: page * 4_096) { $0 = Array(repeating: 0, count: $0.count) }
+                // A free page may have anything in it.
+                guard try !Broker.checkStore(directory).isSound else { continue }
+                #expect(try await refusal(directory).contains("damaged"))
+                let recovery = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
+                #expect(recovery.kept.sessions == 2 || !recovery.lostSessions.isEmpty, "\(page): \(recovery.lines)")
+                let missing = Int64(2 * Self.messages) - recovery.kept.messages
+                // An inner page names some hundred leaves; these are found by the other trees.
+                #expect(missing <= 400, "page \(page): \(recovery.lines)")
+                if missing > 0 {
+                    hasLostMessages = true
+                    #expect(recovery.lines.contains { $0.contains("missing: ") }, "\(page): \(recovery.lines)")
+                }
+                #expect(try Broker.checkStore(directory).isSound)
+            }
+            #expect(hasLostMessages)
+            try await withBroker({ $0.dataDirectory = directory }) { _ in }
+        }
+    }
+
+    @Test("the database is deleted, emptied, cut, or an older copy is put back: the start is refused")
+    func otherFiles() async throws {
+        try await withDataDirectory { directory in
+            let database = "\(directory)/arena-broker.sqlite"
+            try await withBroker({ $0.dataDirectory = directory }) { _ in }
+            let older = try Data(contentsOf: URL(filePath: database))
+            try await ended(directory)
+            let sound = try Data(contentsOf: URL(filePath: database))
+            let seal = try Data(contentsOf: URL(filePath: "\(directory)/arena-broker.seal"))
+            func restore(_ database: Data?) throws {
+                for name in try FileManager.default.contentsOfDirectory(atPath: directory) {
+                    try FileManager.default.removeItem(atPath: "\(directory)/\(name)")
+                }
+                try database?.write(to: URL(filePath: "\(directory)/arena-broker.sqlite"))
+                try seal.write(to: URL(filePath: "\(directory)/arena-broker.seal"))
+            }
+            try restore(nil)
+            #expect(try await refusal(directory).contains("the database is gone"))
+            try restore(Data())
+            #expect(try await refusal(directory).contains("the database is gone"))
+            try restore(sound.prefix(sound.count / 2 / 4_096 * 4_096))
+            #expect(try await refusal(directory).contains("damaged"))
+            try restore(older)
+            #expect(try await refusal(directory).contains("transactions are missing"))
+            // Without a seal nobody knows: an operator who wants an older copy takes the seal away.
+            try FileManager.default.removeItem(atPath: "\(directory)/arena-broker.seal")
+            try await withBroker({ $0.dataDirectory = directory }) { _ in }
+            // With another store's.
+            try restore(nil)
+            try FileManager.default.removeItem(atPath: "\(directory)/arena-broker.seal")
+            try await withBroker({ $0.dataDirectory = directory }) { _ in }
+            try seal.write(to: URL(filePath: "\(directory)/arena-broker.seal"))
+            #expect(try await refusal(directory).contains("another store"))
+            try restore(sound)
+            #expect(try Broker.checkStore(directory).isSound)
+            try await withBroker({ $0.dataDirectory = directory }) { _ in }
+        }
+    }
+
+    @Test("a recovery that is interrupted after any of its steps loses nothing")
+    func interrupted() async throws {
+        try await withDataDirectory { directory in
+            try killed(directory)
+            let database = "\(directory)/arena-broker.sqlite"
+            let recovery = try #require(
+                try { () throws -> StoreRecovery? in
+                    try change("\(database)-wal", at: 60_000, { $0[0] ^= 1 }, count: 1)
+                    return try Broker.recoverStore(directory, log: Logger(label: "test"))
+                }())
+            // As if it had ended before the database was exchanged: the recovered one is there, the log of the old one is not.
+            let kept = try #require(
+                try FileManager.default.contentsOfDirectory(atPath: directory).first { $0.hasSuffix("-wal") })
+            try FileManager.default.moveItem(atPath: database, toPath: database + ".recovered")
+            try FileManager.default.copyItem(
+                atPath: "\(directory)/\(kept.dropLast("-wal".count))", toPath: database)
+            try FileManager.default.copyItem(atPath: "\(directory)/\(kept)", toPath: database + "-wal")
+            try await withBroker({ $0.dataDirectory = directory }) { _ in }
+            let check = try Broker.checkStore(directory)
+            #expect(check.isSound)
+            #expect(check.found.messages == recovery.kept.messages)
+        }
+    }
+
+    @Test("counts in the state are those of the rows, after all that changes them")
+    func counts() async throws {
+        try await withDataDirectory { directory in
+            var random = SplitMix(state: 7)
+            for _ in 0..<3 {
+                try await withBroker(threads: 2, { $0.dataDirectory = directory }) { broker in
+                    var clients: [TestClient] = []
+                    for number in 0..<6 {
+                        let client = try TestClient(port: broker.port, version: .v5_0)
+                        let connack = try client.connect("client-\(number)", clean: random.next() % 4 == 0) {
+                            $0.sessionExpiryInterval = number == 5 ? 0 : 600
+                        }
+                        // A session that was there gets what it is owed before any SUBACK.
+                        if !connack.sessionPresent {
+                            try client.subscribe(("t/#", .exactlyOnce), ("$share/g/s/#", .atLeastOnce))
+                        }
+                        clients.append(client)
+                    }
+                    for client in clients where random.next() % 2 == 0 { client.vanish() }
+                    let publisher = try TestClient(port: broker.port)
+                    try publisher.connect("publisher")
+                    for number in 0..<40 {
+                        let topic = "\(random.next() % 2 == 0 ? "t" : "s")/\(random.next() % 5)"
+                        let text = random.next() % 3 == 0 ? "" : "text \(number)"
+                        try publisher.publish(topic, text, qos: .atLeastOnce, retain: random.next() % 2 == 0)
+                    }
+                }
+                let check = try Broker.checkStore(directory)
+                #expect(check.isSound)
+                #expect(check.found == check.state?.seal.counts)
+                #expect(check.promised?.counts == check.found)
+                #expect(check.promised?.isClosed == true)
+            }
+        }
+    }
+}
