@@ -4,7 +4,7 @@ final class ColumnReader {
     let index: FrameIndex
     let parallelism: Int
     let progress: DumpProgress?
-    var problems: [String] = []
+    var problems: Problems
     private var decoder: FrameDecoder
     private var strings: [String?] = []
 
@@ -145,21 +145,36 @@ extension ColumnReader {
         guard index.contains(.strings) else { return }
         let ends = try column(.strings, 1, rows: index.rowCount(.strings), as: UInt64.self)
         let bytes = try column(.stringBytes, 1, rows: index.rowCount(.stringBytes), as: UInt8.self)
-        let isWhole = ends.missing.isEmpty && bytes.missing.isEmpty
+        let (lostEnds, lostBytes) = (RowRanges(ends.missing), RowRanges(bytes.missing))
         var start: UInt64 = 0
         strings = ends.values.enumerated().map { row, end in
-            defer { start = end }
+            // Texts lie one behind the other: none is part of another, or a few bytes would be as many as one likes.
+            defer { start = max(start, end) }
             guard start <= end, end <= UInt64(bytes.values.count) else { return nil }
             let range = Int(start)..<Int(end)
-            if !isWhole {
-                // The end of the text before must be there too, to know where this one starts.
-                let rows = max(0, row - 1)..<row + 1
-                if ends.missing.contains(where: { $0.overlaps(rows) }) { return nil }
-                if bytes.missing.contains(where: { $0.overlaps(range) }) { return nil }
-            }
+            // The end of the text before must be there too, to know where this one starts.
+            guard !lostEnds.overlap(max(0, row - 1)..<row + 1), !lostBytes.overlap(range) else { return nil }
             return String(decoding: bytes.values[range], as: UTF8.self)
         }
     }
 
     func string(_ id: UInt32) -> String? { Int(id) < strings.count ? strings[Int(id)] : nil }
+}
+
+/// Ranges of rows in order, without overlaps.
+private struct RowRanges {
+    private let ranges: [Range<Int>]
+
+    init(_ ranges: [Range<Int>]) { self.ranges = ranges }
+
+    func overlap(_ rows: Range<Int>) -> Bool {
+        if ranges.isEmpty { return false }
+        // The first that ends behind where `rows` begin.
+        var (low, high) = (0, ranges.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if ranges[middle].upperBound <= rows.lowerBound { low = middle + 1 } else { high = middle }
+        }
+        return low < ranges.count && ranges[low].overlaps(rows)
+    }
 }

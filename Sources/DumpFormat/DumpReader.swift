@@ -70,7 +70,7 @@ public enum DumpReader {
                 snapshot.completeness.sectionsMissing.append(section.name)
             }
         }
-        snapshot.completeness.problems = reader.problems
+        snapshot.completeness.problems = reader.problems.all
         return snapshot
     }
 
@@ -104,7 +104,7 @@ public enum DumpReader {
         // A damaged count could say a million: then the first of them is no better than none.
         let table = reader.index.rowCount(Row.section) == 1 ? try reader.table(Row.self) : (rows: [], missing: [])
         guard let row = table.rows.first, table.missing.isEmpty else {
-            let detail = reader.problems.map { "\n  \($0)" }.joined()
+            let detail = reader.problems.all.map { "\n  \($0)" }.joined()
             throw DumpError(
                 .damaged, path: reader.input.path,
                 "the dump's \(Row.section.name) cannot be read, so no answer is possible; take another dump\(detail)")

@@ -6,9 +6,9 @@ extension FileHeader {
         if start.isEmpty { throw notADump(input, "the file is empty") }
         guard start.starts(with: [0x28, 0xB5, 0x2F, 0xFD]) else { throw notADump(input, describe(start)) }
         var scanner = FrameScanner(input)
-        let size = try scanner.frameSize(at: 0)
+        let first = try scanner.frame(at: 0)
         do throws(FrameProblem) {
-            let block = try decoder.load(input, offset: 0, size: try size.get())
+            let block = try decoder.load(input, offset: 0, size: try first.get().bytes)
             guard block.section == Section.file.rawValue, decoder.payload.count >= bytes,
                 decoder.payload.prefix(magic.count).elementsEqual(magic)
             else { throw .notABlock("it is not the first block of a dump") }

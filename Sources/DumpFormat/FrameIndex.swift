@@ -7,7 +7,9 @@ struct FrameIndex {
     private var rows: [UInt16: UInt64] = [:]
     /// What the end marker says; nil where there is none, that is, where the file was cut off.
     private(set) var end: [EndMarker.Section]?
-    private(set) var problems: [String] = []
+    private(set) var problems = Problems()
+    /// What the search for frames cost; nil where there was none.
+    private(set) var recovery: RecoveryBudget?
 
     /// Opens the index of a file whose first block has been checked.
     init(_ input: DumpInput, _ decoder: inout FrameDecoder) throws(DumpError) {
@@ -69,39 +71,53 @@ struct FrameIndex {
         return EndMarker.decode(decoder.payload)
     }
 
+    /// Goes from frame to frame. Where one is damaged it goes on behind it, if a frame begins there: what is inside is its
+    /// content, whatever that looks like, and may be a client's. Else it goes on wherever zstd's magic number stands next.
     private mutating func scan(_ input: DumpInput, _ decoder: inout FrameDecoder) throws(DumpError) {
         var scanner = FrameScanner(input)
         var entries: [DirectoryEntry] = []
         var offset: UInt64 = 0
         var damaged = 0
-        while offset < input.size {
+        while offset < input.size, !scanner.budget.isSpent, entries.count < FrameLimits.frames {
             if let size = try scanner.skippableSize(at: offset) {
                 offset = offset.addingClamped(size)
                 continue
             }
-            let found = try scanner.frameSize(at: offset)
+            let found = try scanner.frame(at: offset)
+            var next: UInt64?
             do throws(FrameProblem) {
-                let size = try found.get()
-                let block = try decoder.load(input, offset: offset, size: size)
+                let frame = try found.get()
+                next = offset + frame.bytes
+                scanner.budget.spend(decoding: frame)
+                let block = try decoder.load(input, offset: offset, size: frame.bytes)
                 if block.section == Section.end.rawValue {
                     end = EndMarker.decode(decoder.payload)
                 } else if block.section != Section.directory.rawValue {
                     entries.append(
                         DirectoryEntry(
                             section: block.section, column: block.column, rows: block.rows, firstRow: block.firstRow,
-                            offset: offset, size: UInt32(size), contentBytes: UInt32(decoder.contentBytes)))
+                            offset: offset, size: UInt32(frame.bytes), contentBytes: UInt32(decoder.contentBytes)))
                 }
-                offset += size
             } catch {
                 damaged += 1
                 if damaged <= 20 { problems.append("the frame at byte \(offset): \(error)") }
-                offset = try scanner.nextMagic(from: offset + 1)
+                if let behind = next, try !scanner.isBoundary(behind) { next = nil }
             }
+            offset = if let next { next } else { try scanner.nextMagic(from: offset + 1) }
         }
         if damaged > 20 { problems.append("\(damaged - 20) more damaged frames") }
+        if offset < input.size {
+            let reason =
+                entries.count < FrameLimits.frames
+                ? "\(scanner.budget.limit) bytes had been gone through" : "\(entries.count) frames had been found"
+            problems.append(
+                "the search for frames ended at byte \(offset) of \(input.size), when \(reason), the most for a file of this "
+                    + "size: what comes after is not in the answer")
+        }
         if end == nil {
             problems.append("the file has \(input.size) bytes and no end marker: it was cut off while it was written")
         }
+        recovery = scanner.budget
         insert(entries)
     }
 

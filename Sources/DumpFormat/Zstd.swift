@@ -117,6 +117,10 @@ enum FrameLimits {
     static let contentBytes = 64 << 20
     /// zstd's own bound of a compressed frame of `contentBytes`.
     static let frameBytes = contentBytes + contentBytes >> 8 + 64
+    /// Bytes of the longest block, compressed or not (RFC 8878, section 3.1.1.2.4).
+    static let blockBytes = 128 << 10
+    /// Frames of a file: a directory of `contentBytes` names no more.
+    static let frames = contentBytes / DirectoryEntry.recordBytes
     /// Bytes of the longest frame header.
     static let headerBytes = 18
 }
@@ -131,6 +135,8 @@ enum FrameProblem: Error, Equatable, CustomStringConvertible {
     case tooLarge(UInt64)
     case notABlock(String)
     case unexpected(String)
+    /// The search for frames has come to its end.
+    case notFollowed
 
     var description: String {
         switch self {
@@ -142,6 +148,7 @@ enum FrameProblem: Error, Equatable, CustomStringConvertible {
         case .tooLarge(let bytes): "declares \(bytes) bytes, more than a frame of a dump may have"
         case .notABlock(let reason): "does not hold a block: \(reason)"
         case .unexpected(let reason): reason
+        case .notFollowed: "was not followed to its end"
         }
     }
 }
