@@ -25,6 +25,10 @@ extension DumpError {
     }
 }
 
+/// `SEEK_DATA` and `SEEK_HOLE` of lseek(2), which Swift does not see.
+private let seekData: Int32 = 3
+private let seekHole: Int32 = 4
+
 /// Calls again while a signal interrupts; returns the error number when the call fails.
 private func retrying(_ call: () -> Int) -> (result: Int, error: Int32) {
     while true {
@@ -113,6 +117,29 @@ final class DumpInput: Sendable {
         return done
     }
 
+    /// The parts of a range that have room on the disk, in order. What is between them, holes, reads as zeros, and takes
+    /// nothing however long it is. Where the file system does not tell, it is all of the range.
+    func data(in range: Range<UInt64>) -> [Range<UInt64>] {
+        let range = range.clamped(to: 0..<size)
+        guard case .file(let descriptor) = source else { return range.isEmpty ? [] : [range] }
+        var parts: [Range<UInt64>] = []
+        var place = range.lowerBound
+        while place < range.upperBound {
+            let start = lseek(descriptor, off_t(place), seekData)
+            if start < 0 {
+                // Nothing but a hole up to the end of the file.
+                if errno == ENXIO { break }
+                return [range]
+            }
+            guard UInt64(start) < range.upperBound else { break }
+            let end = lseek(descriptor, start, seekHole)
+            guard end > start else { return [range] }
+            parts.append(UInt64(start)..<min(UInt64(end), range.upperBound))
+            place = UInt64(end)
+        }
+        return parts
+    }
+
     func bytes(at offset: UInt64, count: Int) throws(DumpError) -> [UInt8] {
         guard offset < size else { return [] }
         var bytes = [UInt8](repeating: 0, count: Int(min(UInt64(max(0, count)), size - offset)))
@@ -124,6 +151,23 @@ final class DumpInput: Sendable {
         bytes.removeLast(bytes.count - (try read.get()))
         return bytes
     }
+}
+
+/// Zeros, which take memory where something is stored.
+struct ZeroedMemory: ~Copyable {
+    let base: UnsafeMutableRawPointer
+    let byteCount: Int
+
+    /// `path` is the name used in errors.
+    init(_ byteCount: Int, path: String) throws(DumpError) {
+        let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        guard let memory, memory != MAP_FAILED else {
+            throw .system(errno, "making room for \(byteCount) bytes", path: path)
+        }
+        (base, self.byteCount) = (memory, byteCount)
+    }
+
+    deinit { munmap(base, byteCount) }
 }
 
 /// Where the bytes of a dump go.

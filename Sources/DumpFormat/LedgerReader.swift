@@ -2,9 +2,9 @@ internal import Ledger
 
 /// Reads the file of a flight recorder: the ledger of a process that may have ended in the middle of anything.
 ///
-/// Nothing in the file is believed. Its first page and its descriptors are checked against the file's size and the
-/// known record sizes, the rows in use are copied (not mapped: a file may shrink while it is read), and what the
-/// records say about each other is checked wherever it is followed. `read` is the way in.
+/// Nothing in the file is believed. Its first page and its descriptors are checked against the file's size, the known
+/// record sizes, each other and what the file has on the disk; the rows in use are copied (not mapped: a file may shrink
+/// while it is read), and what the records say about each other is checked wherever it is followed. `read` is the way in.
 enum LedgerReader {
     static func recognises(_ input: DumpInput) throws(DumpError) -> Bool {
         let start = try input.bytes(at: 0, count: 8)
@@ -85,8 +85,16 @@ enum LedgerReader {
 }
 
 /// The rows in use of a ledger's file, in memory, under descriptors that are true.
+///
+/// What they take is in proportion to what the file has on the disk: no two tables have a byte in common, and of holes, which
+/// a file may claim to have any number of, tables have at most as much as of what is there, and `mostHoles`.
 final class LedgerFileContents {
+    /// Bytes of holes that are believed whatever else is there. Where nothing was stored to rows that came into use there is
+    /// one: the page maps of huge buffers are 8 KiB for each 16 MiB.
+    private static let mostHoles: UInt64 = 64 << 20
+
     let image: LedgerImage
+    private let memory: ZeroedMemory
     private(set) var configuration = ""
     private(set) var problems: [String] = []
 
@@ -98,6 +106,17 @@ final class LedgerFileContents {
         var rows = 0
         var lostFrom: UInt64 = 0
         func bytes(_ stride: Int) -> Int { groups * rows * stride }
+
+        /// Where the rows in use of a group are.
+        func group(_ group: Int, _ stride: Int) -> Range<UInt64> {
+            let start = offset + UInt64(group) * groupBytes
+            return start..<start + UInt64(rows * stride)
+        }
+
+        /// From the first row in use to the last of all groups.
+        func span(_ stride: Int) -> Range<UInt64> {
+            groups == 0 ? offset..<offset : offset..<group(groups - 1, stride).upperBound
+        }
     }
 
     init(_ input: DumpInput) throws(DumpError) {
@@ -120,20 +139,17 @@ final class LedgerFileContents {
         if input.size < words.byteCount {
             problems.append("the file has \(input.size) of \(words.byteCount) bytes: it was cut off")
         }
-        var extents: [Extent] = []
-        var total = UInt64(LedgerHeader.size)
-        for table in LedgerTable.allCases {
-            guard table.rawValue < Int(words.tableCount) else {
-                extents.append(Extent())
-                continue
-            }
+        let claimed = LedgerTable.allCases.map { table -> Extent in
+            guard table.isCopied, table.rawValue < Int(words.tableCount) else { return Extent() }
             let place = LedgerHeader.tablesOffset + table.rawValue * MemoryLayout<LedgerTableDescriptor>.stride
             let descriptor = page.withUnsafeBytes {
                 $0.loadUnaligned(fromByteOffset: place, as: LedgerTableDescriptor.self)
             }
-            let extent = table.isCopied ? Self.extent(table, descriptor, input.size, &problems) : Extent()
-            extents.append(extent)
-            total = total.addingClamped(UInt64(extent.bytes(table.stride)))
+            return Self.extent(table, descriptor, input.size, &problems)
+        }
+        let extents = Self.there(Self.apart(claimed, &problems), input, &problems)
+        let total = zip(LedgerTable.allCases, extents).reduce(UInt64(LedgerHeader.size)) { total, next in
+            total.addingClamped(UInt64(next.1.bytes(next.0.stride)))
         }
         guard total <= physicalMemory() else {
             throw DumpError(
@@ -141,10 +157,9 @@ final class LedgerFileContents {
                 "reading the ledger needs \(total) bytes and this machine has \(physicalMemory()); use a larger one")
         }
 
-        let base = UnsafeMutableRawPointer.allocate(byteCount: Int(total), alignment: 64)
-        base.initializeMemory(as: UInt8.self, repeating: 0, count: Int(total))
-        image = LedgerImage(base: base, byteCount: Int(total))
-        page.withUnsafeBytes { base.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+        memory = try ZeroedMemory(Int(total), path: input.path)
+        image = LedgerImage(base: memory.base, byteCount: Int(total))
+        page.withUnsafeBytes { image.base.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
         self.problems = problems
         var target = LedgerHeader.size
         for (table, extent) in zip(LedgerTable.allCases, extents) {
@@ -153,18 +168,65 @@ final class LedgerFileContents {
                 rowsPerGroup: UInt64(extent.rows), rows: UInt64(extent.rows))
             descriptor.lostFrom = extent.lostFrom
             image.descriptor(table).pointee = descriptor
-            let groupBytes = extent.rows * table.stride
-            for group in 0..<extent.groups where groupBytes > 0 {
-                let buffer = UnsafeMutableRawBufferPointer(start: base + target, count: groupBytes)
-                let read = try input.read(at: extent.offset + UInt64(group) * extent.groupBytes, into: buffer)
-                if read < groupBytes { self.problems.append("\(table): the file ends inside it") }
-                target += groupBytes
+            for group in 0..<extent.groups where extent.rows > 0 {
+                let range = extent.group(group, table.stride)
+                if try !read(input, range, to: target) { self.problems.append("\(table): the file ends inside it") }
+                target += range.count
             }
         }
         configuration = try readConfiguration(input)
     }
 
-    deinit { image.base.deallocate() }
+    /// Reads what is there of a range; what is not stays zero. False: the file ends inside it.
+    private func read(_ input: DumpInput, _ range: Range<UInt64>, to target: Int) throws(DumpError) -> Bool {
+        for part in input.data(in: range) {
+            let start = image.base + target + Int(part.lowerBound - range.lowerBound)
+            let buffer = UnsafeMutableRawBufferPointer(start: start, count: part.count)
+            if try input.read(at: part.lowerBound, into: buffer) < buffer.count { return false }
+        }
+        return range.upperBound <= input.size
+    }
+
+    /// Without tables that have bytes of one before them: one row in several tables would be as many.
+    private static func apart(_ extents: [Extent], _ problems: inout [String]) -> [Extent] {
+        var taken: [(table: LedgerTable, span: Range<UInt64>)] = []
+        return zip(LedgerTable.allCases, extents).map { table, extent in
+            let span = extent.span(table.stride)
+            guard !span.isEmpty else { return extent }
+            if let other = taken.first(where: { $0.span.overlaps(span) }) {
+                problems.append(
+                    "\(table): left out, since it would have bytes \(span) of the file, and \(other.table) \(other.span)"
+                )
+                return Extent()
+            }
+            taken.append((table, span))
+            return extent
+        }
+    }
+
+    /// Without tables that are holes beyond what holes may come to.
+    private static func there(_ extents: [Extent], _ input: DumpInput, _ problems: inout [String]) -> [Extent] {
+        let tables = zip(LedgerTable.allCases, extents).map { table, extent in
+            let data = (0..<extent.groups).reduce(UInt64(0)) { sum, group in
+                input.data(in: extent.group(group, table.stride)).reduce(sum) { $0 + UInt64($1.count) }
+            }
+            return (table: table, extent: extent, data: data, holes: UInt64(extent.bytes(table.stride)) - data)
+        }
+        var left = tables.reduce(mostHoles) { $0.addingClamped($1.data) }
+        // The smallest first, so that one that claims too much leaves the others theirs.
+        var result = extents
+        for table in tables.sorted(by: { $0.holes < $1.holes }) {
+            if table.holes <= left {
+                left -= table.holes
+            } else {
+                problems.append(
+                    "\(table.table): left out, since of the \(table.extent.bytes(table.table.stride)) bytes that its rows would "
+                        + "have the file has \(table.data)")
+                result[table.table.rawValue] = Extent()
+            }
+        }
+        return result
+    }
 
     private static func extent(
         _ table: LedgerTable, _ descriptor: LedgerTableDescriptor, _ size: UInt64, _ problems: inout [String]

@@ -260,14 +260,20 @@ public struct LedgerSnapshot {
                 rows.append(UInt32(slot))
             }
             var lost = 0
+            // A slab is one run's, and has so many elements at most; a damaged file may have it everywhere.
+            var isSeen = [Bool](repeating: false, count: image.rows(.slabs))
             for chunk in 0..<image.rows(.chunks) {
                 if chunks[chunk].state == ChunkRecord.State.hugeHead.rawValue { add(Int(chunks[chunk].hugeSlot)) }
                 lost += LedgerSnapshot.forEachRun(image, chunk) { _, entry, _ in
                     switch entry.kind {
                     case .buffer: add(Int(entry.value))
+                    case .slab where isSeen[Int(entry.value)]: break
                     case .slab:
+                        isSeen[Int(entry.value)] = true
                         let slab = slabs[Int(entry.value)]
-                        for element in 0..<Int(slab.elements) { add(Int(slab.firstSlot) + element) }
+                        for element in 0..<min(Int(slab.elements), SizeClasses.maximumSlabElements) {
+                            add(Int(slab.firstSlot) + element)
+                        }
                     case .free, .reserve: break
                     }
                 }

@@ -1,0 +1,158 @@
+import Glibc
+import Ledger
+import Testing
+
+@testable import DumpFormat
+
+/// A recorder's file that says of its tables whatever it likes.
+struct HostileLedger {
+    var descriptors = [LedgerTableDescriptor](
+        repeating: LedgerTableDescriptor(offset: 0, stride: 0, groups: 0, rowsPerGroup: 0, rows: 0),
+        count: LedgerTable.allCases.count)
+    /// Stored to the file; all else is a hole.
+    var pieces: [(offset: Int, bytes: [UInt8])] = []
+    var size = LedgerHeader.size
+
+    /// As many rows as there are from a place on.
+    mutating func claim(_ table: LedgerTable, at offset: Int, rows: UInt64, groups: UInt64 = 1) {
+        descriptors[table.rawValue] = LedgerTableDescriptor(
+            offset: UInt64(offset), stride: UInt64(table.stride), groups: groups, rowsPerGroup: rows, rows: rows)
+    }
+
+    mutating func store<Record>(_ record: Record, at offset: Int) {
+        pieces.append((offset, withUnsafeBytes(of: record) { Array($0) }))
+    }
+
+    func write() -> TemporaryFile {
+        let file = TemporaryFile()
+        truncate(file.path, off_t(size))
+        let descriptor = open(file.path, O_WRONLY)
+        defer { close(descriptor) }
+        var page = [UInt8](repeating: 0, count: LedgerHeader.size)
+        page.withUnsafeMutableBytes { page in
+            page.storeBytes(of: LedgerHeader.magic, as: UInt64.self)
+            page.storeBytes(of: LedgerHeader.version, toByteOffset: 8, as: UInt32.self)
+            page.storeBytes(of: UInt32(LedgerTable.allCases.count), toByteOffset: 12, as: UInt32.self)
+            page.storeBytes(of: UInt64(size), toByteOffset: 16, as: UInt64.self)
+            for (index, table) in descriptors.enumerated() {
+                let place = LedgerHeader.tablesOffset + index * MemoryLayout<LedgerTableDescriptor>.stride
+                page.storeBytes(of: table, toByteOffset: place, as: LedgerTableDescriptor.self)
+            }
+        }
+        for piece in [(0, page)] + pieces { pwrite(descriptor, piece.1, piece.1.count, off_t(piece.0)) }
+        return file
+    }
+
+    /// Bytes that the file has on the disk, and bytes of memory that its tables were given.
+    func costs() throws -> (file: Int, memory: Int, problems: [String]) {
+        let file = write()
+        return try withExtendedLifetime(file) {
+            var status = stat()
+            stat(file.path, &status)
+            let contents = try LedgerFileContents(DumpInput(path: file.path))
+            return (Int(status.st_blocks) * 512, contents.image.byteCount, contents.problems)
+        }
+    }
+}
+
+@Suite("recorder's files that were made to hurt their reader")
+struct HostileLedgerTests {
+    private static let most = 64 << 20
+
+    @Test("no byte of the file is of two tables")
+    func overlaps() throws {
+        var ledger = HostileLedger()
+        let bytes = [UInt8](repeating: 0, count: 1 << 20)
+        ledger.size += bytes.count
+        ledger.pieces = [(LedgerHeader.size, bytes)]
+        for table in LedgerTable.allCases {
+            ledger.claim(table, at: LedgerHeader.size, rows: UInt64(bytes.count / table.stride), groups: 1)
+        }
+        let (_, memory, problems) = try ledger.costs()
+        #expect(memory <= ledger.size, "\(memory)")
+        // The first has it, and one is the allocator's own.
+        #expect(problems.count { $0.contains("left out, since it would have bytes") } == LedgerTable.allCases.count - 2)
+    }
+
+    @Test("groups of a table that is there for each arena may not lie within another table either")
+    func overlappingGroups() throws {
+        var ledger = HostileLedger()
+        ledger.size += 1 << 20
+        ledger.pieces = [(LedgerHeader.size, [UInt8](repeating: 1, count: 1 << 20))]
+        ledger.claim(.freed, at: LedgerHeader.size, rows: 16, groups: 64)
+        ledger.claim(.events, at: LedgerHeader.size + 32 * 16 * LedgerTable.freed.stride, rows: 4)
+        let (_, memory, problems) = try ledger.costs()
+        #expect(memory == LedgerHeader.size + 64 * 16 * LedgerTable.freed.stride)
+        #expect(problems.contains { $0.hasPrefix("events: left out") }, "\(problems)")
+    }
+
+    @Test("rows are what the file has on the disk, whatever is claimed of holes")
+    func holes() throws {
+        var ledger = HostileLedger()
+        let part = 512 << 20
+        for (index, table) in [LedgerTable.owners, .slots, .slabs, .pageMap].enumerated() {
+            let offset = LedgerHeader.size + index * part
+            ledger.claim(table, at: offset, rows: 1 << 40)
+            ledger.descriptors[table.rawValue].rows = UInt64(part / table.stride)
+            // Not even where the last row is there.
+            ledger.pieces.append((offset + part - 4096, [UInt8](repeating: 1, count: 4096)))
+        }
+        ledger.size += 4 * part
+        let (file, memory, problems) = try ledger.costs()
+        #expect(file <= 128 << 10)
+        #expect(memory <= 2 * file + Self.most, "\(memory)")
+        #expect(problems.count { $0.contains("left out, since of the") } == 4, "\(problems)")
+    }
+
+    @Test("holes within rows that are in use are rows of zeros, as they always were")
+    func honestHoles() throws {
+        var ledger = HostileLedger()
+        let rows = 100_000
+        ledger.claim(.slots, at: LedgerHeader.size, rows: UInt64(rows))
+        ledger.size += rows * MemoryLayout<SlotRecord>.stride
+        var slot = SlotRecord()
+        (slot.state, slot.requested, slot.serial) = (SlotRecord.State.live.rawValue, 100, 7)
+        ledger.store(slot, at: LedgerHeader.size)
+        slot.serial = 8
+        ledger.store(slot, at: ledger.size - MemoryLayout<SlotRecord>.stride)
+        let file = ledger.write()
+        let read = try withExtendedLifetime(file) { try DumpReader.read(path: file.path, .everything) }
+        #expect(read.slots?.serial == [7, 8])
+        #expect(read.totals.liveBuffers == 2)
+        #expect(
+            !read.completeness.problems.contains { $0.contains("left out, since") }, "\(read.completeness.problems)")
+    }
+
+    @Test("a slab that every page is said to be of has its elements once, and no more than slabs have")
+    func repeatedSlab() throws {
+        var ledger = HostileLedger()
+        func place(_ table: LedgerTable, rows: Int) -> Int {
+            let offset = ledger.size
+            ledger.claim(table, at: offset, rows: UInt64(rows))
+            ledger.size += (rows * table.stride + 4095) & ~4095
+            return offset
+        }
+        let slots = place(.slots, rows: 60_000)
+        var slot = SlotRecord()
+        (slot.state, slot.requested) = (SlotRecord.State.live.rawValue, 100)
+        for row in 0..<60_000 {
+            slot.serial = UInt64(row)
+            ledger.store(slot, at: slots + row * MemoryLayout<SlotRecord>.stride)
+        }
+        var slab = SlabRecord()
+        (slab.elements, slab.pages) = (60_000, 0)
+        ledger.store(slab, at: place(.slabs, rows: 1))
+        var chunk = ChunkRecord()
+        chunk.state = ChunkRecord.State.chunk.rawValue
+        ledger.store(chunk, at: place(.chunks, rows: 1))
+        let map = place(.pageMap, rows: 1)
+        for page in 0..<SizeClasses.pagesPerChunk {
+            ledger.store(PageEntry(rawValue: PageEntry.Kind.slab.rawValue << 30), at: map + 4 * page)
+        }
+        let file = ledger.write()
+        let contents = try withExtendedLifetime(file) { try LedgerFileContents(DumpInput(path: file.path)) }
+        let found = LedgerSnapshot(contents.image, edges: nil).slots
+        #expect(found.count == 60_000)
+        #expect(found.strays == 60_000 - SizeClasses.maximumSlabElements)
+    }
+}
