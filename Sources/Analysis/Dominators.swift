@@ -89,31 +89,48 @@ extension Amount {
     }
 }
 
-/// Lowest common ancestors by walking up from the deeper one: owner trees are a handful of levels deep.
+/// Lowest common ancestors. Owner trees are a handful of levels deep, and a dump from a stranger is as deep as it has owners:
+/// so each owner has, beside its parent, one ancestor further up, chosen so that any other is a logarithm of the depth away
+/// (Myers, "An Applicative Random-Access Stack", 1983).
 struct Ancestry {
     private let parent: [UInt32]
+    private let further: [UInt32]
     private let depth: [UInt32]
 
     init(_ tree: OwnerTree, _ count: Int) {
-        var parent = [UInt32](repeating: .max, count: max(1, count))
+        var parent = (0..<UInt32(max(1, count))).map { $0 }
+        var further = parent
         var depth = [UInt32](repeating: 0, count: max(1, count))
         for id in tree.order {
             guard let above = tree.treeParent[Int(id)] else { continue }
+            let (next, afterNext) = (further[Int(above)], further[Int(further[Int(above)])])
+            let isPair = depth[Int(above)] - depth[Int(next)] == depth[Int(next)] - depth[Int(afterNext)]
             parent[Int(id)] = above
+            further[Int(id)] = isPair ? afterNext : above
             depth[Int(id)] = depth[Int(above)] + 1
         }
         self.parent = parent
+        self.further = further
         self.depth = depth
     }
 
     /// The process, owner 0, where the two hang on different roots, as in a damaged dump.
-    func lowestCommon(_ left: UInt32, _ right: UInt32) -> UInt32 {
-        var (left, right) = (left, right)
-        while left != right {
-            if depth[Int(left)] < depth[Int(right)] { swap(&left, &right) }
-            left = parent[Int(left)]
-            if left == .max { return 0 }
+    func lowestCommon(_ left: UInt32, _ right: UInt32) -> UInt32 { walk(left, right).owner }
+
+    /// The same, and how many steps it takes.
+    func walk(_ left: UInt32, _ right: UInt32) -> (owner: UInt32, steps: Int) {
+        var (low, high) = depth[Int(left)] < depth[Int(right)] ? (right, left) : (left, right)
+        var steps = 0
+        while depth[Int(low)] > depth[Int(high)] {
+            low = depth[Int(further[Int(low)])] < depth[Int(high)] ? parent[Int(low)] : further[Int(low)]
+            steps += 1
         }
-        return left
+        while low != high {
+            if depth[Int(low)] == 0 { return (0, steps) }
+            let isBelow = further[Int(low)] != further[Int(high)]
+            (low, high) = isBelow ? (further[Int(low)], further[Int(high)]) : (parent[Int(low)], parent[Int(high)])
+            steps += 1
+        }
+        return (low, steps)
     }
 }

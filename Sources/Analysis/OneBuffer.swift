@@ -224,6 +224,7 @@ extension Report {
 extension Snapshot {
     /// `process > listener 0.0.0.0:1883 > session device-7`. A damaged tree may be a circle: it ends where it closes.
     func ownerPathText(_ id: UInt32) -> String {
-        ownerPath(id).map(ownerTitle).joined(separator: " > ")
+        let path = ownerPath(id)
+        return ((path.isWhole ? [] : [OwnerPath.above]) + path.owners.map(ownerTitle)).joined(separator: " > ")
     }
 }

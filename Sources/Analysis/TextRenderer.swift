@@ -92,7 +92,8 @@ public struct TextRenderer {
         var rows: [Cells] = []
         func collect(_ source: [Table.Row], depth: Int) {
             for row in source where row.audience != .programs {
-                let indent = 2 * (depth + row.depth)
+                // However deep, there is room left for words.
+                let indent = min(2 * (depth + row.depth), width / 2)
                 rows.append(Cells(indent: indent, values: columns.map { row.cells[$0] }, tone: row.tone))
                 collect(row.children, depth: depth + 1)
             }
@@ -158,7 +159,8 @@ public struct TextRenderer {
             for (column, value) in row.values.enumerated() {
                 if column == 0, row.isSentence { continue }
                 let indent = column == 0 ? row.indent : 0
-                widths[column] = max(widths[column], indent + TerminalWidth.columns(value.text(aligned: true)))
+                let columns = indent + TerminalWidth.columns(value.text(aligned: true))
+                widths[column] = min(width, max(widths[column], columns))
             }
         }
         return widths

@@ -198,6 +198,30 @@ struct DominatorTests {
         2 holders reach it; it goes only when all let go, or listener 0.0.0.0:1883 goes.
 
         """
+
+    @Test("the lowest common owner of two is a few steps away, however deep they are")
+    func deepAncestors() {
+        var snapshot = Fixture.empty()
+        let length: UInt32 = 100_000
+        for chain in 0..<2 as Range<UInt32> {
+            for level in 0..<length {
+                let parent = level == 0 ? 1 : 1 + chain * length + level
+                snapshot.owners.append(Fixture.owner(.component, "", parent: parent))
+            }
+        }
+        let ancestry = Ancestry(OwnerTree(snapshot), snapshot.owners.count)
+        func check(_ left: UInt32, _ right: UInt32, _ expected: UInt32) {
+            for found in [ancestry.walk(left, right), ancestry.walk(right, left)] {
+                #expect(found.owner == expected)
+                #expect(found.steps <= 6 * 17, "\(found.steps)")
+            }
+        }
+        // The ends of both chains; an end and its own middle; both ends and the owners above them.
+        check(1 + length, 1 + 2 * length, 1)
+        check(1 + length, 1 + length / 2, 1 + length / 2)
+        check(2 + length, 2, 1)
+        check(1 + 2 * length, 0, 0)
+    }
 }
 
 extension Table.Row {

@@ -8,6 +8,22 @@ import Testing
 
 @testable import Analysis
 
+/// A chain of owners, each with one buffer.
+enum DeepOwners {
+    static func snapshot(_ depth: Int) -> Snapshot {
+        let buffers = (0..<UInt32(depth)).map {
+            Fixture.Buffer(serial: UInt64($0), site: Fixture.publish, touch: Fixture.publish, owner: 2 + $0, bytes: 64)
+        }
+        var snapshot = Fixture.snapshot(of: buffers, secondsAfterNoon: 1, chunks: 1, ownerKind: .session)
+        for level in 0..<UInt32(depth) {
+            var owner = Fixture.owner(.component, "o\(level)", parent: 1 + level)
+            (owner.liveBuffers, owner.liveBytes) = (1, 64)
+            snapshot.owners.append(owner)
+        }
+        return snapshot
+    }
+}
+
 @Suite("export", .mayBlock)
 struct ExportTests {
     private func text(_ format: ExportFormat, _ snapshot: Snapshot, table: String = "buffers") throws -> String {
@@ -110,6 +126,26 @@ struct ExportTests {
         #expect(object["name"] as? String == "quote \" newline \n")
         #expect(object["closed_age_ns"] is NSNull)
     }
+
+    @Test("a chain of owners costs what its owners cost, however deep it is")
+    func deepOwners() throws {
+        func written(_ depth: Int) throws -> Int {
+            let snapshot = DeepOwners.snapshot(depth)
+            var (bytes, lines) = (0, 0)
+            try Exporter(format: .folded).write(DumpParts(snapshot)) { piece in
+                bytes += piece.count
+                lines += piece.count { $0 == 10 }
+                // Without a bound it would be 12 GB.
+                if bytes > 2_000 * depth { throw TooMuch() }
+            }
+            #expect(lines == depth)
+            return bytes
+        }
+        let (some, many) = (try written(5_000), try written(50_000))
+        #expect(many < 11 * some)
+    }
+
+    private struct TooMuch: Error {}
 
     @Test("folded stacks go from the root to the site, and add up to the live bytes")
     func folded() throws {

@@ -28,12 +28,13 @@ public struct FoldedStacks {
     func write(to output: (UnsafeRawBufferPointer) throws -> Void) throws {
         var text: [UInt8] = []
         var sites: [UInt32: [UInt8]] = [:]
-        var owner: (id: UInt32, frames: [UInt8])?
+        var owners: [UInt32: [UInt8]] = [:]
+        var stack: (id: UInt32, frames: [UInt8])?
         for number in pairs.inOrder {
             let (id, site) = (UInt32(pairs.pairs[number] >> 32), UInt32(truncatingIfNeeded: pairs.pairs[number]))
-            if owner?.id != id { owner = (id, frames(of: id)) }
+            if stack?.id != id { stack = (id, frames(of: id, &owners)) }
             if sites[site] == nil { sites[site] = frame(of: site) }
-            text += owner?.frames ?? []
+            text += stack?.frames ?? []
             text += sites[site] ?? []
             text += " \(weights[number])\n".utf8
             if text.count >= 1 << 16 {
@@ -44,8 +45,14 @@ public struct FoldedStacks {
         try text.withUnsafeBytes(output)
     }
 
-    private func frames(of owner: UInt32) -> [UInt8] {
-        Array(snapshot.ownerPath(owner).map { Self.frame(snapshot.ownerTitle($0)) + ";" }.joined().utf8)
+    private func frames(of owner: UInt32, _ known: inout [UInt32: [UInt8]]) -> [UInt8] {
+        let path = snapshot.ownerPath(owner)
+        var frames = path.isWhole ? [] : Array("\(OwnerPath.above);".utf8)
+        for id in path.owners {
+            if known[id] == nil { known[id] = Array((Self.frame(snapshot.ownerTitle(id)) + ";").utf8) }
+            frames += known[id] ?? []
+        }
+        return frames
     }
 
     private func frame(of site: UInt32) -> [UInt8] {
@@ -55,21 +62,37 @@ public struct FoldedStacks {
 
     /// A semicolon would end a frame, and a line break the stack.
     private static func frame(_ text: String) -> String {
-        let text = Format.printable(text)
+        let text = Format.truncated(Format.printable(text), to: longestFrame)
         return text.utf8.contains(UInt8(ascii: ";")) ? String(text.map { $0 == ";" ? "," : $0 }) : text
     }
+
+    /// Columns of a frame: each is written once for every stack that it is part of.
+    private static let longestFrame = 300
+}
+
+/// The owners from the root down to one, as far as an answer names them.
+struct OwnerPath {
+    /// A real tree is a handful of levels deep; one in a dump from a stranger is as deep as the dump has owners.
+    static let mostLevels = 64
+    /// Stands for owners that are left out.
+    static let above = "…"
+
+    var owners: [UInt32]
+    /// False where owners above the first are left out.
+    var isWhole: Bool
 }
 
 extension Snapshot {
     /// From the root down to `owner`. A parent that does not exist, or a circle, as in a damaged dump, ends it.
-    func ownerPath(_ owner: UInt32) -> [UInt32] {
+    func ownerPath(_ owner: UInt32) -> OwnerPath {
         var path: [UInt32] = []
         var next = owner
         while Int(next) < owners.count, !path.contains(next) {
+            if path.count == OwnerPath.mostLevels { return OwnerPath(owners: path.reversed(), isWhole: false) }
             path.append(next)
             if next == 0 { break }
             next = owners[Int(next)].parent
         }
-        return path.reversed()
+        return OwnerPath(owners: path.reversed(), isWhole: true)
     }
 }
