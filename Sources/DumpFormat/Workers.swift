@@ -61,6 +61,6 @@ final class Flag: Sendable {
 }
 
 /// Bytes of memory the machine has: no file may make a reader allocate more.
-func physicalMemory() -> UInt64 {
+package func physicalMemory() -> UInt64 {
     UInt64(max(0, sysconf(Int32(_SC_PHYS_PAGES)))) * UInt64(max(0, sysconf(Int32(_SC_PAGESIZE))))
 }

@@ -99,6 +99,68 @@ struct QueryTests {
         #expect(other?.description == "no such table: bufers")
     }
 
+    private func refusal(_ sql: String, _ limits: QueryLimits) -> String? {
+        let snapshot = Fixture.growing(secondsAfterNoon: 10)
+        return #expect(throws: Query.Problem.self) { try Query(sql: sql, limits: limits).report(on: snapshot) }?
+            .description
+    }
+
+    @Test("a value that is too large is refused, in one line, and so is a row of too many columns")
+    func largeValues() throws {
+        for sql in [
+            "SELECT zeroblob(1000000000)", "SELECT hex(zeroblob(16000000))",
+        ] {
+            #expect(refusal(sql, QueryLimits()) == "a text or blob of it has more than 16 MiB", "\(sql)")
+        }
+        let columns = (0...500).map(String.init).joined(separator: ", ")
+        #expect(refusal("SELECT \(columns)", QueryLimits())?.contains("too many columns") == true)
+        #expect(try rows("SELECT x'00ff1c'", Fixture.empty()) == [[.string("0 ff 1c")]])
+        #expect(try rows("SELECT length(zeroblob(10000000))", Fixture.empty()) == [[.signed(10_000_000)]])
+    }
+
+    @Test("a statement without an end is ended, and says after how many steps")
+    func steps() throws {
+        var limits = QueryLimits()
+        limits.steps = 1_000_000
+        let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+        let words = "it was ended after 1,000,000 steps of SQLite's, the most that one may take"
+        #expect(refusal(endless, limits)?.hasPrefix(words) == true)
+        #expect(refusal("SELECT count(*) FROM buffers, buffers, buffers", limits)?.hasPrefix(words) == true)
+        // No row of it, and nothing but steps.
+        #expect(refusal("SELECT 1 FROM buffers a, buffers b, buffers c WHERE a.bytes + b.bytes < 0", limits) != nil)
+        let count = try Query(sql: "SELECT count(*) FROM buffers", limits: limits)
+            .report(on: Fixture.growing(secondsAfterNoon: 10))
+        #expect(count.mainTable?.rows.first?.cells == [.integer(1_050)])
+    }
+
+    @Test("an answer without an end is refused before the machine is full")
+    func rowsWithoutEnd() throws {
+        var limits = QueryLimits()
+        limits.answerBytes = 1 << 20
+        let problem = refusal("SELECT a.bytes FROM buffers a, buffers b", limits)
+        #expect(problem?.hasPrefix("the answer has more than 1 MiB in more than ") == true, "\(problem ?? "")")
+        #expect(problem?.contains("add a LIMIT") == true)
+    }
+
+    /// In a process of its own, as SQLite's memory is the process's.
+    @Test("what needs more memory than it may have says so")
+    func memory() async {
+        await #expect(processExitsWith: .success) {
+            var limits = QueryLimits()
+            limits.heapBytes = 32 << 20
+            let sql = """
+                WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000)
+                SELECT i, randomblob(1000) AS r FROM n ORDER BY r LIMIT 1 OFFSET 99999
+                """
+            do throws(Query.Problem) {
+                _ = try Query(sql: sql, limits: limits).report(on: Fixture.empty())
+                exit(1)
+            } catch {
+                exit(error.description.hasPrefix("it needs more than 32 MiB of memory") ? 0 : 2)
+            }
+        }
+    }
+
     @Test("people see units by the column's name, programs plain integers")
     func units() throws {
         let report = try Query(

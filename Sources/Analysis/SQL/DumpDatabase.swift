@@ -11,12 +11,15 @@ struct DumpDatabase {
     /// The tables that SQLite sees without a copy. A file must stand alone, and is filled from them.
     private let modules: [BulkModule]
     private let isFile: Bool
+    /// SQLite has its address.
+    private let steps: QueryLimits.StepCount?
 
-    /// In memory.
-    init() throws {
+    /// In memory, for a statement of anybody's. Must live as long as its queue is used.
+    init(_ limits: QueryLimits) throws {
         queue = try DatabaseQueue(configuration: Self.configuration)
         modules = DumpTables.large.map { BulkModule($0) }
         isFile = false
+        steps = try queue.writeWithoutTransaction { try limits.apply(to: $0) }
         try createSchema()
     }
 
@@ -25,6 +28,7 @@ struct DumpDatabase {
         queue = try DatabaseQueue(path: path, configuration: Self.configuration)
         modules = DumpTables.large.map { BulkModule($0) }
         isFile = true
+        steps = nil
         try createSchema()
     }
 

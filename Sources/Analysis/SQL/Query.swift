@@ -10,6 +10,7 @@ public struct Query {
     /// What a reader must load of the dump.
     public let selection: DumpSelection
     private let parts: [DumpDatabase.Part]
+    private let limits: QueryLimits
 
     /// What is wrong with a statement, in SQLite's words where it found it.
     public struct Problem: Error, CustomStringConvertible {
@@ -17,13 +18,21 @@ public struct Query {
 
         init(_ description: String) { self.description = description }
 
-        init(_ error: DatabaseError) { description = error.message ?? "\(error)" }
+        init(_ error: DatabaseError, _ limits: QueryLimits) {
+            description = limits.reason(error) ?? error.message ?? "\(error)"
+        }
     }
 
-    public init(sql: String) throws(Problem) {
+    public init(sql: String) throws(Problem) { try self.init(sql: sql, limits: QueryLimits()) }
+
+    init(sql: String, limits: QueryLimits) throws(Problem) {
         self.sql = sql
-        parts = try Self.trying {
-            try DumpDatabase().queue.read { DumpDatabase.parts(of: try Self.compile(sql, $0)) }
+        self.limits = limits
+        parts = try Self.trying(limits) {
+            let database = try DumpDatabase(limits)
+            return try withExtendedLifetime(database) {
+                try database.queue.read { DumpDatabase.parts(of: try Self.compile(sql, $0)) }
+            }
         }
         var selection = DumpSelection.tables
         for part in parts { selection.formUnion(part.table.selection(for: part.columns)) }
@@ -34,10 +43,12 @@ public struct Query {
     public func report(on snapshot: Snapshot) throws(Problem) -> Report {
         var report = Report(command: "query")
         report.data = [.init("sql", .text(sql))]
-        let table = try Self.trying {
-            let database = try DumpDatabase()
-            try database.load(snapshot, parts)
-            return try database.queue.read { try Self.run(try Self.compile(sql, $0)) }
+        let table = try Self.trying(limits) {
+            let database = try DumpDatabase(limits)
+            return try withExtendedLifetime(database) {
+                try database.load(snapshot, parts)
+                return try database.queue.read { try run(try Self.compile(sql, $0)) }
+            }
         }
         report.add(nil, .table(table))
         return report
@@ -52,7 +63,7 @@ public struct Query {
         return statement
     }
 
-    private static func run(_ statement: Statement) throws -> Table {
+    private func run(_ statement: Statement) throws -> Table {
         var names: [String] = []
         for name in statement.columnNames {
             let alike = names.count { $0 == name || $0.hasPrefix("\(name)_") }
@@ -61,17 +72,29 @@ public struct Query {
         var table = Table(name: "rows", columns: names.map { .init($0, $0) })
         let units = names.map(Unit.init)
         let rows = try Row.fetchCursor(statement)
+        var size = AnswerSize()
         while let row = try rows.next() {
-            table.rows.append(Table.Row(units.indices.map { units[$0].value((row[$0] as DatabaseValue).storage) }))
+            let cells = units.indices.map { units[$0].value((row[$0] as DatabaseValue).storage) }
+            size.add(cells)
+            guard size.bytes <= limits.answerBytes else {
+                throw Problem(
+                    """
+                    the answer has more than \(Format.bytes(limits.answerBytes)) in more than \
+                    \(Format.count(UInt64(table.rows.count), of: "row")); add a LIMIT, or `export` the table
+                    """)
+            }
+            table.rows.append(Table.Row(cells))
         }
         return table
     }
 
-    private static func trying<Result>(_ body: () throws -> Result) throws(Problem) -> Result {
+    private static func trying<Result>(
+        _ limits: QueryLimits, _ body: () throws -> Result
+    ) throws(Problem) -> Result {
         do {
             return try body()
         } catch let error as DatabaseError {
-            throw Problem(error)
+            throw Problem(error, limits)
         } catch let problem as Problem {
             throw problem
         } catch {
@@ -82,6 +105,19 @@ public struct Query {
     /// How people see a column's integers, told by its name.
     private enum Unit {
         case none, bytes, duration, count
+
+        /// `0 ff 1c`
+        static func hex(_ bytes: some Collection<UInt8>) -> String {
+            let digits = Array("0123456789abcdef".utf8)
+            var text: [UInt8] = []
+            text.reserveCapacity(3 * bytes.count)
+            for byte in bytes {
+                if !text.isEmpty { text.append(UInt8(ascii: " ")) }
+                if byte > 15 { text.append(digits[Int(byte >> 4)]) }
+                text.append(digits[Int(byte & 15)])
+            }
+            return String(decoding: text, as: UTF8.self)
+        }
 
         init(_ name: String) {
             let name = name.lowercased()
@@ -97,7 +133,7 @@ public struct Query {
             case .null: return .unknown
             case .string(let text): return .text(text)
             case .double(let number): return .real(number)
-            case .blob(let data): return .text(data.map { String($0, radix: 16) }.joined(separator: " "))
+            case .blob(let data): return .text(Self.hex(data))
             case .int64(let number):
                 guard let size = UInt64(exactly: number) else { return .integer(number) }
                 switch self {
