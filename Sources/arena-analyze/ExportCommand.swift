@@ -16,7 +16,8 @@ struct ExportCommand: ParsableCommand {
               arena-analyze export --to folded -o owners.folded 2-near-limit.dump.zst
               flamegraph.pl owners.folded > owners.svg
 
-            A file that exists is left as it is unless --force is given. `-o -` is standard output.
+            A file that exists is left as it is unless --force is given. `-o -` is standard output; a device or a pipe is \
+            written into.
             """)
 
     @Argument(help: "The dump to read.", completion: .file())
@@ -51,26 +52,11 @@ struct ExportCommand: ParsableCommand {
         var exporter = Exporter(format: format)
         exporter.table = table
         exporter.weight = weight
-        do {
-            let origin = try output == "-" ? print(exporter) : save(exporter)
-            if let notice = origin.partialNotice {
-                Terminal.warn("partial answer from \(dump): \(notice)")
-                throw ExitCode(4)
-            }
-        } catch let problem as OutputFile.Problem {
-            Terminal.complain("\(problem)")
-            throw ExitCode.failure
+        let origin = try Output.write(to: output, replacing: force) { file in try write(exporter, to: file) }
+        if let notice = origin.partialNotice {
+            Terminal.warn("partial answer from \(dump): \(notice)")
+            throw ExitCode(4)
         }
-    }
-
-    private func print(_ exporter: Exporter) throws -> Origin {
-        let parts = try parts(exporter)
-        if format == .pprof {
-            try Terminal.print(bytes: try exporter.profile(parts.tables))
-        } else {
-            try exporter.write(parts) { try Terminal.print(bytes: Array($0)) }
-        }
-        return Origin(path: dump, parts.tables)
     }
 
     private func parts(_ exporter: Exporter) throws -> DumpParts {
@@ -78,24 +64,22 @@ struct ExportCommand: ParsableCommand {
         return DumpParts(try DumpPath.read(dump, exporter.selection))
     }
 
-    private func save(_ exporter: Exporter) throws -> Origin {
-        // The file comes first: without a place to write to, nothing needs to be read.
-        let file = try OutputFile.create(path: output, replacing: force)
+    private func write(_ exporter: Exporter, to file: borrowing OutputFile) throws -> Origin {
+        let database = format == .sqlite ? try file.partialPath(for: "an SQLite database") : ""
         if format == .sqlite, let blocks = try DumpPath.blocks(dump),
             let rows = try exporter.databaseParts(of: blocks)
         {
             let tables = try DumpPath.read(dump, DumpSelection(runs: true))
-            try exporter.writeDatabase(tables, rows: rows, path: file.partialPath)
-            try file.commit()
+            try exporter.writeDatabase(tables, rows: rows, path: database)
             return Origin(path: dump, tables)
         }
         let parts = try parts(exporter)
+        if output == "-" { Progress.end() }
         switch format {
-        case .sqlite: try exporter.writeDatabase(parts.tables, path: file.partialPath)
+        case .sqlite: try exporter.writeDatabase(parts.tables, path: database)
         case .pprof: try file.write(try exporter.profile(parts.tables))
         case .csv, .jsonl, .folded: try exporter.write(parts) { try file.write($0) }
         }
-        try file.commit()
         return Origin(path: dump, parts.tables)
     }
 }

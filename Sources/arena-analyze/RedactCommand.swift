@@ -17,7 +17,7 @@ struct RedactCommand: ParsableCommand {
                 -o for-us.dump.zst 2-near-limit.dump.zst
 
             Text of the program stays: its name, its code locations, keys of its configuration. Payload never is in \
-            the copy.
+            the copy. `-o -` is standard output; a device or a pipe is written into.
             """)
 
     @Argument(help: "The dump to read.", completion: .file())
@@ -35,7 +35,6 @@ struct RedactCommand: ParsableCommand {
     var force = false
 
     func validate() throws {
-        if output == "-" { throw ValidationError("a dump needs a file; name one.") }
         if let key, key.utf8.count < 16 { throw ValidationError("--key needs at least 16 bytes.") }
     }
 
@@ -49,27 +48,18 @@ struct RedactCommand: ParsableCommand {
             throw ExitCode.failure
         }
         let redaction = Redaction(key.map { Pseudonyms(passphrase: $0) } ?? Pseudonyms())
-        do {
-            let (directory, name) = Self.split(output)
-            let file = try DumpFile.create(directory: directory, name: name, replacing: force)
-            if let blocks {
-                try DumpWriter(sink: file.sink).write(redaction.apply(to: snapshot), bulkOf: blocks)
-            } else {
-                try DumpWriter(sink: file.sink).write(redaction.apply(to: snapshot))
+        try Output.write(to: output, replacing: force) { file in
+            let copy = redaction.apply(to: snapshot)
+            do throws(DumpError) {
+                if let blocks {
+                    try DumpWriter(sink: file.sink).write(copy, bulkOf: blocks)
+                } else {
+                    try DumpWriter(sink: file.sink).write(copy)
+                }
+            } catch {
+                Terminal.complain("cannot write \(output): \(error.message)")
+                throw ExitCode.failure
             }
-            _ = try file.commit()
-        } catch {
-            Terminal.complain(
-                error.kind == .alreadyExists
-                    ? "\(output) exists and is left as it is; --force replaces it"
-                    : "cannot write \(output): \(error.message)")
-            throw ExitCode.failure
         }
-    }
-
-    private static func split(_ path: String) -> (directory: String, name: String) {
-        guard let slash = path.lastIndex(of: "/") else { return (".", path) }
-        let directory = path[..<slash]
-        return (directory.isEmpty ? "/" : String(directory), String(path[path.index(after: slash)...]))
     }
 }

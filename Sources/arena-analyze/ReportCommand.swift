@@ -9,7 +9,8 @@ struct ReportCommand: ParsableCommand {
         discussion: """
             Verdict and byte ledger, suspects, a map of every page of every chunk, the owner tree as a flame graph, and \
             the sites; with several dumps of one process, also what grew. The file needs no network and no other file, \
-            and stays small however many buffers the dump has. `-o -` is standard output.
+            and stays small however many buffers the dump has. `-o -` is standard output; a device or a pipe is written \
+            into.
 
               arena-analyze report -o incident.html \\
                 1-before.dump.zst 2-near-limit.dump.zst 3-at-the-limit.dump.zst
@@ -29,25 +30,13 @@ struct ReportCommand: ParsableCommand {
     var force = false
 
     func run() throws {
-        do {
-            let isPartial: Bool
-            if output == "-" {
-                let page = try page()
-                try Terminal.print(page.html)
-                isPartial = page.isPartial
-            } else {
-                // The file comes first: without a place to write to, nothing needs to be read.
-                let file = try OutputFile.create(path: output, replacing: force)
-                let page = try page()
-                try file.write(page.html)
-                try file.commit()
-                isPartial = page.isPartial
-            }
-            if isPartial { throw ExitCode(4) }
-        } catch let problem as OutputFile.Problem {
-            Terminal.complain("\(problem)")
-            throw ExitCode.failure
+        let isPartial = try Output.write(to: output, replacing: force) { file in
+            let page = try page()
+            if output == "-" { Progress.end() }
+            try file.write(page.html)
+            return page.isPartial
         }
+        if isPartial { throw ExitCode(4) }
     }
 
     /// Warns of dumps that could be read in part only.

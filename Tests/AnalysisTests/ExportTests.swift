@@ -259,14 +259,74 @@ struct ExportTests {
         }
     }
 
-    @Test("a device is not replaced by a file, not even with --force")
-    func devices() throws {
-        let dump = Program.samples + "/1-before.dump.zst"
-        for command in [["export", "--to", "csv"], ["report"]] {
-            let outcome = try Program.run(command + ["-o", "/dev/null", "--force", dump])
-            #expect(outcome.status == 1)
-            #expect(outcome.errors.contains("/dev/null: it is not a regular file; `-o -` is standard output"))
+    /// What every command is asked to write somewhere.
+    private static let writers = [
+        ["export", "--to", "csv"], ["export", "--to", "pprof"], ["report"],
+        ["redact", "--key", "a passphrase of ours"],
+    ]
+
+    @Test("into a pipe or a device it is written, and both stay what they are", arguments: writers)
+    func pipesAndDevices(command: [String]) throws {
+        try Program.withFolder { folder in
+            let dump = Program.samples + "/1-before.dump.zst"
+            let (pipe, whole) = (folder + "/pipe", folder + "/whole")
+            #expect(mkfifo(pipe, 0o600) == 0)
+            #expect(try Program.run(command + ["-o", whole, dump]).status == 0)
+            for force in [[], ["--force"]] {
+                // A reader that does not wait for ever where nobody writes.
+                let script = "timeout 60 cat \"$0\" & \"$@\"; status=$?; wait; exit $status"
+                let analyzer = Program.products.appendingPathComponent("arena-analyze").path
+                let outcome = try Program.run(
+                    "/bin/sh", ["-c", script, pipe, analyzer] + command + force + ["-o", pipe, dump])
+                #expect(outcome.status == 0, "\(outcome.errors)")
+                #expect(outcome.output == FileManager.default.contents(atPath: whole))
+                #expect(Self.kind(pipe) == S_IFIFO)
+            }
+            // A link to a device, as nobody should have to lose one for a test.
+            try FileManager.default.createSymbolicLink(atPath: folder + "/null", withDestinationPath: "/dev/null")
+            #expect(try Program.run(command + ["--force", "-o", folder + "/null", dump]).status == 0)
+            #expect(Self.kind(folder + "/null") == S_IFLNK)
+            let sent = try Program.run(command + ["-o", "-", dump])
+            #expect(sent.output == FileManager.default.contents(atPath: whole))
+            #expect(try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == ["null", "pipe", "whole"])
         }
+    }
+
+    @Test(
+        "through a link its file is replaced, whole and for its owner only; one that leads nowhere is refused",
+        arguments: writers)
+    func links(command: [String]) throws {
+        try Program.withFolder { folder in
+            let dump = Program.samples + "/1-before.dump.zst"
+            try Data("mine".utf8).write(to: URL(fileURLWithPath: folder + "/file"))
+            try FileManager.default.createSymbolicLink(atPath: folder + "/link", withDestinationPath: "file")
+            try FileManager.default.createSymbolicLink(atPath: folder + "/nowhere", withDestinationPath: "none")
+            #expect(try Program.run(command + ["-o", folder + "/link", dump]).status == 1)
+            #expect(try Data(contentsOf: URL(fileURLWithPath: folder + "/file")) == Data("mine".utf8))
+            #expect(try Program.run(command + ["--force", "-o", folder + "/link", dump]).status == 0)
+            #expect(Self.kind(folder + "/link") == S_IFLNK)
+            var status = stat()
+            #expect(stat(folder + "/file", &status) == 0)
+            #expect(status.st_size > 100 && status.st_mode & 0o777 == 0o600)
+            let refused = try Program.run(command + ["--force", "-o", folder + "/nowhere", dump])
+            #expect(refused.status == 1)
+            #expect(refused.errors.contains("nowhere: it is a symbolic link that leads nowhere"))
+            #expect(
+                try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == ["file", "link", "nowhere"])
+        }
+    }
+
+    @Test("a database needs a file, and says so")
+    func databaseIntoPipe() throws {
+        let outcome = try Program.run(
+            "export", "--to", "sqlite", "-o", "/dev/null", Program.samples + "/1-before.dump.zst")
+        #expect(outcome.status == 1)
+        #expect(outcome.errors.contains("cannot write /dev/null: an SQLite database needs a regular file"))
+    }
+
+    private static func kind(_ path: String) -> UInt32 {
+        var status = stat()
+        return lstat(path, &status) == 0 ? status.st_mode & S_IFMT : 0
     }
 
     @Test("a torn dump is exported in part, with exit code 4")
