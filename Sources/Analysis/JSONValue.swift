@@ -67,7 +67,7 @@ public enum JSONValue: Sendable, Equatable {
         text += (elements.isEmpty ? "" : margin) + brackets.1
     }
 
-    /// RFC 8259, section 7.
+    /// RFC 8259, section 7. What would not be seen, or change how the rest is seen, is escaped too.
     private static func write(_ string: String, to text: inout String) {
         text += "\""
         for scalar in string.unicodeScalars {
@@ -77,7 +77,9 @@ public enum JSONValue: Sendable, Equatable {
             case "\n": text += "\\n"
             case "\r": text += "\\r"
             case "\t": text += "\\t"
-            case "\0"..<" ", "\u{7f}"..."\u{9f}":
+            case "\0"..<" ", "\u{7f}"..."\u{9f}", "\u{200e}"..."\u{200f}", "\u{2028}"..."\u{202e}",
+                "\u{2066}"..."\u{2069}",
+                "\u{61c}":
                 let hex = String(scalar.value, radix: 16)
                 text += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
             default: text.unicodeScalars.append(scalar)

@@ -123,7 +123,7 @@ public struct Phrase: Sendable, ExpressibleByStringInterpolation {
     var text: String {
         pieces.map { piece in
             switch piece {
-            case .words(let words): words
+            case .words(let words): Format.printable(words)
             case .value(let value, _, let exact): value.text(exact: exact)
             }
         }.joined()

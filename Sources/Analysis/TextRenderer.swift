@@ -12,14 +12,15 @@ public struct TextRenderer {
         var blocks: [String] = []
         for origin in report.origins {
             guard let notice = origin.partialNotice else { continue }
-            blocks.append(painted(wrapped("Partial answer from \(origin.path): \(notice)"), .warning))
+            blocks.append(painted(wrapped(Format.printable("Partial answer from \(origin.path): \(notice)")), .warning))
         }
         for section in report.sections {
-            let heading = section.title.map { paint($0, "1") + "\n" } ?? ""
+            let title = section.title.map(Format.printable)
+            let heading = title.map { paint($0, "1") + "\n" } ?? ""
             switch section.body {
             case .lines(let lines): blocks.append(heading + text(lines))
             case .paragraph(let phrase, let tone): blocks.append(heading + painted(wrapped(phrase.text), tone))
-            case .table(let table): blocks.append(text(table, title: section.title))
+            case .table(let table): blocks.append(text(table, title: title))
             }
         }
         return blocks.filter { !$0.isEmpty }.joined(separator: "\n\n") + "\n"
@@ -28,11 +29,12 @@ public struct TextRenderer {
     // MARK: Lines and paragraphs
 
     private func text(_ lines: [Report.Line]) -> String {
-        let labelWidth = lines.map { TerminalWidth.columns($0.label) }.max() ?? 0
+        let labels = lines.map { Format.printable($0.label) }
+        let labelWidth = labels.map(TerminalWidth.columns).max() ?? 0
         let margin = labelWidth == 0 ? 0 : labelWidth + 2
-        return lines.map { line in
+        return zip(labels, lines).map { label, line in
             let body = wrapped(line.phrase.text, margin: margin)
-            return paint(padded(line.label, to: margin), "2") + body.dropFirst(margin)
+            return paint(padded(label, to: margin), "2") + body.dropFirst(margin)
         }.joined(separator: "\n")
     }
 
@@ -99,7 +101,7 @@ public struct TextRenderer {
             }
         }
         collect(table.rows, depth: 0)
-        var titles = columns.map { table.columns[$0].title }
+        var titles = columns.map { Format.printable(table.columns[$0].title) }
         var heading = ""
         if let title {
             if titles.first == "" { titles[0] = title } else { heading = paint(title, "1") + "\n" }

@@ -17,7 +17,8 @@ struct ExportCommand: ParsableCommand {
               flamegraph.pl owners.folded > owners.svg
 
             A file that exists is left as it is unless --force is given. `-o -` is standard output; a device or a pipe is \
-            written into.
+            written into. Texts of csv that a spreadsheet would take for formulas begin with an apostrophe there, and \
+            control characters are spelt out; --raw leaves them as they are.
             """)
 
     @Argument(help: "The dump to read.", completion: .file())
@@ -40,7 +41,10 @@ struct ExportCommand: ParsableCommand {
     @Flag(help: "Replace the file if it exists.")
     var force = false
 
+    @OptionGroup var csv: CSVOptions
+
     func validate() throws {
+        try csv.check(isCSV: format == .csv)
         if !Exporter.tableNames.contains(table) {
             throw ValidationError(
                 "there is no table '\(table)'; tables: \(Exporter.tableNames.joined(separator: ", "))")
@@ -52,6 +56,7 @@ struct ExportCommand: ParsableCommand {
         var exporter = Exporter(format: format)
         exporter.table = table
         exporter.weight = weight
+        exporter.isRaw = csv.raw
         let origin = try Output.write(to: output, replacing: force) { file in try write(exporter, to: file) }
         if let notice = origin.partialNotice {
             Terminal.warn("partial answer from \(dump): \(notice)")

@@ -8,8 +8,12 @@ struct OutputOptions: ParsableArguments {
     @Option(help: "text for people; json or csv for programs (sizes in bytes, durations in nanoseconds).")
     var format: Format = .text
 
+    @OptionGroup var csv: CSVOptions
+
     @Flag(name: .customLong("no-color"), help: "Do not colour, not even on a terminal (as does NO_COLOR).")
     var noColor = false
+
+    func validate() throws { try csv.check(isCSV: format == .csv) }
 
     /// What `--limit` comes to: programs get every row unless they say otherwise. 0 is all.
     func rows(_ limit: Int?, people: Int) -> Int { limit ?? (format == .text ? people : 0) }
@@ -43,12 +47,22 @@ struct OutputOptions: ParsableArguments {
         case .json:
             return JSONRenderer(toolVersion: ArenaAnalyze.version).render(report)
         case .csv:
-            guard let text = CSVRenderer().render(report) else {
+            guard let text = CSVRenderer(isRaw: csv.raw).render(report) else {
                 Terminal.complain("\(report.command) has no table to print as csv")
                 throw ExitCode.validationFailure
             }
             return text
         }
+    }
+}
+
+/// How csv is written: the same wherever it is.
+struct CSVOptions: ParsableArguments {
+    @Flag(help: "csv: texts as they are, for programs. A spreadsheet may take one for a formula.")
+    var raw = false
+
+    func check(isCSV: Bool) throws {
+        if raw, !isCSV { throw ValidationError("--raw is about csv.") }
     }
 }
 

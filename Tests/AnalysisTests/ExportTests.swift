@@ -127,6 +127,44 @@ struct ExportTests {
         #expect(object["closed_age_ns"] is NSNull)
     }
 
+    @Test("what a spreadsheet would take for a formula is text, and what nobody would see is seen; --raw leaves both")
+    func hostileNames() throws {
+        var snapshot = Fixture.growing(secondsAfterNoon: 1)
+        (snapshot.owners[2].liveBuffers, snapshot.owners[2].liveBytes) = (1, 64)
+        let names = [
+            ("=cmd|' /C calc'!A0", "\"'=cmd|' /C calc'!A0\""), ("+1", "\"'+1\""), ("-1", "\"'-1\""),
+            ("@SUM(1)", "\"'@SUM(1)\""),
+            ("\u{FF1D}1", "\"'\u{FF1D}1\""), ("\t=1", "\\u{9}=1"), ("\r=1", "\\u{d}=1"), ("\u{1B}[2J", "\\u{1b}[2J"),
+            ("a\u{202E}b", "a\\u{202e}b"), ("'=1", "\"''=1\""), ("a-b", "a-b"), ("it's", "it's"), ("", ""),
+        ]
+        for (name, written) in names {
+            snapshot.owners[2].name = name
+            for text in [try text(.csv, snapshot, table: "owners"), CSVRenderer().render(.owners(of: snapshot)) ?? ""] {
+                #expect(text.contains(",session,\(written),"), "\(text)")
+            }
+            var exporter = Exporter(format: .csv)
+            (exporter.table, exporter.isRaw) = ("owners", true)
+            var raw = ""
+            try exporter.write(DumpParts(snapshot)) { raw += String(decoding: $0, as: UTF8.self) }
+            let plain = name.contains("\r") ? "\"\(name)\"" : name
+            #expect(raw.contains(",session,\(plain),"))
+            #expect(CSVRenderer(isRaw: true).render(.owners(of: snapshot))?.contains(",session,\(plain),") == true)
+        }
+        // Numbers are no texts.
+        let growth = CSVRenderer().render(.difference(of: [Fixture.growing(secondsAfterNoon: 9), snapshot])) ?? ""
+        #expect(growth.contains(",-") && !growth.contains("'-"))
+        try Program.withFolder { folder in
+            snapshot.owners[2].name = "=1"
+            let dump = try Program.write(snapshot, to: folder, as: "a.dump.zst")
+            for command in [["owners", "--format", "csv"], ["export", "--to", "csv", "--table", "owners", "-o", "-"]] {
+                #expect(try Program.run(command + [dump]).text.contains(",session,\"'=1\","))
+                #expect(try Program.run(command + ["--raw", dump]).text.contains(",session,=1,"))
+            }
+            #expect(try Program.run("owners", "--raw", dump).status == 64)
+            #expect(try Program.run("export", "--to", "jsonl", "--raw", "-o", "-", dump).status == 64)
+        }
+    }
+
     @Test("a chain of owners costs what its owners cost, however deep it is")
     func deepOwners() throws {
         func written(_ depth: Int) throws -> Int {

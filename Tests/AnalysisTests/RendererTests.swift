@@ -67,13 +67,28 @@ struct RendererTests {
                 == "{\n  \"a\": [\n    -1,\n    true\n  ]\n}")
     }
 
+    @Test("words, labels and headings are no way for control characters either, and a tree is no wider for being deep")
+    func everywhere() {
+        var report = Report(command: "t")
+        report.add("a\u{1B}b", .lines([.init("c\u{1B}d", Phrase(stringLiteral: "e\u{202E}f"))]))
+        report.add(nil, .paragraph(Phrase(stringLiteral: "g\rh")))
+        var table = Table(name: "t", columns: [.init("i\u{7}", "i\u{7}"), .init("bytes", "bytes")])
+        table.rows = [Table.Row([.text("deep"), .bytes(1)], depth: 1_000_000)]
+        report.add(nil, .table(table))
+        let text = TextRenderer(width: 60).render(report)
+        #expect(text.unicodeScalars.allSatisfy { $0 == "\n" || $0.value >= 32 && $0.value < 127 }, "\(text)")
+        #expect(text.split(separator: "\n").allSatisfy { $0.count <= 60 })
+        #expect(text.contains("deep"))
+        #expect(JSONValue.string("a\u{202E}b\u{9B}\u{2066}").text == #""a\u202eb\u009b\u2066""#)
+    }
+
     @Test("csv quotes what needs it and tells levels apart")
     func csv() {
         #expect(
             CSVRenderer().render(sample()) == """
                 level,label,live_bytes,note
                 0,"b, ""quoted""\",18446744073709551615,
-                0,a,2048,x\u{1B}y
+                0,a,2048,x\\u{1b}y
                 1,part,1024,
                 0,c,1024,
 

@@ -11,6 +11,8 @@ public struct Exporter {
     public var table = "buffers"
     /// What the numbers of folded stacks count.
     public var weight = FoldedStacks.Weight.bytes
+    /// Texts of csv as they are, for programs.
+    public var isRaw = false
 
     public init(format: ExportFormat) { self.format = format }
 
@@ -39,7 +41,7 @@ public struct Exporter {
 
     private func text(_ style: TableText.Style) -> TableText {
         guard let table = DumpTables.named(table) else { preconditionFailure("no table \(table)") }
-        return TableText(table, style)
+        return TableText(table, style, CSVRenderer(isRaw: isRaw))
     }
 
     /// The dump block by block, where this export can be made so and the file is whole.

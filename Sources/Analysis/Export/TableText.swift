@@ -8,13 +8,15 @@ struct TableText {
 
     let table: DumpTable
     let style: Style
+    private let csv: CSVRenderer
     /// What stands before each cell of a row.
     private let leads: [ByteText.Lead]
     private let end: [UInt8]
 
-    init(_ table: DumpTable, _ style: Style) {
+    init(_ table: DumpTable, _ style: Style, _ csv: CSVRenderer) {
         self.table = table
         self.style = style
+        self.csv = csv
         switch style {
         case .csv:
             leads = table.columns.indices.map { Self.lead($0 == 0 ? "" : ",") }
@@ -62,7 +64,7 @@ struct TableText {
     private static let rowsAtOnce = 1024
 
     private func append(_ facts: DumpFacts, to text: inout ByteText) {
-        var texts = EscapedTexts(style)
+        var texts = EscapedTexts(style, csv)
         let columns = table.columns.enumerated().map { ColumnNumbers($0.element, leads[$0.offset], facts, &texts) }
         let rows = table.rowCount(facts)
         let longest = columns.count * (ByteText.padding + ByteText.numberBytes) + end.count
@@ -100,10 +102,11 @@ struct TableText {
     /// The texts of a table as they are written, each once: there are far fewer than rows.
     private struct EscapedTexts {
         private let style: Style
+        private let csv: CSVRenderer
         private var places: [String: Int] = [:]
         private(set) var all: [[UInt8]] = []
 
-        init(_ style: Style) { self.style = style }
+        init(_ style: Style, _ csv: CSVRenderer) { (self.style, self.csv) = (style, csv) }
 
         mutating func place(of text: String) -> Int {
             if let known = places[text] { return known }
@@ -112,7 +115,7 @@ struct TableText {
         }
 
         @discardableResult mutating func append(_ text: String) -> Int {
-            all.append(Array((style == .csv ? CSVRenderer.quoted(text) : JSONValue.string(text).text).utf8))
+            all.append(Array((style == .csv ? csv.cell(text) : JSONValue.string(text).text).utf8))
             return all.count - 1
         }
     }
