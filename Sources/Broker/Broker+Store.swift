@@ -1,3 +1,4 @@
+import Ledger
 package import Logging
 
 // A data directory that no broker has, looked at or mended by a command.
@@ -16,9 +17,14 @@ extension Broker {
     /// - Throws: ``StartError``.
     package static func recoverStore(_ directory: String, log: Logging.Logger) throws(StartError) -> StoreRecovery? {
         try StoreSchema.check(directory: directory, isMade: true)
+        let names = StoreSchema.fileNames + [StoreSeal.fileName]
+        guard names.contains(where: { FileStatus("\(directory)/\($0)") != nil }) else {
+            throw StartError("data directory \(directory): there is no store in it")
+        }
         var recovery: StoreRecovery?
         _ = try StorePlace(directory, log: log) { directory throws(StartError) in
-            try StoreRecovery.finish(in: directory)
+            for line in try StoreRecovery.finish(in: directory) { log.error("\(line)") }
+            try StoreSchema.rollBack("\(directory)/\(StoreSchema.fileName)")
             let check = try StoreCheck(directory)
             if !check.isSound { recovery = try StoreRecovery.recover(in: directory, check) }
         }

@@ -10,6 +10,8 @@ package struct FileStatus {
     package let group: UInt32
     /// Which file it is, whatever it is called.
     package let identity: FileIdentity
+    /// When it was written last, in milliseconds since 1970.
+    package let modified: Int64
 
     /// - Returns: nil where there is nothing that can be looked at; `errno` says why.
     package init?(_ path: String, followsLinks: Bool = true) {
@@ -28,6 +30,7 @@ package struct FileStatus {
     private init(_ status: stat) {
         (mode, size) = (status.st_mode, Int(status.st_size))
         (user, group) = (status.st_uid, status.st_gid)
+        modified = Int64(status.st_mtim.tv_sec) * 1_000
         identity = FileIdentity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
     }
 

@@ -56,7 +56,7 @@ struct Check: ParsableCommand {
     private func check(store directory: String) throws {
         let check = try Broker.checkStore(directory)
         guard check.isSound else { throw StartError(check.description) }
-        print("\(directory): sound")
+        print("\(directory): \(check.verdict)")
         for (name, value) in check.summary {
             print("  \(name)\(String(repeating: " ", count: 16 - name.count))\(value)")
         }

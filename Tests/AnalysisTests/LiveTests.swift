@@ -22,10 +22,10 @@ struct LiveTests {
         let log = Pipe()
         process.standardError = log
         process.standardOutput = FileHandle.nullDevice
-        try process.run()
+        try process.start()
         defer {
             process.terminate()
-            process.waitUntilExit()
+            process.waitForEnd()
         }
         var text = ""
         while !text.contains("listening on") {
@@ -69,7 +69,7 @@ struct LiveTests {
         let other = Process()
         other.executableURL = URL(fileURLWithPath: "/usr/bin/env")
         other.arguments = ["sleep", "600"]
-        try other.run()
+        try other.start()
         defer { kill(other.processIdentifier, SIGKILL) }
         for command in ["capture", "top"] {
             let outcome = try Program.run(command, String(other.processIdentifier))

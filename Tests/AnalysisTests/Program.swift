@@ -39,12 +39,11 @@ enum Program {
         defer { for file in [output, errors] { try? FileManager.default.removeItem(at: file) } }
         process.standardOutput = try FileHandle(forWritingTo: output)
         process.standardError = try FileHandle(forWritingTo: errors)
-        try process.run()
-        process.waitUntilExit()
+        try process.start()
+        // A crash must not look like an exit code.
+        let status = process.waitForEnd()
         return Outcome(
-            // As shells say it: a crash must not look like an exit code.
-            status: process.terminationReason == .uncaughtSignal
-                ? 128 + process.terminationStatus : process.terminationStatus, output: try Data(contentsOf: output),
+            status: status, output: try Data(contentsOf: output),
             errors: String(decoding: try Data(contentsOf: errors), as: UTF8.self))
     }
 

@@ -21,7 +21,7 @@ final class BrokerChild {
         process.standardInput = FileHandle.nullDevice
         process.standardOutput = FileHandle.nullDevice
         process.standardError = output
-        try process.run()
+        try process.start()
         var found: Int?
         while found == nil {
             let line = try Self.line(output.fileHandleForReading.fileDescriptor, &text) { $0.contains("listening on") }
@@ -57,14 +57,13 @@ final class BrokerChild {
     func kill() {
         guard process.isRunning else { return }
         Glibc.kill(process.processIdentifier, SIGKILL)
-        process.waitUntilExit()
+        process.waitForEnd()
     }
 
     /// SIGTERM, and the exit code.
     func end() -> Int32 {
         Glibc.kill(process.processIdentifier, SIGTERM)
-        process.waitUntilExit()
-        return process.terminationStatus
+        return process.waitForEnd()
     }
 
     /// No file of its may grow beyond this: what a full disk does.
@@ -72,8 +71,8 @@ final class BrokerChild {
         let limit = Process()
         limit.executableURL = URL(filePath: "/usr/bin/prlimit")
         limit.arguments = ["--pid", "\(pid)", "--fsize=\(bytes.map(String.init) ?? "unlimited"):"]
-        try limit.run()
-        limit.waitUntilExit()
-        guard limit.terminationStatus == 0 else { throw Failure(description: "prlimit: \(limit.terminationStatus)") }
+        try limit.start()
+        let status = limit.waitForEnd()
+        guard status == 0 else { throw Failure(description: "prlimit: \(status)") }
     }
 }

@@ -181,10 +181,9 @@ struct StorePressureTests {
             let output = Pipe()
             process.standardError = output
             process.standardOutput = FileHandle.nullDevice
-            try process.run()
+            try process.start()
             let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-            process.waitUntilExit()
-            #expect(process.terminationStatus == 1)
+            #expect(process.waitForEnd() == 1)
             #expect(text.contains("\(directory)/arena-broker.sqlite: "), "\(text)")
         }
     }

@@ -78,7 +78,7 @@ final class TestHelper {
         process.standardInput = FileHandle(fileDescriptor: stream)
         process.standardOutput = FileHandle(fileDescriptor: stream)
         process.standardError = FileHandle.nullDevice
-        try process.run()
+        try process.start()
     }
 
     deinit { if process.isRunning { process.terminate() } }
@@ -127,10 +127,9 @@ struct Certificates {
         process.standardOutput = FileHandle.nullDevice
         let errors = Pipe()
         process.standardError = errors
-        try process.run()
+        try process.start()
         let text = errors.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        guard process.terminationStatus == 0 else {
+        guard process.waitForEnd() == 0 else {
             throw TestClient.Failure(description: "openssl: \(String(decoding: text, as: UTF8.self))")
         }
     }

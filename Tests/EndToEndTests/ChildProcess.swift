@@ -45,12 +45,11 @@ final class ChildProcess: @unchecked Sendable {
         process.standardInput = FileHandle.nullDevice
         process.standardOutput = output
         process.standardError = output
-        process.terminationHandler = { [weak self] process in
-            // As a shell has it: 128 + the signal for a child that a signal ended.
-            let killed = process.terminationReason == .uncaughtSignal
-            self?.change { $0.exitCode = process.terminationStatus + (killed ? 128 : 0) }
+        try process.start()
+        Thread.detachNewThread { [weak self, process] in
+            let code = process.waitForEnd()
+            self?.change { $0.exitCode = code }
         }
-        try process.run()
         let reading = output.fileHandleForReading
         Thread.detachNewThread { [weak self] in
             var partial = Data()

@@ -64,10 +64,11 @@ extension EndToEnd {
             try await withBroker { broker in
                 try await broker.drive("--devices", "5", "--commands", "20", "--payload-size", "1000")
                 // The kernel refuses to let any file of the broker grow beyond 4096 bytes from now on.
-                let limiting = try Process.run(
-                    URL(filePath: "/usr/bin/prlimit"), arguments: ["--pid", "\(broker.child.pid)", "--fsize=4096"])
-                limiting.waitUntilExit()
-                #expect(limiting.terminationStatus == 0)
+                let limiting = Process()
+                limiting.executableURL = URL(filePath: "/usr/bin/prlimit")
+                limiting.arguments = ["--pid", "\(broker.child.pid)", "--fsize=4096"]
+                try limiting.start()
+                #expect(limiting.waitForEnd() == 0)
                 broker.child.signal(SIGUSR1)
                 let line = try await broker.child.line("the dump's failure") { $0.contains("dump failed") }
                 #expect(line.contains("File too large"))

@@ -460,9 +460,8 @@ private func tool(_ name: String, _ arguments: String..., in directory: URL) thr
     process.currentDirectoryURL = directory
     process.standardOutput = FileHandle.nullDevice
     process.standardError = FileHandle.nullDevice
-    try process.run()
-    process.waitUntilExit()
-    try #require(process.terminationStatus == 0, "\(name) \(arguments)")
+    try process.start()
+    try #require(process.waitForEnd() == 0, "\(name) \(arguments)")
 }
 
 /// An authority, the server's certificate, and a device's named device-7.
@@ -475,9 +474,8 @@ private func makeCertificates(in directory: URL) throws {
         process.currentDirectoryURL = directory
         process.standardOutput = FileHandle.nullDevice
         process.standardError = FileHandle.nullDevice
-        try process.run()
-        process.waitUntilExit()
-        try #require(process.terminationStatus == 0, "openssl \(arguments)")
+        try process.start()
+        try #require(process.waitForEnd() == 0, "openssl \(arguments)")
     }
     try openssl(["req", "-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem"] + key)
     try "subjectAltName=IP:127.0.0.1\n".write(to: directory.appending(path: "names"), atomically: true, encoding: .utf8)

@@ -202,10 +202,10 @@ enum Analyzer {
         defer { for file in [output, errors] { try? FileManager.default.removeItem(at: file) } }
         process.standardOutput = try FileHandle(forWritingTo: output)
         process.standardError = try FileHandle(forWritingTo: errors)
-        try process.run()
-        process.waitUntilExit()
+        try process.start()
+        let status = process.waitForEnd()
         return Outcome(
-            status: process.terminationStatus, output: try Data(contentsOf: output),
+            status: status, output: try Data(contentsOf: output),
             errors: String(decoding: try Data(contentsOf: errors), as: UTF8.self))
     }
 

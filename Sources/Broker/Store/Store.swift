@@ -74,16 +74,20 @@ final class Store: Sendable {
 
     /// - Parameters:
     ///   - maximumBytes: what may wait before publishers are not read.
+    ///   - bytesCheckedAtStart: a larger database is looked through while it is used.
     ///   - acceptsDamage: makes a new database of what can be read of a damaged one.
     /// - Throws: `StartError`, also for a database that is damaged or has less than was promised.
     init(
-        directory: String, maximumBytes: Int, acceptsDamage: Bool = false, machine: StoreClock.Machine = .real,
+        directory: String, maximumBytes: Int, acceptsDamage: Bool = false,
+        bytesCheckedAtStart: Int = Limits.storeBytesCheckedAtStart, machine: StoreClock.Machine = .real,
         log: Logger
     ) throws(StartError) {
         try StoreSchema.check(directory: directory)
         place = try StorePlace(directory, log: log) { directory throws(StartError) in
-            try StoreRecovery.finish(in: directory)
-            try StoreCheck.refuseDamage(in: directory, acceptsDamage: acceptsDamage, log)
+            for line in try StoreRecovery.finish(in: directory) { log.error("\(line)") }
+            try StoreSchema.rollBack("\(directory)/\(StoreSchema.fileName)")
+            try StoreCheck.refuseDamage(
+                in: directory, bytesChecked: bytesCheckedAtStart, acceptsDamage: acceptsDamage, log)
         }
         path = place.database
         self.maximumBytes = maximumBytes
@@ -105,7 +109,10 @@ final class Store: Sendable {
             clock = StoreClock(after: state.moment, machine: machine)
             // Not below 1, whatever a damaged row says.
             numbers.store(UInt64(clamping: last) + 1, ordering: .relaxed)
-            written = NIOLockedValueBox(Written(seal: state.seal, sealFile: try StoreSealFile(in: directory)))
+            var sealFile = try StoreSealFile(in: directory)
+            try sealFile.write(state.seal)
+            try sealFile.synchronize()
+            written = NIOLockedValueBox(Written(seal: state.seal, sealFile: sealFile))
             reader = try StoreSchema.openToRead(path)
             checker = try StoreSchema.openToRead(path)
             // It opens its log when it reads for the first time.
@@ -115,7 +122,7 @@ final class Store: Sendable {
         }
         identities = try place.identities()
         for thread in [thread, readingThread, checkingThread] { thread.start() }
-        checkInBackground()
+        if let size = FileStatus(path)?.size, size > bytesCheckedAtStart { checkInBackground(size) }
     }
 
     /// What a transaction reads with.
@@ -332,26 +339,39 @@ final class Store: Sendable {
         }
     }
 
-    /// Looks through a database that was too large for it at the start. Until that is done nothing of it is given up; damage
-    /// ends what it promises.
-    private func checkInBackground() {
-        let bytes = FileStatus(path)?.size ?? 0
-        guard bytes > Limits.storeBytesCheckedAtStart else { return }
+    /// Looks through a database that was too large for it at the start. Damage ends what it promises, and the next start refuses
+    /// it.
+    private func checkInBackground(_ bytes: Int) {
         log.info("\(path) is looked through while it is used", metadata: ["bytes": "\(bytes)"])
         checkingThread.submit { [self] state in
             guard state == .active else { return }
             do {
-                let problems = try checker.read { try StoreCheck.structure(of: $0) }
-                guard let first = problems.first else { return log.info("\(path) is sound") }
-                throw StoreFileError("it is damaged: \(first); \(StoreDamage.wayOut)")
+                // A table at a time: as long as somebody reads, the log grows.
+                for table in StoreSchema.tableNames {
+                    let problems = try checker.read { try StoreCheck.structure(of: $0, table: table) }
+                    if let first = problems.first { return noteDamage(first) }
+                }
+                log.info("\(path) is sound")
+            } catch let error as DatabaseError where StoreDamage.isDamage(error) {
+                noteDamage(Self.reason(error))
             } catch DatabaseError.SQLITE_INTERRUPT {
                 // The broker ends.
-                return
             } catch {
-                written.withLockedValue { $0.damage = StoreFileError(Self.reason(error)) }
-                noteFailure(error)
+                log.warning("\(path) could not be looked through: \(Self.reason(error))")
             }
         }
+    }
+
+    private func noteDamage(_ reason: String) {
+        let error = StoreFileError("it is damaged: \(reason); end the broker, then: \(StoreDamage.wayOut)")
+        do {
+            try written.withLockedValue {
+                $0.damage = error
+                $0.seal.isDamaged = true
+                try $0.sealFile.write($0.seal)
+            }
+        } catch { noteFailure(error) }
+        noteFailure(error)
     }
 
     private func noteFailure(_ error: any Error) {
@@ -381,7 +401,8 @@ final class Store: Sendable {
         for database in [checker, reader, queue] {
             do { try database.close() } catch { log.error("closing \(path): \(error)") }
         }
-        guard lost == 0 else { return }
+        defer { place.release() }
+        guard lost == 0, !isFailing else { return }
         do {
             try written.withLockedValue {
                 $0.seal.isClosed = true
@@ -399,10 +420,15 @@ final class Store: Sendable {
     }
 
     /// Returns when all that was posted has been tried. Not on an event loop.
-    func finishWriting() {
+    func finishWriting() { perform(on: thread) { [self] in write() } }
+
+    /// Returns when a large database has been looked through.
+    func finishChecking() { perform(on: checkingThread) {} }
+
+    private func perform(on thread: NIOThreadPool, _ body: @escaping @Sendable () -> Void) {
         let done = ConditionLock(value: false)
-        thread.submit { [self] _ in
-            write()
+        thread.submit { _ in
+            body()
             done.lock()
             done.unlock(withValue: true)
         }

@@ -6,6 +6,14 @@ import Logging
 /// Looks at a store that nobody serves from, or that another process does, and changes nothing: holds what is there to what was
 /// promised.
 package struct StoreCheck {
+    enum Kind: Equatable {
+        /// No database, or one with nothing in it.
+        case nothing
+        /// Another program's.
+        case foreign
+        case layout(Int32)
+    }
+
     /// The database; a name that need not lead anywhere.
     let path: String
     /// What was sealed last.
@@ -14,6 +22,7 @@ package struct StoreCheck {
     var state: StoreState?
     /// What there is, row by row.
     var found = StoreSeal.Counts()
+    private(set) var kind = Kind.nothing
     /// What is wrong, a sentence each.
     private(set) var problems: [String] = []
 
@@ -22,11 +31,14 @@ package struct StoreCheck {
     init(_ directory: String, mostBytes: Int = .max) throws(StartError) {
         path = "\(directory)/\(StoreSchema.fileName)"
         // Before the database, which another process may write to meanwhile.
-        promised = StoreSeal.read(in: directory)
+        do { promised = try StoreSeal.read(in: directory) } catch { problems.append(error.description) }
+        if promised?.isDamaged == true { problems.append("it was found damaged while it was used") }
         let size = FileStatus(path)?.size ?? 0
         // SQLite would take an empty file for a new database, and delete its log.
         guard size > 0 else {
-            if let promised, promised.transactions > 0 { problems.append("the database is gone") }
+            kind = .nothing
+            let hasLog = (FileStatus(path + "-wal")?.size ?? 0) > 0
+            if hasLog || (promised?.transactions ?? 0) > 0 { problems.append("the database is gone") }
             return
         }
         do {
@@ -34,7 +46,7 @@ package struct StoreCheck {
             let interruption = Result { try queue.read { try look(at: $0, size <= mostBytes) } }
             try queue.close()
             try interruption.get()
-        } catch let error as DatabaseError where [.SQLITE_CORRUPT, .SQLITE_NOTADB].contains(error.resultCode) {
+        } catch let error as DatabaseError where StoreDamage.isDamage(error) {
             problems.append(error.message ?? "it is no database")
         } catch {
             throw StoreSchema.failure(error, path)
@@ -43,10 +55,26 @@ package struct StoreCheck {
 
     package var isSound: Bool { problems.isEmpty }
 
+    /// What it is, where nothing is wrong with it.
+    package var verdict: String {
+        switch kind {
+        case .nothing: "there is no store"
+        case .foreign: "a database of another program, or an empty one"
+        case .layout(StoreSchema.version): "sound"
+        case .layout(let layout) where layout < StoreSchema.version:
+            "sound, as far as its pages go; of an earlier version (layout \(layout)), which has promised nothing"
+        case .layout(let layout): "of a newer version (layout \(layout), this one knows \(StoreSchema.version))"
+        }
+    }
+
     private mutating func look(at database: Database, _ isWhole: Bool) throws {
-        // Another program's, or of another version: whoever opens it says so.
-        guard try StoreSchema.isCurrent(database) else { return }
+        // Another program's: whoever opens it says so.
+        guard let layout = try StoreSchema.layout(of: database) else { return kind = .foreign }
+        kind = .layout(layout)
+        guard layout <= StoreSchema.version else { return }
         if isWhole { problems += try Self.structure(of: database) }
+        // What has no state yet can be held to nothing.
+        guard layout == StoreSchema.version else { return }
         guard let state = try StoreState.read(from: database) else {
             return problems.append("its row of state is gone")
         }
@@ -73,8 +101,11 @@ package struct StoreCheck {
     }
 
     /// What is wrong with the pages and trees of a database.
-    static func structure(of database: Database) throws -> [String] {
-        let lines = try String.fetchAll(database, sql: "PRAGMA quick_check(3)").filter { $0 != "ok" }
+    ///
+    /// - Parameter table: only of that one.
+    static func structure(of database: Database, table: String? = nil) throws -> [String] {
+        let argument = table.map { "'\($0)'" } ?? "3"
+        let lines = try String.fetchAll(database, sql: "PRAGMA quick_check(\(argument))").filter { $0 != "ok" }
         // One text of some lines, the first of which names the database.
         return lines.flatMap { $0.split(separator: "\n").map(String.init).filter { !$0.hasPrefix("***") } }
     }
@@ -95,6 +126,7 @@ package struct StoreCheck {
 
     /// For a store that is sound.
     package var summary: [(name: String, value: String)] {
+        guard state != nil else { return [] }
         var lines = [
             ("sessions", "\(found.sessions)"), ("messages owed", "\(found.messages)"),
             ("retained", "\(found.retained)"),
@@ -105,8 +137,10 @@ package struct StoreCheck {
     }
 
     /// - Throws: `StartError` for a store that is damaged, unless that is to be accepted.
-    static func refuseDamage(in directory: String, acceptsDamage: Bool, _ log: Logger) throws(StartError) {
-        let check = try StoreCheck(directory, mostBytes: Limits.storeBytesCheckedAtStart)
+    static func refuseDamage(
+        in directory: String, bytesChecked: Int, acceptsDamage: Bool, _ log: Logger
+    ) throws(StartError) {
+        let check = try StoreCheck(directory, mostBytes: acceptsDamage ? .max : bytesChecked)
         guard !check.isSound else {
             if check.promised == nil, check.state != nil {
                 log.warning("\(check.path): there is no seal beside it, so nobody knows whether something is missing")
@@ -120,6 +154,10 @@ package struct StoreCheck {
 }
 
 enum StoreDamage {
+    static func isDamage(_ error: DatabaseError) -> Bool {
+        [.SQLITE_CORRUPT, .SQLITE_NOTADB, .SQLITE_IOERR].contains(error.resultCode)
+    }
+
     /// What can be done about it.
     static let wayOut = """
         put a copy of the whole directory in its place, or take what can still be read: arena-broker recover, or start with \

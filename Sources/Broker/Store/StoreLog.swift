@@ -23,7 +23,7 @@ enum StoreLog {
     static func mend(_ path: String, of database: String) throws -> Int {
         let file = OwnedDescriptor(open(path, O_RDWR | O_CLOEXEC))
         guard file.number >= 0 else { throw StoreFileError("\(path): \(SystemError.text())") }
-        guard let pageBytes = try pageBytes(of: database) else { return 0 }
+        guard let pageBytes = try pageBytes(of: database, log: file) else { return 0 }
         let size = FileStatus(descriptor: file.number)?.size ?? 0
         let frameBytes = frameHeaderBytes + pageBytes
         guard size >= headerBytes + frameBytes else { return 0 }
@@ -76,14 +76,24 @@ enum StoreLog {
         return second == first ? first : header
     }
 
-    /// As the database's header has it, in which 1 stands for 65,536.
-    private static func pageBytes(of database: String) throws -> Int? {
-        let file = OwnedDescriptor(open(database, O_RDONLY | O_CLOEXEC))
-        guard file.number >= 0, let found = try read(file, 18, at: 0).getInteger(at: 16, as: UInt16.self) else {
-            return nil
+    /// As the database's header has it, in which 1 stands for 65,536; as the log's has it for a database that is gone, in whose
+    /// place a page of zeros is put: SQLite deletes the log of an empty file.
+    private static func pageBytes(of database: String, log: OwnedDescriptor) throws -> Int? {
+        let file = OwnedDescriptor(open(database, O_RDWR | O_CLOEXEC))
+        guard file.number >= 0 else { return nil }
+        func isPossible(_ bytes: Int) -> Bool { 512...65_536 ~= bytes && bytes & (bytes - 1) == 0 }
+        if let found = try read(file, 18, at: 0).getInteger(at: 16, as: UInt16.self) {
+            let bytes = found == 1 ? 65_536 : Int(found)
+            if isPossible(bytes) { return bytes }
         }
-        let bytes = found == 1 ? 65_536 : Int(found)
-        return bytes >= 512 && bytes & (bytes - 1) == 0 ? bytes : nil
+        guard let bytes = try read(log, 12, at: 0).getInteger(at: 8, as: UInt32.self).map(Int.init), isPossible(bytes)
+        else { return nil }
+        if FileStatus(descriptor: file.number)?.size == 0 {
+            guard ftruncate(file.number, off_t(bytes)) == 0 else {
+                throw StoreFileError("\(database): \(SystemError.text())")
+            }
+        }
+        return bytes
     }
 
     private static func checksum(_ start: (UInt32, UInt32), _ bytes: ByteBuffer) -> (UInt32, UInt32) {

@@ -27,10 +27,11 @@ final class StorePlace: Sendable {
         }
         directoryFile = try Self.lock(directory, O_RDONLY | O_DIRECTORY, of: directory)
         try Self.refuseStrangers(directory)
+        try Self.refuseEarlierVersion(directory)
+        for name in StoreSchema.fileNames + [StoreSeal.fileName] { try Self.makePrivate("\(directory)/\(name)", log) }
         try prepare(directory)
         let flags = O_RDWR | O_CREAT | O_NOFOLLOW
         databaseFile = try Self.lock("\(directory)/\(StoreSchema.fileName)", flags, of: directory)
-        for name in StoreSchema.fileNames + [StoreSeal.fileName] { try Self.makePrivate("\(directory)/\(name)", log) }
     }
 
     private static func lock(_ path: String, _ flags: CInt, of directory: String) throws(StartError) -> OwnedDescriptor
@@ -56,16 +57,35 @@ final class StorePlace: Sendable {
             """)
     }
 
+    /// Until 0.1.0 the lock was a file beside the database.
+    private static func refuseEarlierVersion(_ directory: String) throws(StartError) {
+        let path = "\(directory)/arena-broker.lock"
+        guard FileStatus(path) != nil else { return }
+        let file = try lock(path, O_RDWR, of: directory)
+        guard unlink(path) == 0 else { throw StartError("\(path): \(SystemError.text())") }
+        _ = file
+    }
+
     /// Takes from others what they may do with a file of an earlier version, or of a backup.
     private static func makePrivate(_ path: String, _ log: Logger) throws(StartError) {
         guard let status = FileStatus(path, followsLinks: false), status.permissions & 0o077 != 0 else { return }
         let mode = String(status.permissions, radix: 8)
+        // Somebody has given it to us so; it is not ours to change.
+        guard status.user == geteuid() else {
+            return log.warning(
+                "\(path): others may read what users have sent (mode \(mode)), and it is not ours to change")
+        }
         guard chmod(path, 0o600) == 0 else {
             throw StartError(
                 "\(path): others may read it (mode \(mode)), and that cannot be mended: \(SystemError.text()); chmod 600"
             )
         }
         log.warning("\(path): others could read what users have sent (mode \(mode)); it is 600 now")
+    }
+
+    /// Lets others have it. SQLite has closed its files.
+    func release() {
+        for file in [databaseFile, directoryFile] { flock(file.number, LOCK_UN) }
     }
 
     /// Whether the path of the database leads to what is locked.
@@ -81,7 +101,8 @@ final class StorePlace: Sendable {
         else {
             throw StartError("\(database): replaced while it was opened")
         }
-        return StoreIdentities(of: [directory, database, "\(database)-wal", "\(database)-shm"])
+        return StoreIdentities(
+            of: [directory, database, "\(database)-wal", "\(database)-shm", "\(directory)/\(StoreSeal.fileName)"])
     }
 }
 

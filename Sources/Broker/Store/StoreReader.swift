@@ -119,7 +119,7 @@ struct StoreReader {
             """, session
         ) { row in
             let options = SubscriptionOptions(
-                qos: try qos(row, 1), noLocal: row.bool(2), retainAsPublished: row.bool(3),
+                qos: qos(row, 1), noLocal: row.bool(2), retainAsPublished: row.bool(3),
                 identifier: UInt32(clamping: row.int(4)))
             guard let filter = String(validating: row.bytes(0), as: UTF8.self), Topic.isValidFilter(filter),
                 Topic.levelCount(filter) <= Limits.mostTopicLevels,
@@ -133,7 +133,7 @@ struct StoreReader {
             WHERE entry.session = ?1 AND entry.serial IS NOT NULL ORDER BY entry.serial
             """, session
         ) { row in
-            found.owed.append(try owed(row))
+            found.owed.append(owed(row))
             if !row.isNull(5) { found.hasShared = true }
         }
         try rows(
@@ -156,7 +156,7 @@ struct StoreReader {
         ) { row in
             let delay = UInt32(clamping: row.int(2))
             found.will = Will(
-                content: content(row, from: 5), qos: try qos(row, 0), retain: row.bool(1), delayInterval: delay,
+                content: content(row, from: 5), qos: qos(row, 0), retain: row.bool(1), delayInterval: delay,
                 expiryInterval: row.optionalInt(3).map { UInt32(clamping: $0) },
                 dueAt: row.optionalInt(4).map { clock.deadline($0, life: Int64(delay) * 1_000) })
         }
@@ -176,7 +176,7 @@ struct StoreReader {
                 $0.bind(1, session)
                 $0.bind(2, entry)
             } row: {
-                found[entry] = try owed(StoredRow(handle: $0))
+                found[entry] = owed(StoredRow(handle: $0))
             }
         }
         return found
@@ -238,9 +238,9 @@ struct StoreReader {
             message.topic, message.properties, message.payload, message.expires, message.life
         """
 
-    private func owed(_ row: StoredRow) throws -> Owed {
+    private func owed(_ row: StoredRow) -> Owed {
         Owed(
-            id: row.number(0), content: row.isNull(6) ? nil : content(row, from: 6), qos: try qos(row, 1),
+            id: row.number(0), content: row.isNull(6) ? nil : content(row, from: 6), qos: qos(row, 1),
             retain: row.bool(2), identifiers: identifiers(row, 3),
             share: row.isNull(5) ? nil : row.text(5), serial: row.isNull(4) ? nil : UInt64(clamping: row.int(4)))
     }
@@ -261,7 +261,7 @@ struct StoreReader {
                 $0.bind(2, Int64(limit))
             } row: { handle in
                 let row = StoredRow(handle: handle)
-                found.append(Retained(content: content(row, from: 1), qos: try qos(row, 0)))
+                found.append(Retained(content: content(row, from: 1), qos: qos(row, 0)))
             }
         }
         return found
@@ -293,10 +293,8 @@ struct StoreReader {
         return bytes.isEmpty || !OutgoingProperties.areIdentifiers(bytes) ? nil : bytes
     }
 
-    private func qos(_ row: StoredRow, _ column: Int32) throws -> QoS {
-        guard let qos = QoS(rawValue: UInt8(clamping: row.int(column))) else {
-            throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: "a quality of service of \(row.int(column))")
-        }
-        return qos
+    /// The nearest that there is.
+    private func qos(_ row: StoredRow, _ column: Int32) -> QoS {
+        QoS(rawValue: UInt8(min(max(row.int(column), 0), 2))) ?? .exactlyOnce
     }
 }

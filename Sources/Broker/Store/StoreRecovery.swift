@@ -14,47 +14,57 @@ package struct StoreRecovery {
     private(set) var kept = StoreSeal.Counts()
     /// What was promised, where that can be known.
     private let promised: StoreSeal.Counts?
-    /// Messages that could not be read, by the client of their session.
-    private(set) var missing: [(client: String, messages: Int)] = []
-    private(set) var lostSessions: [String] = []
-    private(set) var mendedFrames = 0
+    private var salvage = StoreSalvage.Result()
+    private var mendedFrames = 0
+    private var unreadBlocks = 0
+    private var isUnreadable = false
     private var damagedPath = ""
 
-    private static let copy = ".copy", new = ".new", recovered = ".recovered"
+    private static let copy = ".copy", new = ".new", recovered = ".recovered", said = ".recovered.txt"
 
     /// - Parameter check: what was found; it is not sound.
     /// - Throws: `StartError`. Then the damaged store is as it was.
     static func recover(in directory: String, _ check: StoreCheck) throws(StartError) -> StoreRecovery {
-        var recovery = StoreRecovery(promised: (check.promised ?? check.state?.seal)?.counts)
+        let seals = [check.promised, check.state?.seal].compactMap { $0 }
+        var recovery = StoreRecovery(promised: seals.max { $0.transactions < $1.transactions }?.counts)
         let path = check.path
+        let temporary = [copy, copy + "-wal", copy + "-shm", new, new + "-wal", new + "-shm", said].map { path + $0 }
         do {
-            try remove([path + copy, path + copy + "-wal", path + copy + "-shm", path + new, path + new + "-journal"])
-            try recovery.rebuild(path)
-            try remove([path + copy, path + copy + "-wal", path + copy + "-shm"])
+            try remove(temporary)
+            try recovery.rebuild(path, in: directory)
+            recovery.damagedPath = try keep(directory, path)
+            // What is lost is said even if this ends here and another start goes on with it.
+            try SyncedFile.write(recovery.lines.joined(separator: "\n"), to: path + said, like: directory)
+            try rename(path + new, path + recovered)
+            try remove(temporary.dropLast())
         } catch {
+            try? remove(temporary)
             throw StartError(
-                "\(path): what can be read of it could not be taken into a new one: \(StoreSchema.failure(error, path))"
-            )
+                "what can be read of \(path) could not be taken into a new one: \(StoreSchema.failure(error, path))")
         }
-        recovery.damagedPath = try keep(directory, path)
-        try rename(path + new, path + recovered)
-        try finish(in: directory)
+        _ = try finish(in: directory)
         return recovery
     }
 
     /// Puts a recovered database in its place; nothing if there is none.
     ///
+    /// - Returns: what is to be said of it.
     /// - Throws: `StartError`.
-    static func finish(in directory: String) throws(StartError) {
+    static func finish(in directory: String) throws(StartError) -> [String] {
         let path = "\(directory)/\(StoreSchema.fileName)"
-        guard FileStatus(path + recovered) != nil else { return }
-        // The log is the old database's, and has a second name already.
-        do { try remove([path + "-wal", path + "-shm", "\(directory)/\(StoreSeal.fileName)"]) } catch {
+        guard FileStatus(path + recovered) != nil else { return [] }
+        let lines = SmallFile.read(path + said) ?? "a recovery that was interrupted is finished"
+        do {
+            // The log is the old database's, and has a second name already.
+            try remove([path + "-wal", path + "-shm", path + "-journal", "\(directory)/\(StoreSeal.fileName)"])
+            try rename(path + recovered, path)
+            let file = OwnedDescriptor(open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC))
+            guard fsync(file.number) == 0 else { throw StoreFileError("\(directory): \(SystemError.text())") }
+            try remove([path + said])
+        } catch {
             throw StartError("\(error)")
         }
-        try rename(path + recovered, path)
-        let file = OwnedDescriptor(open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC))
-        guard fsync(file.number) == 0 else { throw StartError("\(directory): \(SystemError.text())") }
+        return lines.split(separator: "\n").map(String.init)
     }
 
     private init(promised: StoreSeal.Counts?) { self.promised = promised }
@@ -78,57 +88,64 @@ package struct StoreRecovery {
             lines.append(
                 less.isEmpty ? "nothing of what was promised is missing" : "missing: \(less.joined(separator: ", "))")
         }
-        for session in lostSessions.prefix(Limits.mostSessionsNamed) {
-            lines.append("the session of client \(LogLines.printable(session)) could not be read")
+        if isUnreadable { lines.append("nothing of the damaged one can be read") }
+        if unreadBlocks > 0 { lines.append("\(unreadBlocks) blocks of 4,096 bytes could not be read from the disk") }
+        for session in salvage.lostSessions.prefix(Limits.mostSessionsNamed) {
+            lines.append(
+                "the session of client \(LogLines.printable(session)) could not be read, or not whole, and is left out")
         }
-        for (client, messages) in missing.prefix(Limits.mostSessionsNamed) {
+        for (client, messages) in salvage.missing.prefix(Limits.mostSessionsNamed) {
             lines.append("client \(LogLines.printable(client)): \(messages) messages could not be read")
         }
-        let unnamed =
-            max(0, lostSessions.count - Limits.mostSessionsNamed) + max(0, missing.count - Limits.mostSessionsNamed)
-        if unnamed > 0 { lines.append("and \(unnamed) more sessions") }
+        let unnamed = [salvage.lostSessions.count, salvage.missing.count].map { max(0, $0 - Limits.mostSessionsNamed) }
+        if unnamed != [0, 0] { lines.append("and \(unnamed[0] + unnamed[1]) more sessions") }
+        if salvage.areWillsMissing { lines.append("wills could not all be read") }
         return lines
     }
 
     // MARK: - The new database
 
-    private mutating func rebuild(_ path: String) throws {
+    private mutating func rebuild(_ path: String, in directory: String) throws {
         let work = path + Self.copy
-        guard let size = FileStatus(path)?.size, size > 0 else { return try makeEmpty(path + Self.new) }
-        try FileManager.default.copyItem(atPath: path, toPath: work)
+        unreadBlocks += try SyncedFile.copyWhatCanBeRead(path, to: work)
         if FileStatus(path + "-wal") != nil {
-            try FileManager.default.copyItem(atPath: path + "-wal", toPath: work + "-wal")
+            unreadBlocks += try SyncedFile.copyWhatCanBeRead(path + "-wal", to: work + "-wal")
             mendedFrames = try StoreLog.mend(work + "-wal", of: work)
         }
         var configuration = GRDB.Configuration()
+        // With its log from the first: whoever opens it changes nothing about that.
+        configuration.journalMode = .wal
         // Nothing of it needs to be safe before all of it is.
         configuration.prepareDatabase { try $0.execute(sql: "PRAGMA synchronous = OFF") }
         let target = try DatabaseQueue(path: path + Self.new, configuration: configuration)
-        let source = try DatabaseQueue(path: work)
-        try target.write { new in
-            try StoreSchema.create(in: new)
-            try source.writeWithoutTransaction { old in
-                var salvage = StoreSalvage(from: old, to: new)
-                try salvage.run()
-                (missing, lostSessions) = (salvage.missing, salvage.lostSessions)
-                var state = try StoreState.read(from: new)!
-                state.seal.counts = try StoreState.count(in: new)
-                // Its times are by the old store's clock.
-                if let moment = try? StoreState.read(from: old)?.moment { state.moment = moment }
-                try state.write(to: new)
-                kept = state.seal.counts
-            }
+        try target.write { try StoreSchema.create(in: $0) }
+        do {
+            let source = try DatabaseQueue(path: work)
+            // Of an earlier version.
+            try source.write { try StoreSchema.prepare($0, path) }
+            try target.write { new in try source.writeWithoutTransaction { try copy($0, to: new) } }
+            try source.close()
+        } catch let error as DatabaseError where StoreDamage.isDamage(error) {
+            // Not even what names the tables.
+            isUnreadable = true
         }
-        try source.close()
+        kept = try target.write { database in
+            var state = try StoreState.read(from: database)!
+            state.seal.counts = try StoreState.count(in: database)
+            try state.write(to: database)
+            return state.seal.counts
+        }
         try target.close()
-        try Self.synchronize(path + Self.new)
+        try SyncedFile.finish(path + Self.new, like: directory)
     }
 
-    private func makeEmpty(_ path: String) throws {
-        let target = try DatabaseQueue(path: path)
-        try target.write { try StoreSchema.create(in: $0) }
-        try target.close()
-        try Self.synchronize(path)
+    private mutating func copy(_ old: Database, to new: Database) throws {
+        salvage = try StoreSalvage.run(from: old, to: new)
+        // Its times are by the old store's clock.
+        guard var state = try StoreState.read(from: new) else { return }
+        // If that is lost, lives bound what is left of all times.
+        if let moment = (try? StoreState.read(from: old))?.moment { state.moment = moment }
+        try state.write(to: new)
     }
 
     // MARK: - Files
@@ -156,11 +173,56 @@ package struct StoreRecovery {
             throw StoreFileError("\(path): \(SystemError.text())")
         }
     }
+}
 
-    private static func synchronize(_ path: String) throws {
+/// Whole files, on the disk and for the directory's owner, whoever runs the command.
+private enum SyncedFile {
+    static func write(_ text: String, to path: String, like directory: String) throws {
+        try Data(text.utf8).write(to: URL(filePath: path))
+        try finish(path, like: directory)
+    }
+
+    static func finish(_ path: String, like directory: String) throws {
         let file = OwnedDescriptor(open(path, O_RDWR | O_CLOEXEC))
         guard file.number >= 0, fchmod(file.number, 0o600) == 0, fsync(file.number) == 0 else {
             throw StoreFileError("\(path): \(SystemError.text())")
         }
+        guard let owner = FileStatus(directory), owner.user != geteuid() else { return }
+        guard fchown(file.number, owner.user, owner.group) == 0 else {
+            throw StoreFileError("\(path): \(SystemError.text())")
+        }
+    }
+
+    /// Copies a file that may be gone, or of which a disk gives back only parts: the rest is zeros.
+    ///
+    /// - Returns: how many blocks could not be read.
+    static func copyWhatCanBeRead(_ path: String, to copy: String) throws -> Int {
+        let target = OwnedDescriptor(open(copy, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600))
+        guard target.number >= 0 else { throw StoreFileError("\(copy): \(SystemError.text())") }
+        let source = OwnedDescriptor(open(path, O_RDONLY | O_CLOEXEC))
+        guard source.number >= 0 else {
+            guard errno == ENOENT else { throw StoreFileError("\(path): \(SystemError.text())") }
+            return 0
+        }
+        let size = FileStatus(descriptor: source.number)?.size ?? 0
+        var unread = 0
+        var offset = 0
+        var block = [UInt8](repeating: 0, count: 4_096)
+        while offset < size {
+            let wanted = min(block.count, size - offset)
+            var count = pread(source.number, &block, wanted, off_t(offset))
+            if count < 0 && errno == EINTR { continue }
+            guard count != 0 else { break }
+            if count < 0 {
+                unread += 1
+                block = [UInt8](repeating: 0, count: block.count)
+                count = wanted
+            }
+            guard pwrite(target.number, block, count, off_t(offset)) == count else {
+                throw StoreFileError("\(copy): \(SystemError.text())")
+            }
+            offset += count
+        }
+        return unread
     }
 }

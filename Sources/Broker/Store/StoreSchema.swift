@@ -13,8 +13,8 @@ enum StoreSchema {
     /// Raised by every change of the tables.
     static let version: Int32 = 3
 
-    /// The files of a database.
-    static let fileNames = [fileName, "\(fileName)-wal", "\(fileName)-shm"]
+    /// The files of a database; the last one only while it is made.
+    static let fileNames = [fileName, "\(fileName)-wal", "\(fileName)-shm", "\(fileName)-journal"]
 
     /// Of an entry: whether, its session gone, another member of a shared subscription may get the message. QoS 2 that was
     /// sent is its client's alone (MQTT-4.8.2-5).
@@ -70,6 +70,21 @@ enum StoreSchema {
         }
     }
 
+    /// Ends what was interrupted while a database was made: until it has a write-ahead log, it has a journal, which whoever only
+    /// reads cannot roll back. Nobody else has the directory.
+    ///
+    /// - Throws: `StartError`, but not for damage: whoever looks at it next says what is wrong with it.
+    static func rollBack(_ path: String) throws(StartError) {
+        guard FileStatus(path + "-journal") != nil else { return }
+        do {
+            let queue = try DatabaseQueue(path: path)
+            try queue.read { _ = try Int.fetchOne($0, sql: "PRAGMA user_version") }
+            try queue.close()
+        } catch {
+            guard let error = error as? DatabaseError, StoreDamage.isDamage(error) else { throw failure(error, path) }
+        }
+    }
+
     /// Opens a database to look at it: nothing of it is changed, whatever state it is in.
     static func openToRead(_ path: String) throws -> DatabaseQueue {
         var configuration = GRDB.Configuration()
@@ -85,7 +100,7 @@ enum StoreSchema {
         switch error.resultCode {
         case .SQLITE_BUSY, .SQLITE_LOCKED:
             return StartError("\(path): in use by another process; one broker a data directory")
-        case .SQLITE_CORRUPT, .SQLITE_NOTADB:
+        case _ where StoreDamage.isDamage(error):
             return StartError(
                 "\(path): damaged (\(error.message ?? "no database")); \(StoreDamage.wayOut)"
             )
@@ -93,7 +108,8 @@ enum StoreSchema {
         }
     }
 
-    private static func prepare(_ database: Database, _ path: String) throws {
+    /// Makes the tables, or brings them up to date.
+    static func prepare(_ database: Database, _ path: String) throws {
         let application = try Int32.fetchOne(database, sql: "PRAGMA application_id") ?? 0
         let found = try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0
         if application == 0, found == 0, try Int.fetchOne(database, sql: "SELECT count(*) FROM sqlite_schema") == 0 {
@@ -111,7 +127,9 @@ enum StoreSchema {
             try database.execute(sql: "ALTER TABLE retained ADD COLUMN life INTEGER")
             try database.execute(sql: stateTable)
             try StoreState.make(in: database)
-            let now = StoreClock(after: nil).now
+            // A clock that is behind what is written there already has not been set yet.
+            let now = max(StoreClock(after: nil).now, FileStatus(path)?.modified ?? 0)
+            try database.execute(sql: "UPDATE state SET time = ?", arguments: [now])
             for table in ["message", "retained"] {
                 try database.execute(
                     sql: "UPDATE \(table) SET life = max(0, expires - ?) WHERE expires IS NOT NULL", arguments: [now])
@@ -120,10 +138,10 @@ enum StoreSchema {
         if found < version { try database.execute(sql: "PRAGMA user_version = \(version)") }
     }
 
-    /// Whether a database has been written by this layout: what has no state yet can be held to nothing.
-    static func isCurrent(_ database: Database) throws -> Bool {
-        try Int32.fetchOne(database, sql: "PRAGMA application_id") == applicationID
-            && Int32.fetchOne(database, sql: "PRAGMA user_version") == version
+    /// The layout of a database; nil for one of another program, and for one without anything in it.
+    static func layout(of database: Database) throws -> Int32? {
+        guard try Int32.fetchOne(database, sql: "PRAGMA application_id") == applicationID else { return nil }
+        return try Int32.fetchOne(database, sql: "PRAGMA user_version")
     }
 
     static func create(in database: Database) throws {
@@ -131,6 +149,10 @@ enum StoreSchema {
         try StoreState.make(in: database)
         try database.execute(sql: "PRAGMA application_id = \(applicationID); PRAGMA user_version = \(version)")
     }
+
+    static let tableNames = [
+        "state", "session", "subscription", "message", "entry", "receipt", "will", "retained",
+    ]
 
     /// One row: which store it is, how much is in it, and the clocks at its last transaction (``StoreState``).
     private static let stateTable = """

@@ -7,7 +7,7 @@ import NIOCore
 /// in it. The database itself cannot tell that its end is missing: SQLite takes a log up to the first damaged frame for all there ever was.
 ///
 ///     slot (512 bytes, twice; the one with the higher sequence counts):
-///     [ magic: 8 | sequence: 8 | store: 16 | transactions: 8 | sessions: 8 | messages: 8 | retained: 8 | closed: 8 | CRC-32: 4 ]
+///     [ magic: 8 | sequence: 8 | store: 16 | transactions: 8 | sessions: 8 | messages: 8 | retained: 8 | flags: 8 | CRC-32: 4 ]
 ///
 /// It is written after each transaction, before anybody hears of it, and synchronised with the disk once a second and at the end:
 /// a seal that is older than the database is no damage.
@@ -15,6 +15,9 @@ struct StoreSeal: Equatable, Sendable {
     static let fileName = "arena-broker.seal"
     fileprivate static let magic: UInt64 = 0x4152_4252_5345_414C
     fileprivate static let slotBytes = 512
+    static let nameBytes = 16
+    /// What can be counted without an overflow anywhere.
+    static let possible: ClosedRange<Int64> = 0...1 << 53
 
     /// How much there is.
     struct Counts: Equatable, Sendable {
@@ -30,28 +33,46 @@ struct StoreSeal: Equatable, Sendable {
     var counts: Counts
     /// Whether the broker ended in order after it.
     var isClosed = false
+    /// Whether the database was found damaged while it was used.
+    var isDamaged = false
 
-    /// The last one that was sealed in a directory; nil if there is none, or none that can be read.
-    static func read(in directory: String) -> StoreSeal? {
-        guard let bytes = try? SmallFile.bytes(of: "\(directory)/\(fileName)", limit: 2 * slotBytes) else { return nil }
-        return slots(bytes).max { $0.sequence < $1.sequence }?.seal
+    private var flags: UInt64 { (isClosed ? 1 : 0) | (isDamaged ? 2 : 0) }
+
+    /// The last one that was sealed in a directory; nil if there is none.
+    ///
+    /// - Throws: ``StoreFileError`` if there is one that cannot be read.
+    static func read(in directory: String) throws(StoreFileError) -> StoreSeal? {
+        let path = "\(directory)/\(fileName)"
+        guard FileStatus(path, followsLinks: false) != nil else { return nil }
+        do {
+            let bytes = try SmallFile.bytes(of: path, limit: 2 * slotBytes)
+            // A broker that was killed when it had just made it.
+            guard bytes.contains(where: { $0 != 0 }) else { return nil }
+            if let last = slots(bytes).max(by: { $0.sequence < $1.sequence }) { return last.seal }
+        } catch {
+            throw StoreFileError(error.description)
+        }
+        throw StoreFileError("\(path) is no seal")
     }
 
     fileprivate static func slots(_ bytes: [UInt8]) -> [(sequence: UInt64, seal: StoreSeal)] {
         stride(from: 0, to: bytes.count, by: slotBytes).compactMap { start in
             var slot = ByteBuffer(bytes: bytes[start..<min(start + slotBytes, bytes.count)])
-            let length = MemoryLayout<UInt64>.size * 7 + 16
+            let length = MemoryLayout<UInt64>.size * 7 + nameBytes
             guard let sealed = slot.getBytes(at: 0, length: length),
                 slot.readInteger(as: UInt64.self) == magic, let sequence: UInt64 = slot.readInteger(),
-                let store = slot.readBytes(length: 16), let transactions: Int64 = slot.readInteger(),
+                let store = slot.readBytes(length: nameBytes), let transactions: Int64 = slot.readInteger(),
                 let sessions: Int64 = slot.readInteger(), let messages: Int64 = slot.readInteger(),
-                let retained: Int64 = slot.readInteger(), let closed: UInt64 = slot.readInteger(),
-                slot.readInteger(as: UInt32.self) == checksum(sealed)
+                let retained: Int64 = slot.readInteger(), let flags: UInt64 = slot.readInteger(),
+                slot.readInteger(as: UInt32.self) == checksum(sealed), sequence < .max / 2,
+                [transactions, sessions, messages, retained].allSatisfy({ possible ~= $0 })
             else { return nil }
             let counts = Counts(sessions: sessions, messages: messages, retained: retained)
             return (
                 sequence,
-                StoreSeal(store: store, transactions: transactions, counts: counts, isClosed: closed != 0)
+                StoreSeal(
+                    store: store, transactions: transactions, counts: counts, isClosed: flags & 1 != 0,
+                    isDamaged: flags & 2 != 0)
             )
         }
     }
@@ -60,8 +81,7 @@ struct StoreSeal: Equatable, Sendable {
         var slot = ByteBuffer()
         slot.writeMultipleIntegers(Self.magic, sequence)
         slot.writeBytes(store)
-        slot.writeMultipleIntegers(
-            transactions, counts.sessions, counts.messages, counts.retained, UInt64(isClosed ? 1 : 0))
+        slot.writeMultipleIntegers(transactions, counts.sessions, counts.messages, counts.retained, flags)
         slot.writeInteger(Self.checksum(Array(slot.readableBytesView)))
         slot.writeRepeatingByte(0, count: Self.slotBytes - slot.readableBytes)
         return Array(slot.readableBytesView)

@@ -10,7 +10,7 @@ struct StoreState: Sendable {
     /// A new store's, with what the tables have already.
     static func make(in database: Database) throws {
         var random = SystemRandomNumberGenerator()
-        let store = (0..<16).map { _ in UInt8.random(in: 0...255, using: &random) }
+        let store = (0..<StoreSeal.nameBytes).map { _ in UInt8.random(in: 0...255, using: &random) }
         let seal = StoreSeal(store: store, transactions: 0, counts: try count(in: database))
         let moment = StoreClock(after: nil).moment
         try database.execute(
@@ -19,15 +19,20 @@ struct StoreState: Sendable {
     }
 
     /// - Returns: nil if there is none.
+    /// - Throws: `DatabaseError` for what no store says of itself.
     static func read(from database: Database) throws -> StoreState? {
         var found: StoreState?
         try database.step(
             "SELECT store, transactions, sessions, messages, retained, time, boot, uptime, wall FROM state LIMIT 1"
         ) { handle in
             let row = StoredRow(handle: handle)
+            let store = Array(row.bytes(0))
+            guard store.count == StoreSeal.nameBytes, (1...4).allSatisfy({ StoreSeal.possible ~= row.int($0) }) else {
+                throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: "its row of state cannot be")
+            }
             let counts = StoreSeal.Counts(sessions: row.int(2), messages: row.int(3), retained: row.int(4))
             found = StoreState(
-                seal: StoreSeal(store: Array(row.bytes(0)), transactions: row.int(1), counts: counts),
+                seal: StoreSeal(store: store, transactions: row.int(1), counts: counts),
                 moment: StoreClock.Moment(time: row.int(5), boot: row.text(6), uptime: row.int(7), wall: row.int(8)))
         }
         return found

@@ -79,7 +79,7 @@ struct StoreWriter {
             }
             for other in others { try end(other, &loosened) }
             counts.sessions += try replace(
-                "UPDATE session SET expiry = ?3, ends = NULL, user = ?4, listener = ?5 WHERE id = ?1 AND client = ?2",
+                "UPDATE session SET expiry = ?3, ends = NULL, user = ?4, listener = ?5 WHERE id = ?1",
                 "INSERT INTO session (id, client, expiry, user, listener) VALUES (?1, ?2, ?3, ?4, ?5)"
             ) {
                 $0.bind(1, id)
