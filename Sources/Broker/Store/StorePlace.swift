@@ -22,7 +22,9 @@ final class StorePlace: Sendable {
         _ directory: String, log: Logger, prepare: (_ directory: String) throws(StartError) -> Void
     ) throws(StartError) {
         self.directory = directory
-        if mkdir(directory, 0o700) != 0, errno != EEXIST {
+        if mkdir(directory, 0o700) == 0 {
+            try Self.synchronizeNames(in: FileStatus.parent(of: directory))
+        } else if errno != EEXIST {
             throw StartError("data directory \(directory): \(SystemError.text())")
         }
         directoryFile = try Self.lock(directory, O_RDONLY | O_DIRECTORY, of: directory)
@@ -32,6 +34,15 @@ final class StorePlace: Sendable {
         try prepare(directory)
         let flags = O_RDWR | O_CREAT | O_NOFOLLOW
         databaseFile = try Self.lock("\(directory)/\(StoreSchema.fileName)", flags, of: directory)
+    }
+
+    /// Without it the power may take away what was made there, with all that is in it by then.
+    private static func synchronizeNames(in directory: String) throws(StartError) {
+        let file = OwnedDescriptor(open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC))
+        // Some file systems cannot, and say so.
+        guard file.number >= 0, fsync(file.number) == 0 || errno == EINVAL else {
+            throw StartError("\(directory): \(SystemError.text())")
+        }
     }
 
     private static func lock(_ path: String, _ flags: CInt, of directory: String) throws(StartError) -> OwnedDescriptor
