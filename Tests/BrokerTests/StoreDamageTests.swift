@@ -190,8 +190,20 @@ struct StoreDamageTests {
             #expect(try await refusal(directory).contains("the database is gone"))
             try restore(Data())
             #expect(try await refusal(directory).contains("the database is gone"))
-            try restore(sound.prefix(sound.count / 2 / 4_096 * 4_096))
-            #expect(try await refusal(directory).contains("damaged"))
+            // Also in the middle of a page, and with nothing left that says that it is a database.
+            let firstPageGone = Data(count: 4_096) + sound.dropFirst(4_096)
+            let cuts = [sound.count / 2 / 4_096 * 4_096 + 4_096, sound.count / 2 + 90, 1_000, 50]
+            for damaged in cuts.map({ sound.prefix($0) }) + [firstPageGone] {
+                try restore(damaged)
+                #expect(try await refusal(directory).contains("damaged"))
+                let recovery = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
+                #expect(recovery.lines.contains { $0.hasPrefix("missing: ") }, "\(recovery.lines)")
+                // In half of it most can be read.
+                if damaged.count >= sound.count / 2, damaged != firstPageGone {
+                    #expect(recovery.kept.sessions == 2, "\(recovery.lines)")
+                }
+                #expect(try Broker.checkStore(directory).isSound)
+            }
             try restore(older)
             #expect(try await refusal(directory).contains("transactions are missing"))
             // Without a seal nobody knows: an operator who wants an older copy takes the seal away.

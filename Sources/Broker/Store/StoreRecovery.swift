@@ -120,7 +120,10 @@ package struct StoreRecovery {
         let target = try DatabaseQueue(path: path + Self.new, configuration: configuration)
         try target.write { try StoreSchema.create(in: $0) }
         do {
-            let source = try DatabaseQueue(path: work)
+            var damaged = GRDB.Configuration()
+            // Else SQLite reads nothing of a database that is shorter than its first page says.
+            damaged.prepareDatabase { try $0.execute(sql: "PRAGMA writable_schema = ON") }
+            let source = try DatabaseQueue(path: work, configuration: damaged)
             // Of an earlier version.
             try source.write { try StoreSchema.prepare($0, path) }
             try target.write { new in try source.writeWithoutTransaction { try copy($0, to: new) } }
