@@ -90,6 +90,26 @@ struct StorePlaceTests {
         }
     }
 
+    @Test("a store that is taken away while its disk is full is said to be gone")
+    func goneWhileFull() async throws {
+        try await withDataDirectory { parent in
+            let directory = try inside(parent)
+            let broker = try BrokerChild(dataDirectory: directory)
+            let device = try TestClient(port: broker.port)
+            try device.connect("device", clean: false)
+            try device.subscribe(("t", .atLeastOnce))
+            try broker.limitFiles(to: 1)
+            let publisher = try TestClient(port: broker.port)
+            try publisher.connect("publisher")
+            try publisher.send(.publish(Publish(topic: "t", payload: "late", qos: .atLeastOnce, packetID: 1)))
+            let full = try broker.line { $0.contains("cannot be written") }
+            #expect(!full.contains("while the store was in use"))
+            try FileManager.default.removeItem(atPath: directory)
+            _ = try broker.line { $0.contains("cannot be written") && $0.contains("while the store was in use") }
+            #expect(broker.end() == 0)
+        }
+    }
+
     @Test("a broker whose store is gone for good ends in order, and its last words say what is lost")
     func gone() async throws {
         try await withDataDirectory { parent in

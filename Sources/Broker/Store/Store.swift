@@ -43,6 +43,8 @@ final class Store: Sendable {
         var unconfirmed: [Posted] = []
         /// Was found while the broker ran: nothing more is promised.
         var damage: StoreFileError?
+        /// Why it failed last.
+        var failure = ""
     }
 
     let queue: DatabaseQueue
@@ -376,10 +378,17 @@ final class Store: Sendable {
 
     private func noteFailure(_ error: any Error) {
         failures.increment()
-        guard !failing.exchange(true, ordering: .relaxed) else { return }
+        let reason = Self.reason(error)
+        let wasFailing = failing.exchange(true, ordering: .relaxed)
+        let isKnown = written.withLockedValue { written in
+            defer { written.failure = reason }
+            return wasFailing && written.failure == reason
+        }
+        // Each reason once: a disk may be full, and then the store is taken away.
+        guard !isKnown else { return }
         log.error(
             """
-            \(path) cannot be written: \(Self.reason(error)). What has to be kept is not acknowledged until it can be; \
+            \(path) cannot be written: \(reason). What has to be kept is not acknowledged until it can be; \
             tried again each second
             """)
     }
