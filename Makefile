@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo incident check format asan asan-release tsan swarm swarm-asan swarm-tsan scale fuzz bench bench-arena bench-heapdump bench-analyze bench-pressure bench-stall bench-mqtt man completions expected clean
+.PHONY: help setup build test demo incident check format asan asan-release tsan swarm swarm-asan swarm-tsan torture scale fuzz bench bench-arena bench-heapdump bench-analyze bench-pressure bench-stall bench-mqtt man completions expected clean
 
 BIN := .build/release
 
@@ -49,6 +49,9 @@ swarm-asan: setup  ## the same, with a broker under AddressSanitizer
 
 swarm-tsan: setup  ## the same, with a broker of four loops under ThreadSanitizer
 	@scripts/swarm.sh thread
+
+torture: setup  ## kills, power cuts, damage, wrong clocks, bad disks; what was acknowledged is there: SEED= MINUTES= (10) or ROUND=
+	@scripts/torture.sh
 
 scale: build  ## every observer and command once: 1,000,000 queued messages, 100,000 sessions, 15,000 connections
 	@python3 Tests/Swarm/scale.py --bin $(BIN)

@@ -155,6 +155,9 @@ class Client:
                     return
         except (Finding, wire.Malformed) as error:
             self.history.find("%s: %s" % (one, error))
+            # Nobody need wait for what would be right.
+            if not one.answer.done():
+                one.answer.set_result(None)
 
     def end_came(self, one):
         one.ended_by = self.now
@@ -308,6 +311,7 @@ class Client:
         delivery.at, delivery.floor, delivery.connection, delivery.user = self.now, one.floor, one, one.user
         delivery.topic, delivery.qos, delivery.retain, delivery.dup = topic, packet.qos, packet.retain, packet.dup
         delivery.numbers, delivery.repeated = packet.props.get("subscription_id", []), False
+        delivery.left = packet.props.get("expiry")
         foreign = topic.split("/", 1)[0] not in AREAS
         payload = self.swarm.sabotage.payload(packet.payload) if self.swarm.sabotage else packet.payload
         delivery.message = None if foreign else self.history.identify(payload, topic)

@@ -80,7 +80,8 @@ class Subscription:
 
 
 class Delivery:
-    __slots__ = ("at", "floor", "connection", "message", "topic", "qos", "retain", "dup", "repeated", "numbers", "user")
+    __slots__ = ("at", "floor", "connection", "message", "topic", "qos", "retain", "dup", "repeated", "numbers", "user",
+                 "left")
 
     def __repr__(self):
         return "%r with QoS %d%s%s on connection %d" % (
@@ -277,6 +278,12 @@ class History:
         self.kills = []
         # [begin, end] of each time in which the disk took nothing, and a while after.
         self.outages = []
+        # When the broker came up with a clock that was wrong, and nothing to tell it so.
+        self.lies = []
+        # When the broker said that it had lost what was before.
+        self.losses = []
+        # When it said that some of that may not be as it was written.
+        self.alterations = []
         self.findings = []
 
     def session(self, client):
@@ -296,6 +303,14 @@ class History:
     def was_killed(self, begin, end):
         return any(begin <= at <= end for at in self.kills)
 
+    def was_lied_to(self, begin, end):
+        return any(begin <= at <= end for at in self.lies)
+
+    def may_have_expired(self, message, now):
+        if message.expiry is None:
+            return False
+        return now >= message.sent + message.expiry - 1.0 or self.was_lied_to(message.sent, now)
+
     # MARK: - Deliveries as they come
 
     def identify(self, payload, topic):
@@ -303,6 +318,9 @@ class History:
         if not payload:
             return None
         head, bar, _ = payload[:12].partition(b"|")
+        known = bar and head.isdigit() and int(head) < len(self.messages)
+        if self.alterations and not (known and payload == self.messages[int(head)].payload):
+            return None
         if not bar or not head.isdigit() or int(head) >= len(self.messages):
             raise Finding("a payload that nobody sent, on %s: %r" % (topic, payload[:60]))
         message = self.messages[int(head)]
@@ -390,7 +408,7 @@ class History:
                 session.may_end(session.may_be_over_from())
         single, shared = [], []
         for message in self.messages:
-            if message.refused or message.expiry is not None or message.empty:
+            if message.refused or message.empty or self.may_have_expired(message, now):
                 continue
             if message.will:
                 if verdicts.get(message.id) != "sure":
@@ -492,6 +510,7 @@ class History:
         # What was sent before it expired is sent again until it is acknowledged.
         if message.expiry is not None and not message.may_last and not one.dup and one.floor > message.done + message.expiry + LATE:
             return self.find(where + ": it has expired")
+        self.check_life(where, message, one)
         matching = [sub for sub in session.subscriptions if wire.matches(sub.filter, message.topic) and sub.may[0] <= one.at]
         if message.retain and (one.retain or not matching):
             # Out of the retained store, to whoever subscribed.
@@ -514,6 +533,18 @@ class History:
         if one.retain and not (message.retain and any(sub.as_published for sub in live)):
             return self.find(where + ": RETAIN is set")
         return None
+
+    def check_life(self, where, message, one):
+        """[MQTT-3.3.2-6] What is left of its time is what the publisher set, less the time that it waited."""
+        if one.left is None:
+            return
+        if message.expiry is None or one.left > message.expiry:
+            self.find("%s: %s s are left of %s" % (where, one.left, message.expiry))
+        elif message.sends == 1 and not one.dup and not self.was_lied_to(message.sent, one.at):
+            # It was written after the ping that `floor` is of.
+            waited = one.floor - message.done
+            if one.left > message.expiry - waited + 2.0:
+                self.find("%s: %d s are left of %d after %.1f s" % (where, one.left, message.expiry, waited))
 
     def check_counts(self, session):
         """Once for each time it was published; more only as MQTT has it: QoS 1, with DUP."""
@@ -593,9 +624,10 @@ class History:
         verdicts = self.settle_wills(begun)
         # Without a store a kill leaves nothing.
         since = max(self.kills, default=0.0) if not self.has_store else 0.0
+        lost = max(self.losses, default=0.0)
         for topic, messages in kept.items():
             messages = [one for one in messages if one.done >= since]
-            sure = [one for one in messages if since < one.sent and one.done < begun and not (one.refused or one.will or one.is_weak)
+            sure = [one for one in messages if max(since, lost) < one.sent and one.done < begun and not (one.refused or one.will or one.is_weak)
                     and self.rules.surely(one.user, "write", topic, one.sent, one.done)
                     and not (one.qos == 0 and self.was_killed(one.sent, begun))]
             latest = max((one.sent for one in sure), default=-1.0)
@@ -606,6 +638,6 @@ class History:
             if topic in found and got not in candidates:
                 wrong.append("retained on %s is %r, and should be one of %s" % (topic, got, candidates))
             if topic not in found and sure and not any(
-                    one.empty or one.expiry is not None for one in candidates):
+                    one.empty or self.may_have_expired(one, begun + LATE) for one in candidates):
                 wrong.append("nothing is retained on %s, and should be one of %s" % (topic, candidates))
         return wrong

@@ -133,7 +133,7 @@ class Swarm:
     async def play(self):
         """The findings, as text."""
         try:
-            await self.guard(self.broker.start())
+            await self.guard(self.begin())
             if not self.history.findings:
                 await self.guard(self.run())
             await self.guard(self.close())
@@ -142,6 +142,9 @@ class Swarm:
             for task in list(self.tasks):
                 task.cancel()
         return self.history.findings
+
+    async def begin(self):
+        await self.broker.start()
 
     async def run(self):
         watcher = self.client(WATCHER)
@@ -401,6 +404,16 @@ class Swarm:
     async def do_kill(self, action):
         self.figures["kills"] += 1
         await self.broker.kill()
+        self.note_kill()
+        await self.broker.start()
+        # The watcher is there before anything else happens.
+        watcher = self.client(WATCHER)
+        await self.open(watcher, self.plain(WATCHER))
+        if not self.options["store"]:
+            watcher.subscribe({"filters": [["#", 2, 0, 0, 0]]})
+        await self.settle(watcher)
+
+    def note_kill(self):
         now = self.now
         self.history.kills.append(now)
         for session in self.history.sessions.values():
@@ -411,13 +424,6 @@ class Swarm:
         for one in [*self.beats, *self.devices.values(), *self.muted]:
             one.reset()
         self.beats, self.devices, self.muted = [], {}, []
-        await self.broker.start()
-        # The watcher is there before anything else happens.
-        watcher = self.client(WATCHER)
-        await self.open(watcher, self.plain(WATCHER))
-        if not self.options["store"]:
-            watcher.subscribe({"filters": [["#", 2, 0, 0, 0]]})
-        await self.settle(watcher)
 
     # MARK: - Observers
 

@@ -55,14 +55,15 @@ class Broker:
         self.expects_end = False
         # How often it was started: who asked the one before gets no answer.
         self.starts = 0
-        for name in ("dumps", "data"):
-            os.makedirs(os.path.join(directory, name), exist_ok=True)
+        self.arguments = []
+        self.data = os.path.join(directory, options.get("data", "data"))
+        os.makedirs(os.path.join(directory, "dumps"), exist_ok=True)
         cert, key = certificate(shared)
         text = [
             'memoryLimit = "%dMiB"' % options["limit"], "threads = %d" % options["loops"], 'dumpDirectory = "dumps"',
             'logLevel = "info"']
         if options["store"]:
-            text.append('dataDirectory = "data"')
+            text.append('dataDirectory = "%s"' % self.data)
         text += ["[dumps]", "loopWaitMilliseconds = 60000"]
         text += ["[http]", "port = 0", 'tokenFile = "tokens"', "[access]"]
         if options["acl"]:
@@ -108,7 +109,7 @@ class Broker:
         self.ports, self.http = {}, None
         environment = dict(os.environ, **(self.environment or {}))
         self.child = await asyncio.create_subprocess_exec(
-            self.program, "--config", "broker.toml", cwd=self.directory, stdin=subprocess.DEVNULL,
+            self.program, "--config", "broker.toml", *self.arguments, cwd=self.directory, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, limit=1 << 22)
         self.expects_end = False
         begin = len(self.lines)
@@ -204,7 +205,7 @@ class Broker:
     def lock_store(self):
         """A disk that writes nothing until the connection that this returns is closed."""
         database = sqlite3.connect(
-            os.path.join(self.directory, "data", "arena-broker.sqlite"), timeout=2, isolation_level=None)
+            os.path.join(self.data, "arena-broker.sqlite"), timeout=2, isolation_level=None)
         database.execute("BEGIN IMMEDIATE")
         return database
 
