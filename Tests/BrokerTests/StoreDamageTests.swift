@@ -129,6 +129,40 @@ struct StoreDamageTests {
         }
     }
 
+    @Test("the log of a store is deleted that was never longer than its log: the start is refused")
+    func deletedLogOfYoungStore() async throws {
+        try await withDataDirectory { directory in
+            let broker = try BrokerChild(dataDirectory: directory)
+            let client = try TestClient(port: broker.port)
+            try client.connect("anna", clean: false)
+            try client.subscribe(("t", .atLeastOnce))
+            broker.kill()
+            try FileManager.default.removeItem(atPath: "\(directory)/arena-broker.sqlite-wal")
+            let refusal = try await refusal(directory)
+            #expect(refusal.contains("damaged: it is empty") && refusal.contains("sessions 1"), "\(refusal)")
+            #expect(try !Broker.checkStore(directory).isSound)
+            let recovery = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
+            #expect(recovery.lines.contains { $0.hasPrefix("missing: 1 sessions") }, "\(recovery.lines)")
+            try await withBroker({ $0.dataDirectory = directory }) { _ in }
+        }
+    }
+
+    @Test("a power cut while the store is made is no reason not to start")
+    func cutWhileMade() async throws {
+        try await withDataDirectory { directory in
+            // SQLite's journal of a database that had no pages, and the first that it was to get.
+            var journal: [UInt8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7, 0, 0, 0, 0, 1, 2, 3, 4]
+            journal += [0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0x10, 0]
+            journal += Array(repeating: 0, count: 512 - journal.count)
+            try Data(journal).write(to: URL(filePath: "\(directory)/arena-broker.sqlite-journal"))
+            try (Data("SQLite format 3\0".utf8) + Data([0x10, 0, 1, 1]) + Data(count: 4_076)).write(
+                to: URL(filePath: "\(directory)/arena-broker.sqlite"))
+            #expect(try Broker.checkStore(directory).isSound)
+            try await withBroker({ $0.dataDirectory = directory }) { _ in }
+            #expect(try Broker.checkStore(directory).isSound)
+        }
+    }
+
     @Test("a page of the database is zeroed: refused; what is accepted is the rest, and the log says whose is missing")
     func zeroedPage() async throws {
         try await withDataDirectory { directory in

@@ -48,6 +48,9 @@ package struct StoreCheck {
             try interruption.get()
         } catch let error as DatabaseError where StoreDamage.isDamage(error) {
             problems.append(error.message ?? "it is no database")
+        } catch DatabaseError.SQLITE_READONLY where (promised?.transactions ?? 0) == 0 {
+            // It was cut from power while it was made. Whoever opens it to write goes back to before that.
+            kind = .nothing
         } catch {
             throw StoreSchema.failure(error, path)
         }
@@ -69,7 +72,12 @@ package struct StoreCheck {
 
     private mutating func look(at database: Database, _ isWhole: Bool) throws {
         // Another program's: whoever opens it says so.
-        guard let layout = try StoreSchema.layout(of: database) else { return kind = .foreign }
+        guard let layout = try StoreSchema.layout(of: database) else {
+            kind = .foreign
+            // A young store is all in its log: without that its database is empty.
+            if let promised, promised.transactions > 0 { problems.append("it is empty, or another program's") }
+            return
+        }
         kind = .layout(layout)
         guard layout <= StoreSchema.version else { return }
         if isWhole { problems += try Self.structure(of: database) }
