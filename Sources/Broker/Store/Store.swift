@@ -1,4 +1,5 @@
 import GRDB
+import Glibc
 import Ledger
 import Logging
 import NIOConcurrencyHelpers
@@ -111,6 +112,8 @@ final class Store: Sendable {
             clock = StoreClock(after: state.moment, machine: machine)
             // Not below 1, whatever a damaged row says.
             numbers.store(UInt64(clamping: last) + 1, ordering: .relaxed)
+            // SQLite takes from the log also what a broker wrote that was killed before it had that on the disk.
+            try Self.synchronizeLog(of: path)
             var sealFile = try StoreSealFile(in: directory)
             try sealFile.write(state.seal)
             try sealFile.synchronize()
@@ -125,6 +128,13 @@ final class Store: Sendable {
         identities = try place.identities()
         for thread in [thread, readingThread, checkingThread] { thread.start() }
         if let size = FileStatus(path)?.size, size > bytesCheckedAtStart { checkInBackground(size) }
+    }
+
+    private static func synchronizeLog(of path: String) throws(StartError) {
+        let log = OwnedDescriptor(open("\(path)-wal", O_RDONLY | O_CLOEXEC))
+        guard log.number >= 0 ? fdatasync(log.number) == 0 : errno == ENOENT else {
+            throw StartError("\(path)-wal: \(SystemError.text())")
+        }
     }
 
     /// What a transaction reads with.
