@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shutil
+import subprocess
 import time
 
 import damage
@@ -38,6 +39,8 @@ class Ordeal(play.Swarm):
         self.broker.limit_files = lambda is_full: self.platter.set("is_full", is_full)
         self.data, self.older = self.broker.data, os.path.join(directory, "older")
         self.is_loading = False
+        # For whoever reads of what was found.
+        self.happened = []
         # The clock was turned since the machine was started.
         self.was_turned = False
 
@@ -94,6 +97,7 @@ class Ordeal(play.Swarm):
             self.spawn(self.live(name, version, random.Random(r.getrandbits(48))), name)
         await asyncio.sleep(r.uniform(0.1, 0.6))
         self.figures[terror["kind"]] += 1
+        self.happened.append(terror["kind"])
         try:
             await getattr(self, "do_" + terror["kind"].replace("-", "_"))(r)
             await asyncio.sleep(r.uniform(0.0, 0.3))
@@ -235,8 +239,32 @@ class Ordeal(play.Swarm):
             await self.broker.gone()
         return self.broker.child.returncode, self.broker.lines[begin:]
 
+    async def command(self, name, environment=None):
+        """A command of the broker's on its data directory: exit code and output."""
+        child = await asyncio.create_subprocess_exec(
+            self.programs["broker"], name, "--data-directory", self.data, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(os.environ, **(environment or {})))
+        output, _ = await asyncio.wait_for(child.communicate(), PATIENCE)
+        return child.returncode, output.decode(errors="replace")
+
+    async def check(self, expected):
+        """`arena-broker check` says 0 of a store that is sound, 1 of one that is damaged, and changes nothing."""
+        self.figures["checks"] += 1
+        self.platter.adopt()
+        code, output = await self.command("check")
+        if code != expected or (code == 1 and "damaged" not in output):
+            raise Finding("arena-broker check: exit code %d, not %d: %s" % (code, expected, output[-1_500:]))
+        # SQLite makes an empty log where there is none.
+        changed = [path for path in self.platter.differences()
+                   if not (path.endswith("-wal") and os.path.exists(path) and os.path.getsize(path) == 0)]
+        if changed:
+            raise Finding("arena-broker check has changed %s" % changed)
+        self.platter.adopt()
+
     async def start(self, r, most=12, odds=0.3):
         """It comes up; now and then it is killed once more while it does."""
+        if odds < 1.0 and r.random() < 0.2:
+            await self.check(0)
         if r.random() < odds:
             self.platter.set("operations_left", r.randrange(most))
             code, lines = await self.attempt()
@@ -254,6 +282,7 @@ class Ordeal(play.Swarm):
     def cut(self, r):
         """The power goes, with all that was not synchronised."""
         how = self.platter.cut(r)
+        self.happened.append("cut: " + how)
         self.figures["cuts"] += 1
         self.figures["cuts: " + how] += 1
         self.boot(r)
@@ -308,6 +337,7 @@ class Ordeal(play.Swarm):
     def turn(self, r):
         name = r.choice(list(CLOCKS))
         self.figures["clock " + name] += 1
+        self.happened.append(name)
         self.platter.turn_clock(CLOCKS[name](time.time()))
         self.was_turned = True
 
@@ -360,6 +390,7 @@ class Ordeal(play.Swarm):
         aside = os.path.join(self.directory, "disk", "aside")
         kind = r.choice(("directory moved", "directory replaced", "database moved", "database replaced", "log moved"))
         self.figures[kind] += 1
+        self.happened.append(kind)
         path = {"d": self.data, "l": os.path.join(self.data, damage.LOG)}["l" if kind[0] == "l" else "d"]
         if kind.startswith("database"):
             path = os.path.join(self.data, damage.DATABASE)
@@ -387,6 +418,7 @@ class Ordeal(play.Swarm):
             shutil.rmtree(self.data)
             shutil.copytree(os.path.join(self.directory, "whole"), self.data)
             self.platter.look()
+            await self.check(0)
             await self.start(r)
 
     async def hurt(self, r):
@@ -397,33 +429,66 @@ class Ordeal(play.Swarm):
         shutil.copytree(self.data, whole)
         what = damage.inflict(r, self.data, self.older)
         self.figures[what.split(":")[0]] += 1
+        self.happened.append(what)
         self.platter.look()
         code, lines = await self.attempt()
         if code is None:
-            self.note("started")
-            self.broker.lines.append("torture: started after %s" % what)
+            self.happened.append("it starts")
             return False
         text = "\n".join(lines[-15:])
         if code != 1 or "damaged" not in text or not re.search(r"\d", text):
             raise Finding("%s: exit code %d, and not a word of what is missing: %s" % (what, code, text))
         self.figures["refused"] += 1
+        await self.check(1)
         return True
 
     async def do_accept(self, r):
         """The operator goes on with what there is. The broker says so, and keeps what was."""
         if not await self.hurt(r):
             return
-        code, lines = await self.attempt("--accept-damaged-store")
-        self.broker.arguments = []
-        if code is not None:
-            raise Finding("--accept-damaged-store: exit code %d: %s" % (code, "\n".join(lines[-15:])))
+        self.note_loss()
+        way = r.choice(("recover", "--accept-damaged-store"))
+        self.happened.append(way)
+        said = []
+        if r.random() < 0.5:
+            # Cut from power in the midst of it.
+            self.platter.set("operations_left", r.randrange(r.choice((10, 100, 1_000))))
+            code, lines = await self.recover(way)
+            self.platter.set("operations_left", -1)
+            said += lines
+            if code not in (None, 0, -9):
+                raise Finding("%s: exit code %d: %s" % (way, code, "\n".join(lines[-15:])))
+            if code is None:
+                await self.dead(False)
+            self.platter.adopt()
+            self.cut(r)
+            self.figures["recoveries cut"] += 1
+        code, lines = await self.recover(way)
+        said += lines
+        if code not in (None, 0):
+            raise Finding("%s: exit code %d: %s" % (way, code, "\n".join(lines[-15:])))
+        if code == 0:
+            self.platter.adopt()
+            await self.check(0)
+            await self.broker.start()
+        lines = said
+        self.figures[way] += 1
         if not any("damaged" in line for line in lines):
-            raise Finding("--accept-damaged-store: nothing is said of it: %s" % "\n".join(lines[-15:]))
+            raise Finding("%s: nothing is said of it: %s" % (way, "\n".join(lines[-15:])))
         if any("taken as they are" in line for line in lines):
             self.history.alterations.append(self.now)
         if not glob.glob(os.path.join(self.data, "*.damaged-*")):
-            raise Finding("--accept-damaged-store: nothing is kept of it: %s" % os.listdir(self.data))
+            raise Finding("%s: nothing is kept of it: %s" % (way, os.listdir(self.data)))
         await self.begin_anew()
+
+    async def recover(self, way):
+        """(exit code, None for a broker that runs; lines)"""
+        if way == "recover":
+            code, output = await self.command(way, self.broker.environment)
+            return code, output.splitlines()
+        code, lines = await self.attempt(way)
+        self.broker.arguments = []
+        return code, lines
 
     async def do_deleted(self, r):
         """rm -rf while it runs. Nothing that comes after is acknowledged, and it says why."""
@@ -443,16 +508,21 @@ class Ordeal(play.Swarm):
         self.note_kill()
         self.recovered()
         self.platter.look()
+        self.note_loss()
         await self.broker.start()
         await self.begin_anew()
 
-    async def begin_anew(self):
-        """It was said that things are lost: whatever was before is not owed."""
-        now = self.now
-        self.history.losses.append(now)
+    def note_loss(self):
+        """It is said that things are lost: whatever was before is not owed, and what was under way with QoS 2 may be forgotten."""
+        self.history.losses.append(self.now)
         for session in self.history.sessions.values():
             session.surely_exists = False
-            session.may_end(now)
+            session.may_end(self.now)
+        for client in self.clients.values():
+            client.incoming.clear()
+
+    async def begin_anew(self):
+        self.note_loss()
         self.is_loading = False
         await self.wait_for_tasks()
         for name, _, _, filters in plan.KEPT:

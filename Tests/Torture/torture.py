@@ -103,6 +103,7 @@ class Runner:
         if findings:
             for finding in findings[:10]:
                 print("    " + finding.replace("\n", "\n        "))
+            print("    what happened: %s; options %s" % (", ".join(one.happened), script["options"]))
             only = "".join(" --%s %s" % (name, ",".join(getattr(self.options, name)))
                            for name in ("kinds", "terrors") if getattr(self.options, name))
             print("    again: Tests/Torture/torture.py --bin %s --seed %s --round %d%s; log: %s/broker.log" % (
