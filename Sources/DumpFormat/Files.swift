@@ -140,6 +140,14 @@ final class DumpInput: Sendable {
         return parts
     }
 
+    /// The first place from `offset` on that is in no hole; nil where there is nothing but a hole up to the end of the file.
+    func nextData(from offset: UInt64) -> UInt64? {
+        guard case .file(let descriptor) = source else { return offset }
+        let place = lseek(descriptor, off_t(clamping: offset), seekData)
+        if place >= 0 { return UInt64(place) }
+        return errno == ENXIO ? nil : offset
+    }
+
     func bytes(at offset: UInt64, count: Int) throws(DumpError) -> [UInt8] {
         guard offset < size else { return [] }
         var bytes = [UInt8](repeating: 0, count: Int(min(UInt64(max(0, count)), size - offset)))

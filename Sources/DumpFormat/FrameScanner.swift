@@ -15,7 +15,7 @@ struct FrameScanner {
 
     init(_ input: DumpInput) {
         self.input = input
-        budget = RecoveryBudget(fileBytes: input.size)
+        budget = RecoveryBudget(fileBytes: input.data(in: 0..<input.size).reduce(0) { $0 + UInt64($1.count) })
     }
 
     /// What the window has from `offset` on: `count` bytes or more, fewer only at the end of the file.
@@ -84,6 +84,9 @@ struct FrameScanner {
     mutating func nextMagic(from offset: UInt64) throws(DumpError) -> UInt64 {
         var place = offset
         while place.addingClamped(4) <= input.size {
+            // A hole may be as long as it likes.
+            guard let data = input.nextData(from: place) else { break }
+            place = max(place, data)
             let piece = try bytes(at: place, count: 4)
             // The file has become shorter.
             guard piece.count >= 4 else { break }

@@ -17,6 +17,7 @@ struct RecoveryBudget {
     /// Content is mostly runs of one byte where it is much more than the frame that it came from.
     private static let contentShare: UInt64 = 64
 
+    /// - Parameter fileBytes: without its holes.
     init(fileBytes: UInt64) {
         let (times, overflow) = fileBytes.multipliedReportingOverflow(by: Self.timesTheFile)
         limit = overflow ? .max : times.addingClamped(Self.least)

@@ -44,6 +44,8 @@ enum SeekTable {
             return nil
         }
         let count = UInt64(word(footer, 0))
+        // A table in a hole may have any number of rows.
+        guard count <= UInt64(FrameLimits.frames) + 1 else { return nil }
         let stride = footer[4] & checksumFlag == 0 ? 8 : 12
         let tableBytes = count * UInt64(stride) + UInt64(prefixBytes + footerBytes)
         guard tableBytes <= input.size else { return nil }

@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 
 @testable import DumpFormat
@@ -75,6 +76,28 @@ struct HostileFileTests {
                         && $0.contains("what comes after is not in the answer")
                 }, "\(index.problems.all)")
         }
+    }
+
+    @Test("holes cost nothing, however long they are: neither to search nor where a seek table claims them")
+    func holes() throws {
+        let dump = try torn()
+        let file = TemporaryFile(dump)
+        truncate(file.path, 1 << 40)
+        let descriptor = open(file.path, O_RDWR)
+        defer { close(descriptor) }
+        // A frame that the search must come to, far behind a hole.
+        let far = HostileFrames.frame(of: [1, 2, 3])
+        pwrite(descriptor, far, far.count, 1 << 39)
+        // And the end of a seek table of four billion frames.
+        let footer: [UInt8] = [0xFF, 0xFF, 0xFF, 0xFF, 0, 0xB1, 0xEA, 0x92, 0x8F]
+        pwrite(descriptor, footer, footer.count, 1 << 40 - 9)
+        let input = try DumpInput(path: file.path)
+        #expect(try SeekTable.read(input) == nil)
+        var decoder = FrameDecoder()
+        let index = try FrameIndex(input, &decoder)
+        #expect(try #require(index.recovery).spent < 1 << 20)
+        #expect(index.contains(.slots))
+        #expect(index.problems.all.contains { $0.hasPrefix("the frame at byte \(1 << 39)") }, "\(index.problems.all)")
     }
 
     @Test("honest damage costs what it costs: all frames broken, none of the budget is missed")

@@ -142,9 +142,11 @@ struct DumpDatabase {
                 case .text(let text): sqlite3_bind_text(handle, place, text, -1, Self.copied)
                 }
             }
-            guard sqlite3_step(handle) == SQLITE_DONE else {
+            let code = sqlite3_step(handle)
+            guard code == SQLITE_DONE else {
                 let message = String(cString: sqlite3_errmsg(database.sqliteConnection))
-                throw DatabaseError(resultCode: .SQLITE_ERROR, message: "filling \(part.table.name): \(message)")
+                throw DatabaseError(
+                    resultCode: ResultCode(rawValue: code), message: "filling \(part.table.name): \(message)")
             }
             sqlite3_reset(handle)
         }
