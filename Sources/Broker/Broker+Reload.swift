@@ -20,7 +20,7 @@ extension Broker {
     ///
     /// - Throws: ``StartError``.
     public static func checkPlaces(_ configuration: Configuration) throws {
-        try DumpDirectory.check(configuration.dumpDirectory)
+        _ = try DumpDirectory(configuration.dumpDirectory)
         if let directory = configuration.dataDirectory { try StoreSchema.check(directory: directory) }
         if let path = configuration.flightRecorder {
             do throws(LedgerMapError) { try FlightRecorder.check(path: path) } catch {
@@ -91,6 +91,7 @@ extension Broker {
     public func take(_ renewal: Renewal) async throws -> [String] {
         for (listener, settings) in zip(context.listeners, renewal.settings) { listener.settings = settings }
         for shard in shards { try await shard.renewRules() }
+        dumper.renewDirectory()
         let waiting = renewal.waiting
         context.log.notice(
             "configuration reloaded",

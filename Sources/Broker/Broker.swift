@@ -52,6 +52,7 @@ public final class Broker: Sendable {
         try configuration.checkListeners()
         try configuration.checkHTTP()
         let settings = try configuration.effectiveListeners.map { try Listener.Settings($0, in: configuration) }
+        let dumps = try DumpDirectory(configuration.dumpDirectory)
         var arenas = ArenaPool.Configuration(limitBytes: configuration.memoryLimit)
         arenas.closedOwnerMemory = min(
             arenas.closedOwnerMemory, configuration.memoryLimit / Limits.closedOwnerShare / OwnerRecord.stride)
@@ -60,7 +61,7 @@ public final class Broker: Sendable {
         arenas.flightRecorder = FlightRecorder(configuration)
         var parts = BrokerParts(pool: try ArenaPool(arenas))
         do {
-            return try await start(&parts, configuration, settings, threads, log, authenticators)
+            return try await start(&parts, configuration, settings, dumps, threads, log, authenticators)
         } catch {
             await parts.abandon(log)
             throw error
@@ -68,8 +69,8 @@ public final class Broker: Sendable {
     }
 
     private static func start(
-        _ parts: inout BrokerParts, _ configuration: Configuration, _ settings: [Listener.Settings], _ threads: Int,
-        _ log: Logger, _ authenticators: [any EnhancedAuthenticator]
+        _ parts: inout BrokerParts, _ configuration: Configuration, _ settings: [Listener.Settings],
+        _ dumps: DumpDirectory, _ threads: Int, _ log: Logger, _ authenticators: [any EnhancedAuthenticator]
     ) async throws -> Broker {
         let pool = parts.pool
         let store = try configuration.dataDirectory.map {
@@ -99,7 +100,8 @@ public final class Broker: Sendable {
         }
         if let store { try await restore(from: store, to: shards, log) }
         let dumper = Dumper(
-            pool: pool, shortage: context.shortage, shards: shards, configuration: configuration, log: log)
+            pool: pool, shortage: context.shortage, shards: shards, configuration: configuration, directory: dumps,
+            log: log)
         parts.dumper = dumper
         dumper.start()
         let memory = MemoryReporter(context: context, dumper: dumper)

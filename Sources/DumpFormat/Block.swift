@@ -128,7 +128,7 @@ extension UInt64 {
 enum FileHeader {
     static let magic = Array("ARENADMP".utf8)
     static let bytes = 16
-    static let current = Version(major: 2, minor: 1)
+    static let current = Version(major: 2, minor: 2)
     /// The oldest major version that is still read.
     static let oldestMajor: UInt16 = 1
 

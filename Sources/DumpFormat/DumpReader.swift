@@ -46,6 +46,19 @@ public enum DumpReader {
         try read(DumpInput(bytes: bytes, path: name), selection, parallelism)
     }
 
+    /// The header of a dump, which may still be being written or be torn: nothing behind its first sections is looked at.
+    package static func header(
+        of name: String, in directory: HeldDirectory
+    ) throws(DumpError) -> Snapshot.Header {
+        let input = try DumpInput(name, in: directory)
+        var decoder = FrameDecoder()
+        try FileHeader.check(input, &decoder)
+        let index = try FrameIndex(input, &decoder, upTo: .strings)
+        let reader = ColumnReader(input, index, decoder, parallelism: 1)
+        try reader.loadStrings()
+        return try onlyRow(of: Snapshot.Header.self, reader)
+    }
+
     static func read(
         _ input: DumpInput, _ selection: DumpSelection, _ parallelism: Int, _ progress: DumpProgress? = nil
     ) throws(DumpError) -> Snapshot {

@@ -1,6 +1,6 @@
 internal import Glibc
 
-// Every system call of this module is in this file and in Workers.swift.
+// Every system call of this module is in this file, HeldDirectory.swift and Workers.swift.
 
 extension DumpError {
     /// An error number of the platform as a typed error; `doing` is a verb phrase such as "opening the dump".
@@ -30,7 +30,7 @@ private let seekData: Int32 = 3
 private let seekHole: Int32 = 4
 
 /// Calls again while a signal interrupts; returns the error number when the call fails.
-private func retrying(_ call: () -> Int) -> (result: Int, error: Int32) {
+func retrying(_ call: () -> Int) -> (result: Int, error: Int32) {
     while true {
         let result = call()
         if result >= 0 { return (result, 0) }
@@ -56,12 +56,23 @@ final class DumpInput: Sendable {
         source = .memory(bytes)
     }
 
-    init(path: String) throws(DumpError) {
-        self.path = path
+    convenience init(path: String) throws(DumpError) {
         // Not blocking, so that a pipe is refused below instead of waited for.
         let (opened, error) = retrying { Int(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) }
         guard opened >= 0 else { throw .system(error, "opening the dump", path: path) }
-        let descriptor = Int32(opened)
+        try self.init(descriptor: Int32(opened), path: path)
+    }
+
+    convenience init(_ name: String, in directory: HeldDirectory) throws(DumpError) {
+        let path = directory.path(of: name)
+        let (opened, error) = directory.open(name, O_RDONLY | O_NONBLOCK)
+        guard opened >= 0 else { throw .system(error, "opening the dump", path: path) }
+        try self.init(descriptor: opened, path: path)
+    }
+
+    /// Takes the descriptor, and closes it in any case.
+    private init(descriptor: Int32, path: String) throws(DumpError) {
+        self.path = path
         source = .file(descriptor)
         var status = stat()
         let failed = fstat(descriptor, &status) != 0
@@ -212,26 +223,34 @@ public struct DescriptorSink: DumpSink {
 /// written: one that is not has been left by a process that died.
 public struct DumpFile: ~Copyable {
     package static let partialSuffix = ".partial"
+    package static func partialName(of name: String) -> String { ".\(name)\(partialSuffix)" }
 
-    private let directory: String
-    private let partial: String
-    private let path: String
+    private let directory: HeldDirectory
+    private let name: String
     private let descriptor: Int32
     private var isCommitted = false
+
+    private var path: String { directory.path(of: name) }
 
     /// Starts the file `directory/name`. An existing file of that name is an error unless `replacing`.
     public static func create(
         directory: String, name: String, replacing: Bool = false
     ) throws(DumpError) -> DumpFile {
-        let path = "\(directory)/\(name)"
-        let partial = "\(directory)/.\(name)\(partialSuffix)"
-        if !replacing, access(path, F_OK) == 0 { throw .system(EEXIST, "creating the dump", path: path) }
+        try create(in: HeldDirectory(directory), name: name, replacing: replacing)
+    }
+
+    package static func create(
+        in directory: HeldDirectory, name: String, replacing: Bool = false
+    ) throws(DumpError) -> DumpFile {
+        let path = directory.path(of: name)
+        let partial = partialName(of: name)
+        if !replacing, directory.status(name) != nil { throw .system(EEXIST, "creating the dump", path: path) }
         // What is there under the partial name was left by a process that died while it wrote.
-        if unlink(partial) != 0, errno != ENOENT { throw .system(errno, "creating the dump", path: path) }
+        let removal = directory.remove(partial)
+        if removal != 0, removal != ENOENT { throw .system(removal, "creating the dump", path: path) }
         while true {
-            let (opened, error) = retrying { Int(open(partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)) }
-            guard opened >= 0 else { throw .system(error, "creating the dump", path: path) }
-            let descriptor = Int32(opened)
+            let (descriptor, error) = directory.open(partial, O_WRONLY | O_CREAT | O_EXCL, 0o600)
+            guard descriptor >= 0 else { throw .system(error, "creating the dump", path: path) }
             // Where a file system knows no locks there is none, as before.
             _ = retrying { Int(flock(descriptor, LOCK_EX)) }
             var status = stat()
@@ -240,35 +259,33 @@ public struct DumpFile: ~Copyable {
                 close(descriptor)
                 continue
             }
-            return DumpFile(directory: directory, partial: partial, path: path, descriptor: descriptor)
+            return DumpFile(directory: directory, name: name, descriptor: descriptor)
         }
     }
 
     /// Removes a partial file that no process is writing.
     ///
     /// - Returns: whether it did.
-    package static func removeIfLeft(_ partial: String) -> Bool {
-        let (opened, _) = retrying { Int(open(partial, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)) }
-        guard opened >= 0 else { return false }
-        let descriptor = Int32(opened)
+    package static func removeIfLeft(_ partial: String, in directory: HeldDirectory) -> Bool {
+        let (descriptor, _) = directory.open(partial, O_RDWR | O_NONBLOCK)
+        guard descriptor >= 0 else { return false }
         defer { close(descriptor) }
         var status = stat()
         guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG,
             flock(descriptor, LOCK_EX | LOCK_NB) == 0
         else { return false }
-        return unlink(partial) == 0
+        return directory.remove(partial) == 0
     }
 
-    private init(directory: String, partial: String, path: String, descriptor: Int32) {
+    private init(directory: HeldDirectory, name: String, descriptor: Int32) {
         self.directory = directory
-        self.partial = partial
-        self.path = path
+        self.name = name
         self.descriptor = descriptor
     }
 
     deinit {
         close(descriptor)
-        if !isCommitted { unlink(partial) }
+        if !isCommitted { directory.remove(Self.partialName(of: name)) }
     }
 
     /// Valid as long as the file is neither committed nor gone.
@@ -278,14 +295,10 @@ public struct DumpFile: ~Copyable {
     public consuming func commit() throws(DumpError) -> String {
         let synced = retrying { Int(fsync(descriptor)) }
         if synced.result < 0 { throw .system(synced.error, "writing the dump to disk", path: path) }
-        if rename(partial, path) != 0 { throw .system(errno, "naming the dump", path: path) }
+        let error = directory.rename(Self.partialName(of: name), to: name)
+        if error != 0 { throw .system(error, "naming the dump", path: path) }
         isCommitted = true
-        let folder = retrying { Int(open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) }
-        if folder.result >= 0 {
-            // Some file systems cannot sync a directory; the file itself is safe by now.
-            fsync(Int32(folder.result))
-            close(Int32(folder.result))
-        }
+        directory.synchronize()
         return path
     }
 }

@@ -32,6 +32,27 @@ struct FrameIndex {
         checkEnd()
     }
 
+    /// Of the first sections of a file only, up to `last`: looks at nothing behind them, and not beyond damage.
+    init(_ input: DumpInput, _ decoder: inout FrameDecoder, upTo last: Section) throws(DumpError) {
+        var scanner = FrameScanner(input)
+        var entries: [DirectoryEntry] = []
+        var offset: UInt64 = 0
+        while offset < input.size, entries.count < FrameLimits.frames {
+            let found = try scanner.frame(at: offset)
+            do throws(FrameProblem) {
+                let frame = try found.get()
+                let block = try decoder.load(input, offset: offset, size: frame.bytes)
+                if block.section > last.rawValue { break }
+                entries.append(DirectoryEntry(block, frame, offset: offset, decoder.contentBytes))
+                offset += frame.bytes
+            } catch {
+                problems.append("the frame at byte \(offset): \(error)")
+                break
+            }
+        }
+        insert(entries)
+    }
+
     private struct Reason: Error { let text: String }
 
     private static func readDirectory(
@@ -93,10 +114,7 @@ struct FrameIndex {
                 if block.section == Section.end.rawValue {
                     end = EndMarker.decode(decoder.payload)
                 } else if block.section != Section.directory.rawValue {
-                    entries.append(
-                        DirectoryEntry(
-                            section: block.section, column: block.column, rows: block.rows, firstRow: block.firstRow,
-                            offset: offset, size: UInt32(frame.bytes), contentBytes: UInt32(decoder.contentBytes)))
+                    entries.append(DirectoryEntry(block, frame, offset: offset, decoder.contentBytes))
                 }
             } catch {
                 damaged += 1
@@ -178,5 +196,13 @@ struct FrameIndex {
     /// In the order of rows, without overlaps.
     func entries(_ section: Section, _ column: UInt16) -> [DirectoryEntry] {
         columns[UInt32(section.rawValue) << 16 | UInt32(column)] ?? []
+    }
+}
+
+extension DirectoryEntry {
+    fileprivate init(_ block: BlockHeader, _ frame: FrameScanner.Frame, offset: UInt64, _ contentBytes: Int) {
+        self.init(
+            section: block.section, column: block.column, rows: block.rows, firstRow: block.firstRow, offset: offset,
+            size: UInt32(frame.bytes), contentBytes: UInt32(contentBytes))
     }
 }

@@ -84,6 +84,10 @@ extension Snapshot {
         public var cgroupLimitBytes: UInt64 = 0
         public var cgroupCurrentBytes: UInt64 = 0
         public var threadCount: UInt64 = 0
+        /// Which writer's dumps it is one of, the same from one start to the next, and the name that it gave the file: under
+        /// another name it is somebody's copy. Empty where nobody removes old dumps.
+        public var series = ""
+        public var fileName = ""
         // Where loops did not come to the safepoint (`missingLoops`), else 0.
         /// Buffers and entries that were being changed while they were copied, and are not in the tables.
         public var leftOut: UInt64 = 0

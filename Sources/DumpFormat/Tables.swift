@@ -27,6 +27,8 @@ extension Snapshot.Header: TableRow {
             .number(16, "leftOut", \.leftOut).leftOut { $0.leftOut == 0 },
             .number(17, "unjudgedBuffers", \.unjudgedBuffers).leftOut { $0.unjudgedBuffers == 0 },
             .number(18, "unjudgedBytes", \.unjudgedBytes).leftOut { $0.unjudgedBytes == 0 },
+            .string(19, "series", \.series).leftOut { $0.series.isEmpty },
+            .string(20, "fileName", \.fileName).leftOut { $0.fileName.isEmpty },
         ]
     }
 }

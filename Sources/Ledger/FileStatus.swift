@@ -15,8 +15,13 @@ package struct FileStatus {
 
     /// - Returns: nil where there is nothing that can be looked at; `errno` says why.
     package init?(_ path: String, followsLinks: Bool = true) {
+        self.init(path, in: AT_FDCWD, followsLinks: followsLinks)
+    }
+
+    /// Of what a name leads to in a directory that is open.
+    package init?(_ name: String, in directory: CInt, followsLinks: Bool = false) {
         var status = stat()
-        guard (followsLinks ? stat(path, &status) : lstat(path, &status)) == 0 else { return nil }
+        guard fstatat(directory, name, &status, followsLinks ? 0 : AT_SYMLINK_NOFOLLOW) == 0 else { return nil }
         self.init(status)
     }
 
@@ -64,7 +69,7 @@ package struct FileStatus {
     }
 
     package var isDirectory: Bool { mode & S_IFMT == S_IFDIR }
-    private var isLink: Bool { mode & S_IFMT == S_IFLNK }
+    package var isLink: Bool { mode & S_IFMT == S_IFLNK }
     package var isSocket: Bool { mode & S_IFMT == S_IFSOCK }
     package var isRegularFile: Bool { mode & S_IFMT == S_IFREG }
     /// Who may read, write and execute it.

@@ -193,10 +193,12 @@ struct DumpContentsTests {
         try #require(mkdtemp(&template) != nil)
         let folder = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
         defer { rmdir(folder) }
-        try #require(mount("tmpfs", folder, "tmpfs", flags, "size=4k") == 0)
+        try #require(mount("tmpfs", folder, "tmpfs", 0, "size=4k") == 0)
         defer { umount2(folder, Int32(MNT_DETACH)) }
         let log = LogCollector()
         try await withBroker({ $0.dumpDirectory = folder }, log: log.logger) { broker in
+            // It would not have started.
+            try #require(mount("tmpfs", folder, "tmpfs", UInt(MS_REMOUNT) | flags, "size=4k") == 0)
             let dumper = broker.dumper
             let result = try await NIOThreadPool.singleton.runIfActive { dumper.dump(.request) }
             #expect(result == nil)

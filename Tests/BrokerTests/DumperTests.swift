@@ -21,6 +21,10 @@ struct DumperTests {
         return try DumpReader.read(path: try #require(result).path, .everything)
     }
 
+    private func names(_ broker: Broker) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: broker.configuration.dumpDirectory).sorted()
+    }
+
     private func expectConsistent(_ snapshot: Snapshot) {
         for check in SnapshotInvariants.check(snapshot) {
             #expect(check.passed, "\(check.name): \(check.detail)")
@@ -162,10 +166,10 @@ struct DumperTests {
             _ = try await NIOThreadPool.singleton.runIfActive { dumper.finishRequests() }
             let written = broker.dumper.written.load(ordering: .relaxed)
             #expect(1...100 ~= written)
-            let files = DumpRotation.dumps(in: broker.configuration.dumpDirectory)
-            #expect(files.count == min(written, broker.configuration.dumps.keepCount))
-            for file in files {
-                let path = "\(broker.configuration.dumpDirectory)/\(file.name)"
+            let names = try names(broker)
+            #expect(names.count == min(written, broker.configuration.dumps.keepCount))
+            for name in names {
+                let path = "\(broker.configuration.dumpDirectory)/\(name)"
                 #expect(DumpVerifier.verify(path: path).passed)
             }
         }
@@ -184,8 +188,7 @@ struct DumperTests {
                     }
                 }.get()
                 _ = try await NIOThreadPool.singleton.runIfActive { dumper.finishRequests() }
-                let names = DumpRotation.dumps(in: broker.configuration.dumpDirectory).map(\.name)
-                #expect(names.filter { $0.contains("near-limit") }.count == excursion)
+                #expect(try names(broker).filter { $0.contains("near-limit") }.count == excursion)
                 try await shard.loop.submit {
                     kept = []
                     shard.arena.giveBackUnused()
@@ -237,11 +240,122 @@ struct DumperTests {
         #expect(names(2, 10_000) == files[..<3].map(\.name))
         #expect(names(10, 250) == files[..<3].map(\.name))
         #expect(names(1, 1) == files[..<4].map(\.name))
-        #expect(DumpRotation.isDump(newest))
+        #expect(DumpName.isPossible(newest))
+        #expect(DumpName.isPossible(DumpName.make(17, .nearLimit)))
         for name in [
             "arena-notes.txt", "arena-x.dump.zst", "backup.dump.zst", ".arena-20261123T120000.000Z-1.dump.zst.partial",
+            "arena-20200101T000000.000000Z-mybackup.dump.zst", "arena-20261123T120000.000Z-1-1-mine.dump.zst",
+            "arena-20261123T120000.000Z-1-1-signal-copy.dump.zst", "arena-20261123T120000.000Z-1-1.dump.zst",
+            "arena-20261123T120000.000Z-01-1-signal.dump.zst", "arena-20261123T120000.000Z--1-signal.dump.zst",
+            "arena-20261123T120000.0000Z-1-1-signal.dump.zst", "arena-.dump.zst", "arena-dump.zst",
+            "arena-2026112\u{0663}T120000.000Z-1-1-signal.dump.zst",
         ] {
-            #expect(!DumpRotation.isDump(name))
+            #expect(!DumpName.isPossible(name), "\(name)")
+        }
+    }
+
+    /// What a broker with these settings, started and ended each time, leaves of so many dumps.
+    private func dump(_ count: Int, in directory: URL, series: String?) async throws -> [String] {
+        var written: [String] = []
+        try await withBroker({
+            $0.dumpDirectory = directory.path
+            $0.dumps.keepCount = 2
+            $0.dumps.series = series
+        }) { broker in
+            for _ in 0..<count {
+                let dumper = broker.dumper
+                let result = try await NIOThreadPool.singleton.runIfActive { dumper.dump(.signal) }
+                written.append(String(try #require(result).name))
+            }
+        }
+        return written
+    }
+
+    @Test(
+        "only dumps of the broker's own series go, over restarts too: not another broker's, an earlier version's, a copy"
+    )
+    func series() async throws {
+        try await withFiles { directory in
+            func path(_ name: String) -> String { directory.appending(path: name).path }
+            var staying = try await dump(2, in: directory, series: "other")
+            let first = try await dump(1, in: directory, series: nil)[0]
+
+            // Copies: under a name of an operator's choice, under one that a broker could have chosen, by a link.
+            let older = "arena-20200101T000000.000Z-1-1-signal.dump.zst"
+            let link = "arena-20200101T000000.000Z-1-2-signal.dump.zst"
+            for name in ["arena-20200101T000000.000000Z-mybackup.dump.zst", older] {
+                try FileManager.default.copyItem(atPath: path(first), toPath: path(name))
+                staying.append(name)
+            }
+            try FileManager.default.createSymbolicLink(atPath: path(link), withDestinationPath: first)
+            // One of a version that did not say whose it is, and something else that has the name of a dump.
+            var earlier = try DumpReader.read(path: path(first), .everything)
+            (earlier.header.series, earlier.header.fileName) = ("", "")
+            let unmarked = "arena-20200101T000000.000Z-1-3-signal.dump.zst"
+            let file = try DumpFile.create(directory: directory.path, name: unmarked)
+            try DumpWriter(sink: file.sink).write(earlier)
+            _ = try file.commit()
+            let text = "arena-20200101T000000.000Z-1-4-signal.dump.zst"
+            _ = try directory.write(text, "no dump")
+            // What others left half written, too.
+            earlier.header.series = "other"
+            earlier.header.fileName = "arena-20200101T000000.000Z-1-5-signal.dump.zst"
+            let partial = DumpFile.partialName(of: earlier.header.fileName)
+            let left = try DumpFile.create(directory: directory.path, name: partial)
+            try DumpWriter(sink: left.sink).write(earlier)
+            _ = try left.commit()
+            staying += [link, unmarked, text, partial]
+
+            let last = try await dump(4, in: directory, series: nil).suffix(2)
+            let names = try FileManager.default.contentsOfDirectory(atPath: directory.path).sorted()
+            #expect(names == (staying + last).sorted())
+        }
+    }
+
+    @Test("no dump goes through a link that took the directory's place; one made anew is used, a link after a reload")
+    func replacedDirectory() async throws {
+        try await withFiles { directory in
+            let files = FileManager.default
+            let dumps = directory.appending(path: "dumps").path
+            let elsewhere = directory.appending(path: "elsewhere").path
+            for path in [dumps, elsewhere] {
+                try files.createDirectory(atPath: path, withIntermediateDirectories: false)
+            }
+            let log = LogCollector()
+            try await withBroker(
+                {
+                    $0.dumpDirectory = dumps
+                    $0.dumps.keepCount = 1
+                }, log: log.logger
+            ) { broker in
+                let dumper = broker.dumper
+                func dump() async throws -> Dumper.Result? {
+                    try await NIOThreadPool.singleton.runIfActive { dumper.dump(.signal) }
+                }
+                let first = try #require(try await dump())
+                // What rotation would remove, were it to follow the link.
+                try files.copyItem(atPath: first.path, toPath: "\(elsewhere)/\(first.name)")
+                try files.removeItem(atPath: dumps)
+                #expect(try await dump() == nil)
+                #expect(log.lines.last?.contains("\(dumps): opening the directory: No such file or directory") == true)
+
+                try files.createSymbolicLink(atPath: dumps, withDestinationPath: elsewhere)
+                #expect(try await dump() == nil)
+                #expect(log.lines.last?.contains("dumps is a symbolic link now, and is not followed") == true)
+                #expect(try files.contentsOfDirectory(atPath: elsewhere) == [String(first.name)])
+
+                try files.removeItem(atPath: dumps)
+                try files.createDirectory(atPath: dumps, withIntermediateDirectories: false)
+                let second = try #require(try await dump())
+                #expect(try files.contentsOfDirectory(atPath: dumps) == [String(second.name)])
+
+                try files.removeItem(atPath: dumps)
+                try files.createSymbolicLink(atPath: dumps, withDestinationPath: elsewhere)
+                try await broker.reload(broker.configuration)
+                _ = try await NIOThreadPool.singleton.runIfActive { dumper.finishRequests() }
+                let third = try #require(try await dump())
+                #expect(try files.contentsOfDirectory(atPath: elsewhere) == [String(third.name)])
+            }
         }
     }
 }

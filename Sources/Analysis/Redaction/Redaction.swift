@@ -14,6 +14,8 @@ public struct Redaction {
 
     public func apply(to snapshot: Snapshot) -> Snapshot {
         var result = snapshot
+        // The copy is nobody's to remove.
+        (result.header.series, result.header.fileName) = ("", "")
         result.header.host = pseudonyms.name(snapshot.header.host, kind: "host")
         result.header.configuration = ConfigurationRedaction(pseudonyms).apply(to: snapshot.header.configuration)
         let isForeign = snapshot.header.format == .nettyHeapDump

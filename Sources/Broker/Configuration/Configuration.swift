@@ -59,6 +59,9 @@ public struct Configuration: Sendable, Equatable {
         public var keepCount = 20
         /// Bytes of all dumps kept.
         public var keepBytes = 1 << 30
+        /// What marks the dumps of this broker, which are those it removes; nil: the machine's name and the first listener's
+        /// address.
+        public var series: String?
         /// Between two automatic dumps for the same reason. A dump that is asked for is always written.
         public var minimumIntervalSeconds = 60
         /// How long a snapshot waits for an event loop before it is taken without it. Loops that answer do not stand still

@@ -51,6 +51,7 @@ extension Configuration {
         try top.section("dumps") { section in
             try section.take("keepCount") { dumps.keepCount = try $0.integer(1...1_000_000) }
             try section.take("keepBytes") { dumps.keepBytes = try $0.bytes() }
+            try section.take("series") { dumps.series = try $0.string() }
             try section.take("minimumIntervalSeconds") { dumps.minimumIntervalSeconds = try $0.integer(0...86_400) }
             try section.take("loopWaitMilliseconds") { dumps.loopWaitMilliseconds = try $0.integer(1...60_000) }
             try section.take("payload") { dumps.payload = try $0.payload() }

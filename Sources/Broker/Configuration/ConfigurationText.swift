@@ -18,11 +18,13 @@ extension Configuration {
         table["nearPercent"] = nearPercent
         table["shutdownTimeoutSeconds"] = shutdownTimeoutSeconds
         table["logLevel"] = logLevel.rawValue
-        table["dumps"] = TOMLTable([
+        var dumpsTable: [String: (any TOMLConvertible)?] = [
             "keepCount": dumps.keepCount, "keepBytes": dumps.keepBytes,
             "minimumIntervalSeconds": dumps.minimumIntervalSeconds,
             "loopWaitMilliseconds": dumps.loopWaitMilliseconds, "payload": "\(dumps.payload)",
-        ])
+        ]
+        dumpsTable["series"] = dumps.series
+        table["dumps"] = TOMLTable(dumpsTable)
         table["limits"] = TOMLTable([
             "maxPacketBytes": limits.maxPacketBytes, "maxConnections": limits.maxConnections,
             "maxTopicLevels": limits.maxTopicLevels, "maxSubscriptionsPerSession": limits.maxSubscriptionsPerSession,

@@ -1,13 +1,19 @@
+import DumpFormat
 import Glibc
-import Ledger
 
 /// Which old dumps go when a new one has been written: as many as needed to keep count and bytes within their bounds,
-/// oldest first, never the new one. Only files that a broker named are touched.
-enum DumpRotation {
+/// oldest first, never the new one.
+///
+/// Only dumps of the broker's own series are counted and removed, and only under the names that it gave them: what lies in the
+/// same directory of another broker, an earlier version, or an operator, copies among it, is not its to remove.
+struct DumpRotation {
     struct File: Equatable {
         var name: String
         var bytes: Int
     }
+
+    let directory: HeldDirectory
+    let series: String
 
     /// The files to remove, of all there are. Names sort by time.
     static func surplus(of files: [File], newest: String, keepCount: Int, keepBytes: Int) -> [File] {
@@ -23,42 +29,44 @@ enum DumpRotation {
         return surplus
     }
 
-    /// Removes what is too much from `directory`, and returns the names.
-    static func apply(directory: String, newest: String, keepCount: Int, keepBytes: Int) -> [String] {
-        let files = dumps(in: directory)
-        return surplus(of: files, newest: newest, keepCount: keepCount, keepBytes: keepBytes).compactMap { file in
-            unlink("\(directory)/\(file.name)") == 0 ? file.name : nil
+    /// Removes what is too much, and returns the names.
+    func removeSurplus(newest: String, keepCount: Int, keepBytes: Int) -> [String] {
+        Self.surplus(of: dumps().own, newest: newest, keepCount: keepCount, keepBytes: keepBytes).map(\.name)
+            .filter { directory.remove($0) == 0 }
+    }
+
+    /// The dumps in the directory by whether they are of this series.
+    func dumps() -> (own: [File], others: [File]) {
+        var (own, others): ([File], [File]) = ([], [])
+        for name in directory.names where DumpName.isPossible(name) {
+            guard let status = directory.status(name), status.isRegularFile else { continue }
+            let file = File(name: name, bytes: status.size)
+            if status.user == geteuid(), isOwn(name) { own.append(file) } else { others.append(file) }
+        }
+        return (own, others)
+    }
+
+    private func isOwn(_ name: String) -> Bool {
+        guard let header = try? DumpReader.header(of: name, in: directory) else { return false }
+        return header.series == series && header.fileName == name
+    }
+
+    /// Removes what a broker that was killed has left of the dump it wrote, `.arena-....dump.zst.partial`, which nobody would write
+    /// on, and returns how many. Those that a process is writing stay, and those that say that they are another's. (One that
+    /// was to say whose it is, and does not, is no use to anybody.)
+    func removeLeftovers() -> Int {
+        directory.names.count { partial in
+            guard let name = Self.nameOfPartial(partial), directory.status(partial)?.user == geteuid() else {
+                return false
+            }
+            let header = try? DumpReader.header(of: partial, in: directory)
+            guard header.map({ $0.series == series && $0.fileName == name }) ?? true else { return false }
+            return DumpFile.removeIfLeft(partial, in: directory)
         }
     }
 
-    /// The dumps in a directory, by the names `Dumper` gives them.
-    static func dumps(in directory: String) -> [File] {
-        names(in: directory).compactMap { name in
-            guard isDump(name), let status = FileStatus("\(directory)/\(name)", followsLinks: false),
-                status.isRegularFile
-            else { return nil }
-            return File(name: name, bytes: status.size)
-        }
-    }
-
-    /// Of whatever is in a directory; none of one that cannot be read.
-    static func names(in directory: String) -> [String] {
-        guard let handle = opendir(directory) else { return [] }
-        defer { closedir(handle) }
-        var names: [String] = []
-        while let entry = readdir(handle) {
-            names.append(
-                withUnsafeBytes(of: &entry.pointee.d_name) { bytes in
-                    String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-                })
-        }
-        return names
-    }
-
-    /// `arena-20261123T120003.123456Z-4711-1-near-limit.dump.zst`
-    static func isDump(_ name: String) -> Bool {
-        guard name.hasPrefix("arena-"), name.hasSuffix(".dump.zst") else { return false }
-        let stamp = name.dropFirst(6).prefix { $0 != "-" }
-        return stamp.count >= 16 && stamp.contains("T") && stamp.hasSuffix("Z") && (stamp.first?.isNumber ?? false)
+    private static func nameOfPartial(_ partial: String) -> String? {
+        let name = String(partial.dropFirst().dropLast(DumpFile.partialSuffix.count))
+        return DumpName.isPossible(name) && DumpFile.partialName(of: name) == partial ? name : nil
     }
 }

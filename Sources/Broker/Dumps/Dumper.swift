@@ -41,14 +41,15 @@ final class Dumper: @unchecked Sendable {
     private let shortage: Shortage
     let snapshots: ShardSnapshots
     private let configuration: Configuration
-    /// Absolute, so that the log says where a dump is whatever the working directory.
-    private let directory: String
+    /// What marks the dumps of this broker, the same from one start to the next.
+    private let series: String
     private let log: Logger
     /// One thread for good: the memory that a dump needs beside its staging is taken once and used again.
     private let thread = NIOThreadPool(numberOfThreads: 1)
     private let waiting = Mutex<Set<Reason>>([])
     private let isStopped = Atomic<Bool>(false)
-    // Only the thread uses these three.
+    // Only the thread uses these four.
+    private var directory: DumpDirectory
     private var reserve = DescriptorReserve()
     /// Numbers the files of this process.
     private var sequence = 0
@@ -58,23 +59,19 @@ final class Dumper: @unchecked Sendable {
     let failed = Atomic<Int>(0)
 
     init(
-        pool: ArenaPool, shortage: Shortage, shards: [EventLoopShard], configuration: Configuration, log: Logger
+        pool: ArenaPool, shortage: Shortage, shards: [EventLoopShard], configuration: Configuration,
+        directory: DumpDirectory, log: Logger
     ) {
         self.pool = pool
         self.shortage = shortage
         snapshots = ShardSnapshots(pool: pool, shards: shards, configuration: configuration)
         self.configuration = configuration
         self.log = log
-        directory =
-            configuration.dumpDirectory.hasPrefix("/")
-            ? configuration.dumpDirectory : Self.workingDirectory + "/" + configuration.dumpDirectory
+        self.directory = directory
+        series =
+            configuration.dumps.series
+            ?? "\(Self.hostName) \(configuration.effectiveListeners.map { $0.address(port: $0.port) }[0])"
         thread.start()
-    }
-
-    private static var workingDirectory: String {
-        guard let path = getcwd(nil, 0) else { return "." }
-        defer { free(path) }
-        return String(cString: path)
     }
 
     /// Hears of pressure from now on.
@@ -84,12 +81,7 @@ final class Dumper: @unchecked Sendable {
                 "dumps will contain what users sent: keep them as you keep the data itself",
                 metadata: ["payload": "\(configuration.dumps.payload)"])
         }
-        thread.submit { [log, directory] _ in
-            let count = DumpLeftovers.remove(from: directory)
-            if count > 0 {
-                log.notice("unfinished dumps of a broker that was killed removed", metadata: ["count": "\(count)"])
-            }
-        }
+        thread.submit { [self] _ in tidy() }
         shortage.onShortage { [weak self] in self?.request(.nearLimit) }
         shortage.onRefusal { [weak self] in self?.request(.allocationFailure) }
         pool.onPressure { [shortage] pressure in
@@ -97,6 +89,36 @@ final class Dumper: @unchecked Sendable {
             case .nearLimit: shortage.counterIsNear()
             case .refused: shortage.arenaRefuses()
             case .level: break
+            }
+        }
+    }
+
+    /// Removes what a broker that was killed has left, and tells of what nobody removes.
+    private func tidy() {
+        do {
+            let rotation = DumpRotation(directory: try directory.open(), series: series)
+            let count = rotation.removeLeftovers()
+            if count > 0 {
+                log.notice("unfinished dumps of a broker that was killed removed", metadata: ["count": "\(count)"])
+            }
+            let others = rotation.dumps().others
+            if !others.isEmpty {
+                log.notice(
+                    "dumps of others, or of another series (dumps.series), are in the dump directory: they stay",
+                    metadata: ["count": "\(others.count)", "bytes": "\(others.reduce(0) { $0 + $1.bytes })"])
+            }
+        } catch {
+            log.error("no dump can be written: \(error)")
+        }
+    }
+
+    /// Has links in the dump directory's path followed once more. One that cannot be used changes nothing.
+    func renewDirectory() {
+        thread.submit { [self] _ in
+            do {
+                directory = try DumpDirectory(configuration.dumpDirectory)
+            } catch {
+                log.error("\(error): make it anew; no dump can be written until then")
             }
         }
     }
@@ -167,7 +189,6 @@ final class Dumper: @unchecked Sendable {
                     "path": "\(result.path)", "reason": "\(reason.rawValue)",
                     "pause_ms": "\(milliseconds(result.cost.pauseNanoseconds))", "staged": "\(result.cost.wasStaged)",
                 ])
-            removeOld(newest: String(result.name))
             return result
         } catch {
             failed.add(1, ordering: .relaxed)
@@ -177,37 +198,44 @@ final class Dumper: @unchecked Sendable {
         }
     }
 
-    private func removeOld(newest name: String) {
-        let removed = DumpRotation.apply(
-            directory: directory, newest: name, keepCount: configuration.dumps.keepCount,
-            keepBytes: configuration.dumps.keepBytes)
-        if !removed.isEmpty { log.info("old dumps removed", metadata: ["count": "\(removed.count)"]) }
+    private func write(_ reason: Reason) throws -> Result {
+        try reserve.released {
+            let directory = try directory.open()
+            let result = try writeFile(reason, in: directory)
+            let removed = DumpRotation(directory: directory, series: series).removeSurplus(
+                newest: String(result.name), keepCount: configuration.dumps.keepCount,
+                keepBytes: configuration.dumps.keepBytes)
+            if !removed.isEmpty { log.info("old dumps removed", metadata: ["count": "\(removed.count)"]) }
+            return result
+        }
     }
 
-    private func write(_ reason: Reason) throws -> Result { try reserve.released { try writeFile(reason) } }
-
-    private func writeFile(_ reason: Reason) throws -> Result {
+    private func writeFile(_ reason: Reason, in directory: HeldDirectory) throws -> Result {
         let figures = ProcessFigures.current()
+        sequence += 1
+        let name = DumpName.make(sequence, reason)
         // The file comes first: without a place to write to, nobody needs to stop.
-        let file = try DumpFile.create(directory: directory, name: name(reason))
+        let file = try DumpFile.create(in: directory, name: name)
         let sink = file.sink
         let prefixBytes = configuration.dumps.payload.prefixBytes
         var missing: [String] = []
         let cost = try snapshots.take(prefixBytes: prefixBytes) { snapshot, pauseNanoseconds in
             missing = snapshot.tables.missingLoops.map { $0.sentence(at: snapshot.tables.header.monotonicTime) }
-            try write(&snapshot, pauseNanoseconds, reason, figures, to: sink)
+            try write(&snapshot, pauseNanoseconds, reason, name, figures, to: sink)
         }
         return Result(path: try file.commit(), cost: cost, missing: missing)
     }
 
     private func write(
-        _ snapshot: inout LedgerSnapshot, _ pauseNanoseconds: UInt64, _ reason: Reason, _ figures: ProcessFigures,
-        to sink: DescriptorSink
+        _ snapshot: inout LedgerSnapshot, _ pauseNanoseconds: UInt64, _ reason: Reason, _ name: String,
+        _ figures: ProcessFigures, to sink: DescriptorSink
     ) throws(DumpError) {
         snapshot.tables.header.program = "arena-broker"
         snapshot.tables.header.programVersion = Broker.version
         snapshot.tables.header.host = Self.hostName
         snapshot.tables.header.reason = reason.rawValue
+        snapshot.tables.header.series = series
+        snapshot.tables.header.fileName = name
         snapshot.tables.header.configuration = configuration.toml
         snapshot.tables.header.pauseNanoseconds = pauseNanoseconds
         snapshot.tables.header.residentBytes = figures.residentBytes
@@ -218,20 +246,6 @@ final class Dumper: @unchecked Sendable {
         try writer.write(
             snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, edges: snapshot.edges,
             payloads: snapshot.payloads)
-    }
-
-    /// `arena-20261123T120003.123Z-4711-1-near-limit.dump.zst`: sorts by time, tells process and reason.
-    private func name(_ reason: Reason) -> String {
-        sequence += 1
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        var utc = tm()
-        gmtime_r(&now.tv_sec, &utc)
-        var stamp = [CChar](repeating: 0, count: 32)
-        strftime(&stamp, stamp.count, "%Y%m%dT%H%M%S", &utc)
-        let text = String(decoding: stamp.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-        let fraction = String(1000 + now.tv_nsec / 1_000_000).dropFirst()
-        return "arena-\(text).\(fraction)Z-\(getpid())-\(sequence)-\(reason.rawValue).dump.zst"
     }
 
     private static var hostName: String {
