@@ -158,7 +158,7 @@ let package = Package(
             name: "BrokerTests",
             dependencies: [
                 .product(name: "GRDB", package: "GRDB.swift"), "Broker", "BrokerHTTP", "MQTT", "Analysis", "DumpFormat",
-                "TestSupport", log,
+                "CArena", "TestSupport", log,
             ] + nio,
             swiftSettings: common),
         .testTarget(

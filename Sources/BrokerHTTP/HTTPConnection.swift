@@ -86,6 +86,7 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
+        try? context.channel.closesOnExec()
         if let options = context.channel.syncOptions {
             try? options.setOption(
                 .recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: Limits.httpReadBytes))

@@ -2,10 +2,12 @@
 #include "CArena.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -36,12 +38,63 @@ static void write_note(arena_crash_note *note, int number, const siginfo_t *info
     __atomic_store_n(&note->end, 2, __ATOMIC_RELEASE);
 }
 
+// How long whoever handled the signal before may take; 0: as long as it likes.
+static unsigned patience_seconds;
+static int crash_signal;
+static pid_t crash_thread;
+
+// The backtracer, which would go on looking for names in memory that is gone. By hand, since a handler may call next to nothing.
+static void end_programs(void) {
+    char path[64] = "/proc/self/task/", digits[16], text[256];
+    int count = 0;
+    for (pid_t rest = crash_thread; rest != 0; rest /= 10) digits[count++] = (char)('0' + rest % 10);
+    char *end = path + strlen(path);
+    while (count > 0) *end++ = digits[--count];
+    strcpy(end, "/children");
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return;
+    ssize_t bytes = read(file, text, sizeof(text));
+    close(file);
+    pid_t program = 0;
+    for (ssize_t index = 0; index < bytes; index++) {
+        if (text[index] >= '0' && text[index] <= '9') {
+            program = program * 10 + (text[index] - '0');
+        } else if (program != 0) {
+            kill(program, SIGKILL);
+            program = 0;
+        }
+    }
+}
+
+// Whatever is still at work on the corpse, and keeps its sockets and locks: enough. The process ends by the signal that it got.
+static void give_up(int number) {
+    (void)number;
+    end_programs();
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, crash_signal);
+    signal(crash_signal, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), crash_signal);
+}
+
+static void be_patient(int number) {
+    if (patience_seconds == 0) return;
+    crash_signal = number;
+    crash_thread = (pid_t)syscall(SYS_gettid);
+    struct sigaction action = {0};
+    action.sa_handler = give_up;
+    sigaction(SIGALRM, &action, NULL);
+    alarm(patience_seconds);
+}
+
 // What is blocked while the handler of before runs must be what it asked for: Swift's backtracer reads memory that may
 // not be there and catches the faults, on a thread that inherits this mask.
 static void block_as(const struct sigaction *before, int number, const ucontext_t *context) {
     sigset_t mask;
     sigorset(&mask, &context->uc_sigmask, &before->sa_mask);
     if (!(before->sa_flags & SA_NODEFER)) sigaddset(&mask, number);
+    if (patience_seconds != 0) sigdelset(&mask, SIGALRM);
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
@@ -51,6 +104,9 @@ static void handle(int number, siginfo_t *info, void *context) {
         arena_crash_note *note = __atomic_load_n(&notes[index], __ATOMIC_ACQUIRE);
         if (note) write_note(note, number, info);
     }
+    // A backtracer is a program of its own: it must not keep sockets that the next start of this one wants.
+    arena_close_on_exec();
+    be_patient(number);
     // Whoever was there before gets the signal, from the same place and with the same registers.
     for (int index = 0; index < signal_count; index++) {
         if (signals[index] != number) continue;
@@ -82,9 +138,24 @@ static void install(void) {
     }
 }
 
+static pthread_once_t installation = PTHREAD_ONCE_INIT;
+
+void arena_crash_bound(unsigned seconds) {
+    patience_seconds = seconds;
+    pthread_once(&installation, install);
+}
+
+// By one system call, of all that are open, whoever opened them. Before Linux 5.11, one by one.
+void arena_close_on_exec(void) {
+    enum { close_on_exec = 4, most = 1 << 16 };
+    if (syscall(SYS_close_range, 3, ~0u, close_on_exec) == 0) return;
+    struct rlimit limit;
+    int end = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < most ? (int)limit.rlim_cur : most;
+    for (int descriptor = 3; descriptor < end; descriptor++) fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+}
+
 int arena_crash_note_add(arena_crash_note *note) {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, install);
+    pthread_once(&installation, install);
     for (int index = 0; index < note_capacity; index++) {
         arena_crash_note *none = NULL;
         if (__atomic_compare_exchange_n(&notes[index], &none, note, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return 1;

@@ -123,6 +123,8 @@ struct ArenaBroker: AsyncParsableCommand {
 
     func run() async throws {
         arena_heap_gives_back()
+        // Who says how backtraces are to be, waits for them.
+        if Self.environment["SWIFT_BACKTRACE"] == nil { arena_crash_bound(UInt32(Limits.backtraceSeconds)) }
         // A peer that is gone is an error of the write, not of the process.
         signal(SIGPIPE, SIG_IGN)
         // So is a file that may not grow further: a dump fails, the broker does not.

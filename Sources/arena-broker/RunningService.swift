@@ -1,5 +1,6 @@
 import Broker
 import BrokerHTTP
+import CArena
 import Glibc
 import Logging
 
@@ -20,6 +21,8 @@ struct RunningService {
             try await broker.shutdown()
             throw error
         }
+        // What libraries leave open to programs that this one runs: event loops' own descriptors, the HTTP listener.
+        arena_close_on_exec()
         manager.ready()
         let watchdog = watch(broker)
         defer { watchdog?.cancel() }

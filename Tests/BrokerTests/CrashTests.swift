@@ -1,10 +1,14 @@
 import Arena
+import CArena
 import DumpFormat
 import Foundation
 import Glibc
 import Ledger
 import TestSupport
 import Testing
+
+/// For a signal's handler, in a process of its own.
+nonisolated(unsafe) private var kept: CInt = -1
 
 /// Processes that really fail, with a flight recorder running: this test's own, once more.
 @Suite("Flight recorder and real faults", .mayBlock, .serialized)
@@ -69,6 +73,33 @@ struct CrashTests {
             }
             let (ending, _) = try read(path)
             #expect(ending.contains("SIGSEGV"), "\(ending)")
+        }
+    }
+
+    @Test("what handles a crash and does not come to an end is ended, by the signal of the crash")
+    func endlessHandler() async {
+        await #expect(processExitsWith: .signal(SIGSEGV)) {
+            // As a backtracer: with the signals blocked that it has asked for, which is all.
+            var action = sigaction()
+            action.__sigaction_handler.sa_handler = { _ in while true { pause() } }
+            sigfillset(&action.sa_mask)
+            sigaction(SIGSEGV, &action, nil)
+            arena_crash_bound(1)
+            UnsafeMutableRawPointer(bitPattern: 0x1_2340)?.storeBytes(of: 1, as: UInt8.self)
+        }
+    }
+
+    @Test("a crash leaves no descriptor to a program that is started then")
+    func closedOnExec() async {
+        await #expect(processExitsWith: .exitCode(7)) {
+            var pair: [CInt] = [0, 0]
+            precondition(pipe(&pair) == 0 && fcntl(pair[0], F_GETFD) == 0)
+            kept = pair[0]
+            var action = sigaction()
+            action.__sigaction_handler.sa_handler = { _ in _exit(fcntl(kept, F_GETFD) == FD_CLOEXEC ? 7 : 8) }
+            sigaction(SIGSEGV, &action, nil)
+            arena_crash_bound(0)
+            UnsafeMutableRawPointer(bitPattern: 0x1_2340)?.storeBytes(of: 1, as: UInt8.self)
         }
     }
 

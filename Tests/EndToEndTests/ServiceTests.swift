@@ -434,7 +434,7 @@ extension EndToEnd {
 }
 
 /// The ports that the log names, in the order of the listeners.
-private func listeningPorts(_ broker: ChildProcess, count: Int) async throws -> [Int] {
+func listeningPorts(_ broker: ChildProcess, count: Int) async throws -> [Int] {
     var ports: [Int] = []
     var from = 0
     while ports.count < count {
@@ -465,7 +465,7 @@ private func tool(_ name: String, _ arguments: String..., in directory: URL) thr
 }
 
 /// An authority, the server's certificate, and a device's named device-7.
-private func makeCertificates(in directory: URL) throws {
+func makeCertificates(in directory: URL) throws {
     let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     func openssl(_ arguments: [String]) throws {
         let process = Process()

@@ -224,6 +224,10 @@ public struct Limits: Sendable, Equatable {
     /// After so many seconds the log says of a reload that it has not come to its end.
     package static let longReloadSeconds = 3
 
+    /// How long a crash's backtrace may take: until it is there the process is too, with its sockets and locks, and no other can
+    /// be started in its place.
+    package static let backtraceSeconds = 10
+
     /// A balancer's header, of which the addresses are the least; and the request that opens a WebSocket.
     static let maxProxyHeaderBytes = 4_096
     static let maxWebSocketRequestBytes = 8_192

@@ -30,6 +30,7 @@ struct ListeningSocket: Sendable {
             // Before NIO's own handlers, which keep such errors to themselves.
             .serverChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    try channel.closesOnExec()
                     try channel.pipeline.syncOperations.addHandler(AcceptFailures(log: log))
                     try channel.pipeline.syncOperations.addHandler(AcceptRate(listener: listener))
                 }
@@ -41,6 +42,7 @@ struct ListeningSocket: Sendable {
             )
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    try channel.closesOnExec()
                     let shard = shards.first { $0.loop === channel.eventLoop }!
                     try fill(channel, shard, listener)
                 }
@@ -117,6 +119,15 @@ struct ListeningSocket: Sendable {
     }
 }
 
+extension Channel {
+    /// A program that this process runs, which could only be a backtracer, does not get the socket: NIO leaves that open.
+    package func closesOnExec() throws {
+        _ = try pipeline.syncOperations.withUnsafeTransportIfAvailable(of: NIOBSDSocket.Handle.self) {
+            fcntl($0, F_SETFD, FD_CLOEXEC)
+        }
+    }
+}
+
 /// The file of a Unix socket: permissions, and what a broker that was killed has left.
 enum UnixSocketFile {
     /// Removes a socket that nobody listens on.
@@ -148,7 +159,7 @@ enum UnixSocketFile {
 
     private static func isAnswered(_ path: String) -> Bool {
         guard var address = UnixAddress(path) else { return false }
-        let probe = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue), 0)
+        let probe = socket(AF_UNIX, CInt(SOCK_STREAM.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
         guard probe >= 0 else { return false }
         defer { Glibc.close(probe) }
         return address.withPointer { connect(probe, $0, $1) } == 0

@@ -22,6 +22,15 @@ int arena_crash_note_add(arena_crash_note *_Nonnull note);
 /// The note's memory goes away.
 void arena_crash_note_remove(arena_crash_note *_Nonnull note);
 
+/// Whoever handles these signals otherwise, a backtracer that is, has so many seconds from now on; then the process ends by the
+/// signal all the same, with the programs that the thread has started, and with it go its sockets and locks, which the next start
+/// needs. 0: no bound.
+void arena_crash_bound(unsigned seconds);
+
+/// Marks every descriptor of the process that is open, but the first three: a program that it runs does not get them. Done too
+/// when one of these signals comes. May be called in a signal's handler.
+void arena_close_on_exec(void);
+
 /// Gives the calling thread a stack for signal handlers, unless it has one: without, the overflow of its own stack
 /// cannot be noted. It is never freed.
 void arena_crash_stack(void);
