@@ -37,6 +37,8 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
     private(set) var isReceiving = false
     /// How much of its body is still to come; nil if that shows when it has.
     private(set) var bodyBytesLeft: Int?
+    /// Its last request that had any had a good one.
+    private(set) var hasShownToken = false
     private var isUnwritable = false
     private var hasBeenServed = false
     /// The newest request is its last.
@@ -44,6 +46,7 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
     /// That has been answered, or the connection was refused: whatever else the client sends is not looked at.
     private(set) var isOver = false
     private var answersInTick = (tick: UInt64(0), count: 0)
+    private(set) var opened = NIODeadline.now()
     /// When it began to do what it does.
     private(set) var since = NIODeadline.now()
 
@@ -95,7 +98,7 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
             try? options.setOption(.writeBufferWaterMark, value: .init(low: 1, high: 1))
         }
         addHandlers(context)
-        if context.channel.isActive { opened(context) }
+        if context.channel.isActive { begin(context) }
     }
 
     private func addHandlers(_ context: ChannelHandlerContext) {
@@ -118,13 +121,14 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     func channelActive(context: ChannelHandlerContext) {
-        opened(context)
+        begin(context)
         context.fireChannelActive()
     }
 
-    private func opened(_ context: ChannelHandlerContext) {
+    private func begin(_ context: ChannelHandlerContext) {
         if let address = context.remoteAddress { source = SourceAddress(address) }
-        since = .now()
+        opened = .now()
+        since = opened
         connections.opened(self)
     }
 
@@ -138,6 +142,7 @@ final class HTTPConnection: ChannelDuplexHandler, RemovableChannelHandler {
         switch unwrapInboundIn(data) {
         case .head(let head):
             guard !isReserved || Self.isHealth(head) else { return refuse(context, head) }
+            if let token = head.headerFields[.authorization] { hasShownToken = connections.accepts(token) }
             openRequests.append(head.method == .head)
             isReceiving = true
             isLast = head.headerFields[.connection] == "close"

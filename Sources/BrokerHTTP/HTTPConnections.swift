@@ -4,14 +4,16 @@ import NIOCore
 /// All HTTP connections, and the bounds they are held to: how many in all and of one address, and how long each may take for
 /// what it does. Used on the one event loop of HTTP.
 ///
-/// A connection that comes when there is no place takes that of the one that does least: one without a request before one
-/// that is sending a body, before one that does not take its answer, and of these the one that has done so longest. So
-/// whoever has no token keeps nobody away, for without a token no request is being answered for longer than a moment. Where
-/// all are being answered, some more connections get `/health` (``Limits/reservedHTTPConnections``).
+/// A connection that comes when there is no place takes that of another. First goes one that has shown no token: of the address with
+/// most of them, whatever it does, and the oldest there. So whoever has no token keeps nobody away who has one, by no means, and
+/// an address that has few connections loses none to one that has many. Then one with a token that is not being answered: that does
+/// least, and has done so longest. Where all are being answered, some more connections get `/health`
+/// (``Limits/reservedHTTPConnections``).
 final class HTTPConnections: @unchecked Sendable {
     private let loop: any EventLoop
     private let configuration: Configuration.HTTP
     let turns: RequestTurns
+    private let tokens: AccessTokens
     private var open: [ObjectIdentifier: HTTPConnection] = [:]
     private var byAddress: [SourceAddress: Int] = [:]
     private var reserved = 0
@@ -20,8 +22,11 @@ final class HTTPConnections: @unchecked Sendable {
     /// The most answers that any connection had between two looks at the sockets; for tests.
     private(set) var mostAnswersPerTick = 0
 
-    init(_ configuration: Configuration.HTTP, _ turns: RequestTurns, on loop: any EventLoop) {
+    init(
+        _ configuration: Configuration.HTTP, _ tokens: AccessTokens, _ turns: RequestTurns, on loop: any EventLoop
+    ) {
         self.configuration = configuration
+        self.tokens = tokens
         self.turns = turns
         self.loop = loop
     }
@@ -59,6 +64,9 @@ final class HTTPConnections: @unchecked Sendable {
         }
     }
 
+    /// Whether a request shows a token.
+    func accepts(_ authorization: String?) -> Bool { tokens.accept(authorization) }
+
     func answered(inTick count: Int) { mostAnswersPerTick = max(mostAnswersPerTick, count) }
 
     /// Once or several times for one connection.
@@ -73,14 +81,26 @@ final class HTTPConnections: @unchecked Sendable {
         }
     }
 
-    /// Cuts off the connection that does least of those meant.
+    /// Cuts off the connection that is to give way, of those meant.
     ///
-    /// - Returns: false if all of them are being answered.
+    /// - Returns: false if none is: all of them have shown a token, and are being answered.
     private func makeRoom(reserved: Bool = false, where isMeant: (HTTPConnection) -> Bool) -> Bool {
-        let candidates = open.values.filter { $0.isReserved == reserved && isMeant($0) && $0.phase != .answering }
-        guard let least = candidates.min(by: { $0.standing < $1.standing }) else { return false }
+        let candidates = open.values.filter {
+            $0.isReserved == reserved && isMeant($0) && !($0.hasShownToken && $0.phase == .answering)
+        }
+        guard let least = candidates.min(by: { standing($0) < standing($1) }) else { return false }
         cutOff(least)
         return true
+    }
+
+    /// Who gives way first.
+    private func standing(_ connection: HTTPConnection) -> (Int, Int, NIODeadline) {
+        guard connection.hasShownToken else { return (0, -byAddress[connection.source, default: 0], connection.opened) }
+        switch connection.phase {
+        case .waiting: return (1, 0, connection.since)
+        case .receiving: return (1, 1, connection.since)
+        case .stalled, .answering: return (1, 2, connection.since)
+        }
     }
 
     private func cutOverdue() {
@@ -106,16 +126,4 @@ final class HTTPConnections: @unchecked Sendable {
 
     /// Cuts off the rest. Any thread.
     func cutOffAll() { loop.execute { [self] in for connection in open.values { cutOff(connection) } } }
-}
-
-extension HTTPConnection {
-    /// Who gives way first: what it does, and since when.
-    fileprivate var standing: (Int, NIODeadline) {
-        switch phase {
-        case .waiting: (0, since)
-        case .receiving: (1, since)
-        case .stalled: (2, since)
-        case .answering: (3, since)
-        }
-    }
 }

@@ -56,7 +56,7 @@ public final class HTTPFrontEnd: Sendable {
         let tls = try TLSContext.configuration(configuration)
         let turns = RequestTurns()
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1, metricsDelegate: turns)
-        let connections = HTTPConnections(configuration, turns, on: group.next())
+        let connections = HTTPConnections(configuration, tokens, turns, on: group.next())
         let server = try server(connections, tls)
         let bound = group.next().makePromise(of: Int.self)
         let application = Application(

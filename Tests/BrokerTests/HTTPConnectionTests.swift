@@ -135,6 +135,56 @@ struct HTTPConnectionTests {
         }
     }
 
+    /// What a connection without a token can do to look busy.
+    enum Stranger: CaseIterable {
+        case head, body, pipeline
+
+        var beginning: String {
+            switch self {
+            case .head: "GET /v1/memory HTTP/1.1\r\nHost:"
+            case .body: "POST /v1/devices/a/commands HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nx"
+            case .pipeline: String(repeating: "GET /health HTTP/1.1\r\nHost: x\r\n\r\n", count: 300)
+            }
+        }
+    }
+
+    @Test(
+        "hundreds of connections that drip, from one address or many, keep neither /health nor a token away",
+        arguments: Stranger.allCases, [1, 50])
+    func dripping(stranger: Stranger, addresses: Int) async throws {
+        try await withFrontEnd { _ in
+        } _: { _, http in
+            var flood: [RawHTTP] = []
+            // One that is known, and idle; another that has only come, and says nothing yet.
+            let known = try RawHTTP(port: http.port)
+            try known.request("GET /metrics")
+            #expect(try known.status() == 200)
+            let newcomer = try RawHTTP(port: http.port)
+            try await http.awaitConnections(2)
+            for round in 0..<2 {
+                for number in 0..<160 {
+                    let connection = try RawHTTP(port: http.port, from: "127.0.1.\(2 + number % addresses)")
+                    try connection.send(stranger.beginning)
+                    flood.append(connection)
+                }
+                let watcher = try RawHTTP(port: http.port)
+                try watcher.request("GET /health")
+                #expect(try watcher.status() == 200)
+                let operatorsOwn = try RawHTTP(port: http.port)
+                try operatorsOwn.request("GET /v1/memory")
+                #expect(try operatorsOwn.status() == 200)
+                try known.request("GET /v1/memory")
+                #expect(try known.status() == 200)
+                guard round == 0 else { break }
+                // They go on: those that have been closed meanwhile cannot.
+                for connection in flood { try? connection.send("x") }
+            }
+            try newcomer.request("GET /v1/memory")
+            #expect(try newcomer.status() == 200)
+            #expect(try await http.connectionCount <= 256)
+        }
+    }
+
     @Test(
         "every error has a body of JSON, also for what is no request of ours, or no request at all",
         arguments: [

@@ -14,8 +14,8 @@ extension Configuration {
         public var maxBodyBytes = 256 << 10
         /// Bytes of all bodies that are in memory at once; a request whose body has no room is told to come again.
         public var maxTotalBodyBytes = 16 << 20
-        /// At once. One more takes the place of the one that has been idle longest; where none is idle it gets `/health`
-        /// and nothing else.
+        /// At once. One more takes the place of another, one that has shown no token first; where all have, and are being answered,
+        /// it gets `/health` and nothing else.
         public var maxConnections = 256
         /// The same for the connections of one address.
         public var maxConnectionsPerAddress = 128
