@@ -63,6 +63,8 @@ public final class ArenaPool: @unchecked Sendable {
     /// does without it, so that a thread that hangs there keeps nobody from seeing where.
     let lock = Lock()
     private var freePlaces: [UInt64]
+    /// Whether other programs wait before they open the flight recorder's file. Only `guardFlightRecorder` uses it.
+    var isRecorderLeased = false
     /// Cached chunks, oldest first.
     private var cached: [UInt32] = []
     private var committed = [Int](repeating: 0, count: LedgerTable.allCases.count)

@@ -38,13 +38,21 @@ extension ArenaPool {
     /// The program ends in order: whatever signal comes now is no crash.
     public func noteEnd() {
         guard configuration.flightRecorder != nil else { return }
+        _ = noteEnd(.inOrder)
+    }
+
+    /// - Returns: whether it is the end that the file tells of: the first.
+    func noteEnd(_ end: FlightRecord.End) -> Bool {
         noteTime()
         var none = FlightRecord.End.none.rawValue
-        guard arena_compare_exchange(flightWord(\.end), &none, FlightRecord.End.noting.rawValue) != 0 else { return }
+        guard arena_compare_exchange(endWord, &none, FlightRecord.End.noting.rawValue) != 0 else { return false }
         arena_store(flightWord(\.endTime), arena_clock_now())
         arena_store(flightWord(\.endWallTime), OS.wallTime())
-        arena_store(flightWord(\.end), FlightRecord.End.inOrder.rawValue)
+        arena_store(endWord, end.rawValue)
+        return true
     }
+
+    var endWord: UnsafeMutablePointer<UInt64> { flightWord(\.end) }
 
     /// Gives the current thread a stack for the handler that notes crashes, so that it can note a stack overflow.
     public static func prepareThreadForCrash() { arena_crash_stack() }
@@ -53,7 +61,7 @@ extension ArenaPool {
     func startFlightRecorder() {
         noteTime()
         arena_crash_stack()
-        _ = arena_crash_note_add(crashNote)
+        _ = arena_crash_note_add(crashNote, ledger.base, ledger.byteCount)
     }
 
     func stopFlightRecorder() { arena_crash_note_remove(crashNote) }

@@ -53,6 +53,13 @@ enum OS {
         return memory == MAP_FAILED ? nil : memory
     }
 
+    /// Memory that is backed as it is touched: a file's, or with nil the process's own. Nil: errno says why.
+    static func map(_ byteCount: Int, of file: Int32?) -> UnsafeMutableRawPointer? {
+        let kind = file == nil ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED
+        let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, kind | MAP_NORESERVE, file ?? -1, 0)
+        return memory == MAP_FAILED ? nil : memory
+    }
+
     /// Nanoseconds since 1970-01-01 UTC.
     static func wallTime() -> UInt64 {
         var now = timespec()

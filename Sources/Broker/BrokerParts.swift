@@ -30,6 +30,7 @@ struct BrokerParts: Sendable {
         store?.close()
         try await group?.shutdownGracefully()
         context?.heapTrim.end()
+        context?.flightRecording.end()
         for shard in shards { shard.forgetPeers() }
         context?.closeOwners()
         pool.noteEnd()

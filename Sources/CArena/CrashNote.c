@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -20,6 +21,10 @@ static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGABRT, SIGFPE, SIGTRAP}
 enum { signal_count = sizeof(signals) / sizeof(signals[0]) };
 static struct sigaction previous[signal_count];
 static arena_crash_note *_Nullable notes[note_capacity];
+// The mapping that each of them is in.
+static struct {
+    uintptr_t start, end;
+} mappings[note_capacity];
 
 // Everything here is async-signal-safe: system calls, the cycle counter, and stores to memory that is mapped.
 static void write_note(arena_crash_note *note, int number, const siginfo_t *info) {
@@ -98,8 +103,32 @@ static void block_as(const struct sigaction *before, int number, const ucontext_
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
 }
 
+static int is_in_mapping(const siginfo_t *info) {
+    uintptr_t address = (uintptr_t)info->si_addr;
+    for (int index = 0; index < note_capacity; index++) {
+        if (__atomic_load_n(&notes[index], __ATOMIC_ACQUIRE) == NULL) continue;
+        if (address >= mappings[index].start && address < mappings[index].end) return 1;
+    }
+    return 0;
+}
+
+static void say(const char *text) {
+    ssize_t written = write(STDERR_FILENO, text, strlen(text));
+    (void)written;
+}
+
 static void handle(int number, siginfo_t *info, void *context) {
     int saved = errno;
+    // A ledger that is recorded cannot be stored to while it is moved, and can at any other time.
+    if (number == SIGSEGV && info->si_code == SEGV_ACCERR && is_in_mapping(info)) {
+        arena_wait_for_move();
+        errno = saved;
+        return;
+    }
+    if (number == SIGBUS && info->si_code > 0 && is_in_mapping(info)) {
+        say("the flight recorder's file was cut short, or its disk cannot be read: what was known of the memory is lost with "
+            "it, and the process ends\n");
+    }
     for (int index = 0; index < note_capacity; index++) {
         arena_crash_note *note = __atomic_load_n(&notes[index], __ATOMIC_ACQUIRE);
         if (note) write_note(note, number, info);
@@ -154,13 +183,19 @@ void arena_close_on_exec(void) {
     for (int descriptor = 3; descriptor < end; descriptor++) fcntl(descriptor, F_SETFD, FD_CLOEXEC);
 }
 
-int arena_crash_note_add(arena_crash_note *note) {
+int arena_crash_note_add(arena_crash_note *note, const void *mapping, size_t bytes) {
+    static pthread_mutex_t adding = PTHREAD_MUTEX_INITIALIZER;
     pthread_once(&installation, install);
-    for (int index = 0; index < note_capacity; index++) {
-        arena_crash_note *none = NULL;
-        if (__atomic_compare_exchange_n(&notes[index], &none, note, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) return 1;
+    pthread_mutex_lock(&adding);
+    int index = 0;
+    while (index < note_capacity && __atomic_load_n(&notes[index], __ATOMIC_ACQUIRE) != NULL) index++;
+    if (index < note_capacity) {
+        mappings[index].start = (uintptr_t)mapping;
+        mappings[index].end = (uintptr_t)mapping + bytes;
+        __atomic_store_n(&notes[index], note, __ATOMIC_RELEASE);
     }
-    return 0;
+    pthread_mutex_unlock(&adding);
+    return index < note_capacity;
 }
 
 void arena_crash_note_remove(arena_crash_note *note) {

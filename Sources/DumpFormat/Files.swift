@@ -1,4 +1,5 @@
 internal import Glibc
+internal import Ledger
 
 // Every system call of this module is in this file, HeldDirectory.swift and Workers.swift.
 
@@ -58,7 +59,11 @@ final class DumpInput: Sendable {
 
     convenience init(path: String) throws(DumpError) {
         // Not blocking, so that a pipe is refused below instead of waited for.
-        let (opened, error) = retrying { Int(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) }
+        var (opened, error) = retrying { Int(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) }
+        if opened < 0, error == EWOULDBLOCK, FileStatus(path)?.isRegularFile == true {
+            // A flight recorder lets readers in once a second.
+            (opened, error) = retrying { Int(open(path, O_RDONLY | O_CLOEXEC)) }
+        }
         guard opened >= 0 else { throw .system(error, "opening the dump", path: path) }
         try self.init(descriptor: Int32(opened), path: path)
     }

@@ -15,6 +15,8 @@ struct LedgerEnding {
             event.detail = "the process still runs"
         case .inOrder:
             event.detail = "the process ended in order at \(Self.time(record.endWallTime))"
+        case .left:
+            event.detail = "the process went on; this is what it had recorded at \(Self.time(record.endWallTime))"
         case .signal:
             event.value = UInt64(record.signal)
             let cause =

@@ -46,6 +46,8 @@
         case signal = 2
         /// It is noting a signal.
         case noting = 3
+        /// It went on, and recorded elsewhere or not at all: another program has the file.
+        case left = 4
     }
 
     /// Offset in the ledger's first page.

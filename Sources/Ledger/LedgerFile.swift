@@ -11,12 +11,18 @@ import Glibc
 /// Unsafe to use from two threads at once.
 final class LedgerFile: @unchecked Sendable {
     private let path: String
-    private let descriptor: Int32
+    private let headBytes: Int
+    /// Nil once the mapping is no more the file's.
+    private var descriptor: Int32?
+    /// Of the file that is to take its place.
+    private var next: Int32?
     private var image: LedgerImage?
     /// Bytes of address space that each table has: whole pages.
     private var wholeBytes: [Int] = []
-    /// Bytes of each table, from its first group on, that have room in the file; `.max` once it has run out.
+    /// Bytes of each table, from its first group on, that have room in the file.
     private var backed = [Int](repeating: 0, count: LedgerTable.allCases.count)
+    /// Whether the rest of a table is anonymous memory.
+    private var isDetached = [Bool](repeating: false, count: LedgerTable.allCases.count)
 
     /// Room is allocated so many bytes ahead: one system call for 4,096 slots.
     private static let step = 256 << 10
@@ -44,28 +50,34 @@ final class LedgerFile: @unchecked Sendable {
             }
             let code = posix_fallocate(descriptor, 0, off_t(headBytes))
             guard code == 0 else { throw failure("no room for its first \(headBytes) bytes", code) }
-            return LedgerFile(path: path, descriptor: descriptor)
+            return LedgerFile(path: path, headBytes: headBytes, descriptor: descriptor)
         } catch {
             unlink(path)
-            close(descriptor)
+            Glibc.close(descriptor)
             throw error
         }
     }
 
-    private init(path: String, descriptor: Int32) {
+    private init(path: String, headBytes: Int, descriptor: Int32) {
         self.path = path
+        self.headBytes = headBytes
         self.descriptor = descriptor
     }
 
-    /// A child that was made in between and does not run its program yet has the file open too: it must not keep it locked.
-    deinit {
+    deinit { close() }
+
+    private func close() {
+        guard let descriptor else { return }
+        // A child that was made in between and does not run its program yet has the file open too: it must not keep it locked.
         flock(descriptor, LOCK_UN)
-        close(descriptor)
+        Glibc.close(descriptor)
+        self.descriptor = nil
     }
 
-    /// The mapping. The file's deletion by another hand does not harm it; its truncation does (SIGBUS).
+    /// The mapping. The file's deletion by another hand does not harm it; its truncation does (SIGBUS), which a lease keeps
+    /// from happening unforeseen (`FlightRecorderGuard`).
     func map(_ byteCount: Int) throws(LedgerMapError) -> UnsafeMutableRawPointer {
-        let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, descriptor, 0)
+        let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, descriptor ?? -1, 0)
         guard let memory, memory != MAP_FAILED else {
             throw LedgerMapError(
                 byteCount: byteCount, code: errno,
@@ -93,11 +105,87 @@ final class LedgerFile: @unchecked Sendable {
         guard let image else { return }
         let descriptor = image.descriptor(table).pointee
         let end = group * Int(descriptor.rowsPerGroup * descriptor.stride) + byteCount
-        if end <= backed[table.rawValue] || allocate(table, upTo: end) { return }
+        if isDetached[table.rawValue] || end <= backed[table.rawValue] || allocate(table, upTo: end) { return }
         detach(table, image)
     }
 
-    func backedBytes(_ table: LedgerTable) -> Int { backed[table.rawValue] }
+    /// `.max` where a table has memory beside what there is room for.
+    func backedBytes(_ table: LedgerTable) -> Int { isDetached[table.rawValue] ? .max : backed[table.rawValue] }
+
+    /// The descriptor, as long as the file is mapped.
+    var mapped: Int32? { descriptor }
+
+    /// The region, and what of it is the file's.
+    var parts: [LedgerFilePart] {
+        guard let image, descriptor != nil else { return [] }
+        return [LedgerFilePart(start: image.base, offset: 0, stored: headBytes, moving: headBytes, room: headBytes)]
+            + LedgerTable.allCases.map { table in
+                let (stored, whole) = (backed[table.rawValue], wholeBytes[table.rawValue])
+                return LedgerFilePart(
+                    start: image.start(table), offset: image.descriptor(table).pointee.offset, stored: stored,
+                    moving: isDetached[table.rawValue] ? stored : whole, room: whole)
+            }
+    }
+
+    /// All parts have been replaced by memory: the file is anybody's.
+    func leave() {
+        isDetached = isDetached.map { _ in true }
+        close()
+    }
+
+    private var nextPath: String { path + ".next" }
+
+    /// Makes another file of this size, with room for what this one has room for, which `takeNext` is to give this one's name.
+    ///
+    /// - Returns: its descriptor; nil where it cannot be made, or something else has this one's name.
+    func makeNext(_ parts: [LedgerFilePart]) -> Int32? {
+        guard let image, let descriptor, Self.isName(path, of: descriptor) else { return nil }
+        // What is left of an attempt that a kill has ended.
+        guard let found = try? Self.look(at: nextPath, isTaken: true), found == .nothing || unlink(nextPath) == 0 else {
+            return nil
+        }
+        let made = open(nextPath, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard made >= 0 else { return nil }
+        next = made
+        let isReady =
+            flock(made, LOCK_EX | LOCK_NB) == 0 && ftruncate(made, off_t(image.byteCount)) == 0
+            && extendNext(parts)
+        if !isReady { dropNext() }
+        return next
+    }
+
+    /// Makes room in it for what has come into use since.
+    func extendNext(_ parts: [LedgerFilePart]) -> Bool {
+        guard let next else { return false }
+        return parts.allSatisfy { $0.stored == 0 || posix_fallocate(next, off_t($0.offset), off_t($0.stored)) == 0 }
+    }
+
+    /// All parts have been moved to it.
+    ///
+    /// - Returns: false if it cannot have the name.
+    func takeNext() -> Bool {
+        guard let next, let descriptor, Self.isName(path, of: descriptor), rename(nextPath, path) == 0 else {
+            return false
+        }
+        close()
+        self.descriptor = next
+        self.next = nil
+        return true
+    }
+
+    func dropNext() {
+        guard let next else { return }
+        unlink(nextPath)
+        Glibc.close(next)
+        self.next = nil
+    }
+
+    private static func isName(_ path: String, of descriptor: Int32) -> Bool {
+        guard let named = FileStatus(path, followsLinks: false), let opened = FileStatus(descriptor: descriptor) else {
+            return false
+        }
+        return named.identity == opened.identity
+    }
 
     /// False: there is no room.
     private func allocate(_ table: LedgerTable, upTo end: Int) -> Bool {
@@ -105,6 +193,7 @@ final class LedgerFile: @unchecked Sendable {
         let start = backed[table.rawValue]
         let target = min(whole, (end + Self.step - 1) / Self.step * Self.step)
         guard target > start else { return true }
+        guard let descriptor else { return false }
         let place = off_t(image!.descriptor(table).pointee.offset) + off_t(start)
         var code: Int32
         repeat { code = posix_fallocate(descriptor, place, off_t(target - start)) } while code == EINTR
@@ -121,7 +210,7 @@ final class LedgerFile: @unchecked Sendable {
             image.start(table) + start, bytes, PROT_READ | PROT_WRITE,
             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0)
         precondition(memory != MAP_FAILED, "the kernel refused address space it has given before: errno \(errno)")
-        backed[table.rawValue] = .max
+        isDetached[table.rawValue] = true
         if image.flightRecord.pointee.lostWallTime == 0 {
             var now = timespec()
             clock_gettime(CLOCK_REALTIME, &now)
@@ -131,6 +220,18 @@ final class LedgerFile: @unchecked Sendable {
         image.set(.lostFrom, of: table, to: start / Int(image.descriptor(table).pointee.stride) + 1)
     }
 
+}
+
+/// A part of the ledger's region: its head, or a table.
+package struct LedgerFilePart {
+    package let start: UnsafeMutableRawPointer
+    /// In the file.
+    package let offset: UInt64
+    /// So many bytes have rows.
+    package let stored: Int
+    /// So many are mapped to the file.
+    package let moving: Int
+    package let room: Int
 }
 
 extension LedgerFile {
@@ -188,9 +289,12 @@ extension LedgerFile {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
         if descriptor < 0 {
             if errno == ENOENT { return .nothing }
+            // A lease: who holds it records into the file.
+            if errno == EWOULDBLOCK, !isTaken { return .toKeep }
+            if errno == EWOULDBLOCK { throw failure("another process records into it; give each its own file") }
             throw failure("cannot look at the file of the run before: \(String(cString: strerror(errno)))")
         }
-        defer { close(descriptor) }
+        defer { Glibc.close(descriptor) }
         var page = [UInt8](repeating: 0, count: LedgerHeader.size)
         let count = pread(descriptor, &page, page.count, 0)
         var status = stat()

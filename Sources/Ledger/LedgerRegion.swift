@@ -275,6 +275,28 @@ public struct LedgerRegion: ~Copyable {
     /// `.max` where that is all of it.
     public func backedBytes(_ table: LedgerTable) -> Int { file?.backedBytes(table) ?? .max }
 
+    /// The recorder's file, as long as the ledger is in it.
+    package var fileDescriptor: Int32? { file?.mapped }
+
+    /// Makes a file that the parts can be moved to; nil where that cannot be.
+    package func makeNextFile(_ parts: [LedgerFilePart]) -> Int32? { file?.makeNext(parts) }
+
+    // Not while another thread puts rows into use:
+
+    /// The region, and what of it is in that file.
+    package var fileParts: [LedgerFilePart] { file?.parts ?? [] }
+
+    /// Makes room in the next file for what has come into use since it was made.
+    package func extendNextFile() -> Bool { file?.extendNext(fileParts) ?? false }
+
+    /// The parts are in the next file, which takes the name of the one before; false where it cannot.
+    package func takeNextFile() -> Bool { file?.takeNext() ?? false }
+
+    package func dropNextFile() { file?.dropNext() }
+
+    /// The parts are in memory of the process's own.
+    package func leaveFile() { file?.leave() }
+
     deinit {
         munmap(image.base, image.byteCount)
     }

@@ -1,13 +1,14 @@
 import Analysis
-import DumpFormat
 import Foundation
 import Glibc
 import Ledger
+import Synchronization
 import TestSupport
 import Testing
 
 @testable import Arena
 @testable import Broker
+@testable import DumpFormat
 
 @Suite("the flight recorder's file", .mayBlock)
 struct FlightRecorderTests {
@@ -314,6 +315,185 @@ struct FlightRecorderTests {
             Arena.free(try arena.allocate(100, owner: .process, at: here))
             arena.unbind()
         }
+    }
+
+    /// Allocates and frees on an arena of its own, and frees what another thread has allocated, until it is told to stop.
+    private final class Worker: @unchecked Sendable {
+        private let arena: Arena
+        private let mailbox: Mailbox
+        private let isOver = DispatchSemaphore(value: 0)
+        let rounds = Atomic<Int>(0)
+        let mustStop = Atomic<Bool>(false)
+        private(set) var kept: [UnsafeMutableRawPointer] = []
+
+        final class Mailbox: @unchecked Sendable {
+            private let letters = Mutex<[UInt]>([])
+            func put(_ pointer: UnsafeMutableRawPointer) { letters.withLock { $0.append(UInt(bitPattern: pointer)) } }
+            func takeAll() -> [UnsafeMutableRawPointer] {
+                let all = letters.withLock { letters in
+                    defer { letters = [] }
+                    return letters
+                }
+                return all.map { UnsafeMutableRawPointer(bitPattern: $0)! }
+            }
+        }
+
+        init(_ arena: Arena, _ mailbox: Mailbox) { (self.arena, self.mailbox) = (arena, mailbox) }
+
+        func start() { Thread.detachNewThread { self.run() } }
+
+        private func run() {
+            arena.bind()
+            while !mustStop.load(ordering: .relaxed) {
+                let round = rounds.add(1, ordering: .relaxed).newValue
+                for pointer in mailbox.takeAll() { Arena.free(pointer) }
+                if let pointer = try? arena.allocate(64 + round * 97 % 9_000, owner: .process, at: here) {
+                    if round % 3 == 0 { mailbox.put(pointer) } else { kept.append(pointer) }
+                }
+                if kept.count > 2_000 {
+                    for pointer in kept.prefix(1_000) { Arena.free(pointer) }
+                    kept.removeFirst(1_000)
+                }
+            }
+            arena.unbind()
+            isOver.signal()
+        }
+
+        func join() {
+            mustStop.store(true, ordering: .relaxed)
+            isOver.wait()
+        }
+    }
+
+    @Test(
+        "before another program cuts the file short the ledger leaves it, under load and without the loss of a store",
+        arguments: [true, false])
+    func leaving(canRenew: Bool) throws {
+        try Self.withPool { pool, path in
+            let mailbox = Worker.Mailbox()
+            let workers = try (0..<3).map { Worker(try pool.makeArena(name: "loop-\($0)"), mailbox) }
+            for worker in workers { worker.start() }
+            func awaitRounds() {
+                let before = workers.map { $0.rounds.load(ordering: .relaxed) }
+                let deadline = Patience.end
+                while zip(workers, before).contains(where: { $0.rounds.load(ordering: .relaxed) < $1 + 5_000 }),
+                    ContinuousClock.now < deadline
+                {
+                    usleep(1_000)
+                }
+            }
+            awaitRounds()
+            #expect(pool.guardFlightRecorder() == .guarded)
+            // No new file takes the place of one that is not there.
+            let file = canRenew ? path : path + ".moved"
+            if !canRenew { #expect(rename(path, file) == 0) }
+            for _ in 0..<(canRenew ? 5 : 1) {
+                let cutting = Opening(file, O_WRONLY | O_TRUNC)
+                let deadline = Patience.end
+                var last = pool.guardFlightRecorder()
+                while last == .guarded, ContinuousClock.now < deadline {
+                    usleep(1_000)
+                    last = pool.guardFlightRecorder()
+                }
+                #expect(last == (canRenew ? .renewed(toWrite: true) : .left))
+                while !cutting.isOver, ContinuousClock.now < deadline { usleep(1_000) }
+                #expect(cutting.size == 0)
+                cutting.close()
+                awaitRounds()
+            }
+            #expect(pool.guardFlightRecorder() == (canRenew ? .guarded : nil))
+            for worker in workers { worker.join() }
+            for pointer in mailbox.takeAll() { Arena.free(pointer) }
+            let arenas = pool.arenas.map { Arena(state: $0) }
+            for arena in arenas { _ = arena.drainRemoteFrees() }
+            let staging = try #require(pool.makeStaging())
+            #expect(staging.fill(part: 0, of: 1))
+            let ledger = LedgerSnapshot(staging.image, edges: nil)
+            let kept = workers.reduce(0) { $0 + $1.kept.count }
+            #expect(ledger.tables.totals.liveBuffers == UInt64(378 + kept))
+            #expect(ledger.contradictions() == [])
+            if canRenew {
+                // As after `kill -9`: nobody has it leased.
+                let copy = path + ".copy"
+                let reading = Opening(path, O_RDONLY)
+                while !reading.isOver { _ = pool.guardFlightRecorder() }
+                reading.copy(to: copy)
+                reading.close()
+                let read = try DumpReader.read(path: copy, .everything)
+                #expect(read.ending?.hasPrefix("the process went on; this is what it had recorded at 20") == true)
+                #expect(read.totals == ledger.tables.totals)
+                #expect(read.completeness.problems == [])
+            }
+            for worker in workers { for pointer in worker.kept { Arena.free(pointer) } }
+            for arena in arenas { _ = arena.drainRemoteFrees() }
+        }
+    }
+
+    @Test(
+        "a reader has the file as it was when it came, and recording goes on in a new one; what else has its name stays"
+    )
+    func readers() throws {
+        try Self.withPool { pool, path in
+            #expect(pool.guardFlightRecorder() == .guarded)
+            let deadline = Patience.end
+            func open(_ path: String) -> Opening {
+                let reading = Opening(path, O_RDONLY)
+                while !reading.isOver, ContinuousClock.now < deadline {
+                    #expect(pool.guardFlightRecorder() != .left)
+                    usleep(1_000)
+                }
+                return reading
+            }
+            let first = open(path)
+            let pointer = try pool.sharedArena.allocate(100, owner: .process, at: Self.here)
+            defer { Arena.free(pointer) }
+            let second = open(path)
+            for (reading, live) in [(first, 378), (second, 379)] {
+                reading.copy(to: path + ".copy")
+                reading.close()
+                #expect(try DumpReader.read(path: path + ".copy").totals.liveBuffers == UInt64(live))
+            }
+            // Another start that means the same file does not get it.
+            #expect(throws: ArenaError.self) { try Self.makePool(path, limit: 64 << 20).retire() }
+            while pool.guardFlightRecorder() != .guarded, ContinuousClock.now < deadline {}
+
+            #expect(rename(path, path + ".moved") == 0)
+            try "notes".write(toFile: path, atomically: false, encoding: .utf8)
+            open(path + ".moved").close()
+            #expect(try String(contentsOfFile: path, encoding: .utf8) == "notes")
+            #expect(FileStatus(path + ".next") == nil)
+            #expect(pool.guardFlightRecorder() == .guarded)
+        }
+    }
+
+    /// Opens a file on a thread of its own, which may wait for it.
+    private final class Opening: Sendable {
+        private let descriptor = Atomic<CInt>(-2)
+
+        init(_ path: String, _ flags: CInt) {
+            Thread.detachNewThread { self.descriptor.store(open(path, flags | O_CLOEXEC), ordering: .releasing) }
+        }
+
+        var isOver: Bool { descriptor.load(ordering: .acquiring) != -2 }
+        var size: Int { Int(lseek(descriptor.load(ordering: .acquiring), 0, SEEK_END)) }
+
+        /// With holes where there is nothing.
+        func copy(to path: String) {
+            let from = descriptor.load(ordering: .acquiring)
+            let to = Glibc.open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+            defer { Glibc.close(to) }
+            ftruncate(to, off_t(size))
+            // SEEK_DATA and SEEK_HOLE, which Swift does not import.
+            var end: off_t = 0
+            while case let start = lseek(from, end, 3), start >= 0 {
+                end = lseek(from, start, 4)
+                var piece = [UInt8](repeating: 0, count: Int(end - start))
+                pread(from, &piece, piece.count, start)
+                pwrite(to, piece, piece.count, start)
+            }
+        }
+
+        func close() { Glibc.close(descriptor.load(ordering: .acquiring)) }
     }
 
     @Test("every arena has its part of each table: room for it in the file, and a reader that finds it")

@@ -102,7 +102,8 @@ extension EndToEnd {
                 let again = try ChildProcess(
                     "arena-broker", ["--port", "0", "--flight-recorder", "flight.ledger"], in: broker.directory)
                 try await again.line("listening on") { $0.contains("listening on") }
-                #expect(try await ending(ofOpen: file) == "the process still runs")
+                try await awaitGuard(file)
+                #expect(try await ending(of: file).hasPrefix("the process went on; this is what it had recorded at 20"))
                 again.signal(SIGTERM)
                 #expect(try await again.exit() == 0)
                 #expect(try await ending(of: file).hasPrefix("the process ended in order at 20"))
@@ -111,9 +112,39 @@ extension EndToEnd {
             }
         }
 
-        /// Of a file that is being written to: the answer is partial, so the exit code is 4.
-        private func ending(ofOpen file: URL) async throws -> String {
-            try DumpReader.read(path: file.path()).ending ?? ""
+        /// Whoever opens the file waits for the broker from then on.
+        private func awaitGuard(_ file: URL) async throws {
+            let inode = try #require(
+                FileManager.default.attributesOfItem(atPath: file.path)[.systemFileNumber] as? UInt64)
+            let deadline = Patience.end
+            while try !String(contentsOfFile: "/proc/locks", encoding: .utf8).split(separator: "\n").contains(where: {
+                $0.contains(" LEASE ") && $0.contains(":\(inode) ")
+            }), ContinuousClock.now < deadline {
+                try await Task.sleep(for: .milliseconds(20))
+            }
+        }
+
+        @Test(
+            "a program that cuts the file short, empties a part of it or writes to it gets the old one, and recording goes on",
+            arguments: [
+                ": > flight.ledger", "cp --sparse=always flight.ledger copy && : > flight.ledger",
+                "fallocate --punch-hole --offset 0 --length 1000000 flight.ledger",
+                "head -c 1000000 /dev/zero 1<> flight.ledger",
+            ])
+        func changedByOthers(command: String) async throws {
+            try await recordedRun { broker in
+                try await awaitGuard(broker.directory.appending(path: "flight.ledger"))
+                let changing = try ChildProcess("/bin/sh", ["-c", command], in: broker.directory)
+                #expect(try await changing.exit() == 0, "\(changing.output)")
+                _ = try await broker.child.line("another program") { $0.contains("recording goes on in a new one") }
+                _ = try await analyze("verify", broker.signalDump().file.path())
+                broker.child.signal(SIGKILL)
+                try await broker.child.exit()
+            } _: { file, dump in
+                #expect(try await ending(of: file).hasPrefix("the process did not end in order"))
+                #expect(try await summary(of: file).live_buffers == summary(of: dump).live_buffers)
+                _ = try await analyze("verify", file.path())
+            }
         }
 
         @Test("a place that cannot be recorded to is a reason not to start")

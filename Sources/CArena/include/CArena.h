@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "CrashNote.h"
+#include "RecorderFile.h"
 #include "ThreadStack.h"
 
 #if defined(__x86_64__)

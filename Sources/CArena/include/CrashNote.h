@@ -2,6 +2,7 @@
 #ifndef CARENA_CRASH_NOTE_H
 #define CARENA_CRASH_NOTE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct arena_crash_note {
@@ -17,7 +18,9 @@ typedef struct arena_crash_note {
 
 /// From now on SIGSEGV, SIGBUS, SIGILL, SIGABRT, SIGFPE and SIGTRAP are noted here before whoever handled them so far
 /// (a backtracer, or the system, which ends the process) gets them. Returns 0 where there are too many notes.
-int arena_crash_note_add(arena_crash_note *_Nonnull note);
+///
+/// `mapping` is the recorder's file in memory: a store that fails while that is moved (`arena_move_ledger`) is done again.
+int arena_crash_note_add(arena_crash_note *_Nonnull note, const void *_Nonnull mapping, size_t bytes);
 
 /// The note's memory goes away.
 void arena_crash_note_remove(arena_crash_note *_Nonnull note);
