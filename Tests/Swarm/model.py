@@ -492,7 +492,9 @@ class History:
             for one in session.deliveries:
                 self.check_delivery(session, one, verdicts)
             self.check_counts(session)
-            self.check_order(session)
+            # An older store that was accepted has things again that were delivered before.
+            if not self.losses:
+                self.check_order(session)
         self.check_groups()
 
     def check_delivery(self, session, one, verdicts):
@@ -578,6 +580,9 @@ class History:
             if message is None or message.id in seen or message.will or one.retain or message.retain:
                 continue
             seen.add(message.id)
+            # What had expired may be there once more, when nobody knows what time it is.
+            if message.expiry is not None and self.lies:
+                continue
             if message.sends > 1 or any(
                     sub.group and wire.matches(sub.filter, message.topic) for sub in session.subscriptions):
                 continue
