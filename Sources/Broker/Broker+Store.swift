@@ -8,7 +8,7 @@ extension Broker {
     /// - Throws: ``StartError`` if it cannot be looked at.
     package static func checkStore(_ directory: String) throws(StartError) -> StoreCheck {
         try StoreSchema.check(directory: directory, isMade: true)
-        return try StoreCheck(directory)
+        return try StoreCheck(directory, isThorough: true)
     }
 
     /// Makes a new store of what can be read of a damaged one, which is kept beside it.
@@ -25,7 +25,7 @@ extension Broker {
         _ = try StorePlace(directory, log: log) { directory throws(StartError) in
             for line in try StoreRecovery.finish(in: directory) { log.error("\(line)") }
             try StoreSchema.rollBack("\(directory)/\(StoreSchema.fileName)")
-            let check = try StoreCheck(directory)
+            let check = try StoreCheck(directory, isThorough: true)
             if !check.isSound { recovery = try StoreRecovery.recover(in: directory, check) }
         }
         return recovery

@@ -204,6 +204,78 @@ struct StoreDamageTests {
         }
     }
 
+    @Test(
+        "a young store, whose log is lost or begins with a wrong bit, is not taken for an empty one",
+        arguments: [-1, 15, 60, 5_000])
+    func youngStore(bit: Int) async throws {
+        try await withDataDirectory { directory in
+            try killed(directory)
+            let log = "\(directory)/arena-broker.sqlite-wal"
+            if bit < 0 {
+                try FileManager.default.removeItem(atPath: log)
+            } else {
+                try change(log, at: bit, { $0[0] ^= 1 }, count: 1)
+            }
+            #expect(try await refusal(directory).contains("damaged"))
+            let recovery = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
+            #expect(bit < 0 || recovery.kept.messages >= 2 * Self.messages - 8, "\(recovery.lines)")
+        }
+    }
+
+    @Test("a frame of the log is zeros: what is behind it is kept")
+    func zeroedFrame() async throws {
+        try await withDataDirectory { directory in
+            try killed(directory)
+            let log = "\(directory)/arena-broker.sqlite-wal"
+            try change(log, at: 32 + 83 * 4_120, { $0 = Array(repeating: 0, count: $0.count) }, count: 4_120)
+            #expect(try await refusal(directory).contains("damaged"))
+            let recovery = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
+            #expect(recovery.kept.messages >= 2 * Self.messages - 8, "\(recovery.lines)")
+        }
+    }
+
+    @Test("a recovered database is put in its place only of what it was made, and once more is kept beside the last")
+    func foreignRecovered() async throws {
+        try await withDataDirectory { directory in
+            try await ended(directory)
+            let path = "\(directory)/arena-broker.sqlite.recovered"
+            for bytes in [Data(), Data("SQLite format 3\0".utf8)] {
+                try bytes.write(to: URL(filePath: path))
+                try await withBroker({ $0.dataDirectory = directory }) { _ in }
+                #expect(try Broker.checkStore(directory).found.messages == 2 * Int64(Self.messages))
+                #expect(try Data(contentsOf: URL(filePath: path)) == bytes)
+            }
+            try FileManager.default.removeItem(atPath: path)
+            for _ in 0..<2 {
+                try StoreFile(in: directory).change("DELETE FROM session WHERE client = 'anna'")
+                _ = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
+                try StoreFile(in: directory).change("UPDATE state SET sessions = 5")
+            }
+        }
+    }
+
+    @Test(
+        "what no row can be is found before it is served",
+        arguments: [
+            "UPDATE entry SET message = 999999 WHERE id % 3 = 0",
+            "UPDATE retained SET topic = CAST(topic AS TEXT)",
+            "INSERT INTO session VALUES (9223372036854775807, 'zz', 4294967295, NULL, NULL, '')",
+            "DROP TABLE will", "PRAGMA user_version = 1", "PRAGMA application_id = 0",
+        ])
+    func rows(change: String) async throws {
+        try await withDataDirectory { directory in
+            try await ended(directory)
+            try StoreFile(in: directory).change(change)
+            #expect(try await refusal(directory).contains("damaged"))
+            _ = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
+            #expect(try Broker.checkStore(directory).isSound)
+            try await withBroker({ $0.dataDirectory = directory }) { broker in
+                let client = try TestClient(port: broker.port)
+                #expect(try client.connect("anna", clean: false).sessionPresent)
+            }
+        }
+    }
+
     @Test("the database is deleted, emptied, cut, or an older copy is put back: the start is refused")
     func otherFiles() async throws {
         try await withDataDirectory { directory in
@@ -265,13 +337,17 @@ struct StoreDamageTests {
                     try change("\(database)-wal", at: 60_000, { $0[0] ^= 1 }, count: 1)
                     return try Broker.recoverStore(directory, log: Logger(label: "test"))
                 }())
-            // As if it had ended before the database was exchanged: the recovered one is there, the log of the old one is not.
-            let kept = try #require(
-                try FileManager.default.contentsOfDirectory(atPath: directory).first { $0.hasSuffix("-wal") })
+            // As if it had ended before the database was exchanged: the recovered one is there, the old one and its log are too.
+            let names = try FileManager.default.contentsOfDirectory(atPath: directory)
+            let kept = try #require(names.first { $0.contains(".damaged-") && $0.hasSuffix("-wal") })
             try FileManager.default.moveItem(atPath: database, toPath: database + ".recovered")
-            try FileManager.default.copyItem(
-                atPath: "\(directory)/\(kept.dropLast("-wal".count))", toPath: database)
+            for name in ["-wal", "-shm", ""] where FileStatus(database + name) != nil {
+                try FileManager.default.removeItem(atPath: database + name)
+            }
+            try FileManager.default.copyItem(atPath: "\(directory)/\(kept.dropLast("-wal".count))", toPath: database)
             try FileManager.default.copyItem(atPath: "\(directory)/\(kept)", toPath: database + "-wal")
+            let said = [StoreIdentities.fingerprint(of: database)] + recovery.lines
+            try Data(said.joined(separator: "\n").utf8).write(to: URL(filePath: database + ".recovered.txt"))
             try await withBroker({ $0.dataDirectory = directory }) { _ in }
             let check = try Broker.checkStore(directory)
             #expect(check.isSound)
@@ -338,10 +414,10 @@ struct StoreDamageTests {
             sound.finishChecking()
             #expect(!sound.isFailing)
             sound.close()
-            // A leaf of the table of messages, which nothing at the start looks at.
+            // The table of subscriptions, which nothing looks at before they are restored.
             let page = try await DatabaseQueue(path: database).read {
                 try Int.fetchOne(
-                    $0, sql: "SELECT pageno FROM dbstat WHERE name = 'message' AND pagetype = 'leaf' LIMIT 1")
+                    $0, sql: "SELECT pageno FROM dbstat WHERE name = 'subscription' LIMIT 1")
             }
             try change(database, at: (try #require(page) - 1) * 4_096) { $0 = Array(repeating: 0, count: $0.count) }
             let damaged = try open()
@@ -380,6 +456,18 @@ struct StoreDamageTests {
         }
     }
 
+    /// What a member of a group has left may come to it before its SUBACK.
+    private func subscribe(_ client: TestClient) throws {
+        let filters = [
+            Subscription(filter: "t/#", qos: .exactlyOnce), Subscription(filter: "$share/g/s/#", qos: .atLeastOnce),
+        ]
+        try client.send(.subscribe(Subscribe(packetID: 60_000, filters: filters)))
+        while true {
+            let packet = try #require(try client.receive())
+            if case .suback = packet { return }
+        }
+    }
+
     @Test("counts in the state are those of the rows, after all that changes them")
     func counts() async throws {
         try await withDataDirectory { directory in
@@ -393,9 +481,7 @@ struct StoreDamageTests {
                             $0.sessionExpiryInterval = number == 5 ? 0 : 600
                         }
                         // A session that was there gets what it is owed before any SUBACK.
-                        if !connack.sessionPresent {
-                            try client.subscribe(("t/#", .exactlyOnce), ("$share/g/s/#", .atLeastOnce))
-                        }
+                        if !connack.sessionPresent { try subscribe(client) }
                         clients.append(client)
                     }
                     for client in clients where random.next() % 2 == 0 { client.vanish() }

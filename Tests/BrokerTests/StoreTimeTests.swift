@@ -124,7 +124,8 @@ struct StoreTimeTests {
                 try device.connect("device", clean: false)
                 try device.subscribe(("will", .atLeastOnce))
             }
-            // A second from the start on: until then "device" has subscribed.
+            // An earlier version sealed nothing. A second from the start on: until then "device" has subscribed.
+            try FileManager.default.removeItem(atPath: "\(directory)/arena-broker.seal")
             try stored.change(
                 """
                 ALTER TABLE will DROP COLUMN due; UPDATE will SET delay = 1; PRAGMA user_version = 1;

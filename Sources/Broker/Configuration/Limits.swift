@@ -393,6 +393,8 @@ public struct Limits: Sendable, Equatable {
     /// Up to this size the structure of a database is looked through before it is served from, beyond it while it is: a second
     /// or so of a disk.
     static let storeBytesCheckedAtStart = 256 << 20
+    /// Damaged stores that are kept in one second.
+    static let mostDamagedStores = 100
     /// Sessions that are named where something of them is missing.
     static let mostSessionsNamed = 20
 

@@ -26,9 +26,14 @@ package struct StoreCheck {
     /// What is wrong, a sentence each.
     private(set) var problems: [String] = []
 
-    /// - Parameter mostBytes: from which size on the structure is not looked through.
+    private let isThorough: Bool
+
+    /// - Parameters:
+    ///   - mostBytes: from which size on the structure is not looked through.
+    ///   - isThorough: takes longer, and sees more.
     /// - Throws: `StartError` if it cannot be looked at.
-    init(_ directory: String, mostBytes: Int = .max) throws(StartError) {
+    init(_ directory: String, mostBytes: Int = .max, isThorough: Bool = false) throws(StartError) {
+        self.isThorough = isThorough
         path = "\(directory)/\(StoreSchema.fileName)"
         // Before the database, which another process may write to meanwhile.
         do { promised = try StoreSeal.read(in: directory) } catch { problems.append(error.description) }
@@ -71,18 +76,21 @@ package struct StoreCheck {
     }
 
     private mutating func look(at database: Database, _ isWhole: Bool) throws {
-        // Another program's: whoever opens it says so.
-        guard let layout = try StoreSchema.layout(of: database) else {
-            kind = .foreign
-            // A young store is all in its log: without that its database is empty.
-            if let promised, promised.transactions > 0 { problems.append("it is empty, or another program's") }
-            return
+        let tables = Set(try String.fetchAll(database, sql: "SELECT name FROM sqlite_schema"))
+        let layout = try StoreSchema.layout(of: database)
+        kind = layout.map { .layout($0) } ?? (tables.isEmpty ? .nothing : .foreign)
+        // What has been sealed is of this version, or of a later one.
+        if let promised, promised.transactions > 0, (layout ?? 0) < StoreSchema.version {
+            problems.append("it has nothing of the \(promised.transactions) transactions that were sealed")
         }
-        kind = .layout(layout)
-        guard layout <= StoreSchema.version else { return }
-        if isWhole { problems += try Self.structure(of: database) }
+        // Another program's, or of a later version: whoever opens it says so.
+        guard let layout, layout <= StoreSchema.version else { return }
+        if isWhole { problems += try Self.structure(of: database, isThorough: isThorough) }
         // What has no state yet can be held to nothing.
         guard layout == StoreSchema.version else { return }
+        let gone = StoreSchema.tableNames.filter { !tables.contains($0) }
+        guard gone.isEmpty else { return problems.append("it has no table \(gone.joined(separator: ", "))") }
+        try lookAtRows(of: database)
         guard let state = try StoreState.read(from: database) else {
             return problems.append("its row of state is gone")
         }
@@ -108,12 +116,42 @@ package struct StoreCheck {
         }
     }
 
+    /// What no row can be, and each start would trip over, or say nothing of.
+    private mutating func lookAtRows(of database: Database) throws {
+        for (sentence, sql) in [
+            (
+                "messages are owed of which nothing is there",
+                "SELECT count(*) FROM entry WHERE message IS NOT NULL AND message NOT IN (SELECT id FROM message)"
+            ),
+            (
+                "retained messages have a topic that is no bytes",
+                "SELECT count(*) FROM retained WHERE typeof(topic) <> 'blob'"
+            ),
+            (
+                "rows have a number that no store gives",
+                """
+                SELECT (SELECT count(*) FROM session WHERE id > ?1) + (SELECT count(*) FROM message WHERE id > ?1)
+                    + (SELECT count(*) FROM entry WHERE id > ?1)
+                """
+            ),
+        ] {
+            let arguments: StatementArguments = sql.contains("?1") ? [StoreSchema.lastNumber] : []
+            let count = try Int.fetchOne(database, sql: sql, arguments: arguments) ?? 0
+            if count > 0 { problems.append("\(count) \(sentence)") }
+        }
+    }
+
     /// What is wrong with the pages and trees of a database.
     ///
-    /// - Parameter table: only of that one.
-    static func structure(of database: Database, table: String? = nil) throws -> [String] {
+    /// - Parameters:
+    ///   - table: only of that one.
+    ///   - isThorough: also whether each index has what its table has.
+    static func structure(
+        of database: Database, table: String? = nil, isThorough: Bool = false
+    ) throws -> [String] {
         let argument = table.map { "'\($0)'" } ?? "3"
-        let lines = try String.fetchAll(database, sql: "PRAGMA quick_check(\(argument))").filter { $0 != "ok" }
+        let check = isThorough ? "integrity_check" : "quick_check"
+        let lines = try String.fetchAll(database, sql: "PRAGMA \(check)(\(argument))").filter { $0 != "ok" }
         // One text of some lines, the first of which names the database.
         return lines.flatMap { $0.split(separator: "\n").map(String.init).filter { !$0.hasPrefix("***") } }
     }
@@ -149,6 +187,9 @@ package struct StoreCheck {
         in directory: String, bytesChecked: Int, acceptsDamage: Bool, _ log: Logger
     ) throws(StartError) {
         let check = try StoreCheck(directory, mostBytes: acceptsDamage ? .max : bytesChecked)
+        guard check.kind != .foreign || check.promised != nil else {
+            throw StartError("\(check.path): a database of another program")
+        }
         guard !check.isSound else {
             if check.promised == nil, check.state != nil {
                 log.warning("\(check.path): there is no seal beside it, so nobody knows whether something is missing")

@@ -41,6 +41,7 @@ enum StoreLog {
         // What the next checksum would be if nothing were damaged before it.
         var expected = sum
         var start = headerBytes
+        var last = ByteBuffer()
         while start + frameBytes <= size {
             var frame = try read(file, frameBytes, at: start)
             let isLast = start + 2 * frameBytes > size
@@ -50,16 +51,26 @@ enum StoreLog {
                 else { break }
                 frame.setInteger(salts, at: 8)
             }
+            let wasDamaged = frame.getInteger(at: 0, as: UInt32.self) == 0
+            if wasDamaged {
+                // There is no page 0, and SQLite would end there: the page of the frame before once more changes nothing.
+                guard last.readableBytes == frameBytes else { break }
+                let stored = frame.getSlice(at: 16, length: 8)!
+                frame = last
+                frame.setInteger(UInt32(0), at: 4)
+                frame.setBuffer(stored, at: 16)
+            }
             let was = (
                 frame.getInteger(at: 16, as: UInt32.self) ?? 0, frame.getInteger(at: 20, as: UInt32.self) ?? 0
             )
             let parts = (frame.getSlice(at: 0, length: 8)!, frame.getSlice(at: 24, length: pageBytes)!)
-            if checksum(checksum(expected, parts.0), parts.1) != was { damaged += 1 }
+            if wasDamaged || checksum(checksum(expected, parts.0), parts.1) != was { damaged += 1 }
             expected = was
             sum = checksum(checksum(sum, parts.0), parts.1)
             frame.setInteger(sum.0, at: 16)
             frame.setInteger(sum.1, at: 20)
             try write(file, frame, at: start)
+            last = frame
             start += frameBytes
         }
         return damaged

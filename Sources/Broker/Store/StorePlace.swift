@@ -129,6 +129,15 @@ struct StoreIdentities: Sendable {
         let description: String
     }
 
+    /// By what a file is known as long as nobody changes or exchanges it, and its log.
+    static func fingerprint(of path: String) -> String {
+        [path, path + "-wal"].map { path in
+            FileStatus(path).map {
+                "\($0.identity.device):\($0.identity.inode) \($0.size) \($0.modified)"
+            } ?? "nothing"
+        }.joined(separator: ", ")
+    }
+
     /// Four calls of the system, each some microseconds.
     func check() throws(Moved) {
         for (path, identity) in files {

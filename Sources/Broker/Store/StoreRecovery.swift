@@ -33,8 +33,10 @@ package struct StoreRecovery {
             try remove(temporary)
             try recovery.rebuild(path, in: directory)
             recovery.damagedPath = try keep(directory, path)
-            // What is lost is said even if this ends here and another start goes on with it.
-            try SyncedFile.write(recovery.lines.joined(separator: "\n"), to: path + said, like: directory)
+            // What is lost is said even if this ends here and another start goes on with it, which does so with what was recovered
+            // of what is there, and nothing else.
+            let lines = [StoreIdentities.fingerprint(of: path)] + recovery.lines
+            try SyncedFile.write(lines.joined(separator: "\n"), to: path + said, like: directory)
             try rename(path + new, path + recovered)
             try remove(temporary.dropLast())
         } catch {
@@ -52,8 +54,13 @@ package struct StoreRecovery {
     /// - Throws: `StartError`.
     static func finish(in directory: String) throws(StartError) -> [String] {
         let path = "\(directory)/\(StoreSchema.fileName)"
-        guard FileStatus(path + recovered) != nil else { return [] }
-        let lines = SmallFile.read(path + said) ?? "a recovery that was interrupted is finished"
+        guard FileStatus(path + recovered, followsLinks: false) != nil else { return [] }
+        var lines = (SmallFile.read(path + said) ?? "").split(separator: "\n").map(String.init)
+        guard lines.first == StoreIdentities.fingerprint(of: path), FileStatus(path + recovered)?.isRegularFile == true
+        else {
+            return ["\(path + recovered) was not made of the database that is there now, and is left alone; remove it"]
+        }
+        lines.removeFirst()
         do {
             // The log is the old database's, and has a second name already.
             try remove([path + "-wal", path + "-shm", path + "-journal", "\(directory)/\(StoreSeal.fileName)"])
@@ -61,10 +68,23 @@ package struct StoreRecovery {
             let file = OwnedDescriptor(open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC))
             guard fsync(file.number) == 0 else { throw StoreFileError("\(directory): \(SystemError.text())") }
             try remove([path + said])
+            try seal(path, in: directory)
         } catch {
-            throw StartError("\(error)")
+            throw StoreSchema.failure(error, path)
         }
-        return lines.split(separator: "\n").map(String.init)
+        return lines
+    }
+
+    /// From here on it is held to what it has.
+    private static func seal(_ path: String, in directory: String) throws {
+        let queue = try StoreSchema.openToRead(path)
+        let state = try queue.read { try StoreState.read(from: $0) }
+        try queue.close()
+        guard let state else { return }
+        var file = try StoreSealFile(in: directory)
+        try file.write(state.seal)
+        try file.synchronize()
+        try SyncedFile.finish("\(directory)/\(StoreSeal.fileName)", like: directory)
     }
 
     private init(promised: StoreSeal.Counts?) { self.promised = promised }
@@ -124,12 +144,16 @@ package struct StoreRecovery {
             // Else SQLite reads nothing of a database that is shorter than its first page says.
             damaged.prepareDatabase { try $0.execute(sql: "PRAGMA writable_schema = ON") }
             let source = try DatabaseQueue(path: work, configuration: damaged)
-            // Of an earlier version.
-            try source.write { try StoreSchema.prepare($0, path) }
+            // Of an earlier version, unless it says so for a bit that is wrong.
+            let isOfThisVersion = try source.read { (try? StoreState.read(from: $0)) != nil }
+            if !isOfThisVersion { try source.write { try StoreSchema.prepare($0, path) } }
             try target.write { new in try source.writeWithoutTransaction { try copy($0, to: new) } }
             try source.close()
         } catch let error as DatabaseError where StoreDamage.isDamage(error) {
             // Not even what names the tables.
+            isUnreadable = true
+        } catch is StartError {
+            // Nor that it is one of ours.
             isUnreadable = true
         }
         kept = try target.write { database in
@@ -158,13 +182,17 @@ package struct StoreRecovery {
     /// - Returns: the database's.
     private static func keep(_ directory: String, _ path: String) throws(StartError) -> String {
         let time = Date.now.formatted(.iso8601.dateSeparator(.omitted).timeSeparator(.omitted))
-        let kept = "\(path).damaged-\(time)"
-        for (old, new) in [
-            (path, kept), (path + "-wal", kept + "-wal"), ("\(directory)/\(StoreSeal.fileName)", kept + ".seal"),
-        ] where FileStatus(old) != nil {
-            guard link(old, new) == 0 else { throw StartError("\(new): \(SystemError.text())") }
+        let names = [path: "", path + "-wal": "-wal", "\(directory)/\(StoreSeal.fileName)": ".seal"]
+        for number in 1...Limits.mostDamagedStores {
+            let kept = "\(path).damaged-\(time)\(number == 1 ? "" : "-\(number)")"
+            guard names.values.allSatisfy({ FileStatus(kept + $0, followsLinks: false) == nil }) else { continue }
+            for (old, ending) in names where FileStatus(old) != nil {
+                guard link(old, kept + ending) == 0 else { throw StartError("\(kept + ending): \(SystemError.text())") }
+            }
+            return kept
         }
-        return kept
+        throw StartError(
+            "\(path).damaged-\(time): there are \(Limits.mostDamagedStores) of them; remove those that are not needed")
     }
 
     private static func rename(_ old: String, _ new: String) throws(StartError) {

@@ -12,6 +12,8 @@ enum StoreSchema {
     private static let applicationID: Int32 = 0x4152_4252
     /// Raised by every change of the tables.
     static let version: Int32 = 3
+    /// What SQLite makes of a new file before the first table.
+    private static let emptyBytes = 4_096
 
     /// The files of a database; the last one only while it is made.
     static let fileNames = [fileName, "\(fileName)-wal", "\(fileName)-shm", "\(fileName)-journal"]
@@ -62,6 +64,10 @@ enum StoreSchema {
                 try database.execute(sql: "PRAGMA journal_size_limit = \(64 << 20)")
             }
             try writer.write { database in try prepare(database, path) }
+            // Tables stand in the database from the first, so that it says what it is without its log.
+            if FileStatus(path)?.size == emptyBytes {
+                try writer.writeWithoutTransaction { _ = try $0.checkpoint(.full) }
+            }
             return writer
         } catch let error as StartError {
             throw error
@@ -149,6 +155,9 @@ enum StoreSchema {
         try StoreState.make(in: database)
         try database.execute(sql: "PRAGMA application_id = \(applicationID); PRAGMA user_version = \(version)")
     }
+
+    /// Numbers of rows are below: no broker runs for so long, and more could not be counted on.
+    static let lastNumber: Int64 = 1 << 62
 
     static let tableNames = [
         "state", "session", "subscription", "message", "entry", "receipt", "will", "retained",
