@@ -139,7 +139,7 @@ struct StoreDamageTests {
             broker.kill()
             try FileManager.default.removeItem(atPath: "\(directory)/arena-broker.sqlite-wal")
             let refusal = try await refusal(directory)
-            #expect(refusal.contains("damaged: it is empty") && refusal.contains("sessions 1"), "\(refusal)")
+            #expect(refusal.contains("transactions are missing") && refusal.contains("sessions 1"), "\(refusal)")
             #expect(try !Broker.checkStore(directory).isSound)
             let recovery = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
             #expect(recovery.lines.contains { $0.hasPrefix("missing: 1 sessions") }, "\(recovery.lines)")
