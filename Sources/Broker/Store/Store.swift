@@ -40,6 +40,8 @@ final class Store: Sendable {
         /// After the last transaction.
         var seal: StoreSeal
         var sealFile: StoreSealFile
+        /// Whether the database has changed since it was sealed: what came and went within a transaction is in no file.
+        var isChanged = false
         /// Written, but nobody has heard of it yet.
         var unconfirmed: [Posted] = []
         /// Was found while the broker ran: nothing more is promised.
@@ -296,7 +298,11 @@ final class Store: Sendable {
             }
             return seal
         }
-        written.withLockedValue { $0.seal = next }
+        guard next != seal else { return }
+        written.withLockedValue {
+            $0.seal = next
+            $0.isChanged = true
+        }
     }
 
     /// At the start, before anything is read.
@@ -312,8 +318,11 @@ final class Store: Sendable {
             posted = try written.withLockedValue { written in
                 guard !written.unconfirmed.isEmpty || isFailing else { return [] }
                 if let damage = written.damage { throw damage }
-                try identities.check()
-                try written.sealFile.write(written.seal)
+                if written.isChanged || isFailing {
+                    try identities.check()
+                    try written.sealFile.write(written.seal)
+                    written.isChanged = false
+                }
                 defer { written.unconfirmed = [] }
                 return written.unconfirmed
             }

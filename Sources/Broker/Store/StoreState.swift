@@ -40,15 +40,22 @@ struct StoreState: Sendable {
 
     /// But for the store's name, which stays.
     func write(to database: Database) throws {
-        try database.execute(
-            sql: """
-                UPDATE state SET transactions = ?, sessions = ?, messages = ?, retained = ?, time = ?, boot = ?, uptime = ?,
-                    wall = ?
-                """,
-            arguments: [
-                seal.transactions, seal.counts.sessions, seal.counts.messages, seal.counts.retained, moment.time,
-                moment.boot, moment.uptime, moment.wall,
-            ])
+        try database.step(
+            """
+            UPDATE state SET transactions = ?1, sessions = ?2, messages = ?3, retained = ?4, time = ?5, boot = ?6,
+                uptime = ?7, wall = ?8
+            """
+        ) {
+            $0.bind(1, seal.transactions)
+            $0.bind(2, seal.counts.sessions)
+            $0.bind(3, seal.counts.messages)
+            $0.bind(4, seal.counts.retained)
+            $0.bind(5, moment.time)
+            $0.bind(text: 6, moment.boot)
+            $0.bind(7, moment.uptime)
+            $0.bind(8, moment.wall)
+        } row: { _ in
+        }
     }
 
     /// What there is, row by row.

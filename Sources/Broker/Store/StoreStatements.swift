@@ -50,6 +50,11 @@ struct BoundStatement {
         sqlite3_bind_blob(handle, index, bytes.baseAddress! + piece.start, Int32(piece.count), nil)
     }
 
+    /// A copy of it, which outlives the step.
+    func bind(text index: Int32, _ text: String) { sqlite3_bind_text(handle, index, text, -1, Self.isTransient) }
+
+    private static let isTransient = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
+
     func bind(text index: Int32, _ piece: StoreBatch.Piece, _ bytes: UnsafeRawBufferPointer) {
         guard piece.count > 0 else { return _ = sqlite3_bind_text(handle, index, "", 0, nil) }
         let start = (bytes.baseAddress! + piece.start).assumingMemoryBound(to: CChar.self)
