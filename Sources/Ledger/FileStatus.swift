@@ -12,6 +12,8 @@ package struct FileStatus {
     package let identity: FileIdentity
     /// When it was written last, in milliseconds since 1970.
     package let modified: Int64
+    /// When anything of it was changed last, its names too, in nanoseconds since 1970. Nobody can set this.
+    package let changedNanoseconds: Int64
 
     /// - Returns: nil where there is nothing that can be looked at; `errno` says why.
     package init?(_ path: String, followsLinks: Bool = true) {
@@ -35,6 +37,7 @@ package struct FileStatus {
     private init(_ status: stat) {
         (mode, size) = (status.st_mode, Int(status.st_size))
         (user, group) = (status.st_uid, status.st_gid)
+        changedNanoseconds = Int64(status.st_ctim.tv_sec) &* 1_000_000_000 &+ Int64(status.st_ctim.tv_nsec)
         modified = Int64(status.st_mtim.tv_sec) * 1_000
         identity = FileIdentity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
     }

@@ -327,8 +327,10 @@ struct StoreDamageTests {
         }
     }
 
-    @Test("a recovery that is interrupted after any of its steps loses nothing")
-    func interrupted() async throws {
+    @Test(
+        "a recovery that is interrupted after any of its steps loses nothing",
+        arguments: [[], ["-wal"], ["-wal", "-shm"], ["-wal", "-shm", "seal"]])
+    func interrupted(removed: [String]) async throws {
         try await withDataDirectory { directory in
             try killed(directory)
             let database = "\(directory)/arena-broker.sqlite"
@@ -348,6 +350,10 @@ struct StoreDamageTests {
             try FileManager.default.copyItem(atPath: "\(directory)/\(kept)", toPath: database + "-wal")
             let said = [StoreIdentities.fingerprint(of: database)] + recovery.lines
             try Data(said.joined(separator: "\n").utf8).write(to: URL(filePath: database + ".recovered.txt"))
+            for name in removed {
+                let path = name == "seal" ? "\(directory)/arena-broker.seal" : database + name
+                if FileStatus(path) != nil { try FileManager.default.removeItem(atPath: path) }
+            }
             try await withBroker({ $0.dataDirectory = directory }) { _ in }
             let check = try Broker.checkStore(directory)
             #expect(check.isSound)

@@ -32,6 +32,7 @@ package struct StoreRecovery {
         do {
             try remove(temporary)
             try recovery.rebuild(path, in: directory)
+            // Before the fingerprint, which a second name changes.
             recovery.damagedPath = try keep(directory, path)
             // What is lost is said even if this ends here and another start goes on with it, which does so with what was recovered
             // of what is there, and nothing else.

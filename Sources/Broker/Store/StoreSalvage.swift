@@ -64,8 +64,8 @@ struct StoreSalvage {
         _ = try copyRows(of: table, "ORDER BY \(descending)")
         let conditions = table.key.map { "\($0) = ?" }.joined(separator: " AND ")
         try eachKey(of: table) { _ = try copyRows(of: table, "WHERE \(conditions)", $0) }
-        // These have no other tree, but a session's rows lie together.
         if table.name == "will" { result.areWillsMissing = true }
+        // These have no other tree, but a session's rows lie together.
         guard ["subscription", "receipt"].contains(table.name) else { return }
         for session in try Int64.fetchAll(new, sql: "SELECT id FROM session") {
             let key = [session.databaseValue]
