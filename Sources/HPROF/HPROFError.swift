@@ -9,8 +9,8 @@ public struct HPROFError: Error, Sendable, Equatable, CustomStringConvertible {
         case notAHeapDump
         /// A heap dump of a kind that is not known: another version, or identifiers of an odd size.
         case unsupported
-        /// The compressed file cannot be unpacked, or there is no room to do so.
-        case compression
+        /// A heap dump that ends, or cannot be unpacked, before anything could be read of it.
+        case damaged
     }
 
     public let kind: Kind

@@ -6,7 +6,8 @@
 /// dump that a JVM wrote.
 ///
 /// The format is that of "HPROF Agent" in the JDK's sources, version 1.0.1 to 1.0.3 (Android's), with 4- or 8-byte
-/// identifiers. A torn dump is read as far as it goes, and `problems` says where it ended.
+/// identifiers. A torn dump is read as far as it goes, and `problems` says where it ended. Of several in one file the last
+/// is read, and `remarks` says so.
 public final class Heap {
     public let path: String
     /// `JAVA PROFILE 1.0.2`.
@@ -22,147 +23,64 @@ public final class Heap {
     /// Bytes of the object index.
     public var indexBytes: Int { index.blocks.count * MemoryLayout<ObjectIndex.Block>.stride }
     /// What of the file could not be read.
-    public private(set) var problems: [HPROFProblem] = []
+    public let problems: [HPROFProblem]
+    /// What is odd about the file and takes nothing from the answer, in whole sentences.
+    public let remarks: [String]
     /// The identifiers of the threads' objects, by the serial numbers that other roots name them by.
-    public private(set) var threads: [(serial: Int, id: UInt64)] = []
+    public let threads: [(serial: Int, id: UInt64)]
     /// The objects that garbage collection starts from, beside the classes.
-    public private(set) var roots: [UInt64] = []
+    public let roots: [UInt64]
 
-    /// A pass keeps so much of the file mapped behind it and no more, so that what the process has does not grow with it.
-    private static let window = 16 << 20
-
-    private var windowStart = 0
     private let file: MappedFile
     let view: ByteView
-    private var index = ObjectIndex()
-    private var segments: [Range<Int>] = []
-    private var strings = StringTable()
+    private var index: ObjectIndex
+    private let segments: [Range<Int>]
+    private let strings: StringTable
     private var classByID: [UInt64: Int] = [:]
     private var layouts: [Int: Layout] = [:]
 
     /// Whether the file at `path` is a heap dump, plain or compressed, judged by its first bytes.
     public static func recognizes(path: String) -> Bool {
-        MappedFile.peek(path: path, upTo: magic.count).elementsEqual(magic)
+        MappedFile.peek(path: path, upTo: DumpHeader.magic.count).elementsEqual(DumpHeader.magic)
     }
-
-    private static let magic = Array("JAVA PROFILE ".utf8)
 
     public init(path: String) throws(HPROFError) {
         self.path = path
-        file = try MappedFile(path: path)
+        var file = try MappedFile(path: path)
+        var scan = try RecordScan(file, path: path)
+        scan.run()
+        if scan.cutsSubRecords {
+            file = try file.arranged(scan.joined(), path: path)
+            scan = try RecordScan(file, path: path)
+            scan.run()
+        }
+        self.file = file
         view = file.view
-        let head = view.text(0, min(view.count, 32)).utf8
-        guard head.starts(with: Self.magic), let end = head.firstIndex(of: 0) else {
-            throw HPROFError(
-                .notAHeapDump, path: path, at: 0, "not a Java heap dump: it does not begin with \"JAVA PROFILE 1.0\"")
-        }
-        format = String(decoding: head[..<end], as: UTF8.self)
-        let start = format.utf8.count + 1
-        guard view.has(12, at: start) else {
-            throw HPROFError(
-                .notAHeapDump, path: path, at: UInt64(view.count), "the heap dump ends inside its header; take another")
-        }
-        idSize = Int(view.u32(start))
-        guard idSize == 4 || idSize == 8 else {
-            throw HPROFError(
-                .unsupported, path: path, at: UInt64(start),
-                "the heap dump's identifiers have \(idSize) bytes; 4 and 8 are known")
-        }
-        timestampMilliseconds = view.u64(start + 4)
-        if let problem = file.problem { note(view.count, problem) }
-        scanRecords(from: start + 12)
-        resolveClasses()
+        format = scan.header.format
+        idSize = scan.header.idSize
+        timestampMilliseconds = scan.header.timestamp
+        problems = scan.problems
+        remarks = scan.remarks
+        threads = scan.threads
+        roots = scan.roots
+        segments = scan.segments
+        strings = scan.strings
+        index = scan.index
+        if !index.finish() { indexEachObject() }
+        readClasses(scan)
         file.letGoOfAll()
     }
 
-    // MARK: The first pass
-
-    private func note(_ offset: Int, _ message: String) {
-        problems.append(HPROFProblem(offset: UInt64(offset), message: message))
-    }
-
-    private func scanRecords(from start: Int) {
-        var classNames: [UInt64: UInt64] = [:]
-        var classPlaces: [Int] = []
-        var position = start
-        // One heap dump record is whole by itself; segments are not, until a record says that they end.
-        var isEnded = true
-        while position < view.count {
-            letGo(behind: position)
-            guard view.has(RecordTag.headerBytes, at: position) else {
-                note(position, "the file ends inside the header of a record")
-                break
-            }
-            let tag = view.u8(position)
-            let body = position + RecordTag.headerBytes
-            var end = body + Int(view.u32(position + 5))
-            // Written to a pipe, a dump cannot say how long its one heap dump record is.
-            if tag == RecordTag.heapDump, end == body { end = view.count }
-            let isCutOff = end > view.count
-            let limit = min(end, view.count)
-            switch tag {
-            case RecordTag.string:
-                if !isCutOff, end - body >= idSize { strings.add(view.id(body, idSize), at: position) }
-            case RecordTag.loadClass:
-                if !isCutOff, end - body >= 8 + 2 * idSize {
-                    classNames[view.id(body + 4, idSize)] = view.id(body + 8 + idSize, idSize)
-                }
-            case RecordTag.heapDump, RecordTag.heapDumpSegment:
-                isEnded = tag == RecordTag.heapDump
-                scanSegment(body, limit, &classPlaces)
-            case RecordTag.heapDumpEnd:
-                isEnded = true
-            default:
-                // Frames, traces, samples: nothing here needs them. Tags go to 0x2C; another is no record's beginning.
-                if tag == 0 || tag > RecordTag.heapDumpEnd {
-                    note(position, "0x\(String(tag, radix: 16)) is no kind of record; what follows is not read")
-                    position = view.count
-                    continue
-                }
-            }
-            if isCutOff { note(position, "the file ends inside a record of kind 0x\(String(tag, radix: 16))") }
-            position = limit
-        }
-        if !isEnded || segments.isEmpty, problems.isEmpty {
-            note(view.count, "the file ends without the record that ends a heap dump")
-        }
-        strings.finish()
-        if !index.finish() { indexEachObject() }
+    private func readClasses(_ scan: RecordScan) {
         let reader = ClassRecordReader(view: view, idSize: idSize)
-        for place in classPlaces {
+        for place in scan.classPlaces {
             file.touch(place)
             let id = view.id(place, idSize)
-            let name = classNames[id].map { string($0) } ?? ""
+            let name = scan.classNames[id].map { string($0) } ?? ""
             classByID[id] = classes.count
             classes.append(reader.read(place, name: name.replacingDots(), names: string))
         }
-    }
-
-    @inline(__always) private func letGo(behind position: Int) {
-        guard position - windowStart > Self.window else { return }
-        file.letGo(windowStart..<position)
-        windowStart = position
-    }
-
-    private func scanSegment(_ start: Int, _ limit: Int, _ classPlaces: inout [Int]) {
-        segments.append(start..<limit)
-        var scanner = SubRecordScanner(view, idSize: idSize, from: start, to: limit)
-        var record = SubRecord()
-        var index = ObjectIndex()
-        swap(&index, &self.index)
-        while scanner.next(&record) {
-            letGo(behind: record.start)
-            switch record.kind {
-            case .instance, .objectArray, .primitiveArray: index.add(record)
-            case .classDump: classPlaces.append(record.body)
-            case .root:
-                if record.tag == HeapTag.rootThreadObject { threads.append((record.count, record.id)) }
-                if record.tag != HeapTag.rootStickyClass { roots.append(record.id) }
-            case .other: break
-            }
-        }
-        swap(&index, &self.index)
-        if let problem = scanner.problem { problems.append(problem) }
+        for place in classes.indices { classes[place].superclass = classByID[classes[place].superclassID] }
     }
 
     private func indexEachObject() {
@@ -170,10 +88,6 @@ public final class Heap {
         forEachObject { complete.add($0) }
         _ = complete.finish()
         index = complete
-    }
-
-    private func resolveClasses() {
-        for place in classes.indices { classes[place].superclass = classByID[classes[place].superclassID] }
     }
 
     // MARK: Looking things up
@@ -187,7 +101,7 @@ public final class Heap {
         for segment in segments {
             var scanner = SubRecordScanner(view, idSize: idSize, from: segment.lowerBound, to: segment.upperBound)
             while scanner.next(&record) {
-                if record.start - windowStart > Self.window {
+                if record.start - windowStart > MappedFile.window {
                     file.letGo(windowStart..<record.start)
                     windowStart = record.start
                 }

@@ -1,12 +1,11 @@
 internal import Glibc
 
-// Every system call of this module is in this file.
+// Every system call of this module is in this file and UnnamedFile.swift.
 
 /// A file's bytes in memory without being read into it: the page cache holds what was touched, and may drop it again.
 ///
-/// A compressed dump is unpacked to a temporary file first, which loses its name at once and so goes away with
-/// the process. Random access needs the bytes somewhere, and memory is where a heap dump larger than it does not fit. The
-/// file is in `TMPDIR` or else in `/var/tmp`, and never takes the last sixteenth of the room there.
+/// A compressed dump is unpacked to a temporary file without a name first (`UnnamedFile`). Random access needs the bytes
+/// somewhere, and memory is where a heap dump larger than it does not fit.
 ///
 /// What was looked at stays mapped, and counts as the process' memory, until somebody lets go of it. A pass from front to
 /// back does so by itself (`letGo`). Whoever looks things up all over the file says where (`touch`), and when that has become
@@ -29,6 +28,9 @@ final class MappedFile {
     /// the page cache has it in large pieces.
     private static let pieceShift = 16
 
+    /// A pass keeps so much of the file mapped behind it and no more, so that what the process has does not grow with it.
+    static let window = 16 << 20
+
     /// Bytes that may stay mapped by `touch`, for a file of that many: a sixteenth of it, or 32 MiB of a small one.
     static func residentLimit(of count: Int) -> Int { max(32 << 20, count / 16) }
 
@@ -40,8 +42,7 @@ final class MappedFile {
             self.init(try Self.map(descriptor, path), problem: nil)
             return
         }
-        let temporary = try Self.temporaryFile(path)
-        defer { close(temporary.descriptor) }
+        let temporary = try UnnamedFile(for: path)
         let problem = try Self.unpack(descriptor, compression, into: temporary, path)
         self.init(try Self.map(temporary.descriptor, path), problem: problem)
     }
@@ -148,35 +149,14 @@ final class MappedFile {
         return ByteView(base: UnsafeRawPointer(base), count: size)
     }
 
-    // MARK: Unpacking
-
-    private struct Temporary {
-        var descriptor: Int32
-        var directory: String
-        var room: UInt64
-    }
-
-    private static func temporaryFile(_ path: String) throws(HPROFError) -> Temporary {
-        let directory = getenv("TMPDIR").map { String(cString: $0) } ?? "/var/tmp"
-        var name = Array("\(directory)/arena-analyze.XXXXXX".utf8CString)
-        let descriptor = mkstemp(&name)
-        guard descriptor >= 0 else {
-            throw .system(errno, "making a temporary file in \(directory) to unpack the heap dump to", path)
-        }
-        unlink(name)
-        var space = statvfs()
-        let known = fstatvfs(descriptor, &space) == 0
-        let free = known ? UInt64(space.f_bavail) * UInt64(space.f_frsize) : 0
-        return Temporary(descriptor: descriptor, directory: directory, room: free - free / 16)
-    }
+    // MARK: Copies
 
     /// Returns what could not be unpacked, nil where all was.
     private static func unpack(
-        _ source: Int32, _ compression: Compression, into target: Temporary, _ path: String
+        _ source: Int32, _ compression: Compression, into target: UnnamedFile, _ path: String
     ) throws(HPROFError) -> String? {
         var decompressor = Decompressor(compression)
         var input = [UInt8](repeating: 0, count: 1 << 20)
-        var written: UInt64 = 0
         var failure: HPROFError?
         while true {
             let got = Glibc.read(source, &input, input.count)
@@ -186,43 +166,76 @@ final class MappedFile {
             }
             if got == 0 { break }
             let state = decompressor.feed(got == input.count ? input : Array(input[..<got])) { piece in
-                written += UInt64(piece.count)
-                if written > target.room {
-                    failure = HPROFError(
-                        .compression, path: path, at: written,
-                        "unpacked it needs more room than \(target.directory) has; set TMPDIR to a larger place")
-                } else if let error = write(piece, to: target.descriptor) {
-                    failure = .system(error, "unpacking the heap dump to \(target.directory)", path)
-                }
+                do throws(HPROFError) { try target.append(piece) } catch { failure = error }
                 return failure == nil
             }
             if let failure { throw failure }
             if case .damaged(let reason) = state {
-                if written == 0 { throw HPROFError(.compression, path: path, "it cannot be unpacked: \(reason)") }
-                return "the compressed file is damaged behind \(written) unpacked bytes: \(reason)"
+                if target.count == 0 {
+                    throw HPROFError(.damaged, path: path, "it cannot be unpacked: \(reason); take another dump")
+                }
+                return "the compressed file is damaged behind \(target.count) unpacked bytes: \(reason)"
             }
         }
         if decompressor.isInsideStream {
-            if written == 0 { throw HPROFError(.compression, path: path, "the compressed file ends at its start") }
-            return "the compressed file is cut off behind \(written) unpacked bytes"
+            if target.count == 0 {
+                throw HPROFError(.damaged, path: path, "the compressed file ends at its start; take another dump")
+            }
+            return "the compressed file is cut off behind \(target.count) unpacked bytes"
         }
         return nil
     }
 
-    private static func write(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32) -> Int32? {
-        var done = 0
-        while done < bytes.count {
-            let result = Glibc.write(descriptor, bytes.baseAddress! + done, bytes.count - done)
-            if result < 0, errno == EINTR { continue }
-            if result <= 0 { return result == 0 ? ENOSPC : errno }
-            done += result
+    /// A part of another arrangement of the bytes.
+    enum Piece {
+        case range(Range<Int>)
+        case bytes([UInt8])
+    }
+
+    /// The pieces one after the other, in a temporary file.
+    func arranged(_ pieces: [Piece], path: String) throws(HPROFError) -> MappedFile {
+        let copy = try UnnamedFile(for: path)
+        for piece in pieces {
+            switch piece {
+            case .bytes(let bytes):
+                var failure: HPROFError?
+                bytes.withUnsafeBytes { bytes in
+                    do throws(HPROFError) { try copy.append(bytes) } catch { failure = error }
+                }
+                if let failure { throw failure }
+            case .range(let range):
+                for start in stride(from: range.lowerBound, to: range.upperBound, by: 1 << 20) {
+                    let end = min(start + (1 << 20), range.upperBound)
+                    try copy.append(UnsafeRawBufferPointer(start: view.base + start, count: end - start))
+                    letGo(start..<end)
+                }
+            }
+        }
+        return MappedFile(try Self.map(copy.descriptor, path), problem: problem)
+    }
+
+    /// Where `bytes` are next from `start` on; nil where they are nowhere.
+    func find(_ bytes: [UInt8], from start: Int) -> Int? {
+        guard let first = bytes.first else { return nil }
+        let part = 16 << 20
+        var position = start
+        while position <= view.count - bytes.count {
+            let end = min(position + part, view.count - bytes.count + 1)
+            var place = position
+            while let match = memchr(view.base + place, Int32(first), end - place) {
+                place = view.base.distance(to: UnsafeRawPointer(match))
+                if memcmp(view.base + place, bytes, bytes.count) == 0 { return place }
+                place += 1
+            }
+            letGo(position..<end)
+            position = end
         }
         return nil
     }
 }
 
 extension HPROFError {
-    fileprivate static func system(_ code: Int32, _ doing: String, _ path: String) -> HPROFError {
+    static func system(_ code: Int32, _ doing: String, _ path: String) -> HPROFError {
         HPROFError(.io, path: path, "\(doing): \(String(cString: strerror(code)))")
     }
 }

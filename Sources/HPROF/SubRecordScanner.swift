@@ -26,6 +26,8 @@ struct SubRecordScanner {
     private let limit: Int
     private(set) var position: Int
     private(set) var problem: HPROFProblem?
+    /// Whether the problem is that a sub-record goes on behind the end.
+    private(set) var isCutOff = false
 
     init(_ view: ByteView, idSize: Int, from start: Int, to limit: Int) {
         self.view = view
@@ -104,8 +106,8 @@ struct SubRecordScanner {
         case HeapTag.unreachable:
             behindID = 0
             record.kind = .other
-        // A heap dump record without a length ends where the next record of the file begins.
-        case RecordTag.heapDumpEnd: return false
+        // A heap dump record whose length is not known ends where the next record of the file begins.
+        case RecordTag.heapDump, RecordTag.heapDumpSegment, RecordTag.heapDumpEnd: return false
         default: return fail("an unknown kind of sub-record, 0x\(String(record.tag, radix: 16))")
         }
         guard fits(place, idSize + behindID) else { return false }
@@ -145,7 +147,8 @@ struct SubRecordScanner {
     }
 
     private mutating func cutOff() -> Bool {
-        fail("a sub-record of kind 0x\(String(view.u8(position), radix: 16)) is cut off")
+        isCutOff = true
+        return fail("a sub-record of kind 0x\(String(view.u8(position), radix: 16)) is cut off")
     }
 
     private mutating func fail(_ message: String) -> Bool {

@@ -36,6 +36,16 @@ enum HeapTag {
     static let unreachable: UInt8 = 0x90
     static let primitiveArrayWithoutData: UInt8 = 0xC3
     static let heapInfo: UInt8 = 0xFE
+
+    /// Whether it is the tag of a sub-record.
+    static func isKnown(_ tag: UInt8) -> Bool {
+        switch tag {
+        case rootJNIGlobal...rootThreadObject, classDump...primitiveArray, rootInternedString...rootJNIMonitor,
+            unreachable, primitiveArrayWithoutData, heapInfo, rootUnknown:
+            true
+        default: false
+        }
+    }
 }
 
 /// The type of a field or of an array's elements.

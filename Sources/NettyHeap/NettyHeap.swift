@@ -16,6 +16,14 @@ public enum NettyHeap {
         /// A heap dump of a program without Netty's pooled allocator; `problems` says what of it could not be read.
         case noNetty(classes: Int, problems: [HPROFProblem])
 
+        /// Whether an answer may be missing only because the file is not whole.
+        public var isDamage: Bool {
+            switch self {
+            case .file(let error): error.kind == .damaged
+            case .noNetty(_, let problems): !problems.isEmpty
+            }
+        }
+
         public var description: String {
             switch self {
             case .file(let error):
@@ -72,6 +80,7 @@ public enum NettyHeap {
         snapshot.completeness.sectionsRead = ["classes", "objects"]
         snapshot.completeness.problems = heap.problems.map(\.description) + arenas.problems
         snapshot.events = detector.events
+        snapshot.notes += heap.remarks.map { Snapshot.Note($0) }
         snapshot.notes += [table.garbageNote].compactMap { $0 }.map { Snapshot.Note($0) } + detector.notes
         snapshot.notes += (holders?.notes ?? []).map { Snapshot.Note($0) }
         if !memory.usesCleaners, let note = table.unpooledNote { snapshot.notes.append(Snapshot.Note(note)) }

@@ -15,7 +15,7 @@ struct BuffersCommand: ParsableCommand {
                 --format csv 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read.", completion: .file())
+    @Argument(help: "The dump to read; - is standard input.", completion: .file())
     var dump: String
 
     @Option(

@@ -19,7 +19,7 @@ struct ChunksCommand: ParsableCommand {
               arena-analyze chunks --request 1MiB 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read.", completion: .file())
+    @Argument(help: "The dump to read; - is standard input.", completion: .file())
     var dump: String
 
     @Option(

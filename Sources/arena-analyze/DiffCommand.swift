@@ -18,7 +18,7 @@ struct DiffCommand: ParsableCommand {
             A filter is asked of each dump by itself, so one on ages can lose a buffer that is still there. As csv it prints its table of sites.
             """)
 
-    @Argument(help: "Two dumps or more; they are put in the order they were taken.", completion: .file())
+    @Argument(help: "Two dumps or more, in any order; one may be -, standard input.", completion: .file())
     var dumps: [String]
 
     @OptionGroup var filter: FilterOptions

@@ -14,7 +14,7 @@ struct DominatorsCommand: ParsableCommand {
               arena-analyze dominators --limit 5 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read.", completion: .file())
+    @Argument(help: "The dump to read; - is standard input.", completion: .file())
     var dump: String
 
     @Option(

@@ -10,11 +10,11 @@ import Synchronization
 enum DumpPath {
     /// `holders`: whether the answer tells who holds the buffers of a Java heap dump, which takes long to find.
     static func read(_ path: String, _ selection: DumpSelection = .tables, holders: Bool = true) throws -> Snapshot {
-        try checkIsReadableFile(path)
-        if Heap.recognizes(path: path) { return try heapDump(path, holders: holders).snapshot }
+        let file = try open(path)
+        if Heap.recognizes(path: file) { return try heapDump(path, holders: holders).snapshot }
         do {
             Progress.begin(path)
-            return try DumpReader.read(path: path, selection, progress: Progress.reading)
+            return try DumpReader.read(path: file, selection, progress: Progress.reading)
         } catch {
             throw failure(path, error.message)
         }
@@ -22,11 +22,11 @@ enum DumpPath {
 
     /// The dump block by block; nil where it is damaged, or another kind of file: then `read` says what there is.
     static func blocks(_ path: String) throws -> DumpBlocks? {
-        try checkIsReadableFile(path)
-        if Heap.recognizes(path: path) { return nil }
+        let file = try open(path)
+        if Heap.recognizes(path: file) { return nil }
         do {
             Progress.begin(path)
-            return try DumpBlocks(path: path)
+            return try DumpBlocks(path: file)
         } catch {
             throw failure(path, error.message)
         }
@@ -50,13 +50,13 @@ enum DumpPath {
 
     /// The checks, and what of the file can be read. Throws where it is no dump at all.
     static func verify(_ path: String) throws -> (checks: [VerifyCheck], origin: Origin) {
-        try checkIsReadableFile(path)
-        if Heap.recognizes(path: path) {
+        let file = try open(path)
+        if Heap.recognizes(path: file) {
             let result = try heapDump(path, holders: false)
             return (result.checks, Origin(path: path, result.snapshot))
         }
         Progress.begin(path)
-        let report = DumpVerifier.verify(path: path)
+        let report = DumpVerifier.verify(path: file)
         // What is no dump at all ends here, as with every command.
         let snapshot = try report.tables ?? read(path)
         // A file that is not whole cannot add up.
@@ -70,16 +70,35 @@ enum DumpPath {
     private static func heapDump(_ path: String, holders: Bool) throws -> NettyHeap.Result {
         if let known = lastHeapDump.withLock({ $0 }), known.path == path { return known.result }
         do {
-            let result = try NettyHeap.read(path: path, holders: holders)
+            let result = try NettyHeap.read(path: open(path), holders: holders)
             // Some commands read their dump a second time, for details; without holders none does.
             if holders { lastHeapDump.withLock { $0 = (path, result) } }
             return result
-        } catch {
-            throw failure(path, error.description)
+        } catch let error as NettyHeap.Failure {
+            throw failure(path, error.description, error.isDamage ? ExitCode(4) : .failure)
         }
     }
 
-    /// Before anything is opened: opening a pipe would wait for its writer.
+    /// Where the bytes of a dump can be read at any place: the file itself, or a copy of what comes through standard input
+    /// or a pipe.
+    private static func open(_ path: String) throws -> String {
+        let copy: String?
+        do throws(PipedDump.Problem) {
+            copy = try PipedDump.file(for: path)
+        } catch {
+            throw failure(path, error.description)
+        }
+        if let copy { return try checked(copy, named: path) }
+        try checkIsReadableFile(path)
+        return try checked(path, named: path)
+    }
+
+    /// What people take for a dump, and is not one, gets the command to go on with.
+    private static func checked(_ file: String, named path: String) throws -> String {
+        if let foreign = ForeignFile(path: file, name: path) { throw failure(path, foreign.description) }
+        return file
+    }
+
     private static func checkIsReadableFile(_ path: String) throws {
         var status = stat()
         guard stat(path, &status) == 0 else {
@@ -88,7 +107,6 @@ enum DumpPath {
         switch status.st_mode & S_IFMT {
         case S_IFREG: break
         case S_IFDIR: throw failure(path, "it is a directory; name one dump in it")
-        case S_IFIFO: throw failure(path, "it is a pipe; a dump is read at several places, so save it to a file first")
         default: throw failure(path, "it is not a regular file")
         }
         guard access(path, R_OK) == 0 else {
@@ -97,8 +115,8 @@ enum DumpPath {
         }
     }
 
-    private static func failure(_ path: String, _ reason: String) -> ExitCode {
-        Terminal.complain("cannot read \(path): \(reason)")
-        return .failure
+    private static func failure(_ path: String, _ reason: String, _ code: ExitCode = .failure) -> ExitCode {
+        Terminal.complain("cannot read \(path == "-" ? "standard input" : path): \(reason)")
+        return code
     }
 }

@@ -21,7 +21,7 @@ struct ExportCommand: ParsableCommand {
             control characters are spelt out; --raw leaves them as they are.
             """)
 
-    @Argument(help: "The dump to read.", completion: .file())
+    @Argument(help: "The dump to read; - is standard input.", completion: .file())
     var dump: String
 
     @Option(name: .customLong("to"), help: ArgumentHelp("csv, jsonl, sqlite, pprof or folded.", valueName: "format"))

@@ -13,7 +13,7 @@ struct HistogramCommand: ParsableCommand {
               arena-analyze histogram --by age --filter unheld 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read.", completion: .file())
+    @Argument(help: "The dump to read; - is standard input.", completion: .file())
     var dump: String
 
     @Option(

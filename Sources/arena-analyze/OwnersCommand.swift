@@ -12,7 +12,7 @@ struct OwnersCommand: ParsableCommand {
               arena-analyze owners --limit 3 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read.", completion: .file())
+    @Argument(help: "The dump to read; - is standard input.", completion: .file())
     var dump: String
 
     @Option(

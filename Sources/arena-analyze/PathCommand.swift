@@ -13,7 +13,7 @@ struct PathCommand: ParsableCommand {
               arena-analyze path 2-near-limit.dump.zst 258
             """)
 
-    @Argument(help: "The dump to read.", completion: .file())
+    @Argument(help: "The dump to read; - is standard input.", completion: .file())
     var dump: String
 
     @Argument(help: "SERIAL or 0xADDRESS.")

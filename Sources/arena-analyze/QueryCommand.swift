@@ -16,7 +16,7 @@ struct QueryCommand: ParsableCommand {
               arena-analyze query --tables
             """)
 
-    @Argument(help: "The dump to read.", completion: .file())
+    @Argument(help: "The dump to read; - is standard input.", completion: .file())
     var dump: String?
 
     @Argument(help: "One statement that reads, such as SELECT; WHERE filters, ORDER BY sorts.")

@@ -20,7 +20,7 @@ struct RedactCommand: ParsableCommand {
             the copy. `-o -` is standard output; a device or a pipe is written into.
             """)
 
-    @Argument(help: "The dump to read.", completion: .file())
+    @Argument(help: "The dump to read; - is standard input.", completion: .file())
     var dump: String
 
     @Option(

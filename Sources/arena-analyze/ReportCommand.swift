@@ -18,7 +18,7 @@ struct ReportCommand: ParsableCommand {
             Client ids and addresses are in it as they are in the dump; `redact` the dump first where that matters.
             """)
 
-    @Argument(help: "One dump or more; the report is about the newest.", completion: .file())
+    @Argument(help: "One dump or more; the report is about the newest. - is standard input.", completion: .file())
     var dumps: [String]
 
     @Option(

@@ -14,7 +14,7 @@ struct ShowCommand: ParsableCommand {
               arena-analyze show 2-near-limit.dump.zst 0x144000
             """)
 
-    @Argument(help: "The dump to read.", completion: .file())
+    @Argument(help: "The dump to read; - is standard input.", completion: .file())
     var dump: String
 
     @Argument(help: "SERIAL or 0xADDRESS.")

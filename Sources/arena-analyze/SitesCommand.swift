@@ -13,7 +13,7 @@ struct SitesCommand: ParsableCommand {
               arena-analyze sites --filter 'age > 5s' 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read.", completion: .file())
+    @Argument(help: "The dump to read; - is standard input.", completion: .file())
     var dump: String
 
     @OptionGroup var list: ListOptions

@@ -21,7 +21,7 @@ struct SummaryCommand: ParsableCommand {
             match; the counters are always those of the whole.
             """)
 
-    @Argument(help: "The dump to read.", completion: .file())
+    @Argument(help: "The dump to read; - is standard input.", completion: .file())
     var dump: String
 
     @OptionGroup var list: ListOptions

@@ -13,7 +13,7 @@ struct VerifyCommand: ParsableCommand {
               arena-analyze verify 2-near-limit.dump.zst && echo 'worth sending'
             """)
 
-    @Argument(help: "The dump to check.", completion: .file())
+    @Argument(help: "The dump to check; - is standard input.", completion: .file())
     var dump: String
 
     @OptionGroup var output: OutputOptions

@@ -128,10 +128,10 @@ import Testing
     func foreign() throws {
         let foreign: [(bytes: [UInt8], kind: HPROFError.Kind)] = [
             ([], .notAHeapDump), (Array("hello".utf8), .notAHeapDump),
-            (Array("JAVA PROFILE 1.0.2".utf8), .notAHeapDump),
-            (Array("JAVA PROFILE 1.0.2\0".utf8), .notAHeapDump),
+            (Array("JAVA PROFILE 1.0.2".utf8), .damaged), (Array("JAVA PROFILE 1.0.2\0".utf8), .damaged),
+            (Array("JAVA PROFILE 1.0.1, created Fri Nov 27 10:00:00 2026\n".utf8), .unsupported),
             (DumpWriter(idSize: 8).bytes.prefix(19) + [0, 0, 0, 2] + [UInt8](repeating: 0, count: 8), .unsupported),
-            (Packed.zstd(Array("hello".utf8)), .notAHeapDump), ([0x1F, 0x8B, 8, 0], .compression),
+            (Packed.zstd(Array("hello".utf8)), .notAHeapDump), ([0x1F, 0x8B, 8, 0], .damaged),
         ]
         for (bytes, kind) in foreign {
             #expect("\(bytes.prefix(24))") {

@@ -190,23 +190,52 @@ enum Analyzer {
     }
 
     static func run(_ arguments: String...) throws -> Outcome {
+        try start(arguments, [:], FileHandle.nullDevice).end()
+    }
+
+    /// The program while it runs, with what is written to `input` as its standard input.
+    struct Child {
+        let process: Process
+        let input: FileHandle
+        fileprivate let output: URL
+        fileprivate let errors: URL
+
+        /// Waits for its end, after the end of its input.
+        func end(closing: Bool = true) throws -> Outcome {
+            if closing { try? input.close() }
+            defer { for file in [output, errors] { try? FileManager.default.removeItem(at: file) } }
+            let status = process.waitForEnd()
+            return Outcome(
+                status: status, output: try Data(contentsOf: output),
+                errors: String(decoding: try Data(contentsOf: errors), as: UTF8.self))
+        }
+    }
+
+    /// With a pipe as standard input where `input` is nil.
+    static func start(
+        _ arguments: String..., environment: [String: String] = [:], input: FileHandle? = nil
+    ) throws -> Child {
+        try start(arguments, environment, input)
+    }
+
+    private static func start(
+        _ arguments: [String], _ environment: [String: String], _ input: FileHandle?
+    ) throws -> Child {
         let process = Process()
         process.executableURL = products.appendingPathComponent("arena-analyze")
         process.arguments = arguments
         process.environment = ProcessInfo.processInfo.environment.filter { $0.key != "COLUMNS" }
-        process.standardInput = FileHandle.nullDevice
+            .merging(environment) { $1 }
+        let pipe = Pipe()
+        process.standardInput = input ?? pipe
         let folder = FileManager.default.temporaryDirectory
         let output = folder.appendingPathComponent(UUID().uuidString)
         let errors = folder.appendingPathComponent(UUID().uuidString)
         for file in [output, errors] { _ = FileManager.default.createFile(atPath: file.path, contents: nil) }
-        defer { for file in [output, errors] { try? FileManager.default.removeItem(at: file) } }
         process.standardOutput = try FileHandle(forWritingTo: output)
         process.standardError = try FileHandle(forWritingTo: errors)
         try process.start()
-        let status = process.waitForEnd()
-        return Outcome(
-            status: status, output: try Data(contentsOf: output),
-            errors: String(decoding: try Data(contentsOf: errors), as: UTF8.self))
+        return Child(process: process, input: pipe.fileHandleForWriting, output: output, errors: errors)
     }
 
     /// Beside the test bundle, which is the running executable or its first argument.

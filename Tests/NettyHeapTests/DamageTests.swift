@@ -47,6 +47,56 @@ import Testing
         }
     }
 
+    @Test("cut off at hundreds of places, in front of and behind the ends of records, what was before is there")
+    func everywhere() throws {
+        let bytes = try plain(.pooled4196)
+        let path = NSTemporaryDirectory() + "/netty-\(UUID().uuidString).hprof"
+        defer { unlink(path) }
+        try bytes.write(to: URL(fileURLWithPath: path))
+        var random = SeededGenerator(seed: 13)
+        // Where its last records are it is cut at each byte, and elsewhere anywhere.
+        let places =
+            Array(bytes.count - 40..<bytes.count)
+            + (0..<160).map { _ in Int.random(in: 32..<bytes.count, using: &random) }
+        var more = Int.max
+        for length in places.sorted(by: >) {
+            #expect(truncate(path, length) == 0)
+            let heap = try Heap(path: path)
+            #expect(!heap.problems.isEmpty, "cut at \(length)")
+            #expect(heap.objectCount <= more, "cut at \(length)")
+            more = heap.objectCount
+        }
+        #expect(more < 1_000)
+    }
+
+    @Test("a JVM that was killed while dumping left a segment of length 0: all behind it is read, and it is not whole")
+    func killedWhileDumping() throws {
+        let path = try #require(Bundle.module.path(forResource: "Fixtures/F8-segment-length-0.hprof", ofType: "zst"))
+        let snapshot = try NettyHeap.read(path: path).snapshot
+        #expect(snapshot.completeness.problems.count == 1)
+        #expect(snapshot.completeness.problems[0].contains("ends without the record that ends a heap dump"))
+        #expect(snapshot.totals.chunkCount == 2)
+        #expect(snapshot.totals.chunkBytes == 32 << 20)
+        #expect(snapshot.totals.counterBytes == 33_664_432)
+        #expect(snapshot.header.program == "Zoo")
+        let outcome = try Analyzer.run("summary", path)
+        #expect(outcome.status == 4)
+    }
+
+    @Test("a torn dump's exit code is 4, also where nothing of Netty is in what is left")
+    func exitCodes() throws {
+        let bytes = try plain(.pooled4196)
+        for length in [20, 200, 400_000, 1_500_000, bytes.count - 1] {
+            let path = NSTemporaryDirectory() + "/netty-\(UUID().uuidString).hprof"
+            defer { unlink(path) }
+            try bytes.prefix(length).write(to: URL(fileURLWithPath: path))
+            for command in ["summary", "sites", "leaks"] {
+                let outcome = try Analyzer.run(command, path)
+                #expect(outcome.status == 4, "\(command) of \(length) bytes: \(outcome.errors)")
+            }
+        }
+    }
+
     @Test("flipped bits never trap", arguments: [Fixture.leak42, .pooled4196, .adaptiveAll, .adaptive4213])
     func bitFlips(fixture: Fixture) throws {
         let bytes = try plain(fixture)
