@@ -10,8 +10,8 @@ struct Diagnosis {
     enum Verdict {
         /// Nothing live, or so little that a ratio of it says nothing.
         case tooSmall
-        /// The tables that would tell are not in this dump.
-        case cannotTell
+        /// What would tell is not in this dump.
+        case cannotSay
         case noSuspect
         case suspect(Group, Rule)
     }
@@ -28,7 +28,7 @@ struct Diagnosis {
     }
 
     enum Evidence {
-        /// No holder reaches them at a safepoint: that proves it.
+        /// No holder reaches them. What that is worth the dump's `EvidenceGrade` says.
         case unheld
         /// Far more of them, and far older, than the lifetimes of what the site freed explain.
         case survivors
@@ -70,6 +70,8 @@ struct Diagnosis {
     let snapshot: Snapshot
     let groups: [Group]
     let verdict: Verdict
+    /// What the verdict is worth.
+    let grade: EvidenceGrade
     /// Each suspicious group with the strongest rule it matches; the strongest evidence and the most bytes first.
     let suspects: [(group: Group, rule: Rule)]
 
@@ -77,8 +79,10 @@ struct Diagnosis {
         self.snapshot = snapshot
         groups = Self.groups(snapshot, where: { _ in true })
         let totals = snapshot.totals
-        if snapshot.retainers.isEmpty, totals.liveBuffers > 0 {
-            verdict = .cannotTell
+        let grade = EvidenceGrade(snapshot, for: .lost)
+        if grade.level == .cannotSay {
+            self.grade = grade
+            verdict = .cannotSay
             suspects = []
             return
         }
@@ -96,9 +100,12 @@ struct Diagnosis {
         }
         self.suspects = suspects
         if let worst = suspects.first {
+            self.grade = grade
             verdict = .suspect(worst.group, worst.rule)
         } else {
-            verdict = totals.liveBytes < Self.judgedBytes ? .tooSmall : .noSuspect
+            self.grade = EvidenceGrade(snapshot, for: .nothingElseLost)
+            let isSmall = totals.liveBytes < Self.judgedBytes
+            verdict = self.grade.level == .cannotSay ? .cannotSay : isSmall ? .tooSmall : .noSuspect
         }
     }
 
@@ -107,6 +114,13 @@ struct Diagnosis {
     }
 
     // MARK: The rules
+
+    /// Whether so many buffers of so many bytes, if nobody held them, would be a suspect of any kind of dump.
+    static func isAccusable(buffers: UInt64, bytes: UInt64, of totals: Snapshot.Totals) -> Bool {
+        let rule = rules[0]
+        return bytes >= rule.bytesFloor && bytes.share(of: totals.liveBytes) >= rule.shareFloor
+            && (buffers >= rule.buffersFloor || bytes >= judgedBytes)
+    }
 
     private static func weight(_ group: Group, _ rule: Rule) -> UInt64 {
         rule.evidence == .unheld ? group.unheldBytes : group.liveBytes
@@ -186,24 +200,20 @@ struct Diagnosis {
 extension Diagnosis {
     var tone: Report.Tone {
         switch verdict {
-        case .tooSmall, .cannotTell: .plain
+        case .tooSmall: .plain
+        case .cannotSay: .warning
         case .noSuspect: .good
         case .suspect(_, let rule): rule.evidence == .share ? .warning : .alarm
         }
     }
 
-    /// `proved`, `likely`, `possible`, or `none`, for programs.
+    /// `proved`, `likely`, `possible`, `none`, `too-small` or `unknown`, for programs.
     var confidence: String {
         switch verdict {
         case .tooSmall: "too-small"
-        case .cannotTell: "unknown"
+        case .cannotSay: "unknown"
         case .noSuspect: "none"
-        case .suspect(_, let rule):
-            switch rule.evidence {
-            case .unheld: "proved"
-            case .survivors: "likely"
-            case .share: "possible"
-            }
+        case .suspect(_, let rule): grade.confidence(in: rule.evidence).word
         }
     }
 
@@ -212,12 +222,12 @@ extension Diagnosis {
         let totals = snapshot.totals
         let live = Format.count(totals.liveBuffers, of: "live buffer")
         switch verdict {
-        case .cannotTell:
-            return "Cannot judge: the tables that say who holds the \(live) are missing from this dump."
+        case .cannotSay:
+            return cannotSay
         case .tooSmall:
-            return "Too small to judge: \(live), \(Format.bytes(totals.liveBytes))."
+            return "Too small to judge: \(live), \(Format.bytes(totals.liveBytes)).\(reservation)"
         case .noSuspect:
-            return "No suspect: \(reassurance)."
+            return "No suspect: \(reassurance).\(reservation)"
         case .suspect(let group, _) where snapshot.header.format == .nettyHeapDump:
             return heapDumpSentence(group)
         case .suspect(let group, let rule):
@@ -251,13 +261,45 @@ extension Diagnosis {
         case .unheld:
             let which =
                 group.unheldBuffers == group.liveBuffers ? "none of them" : "not \(Format.count(group.unheldBuffers))"
-            return (usual.isEmpty ? "" : usual + ", and ") + "holders reach \(which): this is a leak"
+            return (usual.isEmpty ? "" : usual + ", and ") + "holders reach \(which): \(leakInWords)"
         case .survivors:
             return usual + ": a leak there is likely"
         case .share:
             return
                 "\(Format.count(site.frees, of: "buffer")) from there \(site.frees == 1 ? "was" : "were") ever freed: compare with a later dump (diff)"
         }
+    }
+
+    /// `this is a leak`, or why that is not proved.
+    var leakInWords: String {
+        grade.level == .proved ? "this is a leak" : "a leak is likely, and not proved, because \(grade.reason)"
+    }
+
+    /// What a verdict without a suspect is worth, where that is not everything. Without edges it rests on the sites' histories,
+    /// and says so.
+    private var reservation: String {
+        grade.missing.isEmpty || snapshot.totals.unheldBuffers == nil ? "" : " Not proved, because \(grade.reason)."
+    }
+
+    /// Why there is no verdict.
+    private var cannotSay: String {
+        let totals = snapshot.totals
+        let live = Format.count(totals.liveBuffers, of: snapshot.hasClock ? "live buffer" : "allocation")
+        let unjudged = snapshot.header.unjudgedBuffers
+        if snapshot.retainers.isEmpty, totals.liveBuffers > 0 {
+            return "Cannot say who holds the \(live), because \(grade.reason)."
+        }
+        if !snapshot.hasClock, let unheld = totals.unheldBuffers,
+            grade.missing.contains(where: { $0.premise == .wholeFile })
+        {
+            return
+                "Cannot say: no ByteBuf was found for \(Format.count(unheld)) of \(live), but \(grade.reason), and what holds "
+                + "them may be in the part that could not be read: take another dump."
+        }
+        let which = "\(Format.count(unjudged)) of \(live) (\(Format.bytes(snapshot.header.unjudgedBytes)))"
+        return snapshot.hasClock
+            ? "Cannot say: nobody who was asked holds \(which), but \(grade.reason)."
+            : "Cannot say: no root in this dump leads to the ByteBufs of \(which), but \(grade.reason)."
     }
 
     /// That nobody is accused of the buffers that match a filter; nil where somebody is. The totals are about others too.

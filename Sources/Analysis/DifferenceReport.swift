@@ -301,14 +301,23 @@ extension Difference {
             unheld &+= retainer.unheldBuffers
         }
         if newest.totals.unheldBuffers != nil, unheld > 0 {
-            return ". No holder reaches \(Format.count(unheld)) of them: this is a leak"
+            let grade = EvidenceGrade(newest, for: .lost)
+            let who = ". No holder reaches \(Format.count(unheld)) of them: "
+            return switch grade.level {
+            case .proved: who + "this is a leak"
+            case .likely: who + "a leak is likely, and not proved, because \(grade.reason)"
+            case .cannotSay: who + "whether that is a leak cannot be said, because \(grade.reason)"
+            }
         }
         let most = byKind.max { ($0.value, $1.key.rawValue) < ($1.value, $0.key.rawValue) }?.key
         guard let most else { return "" }
         switch most {
         case .offlineQueue, .inflight, .transport: return ". They wait in \(most.plural), a backlog that is not drained"
         case .retained, .will: return ". They are kept on purpose, as \(most.plural)"
-        default: return newest.totals.unheldBuffers == nil ? ". A leak there is likely" : ". All of them are held"
+        default:
+            if newest.totals.unheldBuffers == nil { return ". A leak there is likely" }
+            let isJudged = EvidenceGrade(newest, for: .nothingElseLost).level == .proved
+            return isJudged ? ". All of them are held" : ". None of them is known to be lost"
         }
     }
 }

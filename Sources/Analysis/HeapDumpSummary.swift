@@ -46,8 +46,16 @@ extension Report {
     static func heapDumpMemory(_ snapshot: Snapshot) -> [Line] {
         let totals = snapshot.totals
         let unheld = totals.unheldBytes ?? 0
-        let byteBufs = totals.liveBuffers.less(totals.cachedBuffers).less(totals.unheldBuffers ?? 0)
+        let unjudged = snapshot.header.unjudgedBuffers
+        let byteBufs = totals.liveBuffers.less(totals.cachedBuffers).less(totals.unheldBuffers ?? 0).less(unjudged)
         let byteBufBytes = totals.liveBytes.less(totals.cachedBytes).less(unheld)
+        let unjudgedPart: Phrase =
+            unjudged == 0
+            ? ""
+            : """
+            , \(.count(unjudged)) by a ByteBuf that no root leads to \
+            (\(.bytes(snapshot.header.unjudgedBytes)), cannot be said)
+            """
         let freePages = snapshot.chunks.reduce(UInt64(0)) { $0 &+ UInt64($1.freePages) &* totals.pageSize }
         let shown = totals.hugeBytes > 0 ? "chunks and huge allocations" : "chunks"
         return [
@@ -65,7 +73,7 @@ extension Report {
                 \(.count(totals.liveBuffers), ): \
                 \(.count(byteBufs), as: "byte_bufs") by a live ByteBuf, \
                 \(.count(totals.cachedBuffers), as: "thread_cache_buffers") in thread caches, \
-                \(.count(totals.unheldBuffers ?? 0)) without a ByteBuf
+                \(.count(totals.unheldBuffers ?? 0)) without a ByteBuf\(unjudgedPart)
                 """),
         ]
     }
@@ -92,8 +100,7 @@ extension Report {
 
 extension FindingStory {
     var heapDumpHeadline: String {
-        let evidence = finding.kind == .unheld ? "Leak, proved" : "Leak, \(finding.confidence.rawValue)"
-        return "\(evidence): \(site.label)"
+        "Leak, \(finding.confidence.word): \(site.label)"
     }
 
     /// No place and no time, because the dump has neither; instead what Netty's leak detector knows, and how to make it
@@ -113,11 +120,11 @@ extension FindingStory {
         parts.append(owners)
         if finding.kind == .unheld {
             parts.append(
-                "Evidence (proved): the chunks' own books have them allocated, they are in no thread's cache, and no "
-                    + "ByteBuf object in the heap refers to them, so nobody can release them any more.")
+                "Evidence (\(finding.confidence.word)): the chunks' own books have them allocated, they are in no thread's cache, and no "
+                    + "ByteBuf object in the heap refers to them, so nobody can release them any more\(reservation).")
         } else {
             parts.append(
-                "Evidence (\(finding.confidence.rawValue)): they only grow, and objects of the program hold them.")
+                "Evidence (\(finding.confidence.word)): they only grow, and objects of the program hold them.")
         }
         parts.append("A heap dump does not say where or when they were allocated.")
         let detector = snapshot.notes.map(\.text).filter { $0.hasPrefix("Netty's leak detector") }.prefix(2)
@@ -140,9 +147,7 @@ extension Diagnosis {
     static func heapDumpSuspects(_ groups: [Group], _ totals: Snapshot.Totals) -> [(group: Group, rule: Rule)] {
         let rule = rules[0]
         let bytes = totals.unheldBytes ?? 0
-        guard bytes >= rule.bytesFloor, bytes.share(of: totals.liveBytes) >= rule.shareFloor,
-            totals.unheldBuffers ?? 0 >= rule.buffersFloor || bytes >= judgedBytes
-        else { return [] }
+        guard isAccusable(buffers: totals.unheldBuffers ?? 0, bytes: bytes, of: totals) else { return [] }
         return groups.filter { $0.unheldBytes > 0 && $0.unheldBytes.share(of: bytes) >= rule.shareFloor }
             .sorted { $0.unheldBytes > $1.unheldBytes }.map { ($0, rule) }
     }
@@ -156,7 +161,7 @@ extension Diagnosis {
         return
             "\(Format.count(buffers)) of \(Format.count(totals.liveBuffers, of: "allocation")) (\(Format.bytes(bytes)), "
             + "\(Format.ratio(bytes.share(of: totals.liveBytes))) of allocated bytes) are in no thread cache, and no "
-            + "ByteBuf object in the heap refers to them: nothing can release them any more, this is a leak. Most of "
+            + "ByteBuf object in the heap refers to them: nothing can release them any more, \(leakInWords). Most of "
             + "it: \(Format.count(group.unheldBuffers)) of \"\(worst)\" (\(Format.bytes(group.unheldBytes)))."
     }
 }

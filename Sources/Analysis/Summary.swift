@@ -21,8 +21,10 @@ extension Report {
         report.add(missingLoops: snapshot)
         report.add("Verdict", .paragraph("\(.text(sentence), as: "verdict")", diagnosis.tone))
         for note in snapshot.notes { report.add(nil, .paragraph("\(.text(note.text))")) }
-        report.data = data(snapshot, diagnosis)
-        if !snapshot.missingLoops.isEmpty { report.data += missingLoopData(snapshot.header) }
+        report.data = data(snapshot, diagnosis) + diagnosis.grade.fields
+        if !snapshot.missingLoops.isEmpty || snapshot.header.unjudgedBuffers > 0 {
+            report.data += missingLoopData(snapshot.header)
+        }
         if snapshot.header.format == .nettyHeapDump { report.data += heapDumpData(snapshot) }
         report.note(filter, snapshot)
         return report

@@ -22,6 +22,8 @@ enum Section: UInt16, CaseIterable {
     case notes = 14
     /// Only where loops did not come to the safepoint, since 2.1.
     case missingLoops = 15
+    /// Only in copies of foreign heap dumps that lack a premise, since 2.3.
+    case missingPremises = 16
     case runs = 32
     case slots = 33
     case edges = 34
@@ -128,7 +130,7 @@ extension UInt64 {
 enum FileHeader {
     static let magic = Array("ARENADMP".utf8)
     static let bytes = 16
-    static let current = Version(major: 2, minor: 2)
+    static let current = Version(major: 2, minor: 3)
     /// The oldest major version that is still read.
     static let oldestMajor: UInt16 = 1
 

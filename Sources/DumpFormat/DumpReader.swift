@@ -109,6 +109,9 @@ public enum DumpReader {
             snapshot.missingLoops = try wholeRows(of: Snapshot.MissingLoop.self, reader)
         }
         if reader.index.contains(.notes) { snapshot.notes = try wholeRows(of: Snapshot.Note.self, reader) }
+        if reader.index.contains(.missingPremises) {
+            snapshot.missingPremises = try wholeRows(of: Snapshot.MissingPremise.self, reader)
+        }
         return snapshot
     }
 

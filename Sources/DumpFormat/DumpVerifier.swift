@@ -38,8 +38,7 @@ public enum DumpVerifier {
             VerifyCheck(
                 name: readable, passed: gaps.isEmpty,
                 detail: gaps.isEmpty
-                    ? counted(snapshot.completeness.sectionsRead.count, "section") : gaps.joined(separator: "; "),
-                about: .wholeness))
+                    ? counted(snapshot.completeness.sectionsRead.count, "section") : gaps.joined(separator: "; ")))
         report.checks += SnapshotInvariants.check(snapshot)
         report.tables = snapshot
     }
@@ -49,7 +48,7 @@ public enum DumpVerifier {
         var tables = try DumpReader.read(blocks.input, DumpSelection(runs: true), 2)
         tables.completeness.sectionsRead += [Section.slots.name] + (blocks.hasEdges ? [Section.edges.name] : [])
         let sections = counted(tables.completeness.sectionsRead.count, "section")
-        report.checks.append(VerifyCheck(name: readable, passed: true, detail: sections, about: .wholeness))
+        report.checks.append(VerifyCheck(name: readable, passed: true, detail: sections))
         let edges = try edgeChecks(blocks, owners: tables.owners.count)
         let (layout, serials) = (Layout(tables), SerialSet(count: blocks.slotCount))
         let columns = Set(Snapshot.SlotColumns.Column.allCases)
@@ -140,7 +139,7 @@ public enum DumpVerifier {
         guard let table = try SeekTable.read(input) else {
             return [
                 VerifyCheck(
-                    name: "seek table", passed: false, detail: "the file does not end with one", about: .wholeness)
+                    name: "seek table", passed: false, detail: "the file does not end with one")
             ]
         }
         var frames: [String] = []

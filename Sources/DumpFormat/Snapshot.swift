@@ -33,6 +33,8 @@ public struct Snapshot: Sendable {
     public var missingLoops: [MissingLoop] = []
     /// What a reader of the answers must know, in whole sentences.
     public var notes: [Note] = []
+    /// What a conclusion from absence needs and this snapshot lacks, as far as the header and `completeness` do not say it.
+    public var missingPremises: [MissingPremise] = []
     /// What could be read of the file this came from.
     public var completeness: Completeness
 
@@ -264,6 +266,39 @@ extension Snapshot {
         public var stack = ""
 
         public init() {}
+    }
+
+    /// What must hold before the absence of a holder proves that a buffer is lost.
+    public enum Premise: UInt8, Sendable, CaseIterable {
+        /// One that a later version added.
+        case other = 0
+        /// All of the file was read: it has its end, and nothing in it is damaged.
+        case wholeFile = 1
+        /// Everybody who could hold a buffer was asked: all loops, or all roots of a Java heap.
+        case allHolders = 2
+        /// What is counted outside of chunks is known, and what became of it.
+        case knownCounter = 3
+
+        /// What programs see.
+        public var name: String {
+            switch self {
+            case .other: "other"
+            case .wholeFile: "whole-file"
+            case .allHolders: "all-holders"
+            case .knownCounter: "known-counter"
+            }
+        }
+    }
+
+    /// A premise that does not hold, and why, in words that follow "because".
+    public struct MissingPremise: Sendable, Equatable {
+        public var premise: Premise
+        public var detail: String
+
+        public init(_ premise: Premise, _ detail: String) {
+            self.premise = premise
+            self.detail = detail
+        }
     }
 
     /// A sentence or several about the snapshot.

@@ -1,21 +1,12 @@
 /// The outcome of one check of a dump.
 public struct VerifyCheck: Sendable, Equatable {
-    /// What it means if a check fails.
-    public enum Subject: Sendable, Equatable {
-        /// Part of the file is missing or cannot be read; what is there may well be right.
-        case wholeness
-        /// What is there contradicts itself.
-        case agreement
-    }
     public let name: String
-    public let subject: Subject
     public let passed: Bool
     /// What was counted, or the first few offenders with expected and actual numbers.
     public let detail: String
 
-    public init(name: String, passed: Bool, detail: String, about subject: Subject = .agreement) {
+    public init(name: String, passed: Bool, detail: String) {
         self.name = name
-        self.subject = subject
         self.passed = passed
         self.detail = detail
     }

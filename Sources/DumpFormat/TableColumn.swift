@@ -144,6 +144,7 @@ enum SchemaNames {
         case .freed: name(Snapshot.Freed.columns)
         case .notes: name(Snapshot.Note.columns)
         case .missingLoops: name(Snapshot.MissingLoop.columns)
+        case .missingPremises: name(Snapshot.MissingPremise.columns)
         case .runs: Snapshot.RunColumns.Column(rawValue: column).map { "\($0)" }
         case .slots: Snapshot.SlotColumns.Column(rawValue: column).map { "\($0)" }
         case .edges: Snapshot.EdgeColumns.Column(rawValue: column).map { "\($0)" }

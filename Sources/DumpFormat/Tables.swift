@@ -238,6 +238,14 @@ extension Snapshot.Note: TableRow {
     static var columns: [TableColumn<Self>] { [.string(1, "text", \.text)] }
 }
 
+extension Snapshot.MissingPremise: TableRow {
+    static var section: Section { .missingPremises }
+    static var blank: Self { Self(.other, "") }
+    static var columns: [TableColumn<Self>] {
+        [.kind(1, "premise", \.premise, unknown: .other), .string(2, "detail", \.detail)]
+    }
+}
+
 extension Snapshot.Freed: TableRow {
     static var section: Section { .freed }
     static var blank: Self { Self() }

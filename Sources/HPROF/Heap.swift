@@ -30,6 +30,8 @@ public final class Heap {
     public let threads: [(serial: Int, id: UInt64)]
     /// The objects that garbage collection starts from, beside the classes.
     public let roots: [UInt64]
+    /// Which kinds of roots the dump names, the classes' own among them.
+    public let rootKinds: Set<RootKind>
 
     private let file: MappedFile
     let view: ByteView
@@ -63,6 +65,7 @@ public final class Heap {
         remarks = scan.remarks
         threads = scan.threads
         roots = scan.roots
+        rootKinds = scan.rootKinds
         segments = scan.segments
         strings = scan.strings
         index = scan.index
@@ -178,24 +181,14 @@ public final class Heap {
 
     /// The instances of several groups of classes, each group in the order of the file: one pass for all of them.
     public func instances(of groups: [Set<Int>]) -> [Instances] {
-        var sample = ProgramSample()
-        return instances(of: groups, sample: &sample)
-    }
-
-    /// The same, with a sample of the objects of classes that are not the JDK's.
-    public func instances(of groups: [Set<Int>], sample: inout ProgramSample) -> [Instances] {
-        let library = ["java/", "javax/", "jdk/", "sun/", "com/sun/"]
-        let program = Set(
-            classes.lazy.filter { entry in !library.contains(where: entry.name.hasPrefix) }.map(\.id))
         var groupOf: [UInt64: Int] = [:]
         for (group, places) in groups.enumerated() {
             for place in places { groupOf[classes[place].id] = group }
         }
         var found = groups.map { _ in Instances(heap: self) }
-        let filter = IdentifierFilter(program.union(groupOf.keys))
+        let filter = IdentifierFilter(groupOf.keys)
         forEachObject { record in
             guard record.kind == .instance, filter.mayContain(record.classID) else { return }
-            if program.contains(record.classID) { sample.add(record.id) }
             guard let group = groupOf[record.classID] else { return }
             found[group].offsets.append(UInt64(record.start))
         }

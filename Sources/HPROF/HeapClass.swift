@@ -10,6 +10,11 @@ public struct HeapClass: Sendable {
     /// Its own instance fields, in the order of their bytes; those of the superclass come behind them.
     public internal(set) var fields: [(name: String, type: BasicType)] = []
 
+    /// Its class loader's object; 0 for the JVM's own.
+    public internal(set) var loaderID: UInt64 = 0
+    /// Where its code is from; 0 where the JVM does not say.
+    public internal(set) var protectionDomainID: UInt64 = 0
+
     var superclassID: UInt64 = 0
     /// Its loader, signers and protection domain.
     var keeps: [UInt64] = []
@@ -77,6 +82,8 @@ struct ClassRecordReader {
     func read(_ place: Int, name: String, names: (UInt64) -> String) -> HeapClass {
         var result = HeapClass(id: view.id(place, idSize), name: name)
         result.superclassID = view.id(place + idSize + 4, idSize)
+        result.loaderID = view.id(place + 2 * idSize + 4, idSize)
+        result.protectionDomainID = view.id(place + 4 * idSize + 4, idSize)
         result.keeps = (2...4).map { view.id(place + $0 * idSize + 4, idSize) }.filter { $0 != 0 }
         var at = place + 7 * idSize + 8
         let constants = Int(view.u16(at))

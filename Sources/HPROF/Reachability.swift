@@ -5,6 +5,7 @@
 /// to others that were not: memory stays small however the heap is linked.
 ///
 /// The roots are those of the dump, and the statics and loaders of all classes. A weak or phantom reference keeps nothing.
+/// What a field of `java.lang.Class` itself leads to must be named, because no dump has those fields.
 public struct Reachability {
     private let heap: Heap
     private var bits: [UInt64]
@@ -16,7 +17,7 @@ public struct Reachability {
 
     static let stackLimit = 1 << 20
 
-    public init(_ heap: Heap, stackLimit: Int? = nil) {
+    public init(_ heap: Heap, ofClassFields others: [UInt64] = [], stackLimit: Int? = nil) {
         self.heap = heap
         let limit = stackLimit ?? Self.stackLimit
         bits = [UInt64](repeating: 0, count: (heap.ordinalCount + 63) / 64)
@@ -28,6 +29,7 @@ public struct Reachability {
             for id in entry.keeps { mark(id, limit) }
         }
         for id in heap.roots { mark(id, limit) }
+        for id in others { mark(id, limit) }
         drain(limit)
         while isFull {
             isFull = false
@@ -101,45 +103,5 @@ public struct Reachability {
         }
         strong[classID] = offsets
         return offsets
-    }
-}
-
-/// Some of a dump's objects of the program's own classes, evenly chosen: by them it is judged whether it holds garbage.
-public struct ProgramSample {
-    /// At most twice this many are chosen.
-    static let size = 1 << 15
-
-    fileprivate private(set) var ids: [UInt64] = []
-
-    public init() {}
-
-    private var seen = 0
-    private var step = 1
-
-    @inline(__always) mutating func add(_ id: UInt64) {
-        seen += 1
-        guard seen % step == 0 else { return }
-        ids.append(id)
-        guard ids.count >= 2 * Self.size else { return }
-        // Every other one is given up, and half as many are taken from here on.
-        ids = ids.indices.filter { $0 % 2 == 1 }.map { ids[$0] }
-        step *= 2
-    }
-}
-
-extension Heap {
-    /// Whether the dump holds garbage: in a dump of live objects something refers to each object of the program. (To
-    /// objects of the JDK it may be the JVM itself, which no dump shows.) One pass over the file.
-    public func seemsToHoldGarbage(_ sample: ProgramSample) -> Bool {
-        var missing = Set(sample.ids)
-        missing.subtract(roots)
-        for entry in classes {
-            for value in entry.statics.values { if let id = value.reference { missing.remove(id) } }
-            missing.subtract(entry.keeps)
-        }
-        forEachReferrer(of: missing) { referrer, target in
-            if referrer.id != target { missing.remove(target) }
-        }
-        return !missing.isEmpty
     }
 }

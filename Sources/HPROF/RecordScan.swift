@@ -18,6 +18,7 @@ struct RecordScan {
     private(set) var classPlaces: [Int] = []
     private(set) var threads: [(serial: Int, id: UInt64)] = []
     private(set) var roots: [UInt64] = []
+    private(set) var rootKinds: Set<RootKind> = []
     /// Runs of whole sub-records.
     private(set) var segments: [Range<Int>] = []
     private(set) var index = ObjectIndex()
@@ -154,6 +155,7 @@ struct RecordScan {
         classPlaces = []
         threads = []
         roots = []
+        rootKinds = []
         segments = []
         index = ObjectIndex()
         isEnded = true
@@ -207,6 +209,7 @@ struct RecordScan {
             case .root:
                 if record.tag == HeapTag.rootThreadObject { threads.append((record.count, record.id)) }
                 if record.tag != HeapTag.rootStickyClass { roots.append(record.id) }
+                if let kind = RootKind(rawValue: record.tag) { rootKinds.insert(kind) }
             case .other: break
             }
         }

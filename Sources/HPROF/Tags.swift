@@ -48,6 +48,25 @@ enum HeapTag {
     }
 }
 
+/// The kinds of roots that a HotSpot JVM writes into every heap dump, whatever the program does: a dump without one of them is
+/// another writer's, and lacks what such roots lead to.
+public enum RootKind: UInt8, Sendable, CaseIterable {
+    case jniGlobal = 0x01
+    case javaFrame = 0x03
+    case stickyClass = 0x05
+    case threadObject = 0x08
+
+    /// As the format calls it.
+    public var name: String {
+        switch self {
+        case .jniGlobal: "JNI_GLOBAL"
+        case .javaFrame: "JAVA_FRAME"
+        case .stickyClass: "STICKY_CLASS"
+        case .threadObject: "THREAD_OBJECT"
+        }
+    }
+}
+
 /// The type of a field or of an array's elements.
 public enum BasicType: UInt8, Sendable {
     case object = 2

@@ -66,6 +66,8 @@
     case transport = 11
     /// Nobody could be asked: a loop that did not come to the safepoint may hold it.
     case missingLoop = 12
+    /// Nobody could be asked: no root of a Java heap dump leads to the object that has it, and the dump lacks roots.
+    case unrooted = 13
 
     /// The word users see.
     public var name: String {
@@ -82,6 +84,7 @@
         case .threadCache: "thread cache"
         case .transport: "transport"
         case .missingLoop: "loop that did not answer"
+        case .unrooted: "object that no root leads to"
         }
     }
 }

@@ -20,6 +20,8 @@ struct BufferTable {
         var length: UInt64
         /// The `PoolThreadCache` of the thread that allocated it; 0 where there is none.
         var cache: UInt64
+        /// No root leads to it, and the dump lacks roots: whether it is lost cannot be said.
+        var isUnjudged: Bool
     }
 
     struct ThreadCache {
@@ -44,11 +46,13 @@ struct BufferTable {
 
     /// Buffers that no root leads to: they count for nobody.
     private(set) var garbage = 0
-    private let reachable: Reachability?
+    /// Buffers that no root leads to in a dump that lacks roots.
+    private(set) var unjudged = 0
+    private let liveness: Liveness
 
-    /// With `reachable`, a buffer outside it holds nothing: it is garbage, and nobody can release it.
-    init(_ classes: NettyClasses, reachable: Reachability? = nil) {
-        self.reachable = reachable
+    /// A buffer that is garbage holds nothing: nobody can release it.
+    init(_ classes: NettyClasses, _ liveness: Liveness) {
+        self.liveness = liveness
         classes.forEachInstance(of: "netty/buffer/PooledByteBuf") { object in add(buffer: object) }
         classes.forEachInstance(of: "netty/buffer/AdaptivePoolingAllocator$AdaptiveByteBuf") { object in
             add(adaptive: object)
@@ -61,7 +65,7 @@ struct BufferTable {
         classes.forEachInstance(of: "netty/buffer/UnpooledDirectByteBuf") { object in
             // A freed one has no memory any more.
             guard object.reference("buffer") != nil, let capacity = object.integer("capacity"), capacity > 0,
-                !delegates.contains(object.id), isReachable(object)
+                !delegates.contains(object.id), judge(object) != .garbage
             else { return }
             unpooledBuffers += 1
             unpooledBytes += UInt64(capacity)
@@ -76,37 +80,47 @@ struct BufferTable {
         }
     }
 
-    private mutating func isReachable(_ buffer: HeapObject) -> Bool {
-        guard let reachable, !reachable.contains(buffer.id) else { return true }
-        garbage += 1
-        return false
+    private mutating func judge(_ buffer: HeapObject) -> Liveness.Answer {
+        let answer = liveness.answer(buffer)
+        switch answer {
+        case .live: break
+        case .garbage: garbage += 1
+        case .cannotSay: unjudged += 1
+        }
+        return answer
     }
 
     private mutating func add(buffer: HeapObject) {
         guard let handle = buffer.integer("handle"), handle >= 0, buffer.reference("memory") != nil,
-            let chunk = buffer.reference("chunk"), let classIndex = buffer.classIndex, isReachable(buffer)
+            let chunk = buffer.reference("chunk"), let classIndex = buffer.classIndex
         else { return }
+        let answer = judge(buffer)
+        if answer == .garbage { return }
         claims[chunk, default: []].append((handle, .buffer(buffers.count)))
         bufferOfChunk[chunk] = buffers.count
         buffers.append(
             Buffer(
                 id: buffer.id, chunk: chunk, classIndex: classIndex,
-                length: UInt64(max(0, buffer.integer("length") ?? 0)), cache: buffer.reference("cache") ?? 0))
+                length: UInt64(max(0, buffer.integer("length") ?? 0)), cache: buffer.reference("cache") ?? 0,
+                isUnjudged: answer == .cannotSay))
     }
 
     /// One that was released has no chunk any more.
     private mutating func add(adaptive buffer: HeapObject) {
         guard let chunk = buffer.reference("chunk"), let classIndex = buffer.classIndex,
             // Its place was an adjustment before it was a start.
-            let start = buffer.integer("startIndex") ?? buffer.integer("adjustment"), start >= 0, isReachable(buffer)
+            let start = buffer.integer("startIndex") ?? buffer.integer("adjustment"), start >= 0
         else { return }
+        let answer = judge(buffer)
+        if answer == .garbage { return }
         bufferOfChunk[chunk] = buffers.count
         let length = max(0, buffer.integer("length") ?? 0)
         let place = (start: Int(start), bytes: Int(max(length, buffer.integer("maxFastCapacity") ?? 0)))
         adaptive[chunk, default: []].append((place.start, place.bytes, buffers.count))
         buffers.append(
             Buffer(
-                id: buffer.id, chunk: chunk, classIndex: classIndex, length: UInt64(length), cache: 0))
+                id: buffer.id, chunk: chunk, classIndex: classIndex, length: UInt64(length), cache: 0,
+                isUnjudged: answer == .cannotSay))
     }
 
     /// `smallSubPageDirectCaches[i].queue.buffer[j]` is an `Entry`. Which arrays there are depends on the version.

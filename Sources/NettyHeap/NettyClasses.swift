@@ -9,8 +9,6 @@ struct NettyClasses {
     let heap: Heap
     private let children: [[Int]]
     private var found: [String: Instances] = [:]
-    /// Objects of the program, for `Heap.seemsToHoldGarbage`.
-    private(set) var sample = ProgramSample()
 
     /// The families whose objects are looked at; they are collected together, in one pass over the file.
     private static let families = [
@@ -21,7 +19,7 @@ struct NettyClasses {
         "netty/buffer/AdaptivePoolingAllocator$Magazine", "netty/buffer/AdaptivePoolingAllocator$AbstractMagazine",
         "netty/buffer/AdaptivePoolingAllocator$MagazineGroup",
         "netty/util/ResourceLeakDetector",
-        "netty/util/ResourceLeakDetector$DefaultResourceLeak", "java/lang/Thread",
+        "netty/util/ResourceLeakDetector$DefaultResourceLeak", "java/lang/Thread", "java/lang/ClassValue$ClassValueMap",
     ]
 
     init(_ heap: Heap) {
@@ -31,9 +29,7 @@ struct NettyClasses {
             if let above = entry.superclass, above != index { children[above].append(index) }
         }
         self.children = children
-        var sample = ProgramSample()
-        let lists = heap.instances(of: Self.families.map { family($0) }, sample: &sample)
-        self.sample = sample
+        let lists = heap.instances(of: Self.families.map { family($0) })
         found = Dictionary(uniqueKeysWithValues: zip(Self.families, lists))
     }
 

@@ -59,8 +59,8 @@ public enum NettyHeap {
         else {
             throw .noNetty(classes: heap.classes.count, problems: heap.problems)
         }
-        let reachable = heap.seemsToHoldGarbage(classes.sample) ? Reachability(heap) : nil
-        let table = BufferTable(classes, reachable: reachable)
+        let liveness = Liveness(classes)
+        let table = BufferTable(classes, liveness)
         let arenas = Arenas(classes, table)
         let detector = LeakDetector(classes)
         let holders = lookingForHolders ? Holders(classes, of: table.buffers.map(\.id)) : nil
@@ -79,6 +79,8 @@ public enum NettyHeap {
         var snapshot = builder.build(memory)
         snapshot.completeness.sectionsRead = ["classes", "objects"]
         snapshot.completeness.problems = heap.problems.map(\.description) + arenas.problems
+        // A file without its end lacks roots merely because of that.
+        snapshot.missingPremises = heap.problems.isEmpty ? liveness.missing : []
         snapshot.events = detector.events
         snapshot.notes += heap.remarks.map { Snapshot.Note($0) }
         snapshot.notes += [table.garbageNote].compactMap { $0 }.map { Snapshot.Note($0) } + detector.notes

@@ -225,7 +225,11 @@ struct SnapshotBuilder {
             let label = askers[buffer.id].map { "asked for by \($0)" } ?? NettyClasses.shortName(name)
             site = sites.site(label, detail: NettyClasses.javaName(name))
             owner = ownerOfBuffer(index, buffer, slot.arena)
-            addEdge(owner, .heapObject)
+            addEdge(owner, buffer.isUnjudged ? .unrooted : .heapObject)
+            if buffer.isUnjudged {
+                snapshot.header.unjudgedBuffers += 1
+                snapshot.header.unjudgedBytes += slot.bytes
+            }
         case .cache(let index):
             state = 3
             site = sites.site("freed, kept by a thread cache")

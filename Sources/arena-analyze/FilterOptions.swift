@@ -48,15 +48,17 @@ struct FailOptions: ParsableArguments {
     /// decide ends with exit code 1: a gate that cannot look must not say "fine".
     func check(_ figures: Condition.Figures) throws {
         guard let condition = try parsed() else { return }
-        if condition.holds(figures) {
-            Terminal.complain("--fail-on '\(condition.text)' holds")
+        let reservation = figures.reservation.map { ", because \($0)" } ?? ""
+        switch condition.outcome(figures) {
+        case .doesNotHold: return
+        case .holds:
+            let worth = reservation.isEmpty ? "" : ", and is not proved\(reservation)"
+            Terminal.complain("--fail-on '\(condition.text)' holds\(worth)")
             throw ExitCode(3)
-        }
-        let missing = condition.missing(in: figures)
-        if !missing.isEmpty {
+        case .undecided(let names):
             Terminal.complain(
                 "--fail-on '\(condition.text)' cannot be decided: this answer does not know "
-                    + missing.joined(separator: ", "))
+                    + names.joined(separator: ", ") + reservation)
             throw ExitCode.failure
         }
     }

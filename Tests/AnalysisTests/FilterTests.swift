@@ -152,7 +152,25 @@ struct FilterTests {
         #expect(try !Condition("counter < 1900MiB").holds(figures))
         let blind = Condition.Figures(Fixture.leak(hasEdges: false))
         #expect(try !Condition("unheld > 0").holds(blind))
-        #expect(try Condition("unheld > 0").missing(in: blind) == ["unheld"])
+        #expect(try Condition("unheld > 0").outcome(blind) == .undecided(["unheld"]))
+        #expect(try Condition("not unheld > 0").outcome(blind) == .undecided(["unheld"]))
+        #expect(try Condition("unheld > 0 and use < 1%").outcome(blind) == .doesNotHold)
+        #expect(try Condition("unheld > 0 or use > 99%").outcome(blind) == .holds)
+    }
+
+    @Test("what is known only between two bounds decides what both decide alike")
+    func bounds() throws {
+        var snapshot = Fixture.leak()
+        snapshot.missingLoops = [Snapshot.MissingLoop()]
+        let unheld = try #require(snapshot.totals.unheldBuffers)
+        snapshot.header.unjudgedBuffers = 10
+        let figures = Condition.Figures(snapshot)
+        #expect(try Condition("unheld >= \(unheld)").outcome(figures) == .holds)
+        #expect(try Condition("unheld > \(unheld + 10)").outcome(figures) == .doesNotHold)
+        #expect(try Condition("unheld = \(unheld + 11)").outcome(figures) == .doesNotHold)
+        for open in ["unheld > \(unheld)", "unheld <= \(unheld + 9)", "unheld = \(unheld)", "unheld != \(unheld + 5)"] {
+            #expect(try Condition(open).outcome(figures) == .undecided(["unheld"]), "\(open)")
+        }
     }
 }
 

@@ -58,25 +58,10 @@ import Testing
         for id in (0x1000..<0xB000) as Range<UInt64> { #expect(full.contains(id) == small.contains(id)) }
     }
 
-    @Test("garbage shows in a sample of the program's objects")
-    func sample() throws {
+    @Test("what fields of classes lead to is named by who knows it")
+    func classFields() throws {
         let heap = try heap(idSize: 8)
-        var sample = ProgramSample()
-        _ = heap.instances(of: [], sample: &sample)
-        #expect(heap.seemsToHoldGarbage(sample))
-        var live = DumpWriter(idSize: 8)
-        live.string(1, "p/Node")
-        live.string(2, "a")
-        live.loadClass(0x100, name: 1)
-        live.classDump(0x100, fields: [(2, 2)])
-        live.sub(0xFF, live.id(0x1000))
-        live.instance(0x1000, of: 0x100, live.id(0x1010))
-        live.instance(0x1010, of: 0x100, live.id(0))
-        live.endSegment()
-        live.end()
-        let clean = try TemporaryFile.open(live.bytes)
-        var few = ProgramSample()
-        _ = clean.instances(of: [], sample: &few)
-        #expect(!clean.seemsToHoldGarbage(few))
+        #expect(!Reachability(heap).contains(0x8000))
+        #expect(Reachability(heap, ofClassFields: [0x8000]).contains(0x8000))
     }
 }

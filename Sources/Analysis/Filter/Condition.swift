@@ -1,34 +1,53 @@
 public import DumpFormat
 
 /// When a build or a monitor should fail: `unheld > 0 or counter > 90%`. Asks totals, not buffers.
+///
+/// A dump may know of an amount only that it lies between two others, or nothing; a condition that depends on which it is
+/// cannot be decided, and neither can its opposite (Kleene's three values).
 public struct Condition: Sendable {
     public let text: String
     private let expression: Expression
 
     /// Amounts a condition can compare, by name.
     public struct Figures: Sendable {
-        var numbers: [String: UInt64] = [:]
+        /// The least and the most it can be; the same where it is known.
+        var numbers: [String: ClosedRange<UInt64>] = [:]
         var use = 0.0
+        /// What the answer is worth where it is not proved, in words that follow "because"; empty where it is.
+        var reason = ""
 
-        /// What every dump can say. `unheld` is missing where the dump has no edges: then no condition on it holds,
-        /// nor does its opposite, and `missing` names it.
+        /// What every dump can say. `unheld` is missing where the dump has no edges, or where what could be read of it does
+        /// not tell.
         public init(_ snapshot: Snapshot) {
             let totals = snapshot.totals
-            numbers = [
+            let exact: [String: UInt64] = [
                 "counter": totals.counterBytes, "live": totals.liveBuffers, "live.bytes": totals.liveBytes,
                 "slack.bytes": totals.liveBytes.less(totals.requestedBytes), "free.bytes": totals.freeBytes,
                 "chunks": totals.chunkCount, "refused": totals.failedAllocations,
                 "overdraft.bytes": totals.overdraftBytes,
             ]
-            if let buffers = totals.unheldBuffers { numbers["unheld"] = buffers }
-            if let bytes = totals.unheldBytes { numbers["unheld.bytes"] = bytes }
+            numbers = exact.mapValues { $0...$0 }
+            let grade = EvidenceGrade(snapshot, for: .lost)
+            reason = grade.reason
+            if grade.level != .cannotSay {
+                numbers["unheld"] = Self.range(totals.unheldBuffers, snapshot.header.unjudgedBuffers)
+                numbers["unheld.bytes"] = Self.range(totals.unheldBytes, snapshot.header.unjudgedBytes)
+            }
             use = totals.counterBytes.share(of: totals.limitBytes)
         }
 
-        /// Findings that neither a suppression nor a baseline covers.
-        public mutating func add(suspects: Int, bytes: UInt64) {
-            numbers["suspects"] = UInt64(suspects)
-            numbers["suspect.bytes"] = bytes
+        /// What nobody who was asked holds may be held by those who were not.
+        private static func range(_ least: UInt64?, _ unjudged: UInt64) -> ClosedRange<UInt64>? {
+            least.map { $0...max($0, $0 &+ unjudged) }
+        }
+
+        /// Findings that neither a suppression nor a baseline covers. Without a verdict there may be more of them.
+        mutating func add(suspects: Int, proved: Int, bytes: UInt64, _ diagnosis: Diagnosis) {
+            let isOpen = if case .cannotSay = diagnosis.verdict { true } else { false }
+            if isOpen { reason = diagnosis.grade.reason }
+            numbers["suspects"] = UInt64(suspects)...(isOpen ? .max : UInt64(suspects))
+            numbers["suspect.bytes"] = bytes...(isOpen ? .max : bytes)
+            numbers["proved"] = UInt64(proved)...UInt64(proved)
         }
     }
 
@@ -37,6 +56,7 @@ public struct Condition: Sendable {
         .init(name: "unheld.bytes", type: .bytes, help: "their bytes"),
         .init(name: "suspects", type: .number, help: "findings not suppressed and not in the baseline (leaks)"),
         .init(name: "suspect.bytes", type: .bytes, help: "their bytes (leaks)"),
+        .init(name: "proved", type: .number, help: "of these findings, those that are proved (leaks)"),
         .init(name: "counter", type: .bytes, help: "the memory counter"),
         .init(name: "use", type: .ratio, help: "counter over limit, as in use > 90%"),
         .init(name: "live", type: .number, help: "live buffers"),
@@ -53,21 +73,55 @@ public struct Condition: Sendable {
         expression = try Expression(text, fields: Self.fields)
     }
 
-    /// Figures it asks about that this answer does not have: then it cannot be decided.
-    public func missing(in figures: Figures) -> [String] {
-        expression.fieldNames.filter { $0 != "use" && figures.numbers[$0] == nil }.sorted()
+    /// What a condition comes to.
+    public enum Outcome: Sendable, Equatable {
+        case holds
+        case doesNotHold
+        /// It depends on figures that this answer does not have, or not exactly: their names.
+        case undecided([String])
     }
 
-    public func holds(_ figures: Figures) -> Bool { Self.holds(expression, figures) }
-
-    private static func holds(_ expression: Expression, _ figures: Figures) -> Bool {
-        switch expression {
-        case .and(let left, let right): holds(left, figures) && holds(right, figures)
-        case .or(let left, let right): holds(left, figures) || holds(right, figures)
-        case .not(let inner): !holds(inner, figures)
-        case .number(let name, let order, let value): figures.numbers[name].map { order.holds($0, value) } ?? false
-        case .ratio(_, let order, let value): order.holds(figures.use, value)
-        case .flag, .text, .choice: false
+    public func outcome(_ figures: Figures) -> Outcome {
+        switch Self.value(expression, figures) {
+        case true?: .holds
+        case false?: .doesNotHold
+        case nil: .undecided(expression.fieldNames.filter { figures.isOpen($0) }.sorted())
         }
+    }
+
+    public func holds(_ figures: Figures) -> Bool { outcome(figures) == .holds }
+
+    /// Nil where it cannot be decided.
+    private static func value(_ expression: Expression, _ figures: Figures) -> Bool? {
+        switch expression {
+        case .and(let left, let right):
+            let values = [value(left, figures), value(right, figures)]
+            return values.contains(false) ? false : values.contains(nil) ? nil : true
+        case .or(let left, let right):
+            let values = [value(left, figures), value(right, figures)]
+            return values.contains(true) ? true : values.contains(nil) ? nil : false
+        case .not(let inner): return value(inner, figures).map { !$0 }
+        case .number(let name, let order, let wanted): return figures.numbers[name].flatMap { order.holds($0, wanted) }
+        case .ratio(_, let order, let wanted): return order.holds(figures.use, wanted)
+        case .flag, .text, .choice: return false
+        }
+    }
+}
+
+extension Condition.Figures {
+    fileprivate func isOpen(_ name: String) -> Bool {
+        name != "use" && numbers[name].map { $0.lowerBound < $0.upperBound } ?? true
+    }
+
+    /// Why it is not proved, or cannot be decided; nil where nothing is missing.
+    public var reservation: String? { reason.isEmpty ? nil : reason }
+}
+
+extension Expression.Order {
+    /// Of an amount that lies in a range; nil where that does not decide it.
+    fileprivate func holds(_ range: ClosedRange<UInt64>, _ wanted: UInt64) -> Bool? {
+        if self == .equal, range.lowerBound < range.upperBound { return range.contains(wanted) ? nil : false }
+        let (least, most) = (holds(range.lowerBound, wanted), holds(range.upperBound, wanted))
+        return least == most ? least : nil
     }
 }

@@ -4,7 +4,7 @@ import Ledger
 /// One suspect: buffers of one allocation site and one last touch, and what speaks against them.
 struct Finding {
     enum Kind: String, CaseIterable {
-        /// No holder reaches them: proof.
+        /// No holder reaches them.
         case unheld
         /// More of them, and older, than the lifetimes of what the site freed explain.
         case survivors
@@ -13,8 +13,6 @@ struct Finding {
         /// Nearly all memory, old, near the limit, and never freed.
         case share
     }
-
-    enum Confidence: String { case proved, likely, possible }
 
     var kind: Kind
     var confidence: Confidence

@@ -19,10 +19,10 @@ struct FindingStory {
         if !snapshot.hasClock { return heapDumpHeadline }
         let label = wasPassedOn ? touch.label : site.label
         return switch finding.kind {
-        case .unheld: "Leak, proved: \(label) loses buffers"
-        case .survivors: "Leak, likely: buffers outlive everything else of \(label)"
-        case .growth: "Leak, \(finding.confidence.rawValue): buffers of \(label) only grow"
-        case .share: "Leak, possible: \(label) has nearly all memory"
+        case .unheld: "Leak, \(finding.confidence.word): \(label) loses buffers"
+        case .survivors: "Leak, \(finding.confidence.word): buffers outlive everything else of \(label)"
+        case .growth: "Leak, \(finding.confidence.word): buffers of \(label) only grow"
+        case .share: "Leak, \(finding.confidence.word): \(label) has nearly all memory"
         }
     }
 
@@ -73,7 +73,9 @@ struct FindingStory {
         let lifetimes = Lifetimes(snapshot.site(finding.site))
         switch finding.kind {
         case .unheld:
-            parts.append("at a safepoint, where no handler is running, no holder reaches them, which proves it")
+            parts.append(
+                "at a safepoint, where no handler is running, no holder reaches them"
+                    + (finding.confidence.isProved ? ", which proves it" : reservation))
         case .survivors:
             let expected = Diagnosis.expectedLive(snapshot.site(finding.site), snapshot)
             parts.append(
@@ -99,7 +101,13 @@ struct FindingStory {
                     + " (\(Format.bytesChange(growth.bytesChange)), \(Format.rate(bytesPerSecond: growth.bytesPerSecond)))"
             )
         }
-        return "Evidence (\(finding.confidence.rawValue)): \(parts.joined(separator: "; "))."
+        return "Evidence (\(finding.confidence.word)): \(parts.joined(separator: "; "))."
+    }
+
+    /// Why absence is no proof in this dump; empty where it is, and where nothing is concluded from it.
+    var reservation: String {
+        finding.confidence.isProved || finding.kind != .unheld
+            ? "" : "; not proved, because \(EvidenceGrade(snapshot, for: .lost).reason)"
     }
 
     private var next: String {

@@ -22,6 +22,8 @@ struct Findings {
         let newest = snapshots[snapshots.count - 1]
         self.newest = newest
         diagnosis = Diagnosis(newest)
+        // Of the part of a heap dump that could be read, nothing can be said that needs the rest.
+        if snapshots.contains(where: { EvidenceGrade($0, for: .lost).level == .cannotSay }) { return }
         let growth = snapshots.count > 1 ? GroupGrowths(snapshots) : nil
         for (group, rule) in diagnosis.suspects {
             let kind: Finding.Kind =
@@ -30,7 +32,7 @@ struct Findings {
                 case .survivors: .survivors
                 case .share: .share
                 }
-            var finding = Self.finding(kind, group, newest)
+            var finding = Self.finding(kind, group, newest, diagnosis.grade.confidence(in: rule.evidence))
             finding.growth = growth?.growth(of: group)
             findings.append(finding)
         }
@@ -49,24 +51,19 @@ struct Findings {
             if isHeld {
                 growingHeld.append((group, grown))
             } else {
-                var finding = Self.finding(.growth, group, newest)
-                finding.confidence = grown.dumps > 2 ? .likely : .possible
+                var finding = Self.finding(.growth, group, newest, grown.dumps > 2 ? .likely : .possible)
                 finding.growth = grown
                 findings.append(finding)
             }
         }
     }
 
-    private static func finding(_ kind: Finding.Kind, _ group: Diagnosis.Group, _ snapshot: Snapshot) -> Finding {
+    private static func finding(
+        _ kind: Finding.Kind, _ group: Diagnosis.Group, _ snapshot: Snapshot, _ confidence: Confidence
+    ) -> Finding {
         let retainers = snapshot.retainers.filter { $0.site == group.site && $0.touchSite == group.touch }
         let main = retainers.max { weight($0, kind) < weight($1, kind) }
         let owner = main?.ownerKind ?? .free
-        let confidence: Finding.Confidence =
-            switch kind {
-            case .unheld: .proved
-            case .survivors: .likely
-            case .growth, .share: .possible
-            }
         return Finding(
             kind: kind, confidence: confidence, site: group.site, touch: group.touch, ownerKind: owner,
             amount: kind == .unheld

@@ -61,7 +61,9 @@ public struct LeakSearch {
     public var figures: Condition.Figures {
         var figures = Condition.Figures(findings.newest)
         let open = findings.findings.filter { !$0.isKnown }
-        figures.add(suspects: open.count, bytes: open.reduce(0) { $0 &+ $1.amount.bytes })
+        figures.add(
+            suspects: open.count, proved: open.count { $0.confidence.isProved },
+            bytes: open.reduce(0) { $0 &+ $1.amount.bytes }, findings.diagnosis)
         return figures
     }
 
@@ -75,7 +77,7 @@ public struct LeakSearch {
         for (index, finding) in findings.findings.enumerated() {
             let story = FindingStory(finding, findings.newest)
             let known = finding.isKnown ? " (known from the baseline)" : ""
-            let tone: Report.Tone = finding.isKnown ? .plain : finding.confidence == .proved ? .alarm : .warning
+            let tone: Report.Tone = finding.isKnown ? .plain : finding.confidence.isProved ? .alarm : .warning
             report.add("\(index + 1). \(story.headline)\(known)", .paragraph("\(.text(story.paragraph))", tone))
         }
         addHeld(to: &report)
@@ -91,6 +93,7 @@ public struct LeakSearch {
             .init("unheld_buffers", findings.newest.totals.unheldBuffers.map { .count($0) } ?? .unknown),
             .init("unheld_bytes", findings.newest.totals.unheldBytes.map { .bytes($0) } ?? .unknown),
         ]
+        report.data += findings.diagnosis.grade.fields
         report.data += Report.filterFields(filter)
         return report
     }
@@ -132,7 +135,7 @@ public struct LeakSearch {
             return Table.Row(
                 [
                     .site(finding.touch == 0 ? site : touch), .text(finding.fingerprint), .text(finding.kind.rawValue),
-                    .text(finding.confidence.rawValue), .count(finding.amount.buffers), .bytes(finding.amount.bytes),
+                    .text(finding.confidence.word), .count(finding.amount.buffers), .bytes(finding.amount.bytes),
                     .ratio(finding.amount.bytes.share(of: newest.totals.liveBytes)),
                     newest.momentValue(finding.oldestBirth), newest.momentValue(finding.newestBirth),
                     newest.ageValue(finding.oldestBirth), newest.ageValue(finding.newestBirth),

@@ -78,7 +78,7 @@ extension Findings {
             switch field {
             case "site", "touch": return test.holds(place.label) || test.holds(place.location)
             case "owner.kind": return test.holds(finding.ownerKind.name)
-            default: return test.holds(finding.confidence.rawValue)
+            default: return test.holds(finding.confidence.word)
             }
         case .flag, .number, .ratio: return false
         }

@@ -1,0 +1,110 @@
+public import DumpFormat
+
+/// How far a dump carries a conclusion from what is *not* in it: that a buffer which nothing holds is lost, or that no
+/// buffer is.
+///
+/// Absence is proof only in a whole file in which everybody is heard who could hold a buffer. Which of these premises a
+/// dump lacks is put together here and nowhere else; and nothing else can say "proved".
+public struct EvidenceGrade: Sendable, Equatable {
+    public enum Level: String, Sendable {
+        /// All premises hold.
+        case proved
+        /// One does not, and what speaks for the conclusion is there all the same.
+        case likely
+        /// What is missing may be exactly what would refute it.
+        case cannotSay = "cannot-say"
+    }
+
+    /// What is concluded.
+    enum Claim {
+        /// The buffers that nothing holds are lost.
+        case lost
+        /// No buffer is lost, beyond what the dump says is.
+        case nothingElseLost
+    }
+
+    public let level: Level
+    /// Premises that the claim needs and the dump lacks.
+    public let missing: [Snapshot.MissingPremise]
+
+    init(_ snapshot: Snapshot, for claim: Claim) {
+        var missing = Self.missingPremises(snapshot)
+        // What is known of counters says nothing about buffers that are in no counter's name.
+        if claim == .lost { missing.removeAll { $0.premise == .knownCounter } }
+        self.missing = missing
+        let lacksWholeFile = missing.contains { $0.premise == .wholeFile }
+        if lacksWholeFile, snapshot.header.format == .nettyHeapDump || Self.lacksRetainers(snapshot) {
+            // Who holds a buffer is found by reading all of a heap dump; in our own dumps the writer has said it, in one table.
+            level = .cannotSay
+        } else if claim == .nothingElseLost, Self.leavesMuchUnjudged(snapshot) {
+            level = .cannotSay
+        } else {
+            level = missing.isEmpty ? .proved : .likely
+        }
+    }
+
+    private static func missingPremises(_ snapshot: Snapshot) -> [Snapshot.MissingPremise] {
+        var missing: [Snapshot.MissingPremise] = []
+        let completeness = snapshot.completeness
+        if !completeness.isComplete {
+            let sections = completeness.sectionsMissing
+            let first = sections.isEmpty ? completeness.problems.first : "missing: \(sections.joined(separator: ", "))"
+            missing.append(.init(.wholeFile, "the file is damaged (\(first ?? "no end"))"))
+        } else if lacksRetainers(snapshot) {
+            missing.append(.init(.wholeFile, "the table that says who holds the buffers is empty"))
+        }
+        for loop in snapshot.missingLoops {
+            missing.append(
+                .init(.allHolders, "\(loop.words) did not come to the safepoint, and could not be asked what it holds"))
+        }
+        if snapshot.ending != nil {
+            missing.append(.init(.allHolders, "a flight recorder's file does not say who holds a buffer"))
+        } else if snapshot.totals.unheldBuffers == nil {
+            missing.append(.init(.allHolders, "this dump has no edges, which say who holds a buffer"))
+        }
+        return missing + snapshot.missingPremises
+    }
+
+    private static func lacksRetainers(_ snapshot: Snapshot) -> Bool {
+        snapshot.retainers.isEmpty && snapshot.totals.liveBuffers > 0
+    }
+
+    /// Whether buffers that are neither held nor unheld are enough for an accusation.
+    private static func leavesMuchUnjudged(_ snapshot: Snapshot) -> Bool {
+        Diagnosis.isAccusable(
+            buffers: snapshot.header.unjudgedBuffers, bytes: snapshot.header.unjudgedBytes, of: snapshot.totals)
+    }
+
+    /// Why it is not proved, in words that follow "because"; empty where it is.
+    public var reason: String { missing.map(\.detail).joined(separator: "; ") }
+
+    /// What a finding may be called that rests on `evidence`.
+    func confidence(in evidence: Diagnosis.Evidence) -> Confidence {
+        switch evidence {
+        case .unheld: level == .proved ? .proved : .likely
+        case .survivors: .likely
+        case .share: .possible
+        }
+    }
+
+    /// For programs, beside a verdict.
+    var fields: [Report.Field] {
+        [
+            .init("evidence", .text(level.rawValue)), .init("evidence_reason", .text(reason)),
+            .init("missing_premises", .text(missing.map(\.premise.name).joined(separator: " "))),
+        ]
+    }
+}
+
+/// How sure a finding is, as people and programs read it. `proved` comes from an `EvidenceGrade` only.
+struct Confidence: Sendable, Equatable {
+    let word: String
+
+    private init(_ word: String) { self.word = word }
+
+    fileprivate static let proved = Confidence("proved")
+    static let likely = Confidence("likely")
+    static let possible = Confidence("possible")
+
+    var isProved: Bool { self == .proved }
+}
