@@ -14,7 +14,8 @@ public struct Difference {
     let snapshots: [Snapshot]
     let sites: SiteDirectory
     let owners: OwnerDirectory
-    let isSameProcess: Bool
+    let sameness: ProcessSameness
+    var isSameProcess: Bool { sameness.isSame }
     /// From the first to the last; nil where buffers cannot be compared.
     let overall: SlotDifference?
     /// Between neighbours; with two snapshots this is `overall`.
@@ -33,10 +34,9 @@ public struct Difference {
         let owners = OwnerDirectory(snapshots)
         self.sites = sites
         self.owners = owners
-        let first = snapshots[0].header
-        isSameProcess = snapshots.allSatisfy {
-            $0.header.pid == first.pid && $0.header.startTime == first.startTime && $0.header.host == first.host
-        }
+        let sameness = ProcessSameness(snapshots)
+        let isSameProcess = sameness.isSame
+        self.sameness = sameness
         let last = snapshots.count - 1
         let rows = rows ?? snapshots.map(SlotDifference.rows)
         overall = isSameProcess ? SlotDifference(rows, from: 0, to: last, sites, owners) : nil

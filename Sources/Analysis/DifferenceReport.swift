@@ -36,7 +36,7 @@ extension Difference {
         let first = snapshots[0].header
         let last = newest.header
         let count: Phrase = snapshots.count == 2 ? "" : ", \(.count(UInt64(snapshots.count))) dumps"
-        return [
+        var lines = [
             Report.Line(
                 "from",
                 "\(.time(first.wallTime), as: "from_time") (\(.text(first.program)), pid \(.number(first.pid)))"),
@@ -47,11 +47,25 @@ extension Difference {
                 \(.duration(interval), as: "interval_ns") later\(count)
                 """),
         ]
+        // Dumps of ours say so themselves.
+        if isSameProcess, first.format == .nettyHeapDump {
+            lines.append(
+                Report.Line("process", "one, \(.text(sameness.grade.rawValue)) by \(.text(sameness.reason))"))
+        }
+        return lines
     }
 
     fileprivate var warning: String? {
-        if !isSameProcess {
-            return "These dumps are of different processes: compared by site only, nothing is said of single buffers."
+        switch sameness.verdict {
+        case .same: break
+        case .different:
+            let who = snapshots.count == 2 ? "Two different processes" : "Different processes"
+            let surely = sameness.grade == .likely ? ", as it seems" : ""
+            return "\(who)\(surely) (by \(sameness.reason)): compared by site, not by buffer."
+        case .unknown:
+            return
+                "Whether these dumps are of one process cannot be known, because \(sameness.reason): compared by site, "
+                + "not by buffer."
         }
         if overall == nil {
             return "The buffers themselves cannot be compared: a dump lacks its slots table. Compared by site only."
@@ -124,6 +138,8 @@ extension Difference {
         }
         return [
             Report.Field("same_process", .flag(isSameProcess)),
+            Report.Field("same_process_grade", .text(sameness.grade.rawValue)),
+            Report.Field("same_process_reason", .text(sameness.reason)),
             Report.Field("limit_bytes", .bytes(newest.totals.limitBytes)),
             Report.Field("headroom_bytes", .bytes(growth.headroom)),
             Report.Field("time_to_limit_ns", left.map { .duration($0) } ?? .unknown),

@@ -97,6 +97,8 @@ extension Snapshot {
         /// `missingLoop`.
         public var unjudgedBuffers: UInt64 = 0
         public var unjudgedBytes: UInt64 = 0
+        /// Of foreign heap dumps, which have neither start time nor host.
+        public var processMarks: [ProcessMark] = []
 
         public init() {}
     }

@@ -29,6 +29,7 @@ extension Snapshot.Header: TableRow {
             .number(18, "unjudgedBytes", \.unjudgedBytes).leftOut { $0.unjudgedBytes == 0 },
             .string(19, "series", \.series).leftOut { $0.series.isEmpty },
             .string(20, "fileName", \.fileName).leftOut { $0.fileName.isEmpty },
+            .string(21, "processMarks", \.processMarks.text).leftOut { $0.processMarks.isEmpty },
         ]
     }
 }

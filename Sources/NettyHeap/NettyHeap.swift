@@ -69,6 +69,7 @@ public enum NettyHeap {
         let process = JavaProcess(classes)
         header.program = process.program
         header.pid = process.pid
+        header.processMarks = ProcessMarks(classes).marks
         header.programVersion = arenas.era.map { "on Netty \($0.rawValue)" } ?? "on Netty"
         header.wallTime = heap.timestampMilliseconds.multipliedReportingOverflow(by: 1_000_000).partialValue
         header.reason = "request"

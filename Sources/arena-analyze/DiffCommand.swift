@@ -9,7 +9,8 @@ struct DiffCommand: ParsableCommand {
         discussion: """
             Compares buffer by buffer (serial numbers are never reused in one process): born, freed, survived, per \
             site, last touch and owner. With more than two dumps, what grows in every one of them is the suspect. \
-            Dumps of different processes are compared by site only.
+            Dumps of different processes are compared by site, not by buffer. Heap dumps have neither start time nor host: \
+            that they are of one process is decided by what only one has, and said with how sure it is.
 
               arena-analyze diff 1-before.dump.zst 2-near-limit.dump.zst
               arena-analyze diff --filter 'owner.kind = session' \\

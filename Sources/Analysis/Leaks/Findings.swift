@@ -90,11 +90,7 @@ private struct GroupGrowths {
     /// Nil where the snapshots are not of one process.
     init?(_ snapshots: [Snapshot]) {
         let first = snapshots[0].header
-        guard
-            snapshots.allSatisfy({
-                $0.header.pid == first.pid && $0.header.startTime == first.startTime && $0.header.host == first.host
-            })
-        else { return nil }
+        guard ProcessSameness(snapshots).isSame else { return nil }
         sites = SiteDirectory(snapshots)
         last = snapshots.count - 1
         seconds = Double(snapshots[last].header.wallTime.less(first.wallTime)) / 1e9
