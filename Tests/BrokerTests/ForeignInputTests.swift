@@ -93,9 +93,10 @@ struct ForeignInputTests {
             try file.change("UPDATE entry SET serial = -1, identifiers = x'FF' WHERE id = (SELECT max(id) FROM entry)")
             try file.change("UPDATE message SET expires = \(Int64.max)")
             try file.change("UPDATE retained SET expires = NULL")
-            try file.change("INSERT INTO session VALUES (\(Int64.min), 'other', 600, \(Int64.min), NULL, '')")
+            try file.change("INSERT INTO session VALUES (\(Int64.min), 'other', 600, \(Int64.min), NULL, '', NULL)")
             try file.change(
-                "INSERT INTO subscription SELECT id, replace(hex(zeroblob(2000)), '0', '/'), 1, 0, 0, 0 FROM session")
+                "INSERT INTO subscription SELECT id, replace(hex(zeroblob(2000)), '0', '/'), 1, 0, 0, 0, NULL FROM session"
+            )
             try await withBroker({ $0.dataDirectory = directory }) { broker in
                 let client = try TestClient(port: broker.port, version: .v5_0)
                 #expect(try client.connect("client", clean: false) { $0.sessionExpiryInterval = 600 }.sessionPresent)

@@ -84,9 +84,10 @@ struct ReservedTopicTests {
                 }
             }
             let file = StoreFile(in: directory)
-            try file.change("UPDATE will SET topic = CAST('$SYS/broker/uptime' AS BLOB), due = due - 600000")
             try file.change(
-                "INSERT INTO retained VALUES (CAST('$SYS/broker/version' AS BLOB), NULL, x'61', 1, NULL, NULL)")
+                "UPDATE will SET topic = CAST('$SYS/broker/uptime' AS BLOB), checksum = NULL, due = due - 600000")
+            try file.change(
+                "INSERT INTO retained VALUES (CAST('$SYS/broker/version' AS BLOB), NULL, x'61', 1, NULL, NULL, NULL)")
             try await withBroker({ $0.dataDirectory = directory }) { broker in
                 try await broker.poll { broker.counters.accessDenied.value == 1 }
                 #expect(broker.context.retained.count == 1)

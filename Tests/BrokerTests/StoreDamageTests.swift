@@ -4,6 +4,7 @@ import Glibc
 import Ledger
 import Logging
 import MQTT
+import NIOCore
 import TestSupport
 import Testing
 
@@ -259,7 +260,7 @@ struct StoreDamageTests {
         arguments: [
             "UPDATE entry SET message = 999999 WHERE id % 3 = 0",
             "UPDATE retained SET topic = CAST(topic AS TEXT)",
-            "INSERT INTO session VALUES (9223372036854775807, 'zz', 4294967295, NULL, NULL, '')",
+            "INSERT INTO session VALUES (9223372036854775807, 'zz', 4294967295, NULL, NULL, '', NULL)",
             "DROP TABLE will", "PRAGMA user_version = 1", "PRAGMA application_id = 0",
         ])
     func rows(change: String) async throws {
@@ -390,6 +391,135 @@ struct StoreDamageTests {
             #expect(try await refusal(directory).contains("the database is gone"))
             let recovery = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
             #expect(recovery.kept.messages > 0 || log > 4 << 20, "\(recovery.lines)")
+        }
+    }
+
+    @Test("many pages are zeroed all over a store: what is missing is what they had")
+    func manyZeroedPages() async throws {
+        try await withDataDirectory { directory in
+            try await withBroker({ $0.dataDirectory = directory }) { _ in }
+            let (sessions, messages) = (300, 60_000)
+            try StoreFile(in: directory).change(
+                """
+                WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < \(sessions))
+                INSERT INTO session SELECT i, 'client-' || i, 4294967295, NULL, NULL, '', NULL FROM n;
+                WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < \(messages))
+                INSERT INTO message SELECT 1000 + 3 * i, CAST('t' AS BLOB), NULL, zeroblob(60), NULL, NULL, NULL FROM n;
+                INSERT INTO entry SELECT id / 3 % \(sessions) + 1, id + 1, id, 1, 0, NULL, NULL, NULL FROM message;
+                UPDATE state SET sessions = \(sessions), messages = \(messages)
+                """)
+            // It is older than these rows.
+            try FileManager.default.removeItem(atPath: "\(directory)/arena-broker.seal")
+            #expect(try Broker.checkStore(directory).isSound)
+            let database = "\(directory)/arena-broker.sqlite"
+            // Rows of these are gone: of messages in every twentieth, of what is owed in every thirtieth.
+            var mostLost = 0
+            for (tree, distance) in [("message", 20), ("entry", 30), ("entry_message", 40)] {
+                let pages = try DatabaseQueue(path: database).read {
+                    try Row.fetchAll(
+                        $0, sql: "SELECT pageno, ncell FROM dbstat WHERE name = ? AND pagetype = 'leaf'",
+                        arguments: [tree])
+                }
+                #expect(pages.count > 5 * distance)
+                for page in stride(from: 0, to: pages.count, by: distance).map({ pages[$0] }) {
+                    let number: Int = page[0]
+                    try change(database, at: (number - 1) * 4_096) { $0 = Array(repeating: 0, count: $0.count) }
+                    if tree != "entry_message" { mostLost += page[1] as Int }
+                }
+            }
+            #expect(try await refusal(directory).contains("damaged"))
+            let recovery = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
+            let missing = Int64(messages) - recovery.kept.messages
+            #expect(recovery.kept.sessions == Int64(sessions))
+            #expect(0 < missing && missing <= Int64(mostLost), "\(mostLost): \(recovery.lines)")
+            #expect(recovery.lines.contains { $0.contains("missing: \(missing) messages") }, "\(recovery.lines)")
+            #expect(recovery.lines.contains { $0.hasPrefix("client client-") }, "\(recovery.lines)")
+            #expect(try Broker.checkStore(directory).isSound)
+        }
+    }
+
+    @Test(
+        "a byte of a row is changed, which no tree notices: the start is refused, and what is accepted is the rest",
+        arguments: [
+            ("message", "payload, short", "client anna: 1 messages could not be read"),
+            ("message", "payload, long", "client anna: 1 messages could not be read"),
+            ("message", "t/anna", "client anna: 1 messages could not be read"),
+            ("session", "anna", "the session of client anna could not be read"),
+            ("subscription", "t/otto", "the session of client otto could not be read"),
+            ("retained", "retained text", "missing: 1 retained messages"),
+            ("will", "last words", "wills could not all be read"),
+        ])
+    func changedByte(table: String, text: String, said: String) async throws {
+        try await withDataDirectory { directory in
+            try await withBroker({ $0.dataDirectory = directory }) { broker in
+                for name in ["anna", "otto"] {
+                    let device = try TestClient(port: broker.port)
+                    try device.connect(name, clean: false)
+                    try device.subscribe(("t/\(name)", .atLeastOnce))
+                    try device.disconnect()
+                }
+                let willing = try TestClient(port: broker.port, version: .v5_0)
+                var will = Will(topic: "will", payload: ByteBuffer(string: "last words"), qos: .atLeastOnce)
+                will.properties.delayInterval = 3_600
+                try willing.connect("willing", will: will) { $0.sessionExpiryInterval = 7_200 }
+                let publisher = try TestClient(port: broker.port)
+                try publisher.connect("publisher")
+                try publisher.publish("r", "retained text", qos: .atLeastOnce, retain: true)
+                // What does not fit into a page is in others, of which the tree says nothing.
+                for payload in ["payload, short", String(repeating: "x", count: 9_000) + "payload, long", "another"] {
+                    try publisher.publish("t/anna", payload, qos: .atLeastOnce)
+                }
+            }
+            #expect(try Broker.checkStore(directory).isSound)
+            let file = StoreFile(in: directory)
+            let pages = try await DatabaseQueue(path: file.path).read {
+                try Int.fetchAll($0, sql: "SELECT pageno FROM dbstat WHERE name = ?", arguments: [table])
+            }
+            let bytes = try Data(contentsOf: URL(filePath: file.path))
+            let places = pages.compactMap { bytes[($0 - 1) * 4_096..<$0 * 4_096].range(of: Data(text.utf8)) }
+            try change(file.path, at: try #require(places.first).lowerBound, { $0[0] ^= 1 }, count: 1)
+            #expect(try await refusal(directory).contains("1 rows of table \(table) are not as they were written"))
+            // Of a store that is too large for it at the start as well, when it has been looked through.
+            let large = try Store(
+                directory: directory, maximumBytes: 1 << 20, bytesCheckedAtStart: 0, log: Logger(label: "test"))
+            large.finishChecking()
+            #expect(large.isFailing)
+            large.close()
+            let recovery = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
+            #expect(recovery.lines.contains { $0.hasPrefix(said) }, "\(recovery.lines)")
+            let sessions: Int64 = ["session", "subscription"].contains(table) ? 2 : 3
+            #expect(recovery.kept.sessions == sessions)
+            #expect(recovery.kept.messages == (table == "message" ? 2 : table == "session" ? 0 : 3))
+            #expect(try Broker.checkStore(directory).isSound)
+            try await withBroker({ $0.dataDirectory = directory }) { _ in }
+        }
+    }
+
+    @Test("a stored message of which a byte is changed is not sent, though nobody has looked at all rows")
+    func changedWhileUsed() async throws {
+        try await withDataDirectory { directory in
+            try await withBroker({ $0.dataDirectory = directory }) { broker in
+                let device = try TestClient(port: broker.port)
+                try device.connect("anna", clean: false)
+                try device.subscribe(("t", .atLeastOnce))
+                try device.disconnect()
+                let publisher = try TestClient(port: broker.port)
+                try publisher.connect("publisher")
+                for number in 0..<3 { try publisher.publish("t", "\(number)", qos: .atLeastOnce) }
+            }
+            try StoreFile(in: directory).change("UPDATE message SET payload = x'39' WHERE payload = x'31'")
+            // As after a start that does not look at all rows.
+            let store = try Store(
+                directory: directory, maximumBytes: 1 << 20, bytesCheckedAtStart: 0, log: Logger(label: "test"))
+            defer { store.close() }
+            let sent = try await store.queue.read { database in
+                let reader = store.reading(database)
+                let session = try #require(try reader.sessions().first?.id)
+                let queued = try reader.belongings(of: session).queued.map(\.id)
+                let owed = try reader.owed(to: session, queued)
+                return queued.map { owed[$0]?.content?.isSendable }
+            }
+            #expect(sent == [true, false, true])
         }
     }
 

@@ -59,16 +59,44 @@ def zero(r, path):
     return "page %d of %d zeroed" % (page, pages)
 
 
-def zero_structure(r, data):
-    """A page without which the database is not whole. There are others, the last ones of long payloads: SQLite has no checksums, and
-    nobody can tell that they were not zeros."""
+# What rows have a checksum over, and what else they have.
+NAMES = {
+    "session": ("client", "user", "listener"), "subscription": ("filter",), "message": ("topic", "properties", "payload"),
+    "will": ("topic", "properties", "payload"), "retained": ("topic", "properties", "payload"),
+}
+
+
+def rows(path):
+    """All rows of a database, as (names and contents, numbers); None if they cannot all be read."""
+    database = sqlite3.connect(path)
+    database.row_factory = sqlite3.Row
+    database.text_factory = bytes
+    found = ([], [])
+    try:
+        for table in ("session", "subscription", "message", "entry", "receipt", "will", "retained", "state"):
+            for row in database.execute("SELECT * FROM " + table):
+                for key in row.keys():
+                    found[key not in NAMES.get(table, ())].append(row[key])
+        return found
+    except sqlite3.DatabaseError:
+        return None
+    finally:
+        database.close()
+
+
+def change_database(r, data, change):
+    """A change that somebody can notice: not of a page that is free or that the log has anew, nor only of numbers."""
     with tempfile.TemporaryDirectory() as copy:
-        for _ in range(30):
+        def again():
             shutil.rmtree(copy)
             shutil.copytree(data, copy)
-            path = os.path.join(copy, DATABASE)
-            done = zero(r, path)
-            if done and not is_whole(path):
+            return os.path.join(copy, DATABASE)
+        before = rows(again())
+        for _ in range(60):
+            path = again()
+            done = change(r, path)
+            after = rows(path)
+            if done and (not is_whole(path) or before and after and after[0] != before[0] and after[1] == before[1]):
                 shutil.copyfile(path, os.path.join(data, DATABASE))
                 return done
     return None
@@ -91,7 +119,8 @@ KINDS = {
     "zero in the log": lambda r, data, older: zero(r, os.path.join(data, LOG)),
     "truncate the database": lambda r, data, older: truncate(r, os.path.join(data, DATABASE)),
     "delete the database": lambda r, data, older: delete(r, os.path.join(data, DATABASE)),
-    "zero in the database": lambda r, data, older: zero_structure(r, data),
+    "zero in the database": lambda r, data, older: change_database(r, data, zero),
+    "flip the database": lambda r, data, older: change_database(r, data, flip),
     "an older log": lambda r, data, older: put_back(data, older, (LOG,)),
     "an older database": lambda r, data, older: put_back(data, older, (DATABASE,)),
     "an older store": lambda r, data, older: put_back(data, older, (DATABASE, LOG)),

@@ -12,7 +12,8 @@ import Synchronization
 /// SQLite lets a column hold any kind of value, whatever the schema calls it.
 enum StoreRows {
     private static let tables: [(name: String, columns: Int)] = [
-        ("session", 6), ("subscription", 6), ("message", 6), ("entry", 8), ("receipt", 2), ("will", 9), ("retained", 6),
+        ("session", 7), ("subscription", 7), ("message", 7), ("entry", 8), ("receipt", 2), ("will", 10),
+        ("retained", 7),
         ("state", 9),
     ]
 
@@ -22,7 +23,11 @@ enum StoreRows {
     static func read(_ bytes: [UInt8]) {
         let queue = database.withLock { database in
             if let database { return database }
-            guard let made = try? DatabaseQueue() else { preconditionFailure("no database in memory") }
+            var configuration = GRDB.Configuration()
+            configuration.prepareDatabase(RowChecksum.install)
+            guard let made = try? DatabaseQueue(configuration: configuration) else {
+                preconditionFailure("no database in memory")
+            }
             try? made.write { for statement in StoreSchema.tables { try $0.execute(sql: statement) } }
             database = made
             return made

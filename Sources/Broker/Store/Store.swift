@@ -369,7 +369,9 @@ final class Store: Sendable {
             do {
                 // A table at a time: as long as somebody reads, the log grows.
                 for table in StoreSchema.tableNames {
-                    let problems = try checker.read { try StoreCheck.structure(of: $0, table: table) }
+                    let problems = try checker.read {
+                        try StoreCheck.structure(of: $0, table: table) + StoreCheck.changedRows(of: table, in: $0)
+                    }
                     if let first = problems.first { return noteDamage(first) }
                 }
                 log.info("\(path) is sound")

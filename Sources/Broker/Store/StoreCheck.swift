@@ -69,6 +69,8 @@ package struct StoreCheck {
         case .nothing: "there is no store"
         case .foreign: "a database of another program, or an empty one"
         case .layout(StoreSchema.version): "sound"
+        case .layout(let layout) where layout >= StoreSchema.firstLayoutWithState && layout < StoreSchema.version:
+            "sound; of an earlier version (layout \(layout))"
         case .layout(let layout) where layout < StoreSchema.version:
             "sound, as far as its pages go; of an earlier version (layout \(layout)), which has promised nothing"
         case .layout(let layout): "of a newer version (layout \(layout), this one knows \(StoreSchema.version))"
@@ -79,22 +81,26 @@ package struct StoreCheck {
         let tables = Set(try String.fetchAll(database, sql: "SELECT name FROM sqlite_schema"))
         let layout = try StoreSchema.layout(of: database)
         kind = layout.map { .layout($0) } ?? (tables.isEmpty ? .nothing : .foreign)
-        // What has been sealed is of this version, or of a later one.
-        if let promised, promised.transactions > 0, (layout ?? 0) < StoreSchema.version {
+        // Only versions with a state have sealed anything.
+        if let promised, promised.transactions > 0, (layout ?? 0) < StoreSchema.firstLayoutWithState {
             problems.append("it has nothing of the \(promised.transactions) transactions that were sealed")
         }
         // Another program's, or of a later version: whoever opens it says so.
         guard let layout, layout <= StoreSchema.version else { return }
         if isWhole { problems += try Self.structure(of: database, isThorough: isThorough) }
         // What has no state yet can be held to nothing.
-        guard layout == StoreSchema.version else { return }
+        guard layout >= StoreSchema.firstLayoutWithState else { return }
         let gone = StoreSchema.tableNames.filter { !tables.contains($0) }
         guard gone.isEmpty else { return problems.append("it has no table \(gone.joined(separator: ", "))") }
-        try lookAtRows(of: database)
+        // First of all: what there is is held to it, wherever the look at it ends.
         guard let state = try StoreState.read(from: database) else {
             return problems.append("its row of state is gone")
         }
         self.state = state
+        try lookAtRows(of: database)
+        if isWhole, layout >= StoreSchema.firstLayoutWithChecksums {
+            for (table, _) in RowChecksum.columns { problems += try Self.changedRows(of: table, in: database) }
+        }
         if let promised {
             if promised.store != state.seal.store {
                 problems.append("it is another store than the one that was sealed here")
@@ -139,6 +145,13 @@ package struct StoreCheck {
             let count = try Int.fetchOne(database, sql: sql, arguments: arguments) ?? 0
             if count > 0 { problems.append("\(count) \(sentence)") }
         }
+    }
+
+    /// What is said of rows that are not as they were written; nothing if all are, or if the table has no checksums.
+    static func changedRows(of table: String, in database: Database) throws -> [String] {
+        guard let isWrong = RowChecksum.isWrong(in: table) else { return [] }
+        let count = try Int.fetchOne(database, sql: "SELECT count(*) FROM \(table) WHERE \(isWrong)") ?? 0
+        return count > 0 ? ["\(count) rows of table \(table) are not as they were written"] : []
     }
 
     /// What is wrong with the pages and trees of a database.

@@ -21,10 +21,12 @@ struct StoreReader {
         var properties: [UInt8]?
         var payload: [UInt8]
         var expiresAt = NIODeadline.distantFuture
+        /// Whether it is as it was written, as far as that is known.
+        var isIntact = true
 
         /// Whether its parts but the topic, which is looked at where it becomes one, are what a PUBLISH may have.
         var isSendable: Bool {
-            guard payload.count <= VariableByteInteger.maximum else { return false }
+            guard isIntact, payload.count <= VariableByteInteger.maximum else { return false }
             guard let properties else { return true }
             return PublishProperties(passedOn: ByteBuffer(bytes: properties)) != nil
         }
@@ -151,7 +153,10 @@ struct StoreReader {
             found.receipts.append(UInt16(clamping: row.int(0)))
         }
         try rows(
-            "SELECT qos, retain, delay, expiry, due, 0, topic, properties, payload, NULL, NULL FROM will WHERE session = ?1",
+            """
+            SELECT qos, retain, delay, expiry, due, 0, topic, properties, payload, NULL, NULL, \(Self.isIntact("will"))
+            FROM will WHERE session = ?1
+            """,
             session
         ) { row in
             let delay = UInt32(clamping: row.int(2))
@@ -235,7 +240,7 @@ struct StoreReader {
 
     private static let owedColumns = """
         SELECT entry.id, entry.qos, entry.retain, entry.identifiers, entry.serial, entry.share, message.id,
-            message.topic, message.properties, message.payload, message.expires, message.life
+            message.topic, message.properties, message.payload, message.expires, message.life, \(isIntact("message"))
         """
 
     private func owed(_ row: StoredRow) -> Owed {
@@ -253,7 +258,7 @@ struct StoreReader {
         try (topic ?? []).withUnsafeBytes { bytes in
             try database.step(
                 """
-                SELECT qos, 0, topic, properties, payload, expires, life FROM retained
+                SELECT qos, 0, topic, properties, payload, expires, life, \(Self.isIntact("retained")) FROM retained
                 WHERE topic \(topic == nil ? ">=" : ">") ?1 ORDER BY topic LIMIT ?2
                 """
             ) {
@@ -279,7 +284,13 @@ struct StoreReader {
         Content(
             id: row.number(column), topic: Array(row.bytes(column + 1)),
             properties: row.isNull(column + 2) ? nil : Array(row.bytes(column + 2)),
-            payload: Array(row.bytes(column + 3)), expiresAt: deadline(row, column + 4))
+            payload: Array(row.bytes(column + 3)), expiresAt: deadline(row, column + 4),
+            isIntact: row.bool(column + 6))
+    }
+
+    /// One more column of a content.
+    private static func isIntact(_ table: String) -> String {
+        RowChecksum.isWrong(in: table).map { "NOT (\($0))" } ?? "1"
     }
 
     /// When something expires, from that column and the one behind it, which says how long it may at most take.

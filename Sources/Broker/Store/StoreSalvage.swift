@@ -1,9 +1,7 @@
 import GRDB
 
-/// Copies the rows of a damaged database that can be read into a new one.
-///
-/// A page that cannot be read ends a scan of its table, so each table is read from both ends, and what lies between is asked for row
-/// by row, by the keys that other trees of the database name. From these follows also what is missing.
+/// Copies the rows of a damaged database that can be read into a new one, and finds out what is missing by what other trees of the
+/// database say of it.
 struct StoreSalvage {
     /// What could not be read.
     struct Result {
@@ -38,12 +36,15 @@ struct StoreSalvage {
     }
 
     private static let tables = [
-        Table(name: "session", columns: ["id", "client", "expiry", "ends", "user", "listener"], key: ["id"]),
+        Table(
+            name: "session", columns: ["id", "client", "expiry", "ends", "user", "listener", "checksum"], key: ["id"]),
         Table(
             name: "subscription",
-            columns: ["session", "filter", "qos", "no_local", "retain_as_published", "identifier"],
+            columns: ["session", "filter", "qos", "no_local", "retain_as_published", "identifier", "checksum"],
             key: ["session", "filter"]),
-        Table(name: "message", columns: ["id", "topic", "properties", "payload", "expires", "life"], key: ["id"]),
+        Table(
+            name: "message", columns: ["id", "topic", "properties", "payload", "expires", "life", "checksum"],
+            key: ["id"]),
         Table(
             name: "entry",
             columns: ["session", "id", "message", "qos", "retain", "identifiers", "serial", "share"],
@@ -51,91 +52,97 @@ struct StoreSalvage {
         Table(name: "receipt", columns: ["session", "packet"], key: ["session", "packet"]),
         Table(
             name: "will",
-            columns: ["session", "topic", "properties", "payload", "qos", "retain", "delay", "expiry", "due"],
+            columns: [
+                "session", "topic", "properties", "payload", "qos", "retain", "delay", "expiry", "due", "checksum",
+            ],
             key: ["session"]),
         Table(
-            name: "retained", columns: ["topic", "properties", "payload", "qos", "expires", "life"], key: ["rowid"]),
+            name: "retained", columns: ["topic", "properties", "payload", "qos", "expires", "life", "checksum"],
+            key: ["rowid"]),
     ]
 
     private mutating func copy(_ table: Table) throws {
-        let ascending = table.key.map { "\($0) ASC" }.joined(separator: ", ")
-        guard try !copyRows(of: table, "ORDER BY \(ascending)") else { return }
-        let descending = table.key.map { "\($0) DESC" }.joined(separator: ", ")
-        _ = try copyRows(of: table, "ORDER BY \(descending)")
-        let conditions = table.key.map { "\($0) = ?" }.joined(separator: " AND ")
-        try eachKey(of: table) { _ = try copyRows(of: table, "WHERE \(conditions)", $0) }
-        if table.name == "will" { result.areWillsMissing = true }
-        // These have no other tree, but a session's rows lie together.
-        guard ["subscription", "receipt"].contains(table.name) else { return }
-        for session in try Int64.fetchAll(new, sql: "SELECT id FROM session") {
-            let key = [session.databaseValue]
-            if try !copyRows(of: table, "WHERE session = ? ORDER BY \(ascending)", key) { torn.insert(session) }
-        }
-    }
-
-    /// The keys of a table's rows as other trees have them.
-    private func eachKey(of table: Table, _ body: ([DatabaseValue]) throws -> Void) throws {
-        switch table.name {
-        case "session":
-            try eachFromBothEnds("SELECT id FROM session INDEXED BY sqlite_autoindex_session_1 ORDER BY client", body)
-        case "message":
-            try eachFromBothEnds(
-                "SELECT message FROM entry INDEXED BY entry_message WHERE message IS NOT NULL ORDER BY message", body)
-        case "entry": try eachFromBothEnds(Self.entryKeys, body)
-        case "will": for id in try DatabaseValue.fetchAll(new, sql: "SELECT id FROM session") { try body([id]) }
-        case "retained":
-            try eachFromBothEnds(
-                "SELECT rowid FROM retained INDEXED BY sqlite_autoindex_retained_1 ORDER BY topic", body)
-        default: break
-        }
-    }
-
-    private static let entryKeys = """
-        SELECT session, id FROM entry INDEXED BY entry_message WHERE message IS NOT NULL ORDER BY message
-        """
-
-    /// The rows of a result up to the first that cannot be read, from both of its ends: some of them twice. The order is the last
-    /// word of the query.
-    private func eachFromBothEnds(_ sql: String, _ body: ([DatabaseValue]) throws -> Void) throws {
-        if try !each(sql, [], { try body(Array($0.databaseValues)) }) {
-            _ = try each(sql + " DESC", [], { try body(Array($0.databaseValues)) })
-        }
-    }
-
-    /// - Returns: false if the result ended at a row that cannot be read.
-    private func copyRows(of table: Table, _ rest: String, _ arguments: [DatabaseValue] = []) throws -> Bool {
-        let columns = table.columns.joined(separator: ", ")
-        let places = Array(repeating: "?", count: table.columns.count).joined(separator: ", ")
+        // An earlier layout has fewer.
+        let there = Set((try? old.columns(in: table.name).map(\.name)) ?? [])
+        let columns = table.columns.filter { there.contains($0) }
+        guard !columns.isEmpty else { return }
+        let names = columns.joined(separator: ", ")
+        let places = columns.map { _ in "?" }.joined(separator: ", ")
         let insert = try new.cachedStatement(
-            sql: "INSERT OR IGNORE INTO \(table.name) (\(columns)) VALUES (\(places))")
-        return try each("SELECT \(columns) FROM \(table.name) \(rest)", arguments) { row in
-            try insert.execute(arguments: StatementArguments(row.databaseValues))
+            sql: "INSERT OR IGNORE INTO \(table.name) (\(names)) VALUES (\(places))")
+        func copyRow(_ row: Row) throws {
+            try insert.execute(arguments: StatementArguments(row.databaseValues.dropFirst(table.key.count)))
+        }
+        let select = "SELECT \(table.key.joined(separator: ", ")), \(names) FROM \(table.name) WHERE"
+        let scan = LeapingScan(select: select, key: table.key, places: Array(table.key.indices), database: old)
+        guard try !scan.read(copyRow) else { return }
+        if table.name == "will" { result.areWillsMissing = true }
+        guard table.key.count > 1 else { return }
+        // A page that is damaged ends what is read of a session, but its other rows are asked for by their own numbers.
+        let sessions = "SELECT id FROM session UNION SELECT session FROM \(table.name)"
+        for session in try Int64.fetchAll(new, sql: sessions) {
+            let isWhole: Bool
+            if table.name == "entry" {
+                let ofSession = LeapingScan(
+                    select: "\(select) session = ? AND", arguments: [session], key: ["id"], places: [1], database: old)
+                isWhole = try ofSession.read(copyRow)
+            } else {
+                isWhole = try old.eachReadableRow("\(select) session = ?", [session]) { row in
+                    try copyRow(row)
+                    return true
+                }
+                if !isWhole { torn.insert(session) }
+            }
         }
     }
 
-    /// - Returns: false if a row could not be read.
-    private func each(_ sql: String, _ arguments: [DatabaseValue], _ body: (Row) throws -> Void) throws -> Bool {
-        do {
-            // Those with arguments are asked again and again, and never while they are being read.
-            let statement = try arguments.isEmpty ? old.makeStatement(sql: sql) : old.cachedStatement(sql: sql)
-            let cursor = try Row.fetchCursor(statement, arguments: StatementArguments(arguments))
-            while let row = try cursor.next() {
-                // What is written to the new one fails for other reasons.
-                do { try body(row) } catch { throw StoreFileError("\(error)") }
+    /// The entries of sessions as the index names them: `message`, `session`, `id`.
+    private func eachEntryOfIndex(_ body: (Row) throws -> Void) throws {
+        let select = "SELECT message, session, id FROM entry INDEXED BY entry_message WHERE message IS NOT NULL AND"
+        let scan = LeapingScan(
+            select: select, key: ["message", "session", "id"], places: [0, 1, 2], database: old)
+        _ = try scan.read(body)
+    }
+
+    /// The clients of sessions as the index names them.
+    private func eachClientOfIndex(_ body: (String) throws -> Void) throws {
+        let select = "SELECT client FROM session INDEXED BY sqlite_autoindex_session_1 ORDER BY client"
+        for order in ["ASC", "DESC"] {
+            let isWhole = try old.eachReadableRow("\(select) \(order)") { row in
+                guard let client = String.fromDatabaseValue(row[0]) else { return false }
+                try body(client)
+                return true
             }
-            return true
-        } catch is DatabaseError {
-            return false
+            if isWhole { return }
+        }
+    }
+
+    /// Leaves out rows that are not as they were written. A session that is left out is named by the index.
+    private mutating func leaveOutChanged() throws {
+        func delete(from table: String) throws -> [Int64] {
+            guard let isWrong = RowChecksum.isWrong(in: table) else { return [] }
+            let key = ["session": "id", "message": "id", "retained": "rowid"][table] ?? "session"
+            return try Int64.fetchAll(new, sql: "DELETE FROM \(table) WHERE \(isWrong) RETURNING \(key)")
+        }
+        for session in try delete(from: "session") { try removeBelongings(of: session) }
+        torn.formUnion(try delete(from: "subscription"))
+        if try !delete(from: "will").isEmpty { result.areWillsMissing = true }
+        _ = try delete(from: "message")
+        _ = try delete(from: "retained")
+    }
+
+    private func removeBelongings(of session: Int64) throws {
+        for table in ["subscription", "receipt", "will", "entry"] {
+            try new.execute(sql: "DELETE FROM \(table) WHERE session = ?", arguments: [session])
         }
     }
 
     /// Leaves out what refers to something that could not be read, and counts it.
     private mutating func settle() throws {
+        try leaveOutChanged()
         // Of which the key is known, by another tree, and nothing else.
         var sessions: Set<String> = []
-        try eachFromBothEnds("SELECT client FROM session INDEXED BY sqlite_autoindex_session_1 ORDER BY client") {
-            key in
-            guard let name = key.first.flatMap({ String.fromDatabaseValue($0) }) else { return }
+        try eachClientOfIndex { name in
             let isThere = try Bool.fetchOne(
                 new, sql: "SELECT EXISTS (SELECT 1 FROM session WHERE client = ?)", arguments: [name])
             if isThere != true { sessions.insert(name) }
@@ -143,20 +150,17 @@ struct StoreSalvage {
         for session in torn {
             let name = try String.fetchOne(new, sql: "SELECT client FROM session WHERE id = ?", arguments: [session])
             if let name { sessions.insert(name) }
-            for table in ["subscription", "receipt", "will", "entry"] {
-                try new.execute(sql: "DELETE FROM \(table) WHERE session = ?", arguments: [session])
-            }
+            try removeBelongings(of: session)
             try new.execute(sql: "DELETE FROM session WHERE id = ?", arguments: [session])
         }
         result.lostSessions = sessions.sorted()
         try new.execute(sql: "CREATE TEMP TABLE lost (session, id, PRIMARY KEY (session, id)) WITHOUT ROWID")
-        try eachFromBothEnds(Self.entryKeys) { key in
-            try new.execute(
-                sql: """
-                    INSERT OR IGNORE INTO temp.lost SELECT ?1, ?2 WHERE NOT EXISTS (
-                        SELECT 1 FROM entry JOIN message ON message.id = entry.message WHERE session = ?1 AND entry.id = ?2)
-                    """, arguments: StatementArguments(key))
-        }
+        let lost = try new.cachedStatement(
+            sql: """
+                INSERT OR IGNORE INTO temp.lost SELECT ?2, ?3 WHERE NOT EXISTS (
+                    SELECT 1 FROM entry JOIN message ON message.id = entry.message WHERE session = ?2 AND entry.id = ?3)
+                """)
+        try eachEntryOfIndex { try lost.execute(arguments: StatementArguments($0.databaseValues)) }
         let rows = try Row.fetchAll(
             new,
             sql: """

@@ -11,7 +11,11 @@ enum StoreSchema {
     /// "ARBR": tells our file from others.
     private static let applicationID: Int32 = 0x4152_4252
     /// Raised by every change of the tables.
-    static let version: Int32 = 3
+    static let version: Int32 = 4
+    /// From here on a store says what is in it (``StoreState``), and that is sealed.
+    static let firstLayoutWithState: Int32 = 3
+    /// From here on rows that are written have a checksum (``RowChecksum``).
+    static let firstLayoutWithChecksums: Int32 = 4
     /// What SQLite makes of a new file before the first table.
     private static let emptyBytes = 4_096
 
@@ -57,6 +61,7 @@ enum StoreSchema {
             configuration.journalMode = .wal
             // Others may look at the file, and write to it for a moment.
             configuration.busyMode = .timeout(5)
+            configuration.prepareDatabase(RowChecksum.install)
             let writer = try DatabaseQueue(path: path, configuration: configuration)
             try writer.inDatabase { database in
                 try database.execute(sql: "PRAGMA synchronous = FULL")
@@ -96,6 +101,7 @@ enum StoreSchema {
         var configuration = GRDB.Configuration()
         configuration.readonly = true
         configuration.busyMode = .timeout(5)
+        configuration.prepareDatabase(RowChecksum.install)
         return try DatabaseQueue(path: path, configuration: configuration)
     }
 
@@ -141,6 +147,12 @@ enum StoreSchema {
                     sql: "UPDATE \(table) SET life = max(0, expires - ?) WHERE expires IS NOT NULL", arguments: [now])
             }
         }
+        // From 3: what is there stays without a checksum until it is written again.
+        if found < 4 {
+            for (table, _) in RowChecksum.columns {
+                try database.execute(sql: "ALTER TABLE \(table) ADD COLUMN checksum INTEGER")
+            }
+        }
         if found < version { try database.execute(sql: "PRAGMA user_version = \(version)") }
     }
 
@@ -181,19 +193,20 @@ enum StoreSchema {
         """
         CREATE TABLE session (
             id INTEGER PRIMARY KEY, client TEXT NOT NULL UNIQUE, expiry INTEGER NOT NULL, ends INTEGER, user TEXT,
-            listener TEXT NOT NULL
+            listener TEXT NOT NULL, checksum INTEGER
         )
         """,
         """
         CREATE TABLE subscription (
             session INTEGER NOT NULL, filter TEXT NOT NULL, qos INTEGER NOT NULL, no_local INTEGER NOT NULL,
-            retain_as_published INTEGER NOT NULL, identifier INTEGER NOT NULL, PRIMARY KEY (session, filter)
+            retain_as_published INTEGER NOT NULL, identifier INTEGER NOT NULL, checksum INTEGER,
+            PRIMARY KEY (session, filter)
         ) WITHOUT ROWID
         """,
         """
         CREATE TABLE message (
             id INTEGER PRIMARY KEY, topic BLOB NOT NULL, properties BLOB, payload BLOB NOT NULL, expires INTEGER,
-            life INTEGER
+            life INTEGER, checksum INTEGER
         )
         """,
         // Without a message: a QoS 2 identifier that waits for PUBCOMP. With a serial: in the inflight window. The share
@@ -209,13 +222,14 @@ enum StoreSchema {
         """
         CREATE TABLE will (
             session INTEGER PRIMARY KEY, topic BLOB NOT NULL, properties BLOB, payload BLOB NOT NULL,
-            qos INTEGER NOT NULL, retain INTEGER NOT NULL, delay INTEGER NOT NULL, expiry INTEGER, due INTEGER
+            qos INTEGER NOT NULL, retain INTEGER NOT NULL, delay INTEGER NOT NULL, expiry INTEGER, due INTEGER,
+            checksum INTEGER
         )
         """,
         """
         CREATE TABLE retained (
             topic BLOB PRIMARY KEY, properties BLOB, payload BLOB NOT NULL, qos INTEGER NOT NULL, expires INTEGER,
-            life INTEGER
+            life INTEGER, checksum INTEGER
         )
         """,
     ]

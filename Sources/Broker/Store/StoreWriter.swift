@@ -79,8 +79,14 @@ struct StoreWriter {
             }
             for other in others { try end(other, &loosened) }
             counts.sessions += try replace(
-                "UPDATE session SET expiry = ?3, ends = NULL, user = ?4, listener = ?5 WHERE id = ?1",
-                "INSERT INTO session (id, client, expiry, user, listener) VALUES (?1, ?2, ?3, ?4, ?5)"
+                """
+                UPDATE session SET expiry = ?3, ends = NULL, user = ?4, listener = ?5, checksum = row_checksum(?2, ?4, ?5)
+                WHERE id = ?1
+                """,
+                """
+                INSERT INTO session (id, client, expiry, user, listener, checksum)
+                VALUES (?1, ?2, ?3, ?4, ?5, row_checksum(?2, ?4, ?5))
+                """
             ) {
                 $0.bind(1, id)
                 $0.bind(text: 2, client, bytes)
@@ -95,7 +101,9 @@ struct StoreWriter {
             }
         case .sessionEnded(let id): try end(id, &loosened)
         case .subscribed(let session, let filter, let options):
-            try run("INSERT OR REPLACE INTO subscription VALUES (?1, ?2, ?3, ?4, ?5, ?6)") {
+            try run(
+                "INSERT OR REPLACE INTO subscription VALUES (?1, ?2, ?3, ?4, ?5, ?6, row_checksum(?2))"
+            ) {
                 $0.bind(1, session)
                 $0.bind(text: 2, filter, bytes)
                 $0.bind(3, Int64(options.qos.rawValue))
@@ -157,8 +165,8 @@ struct StoreWriter {
         case .will(let session, let content, let delay, let expiry):
             try run(
                 """
-                INSERT OR REPLACE INTO will (session, topic, properties, payload, qos, retain, delay, expiry)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                INSERT OR REPLACE INTO will (session, topic, properties, payload, qos, retain, delay, expiry, checksum)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, row_checksum(?2, ?3, ?4))
                 """
             ) {
                 $0.bind(1, session)
@@ -180,10 +188,13 @@ struct StoreWriter {
             let (expires, life) = expiry(content)
             counts.retained += try replace(
                 """
-                UPDATE retained SET properties = ?2, payload = ?3, qos = ?4, expires = ?5, life = ?6 WHERE topic = ?1
+                UPDATE retained SET properties = ?2, payload = ?3, qos = ?4, expires = ?5, life = ?6,
+                    checksum = row_checksum(?1, ?2, ?3)
+                WHERE topic = ?1
                 """,
                 """
-                INSERT INTO retained (topic, properties, payload, qos, expires, life) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                INSERT INTO retained (topic, properties, payload, qos, expires, life, checksum)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, row_checksum(?1, ?2, ?3))
                 """
             ) {
                 $0.bind(1, content.topic, bytes)
@@ -204,7 +215,8 @@ struct StoreWriter {
         let (expires, life) = expiry(content)
         try run(
             """
-            INSERT OR IGNORE INTO message (id, topic, properties, payload, expires, life) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+            INSERT OR IGNORE INTO message (id, topic, properties, payload, expires, life, checksum)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, row_checksum(?2, ?3, ?4))
             """
         ) {
             $0.bind(1, content.id)
