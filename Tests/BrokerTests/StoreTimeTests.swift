@@ -136,7 +136,7 @@ struct StoreTimeTests {
             try makeOlder()
             let check = try Broker.checkStore(directory)
             #expect(check.isSound && check.verdict.contains("earlier version (layout 3)"), "\(check.verdict)")
-            #expect(check.found.messages == 10)
+            #expect(check.found?.messages == 10)
             // Less than was promised is damage in that layout, too, and what there is is kept.
             try stored.change("DELETE FROM entry WHERE id = (SELECT max(id) FROM entry)")
             #expect(try !Broker.checkStore(directory).isSound)

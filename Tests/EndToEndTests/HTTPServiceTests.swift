@@ -70,6 +70,27 @@ extension EndToEnd {
             }
         }
 
+        @Test("a mistake elsewhere in the configuration leaves the old tokens in force too")
+        func mistakeElsewhere() async throws {
+            try await withService(Self.first) { child, directory in
+                let port = try await port(child)
+                let configuration = directory.appending(path: "broker.toml")
+                try Data("\(Self.second)\n".utf8).write(to: directory.appending(path: "tokens"))
+                try Data("\(Self.setting)[limits]\nmaxInflight = -1\n".utf8).write(to: configuration)
+                child.signal(SIGHUP)
+                try await child.line("a complaint") { $0.contains("not reloaded") && $0.contains("maxInflight") }
+                #expect(try await status(port, "/v1/memory", token: Self.first) == 200)
+                #expect(try await status(port, "/v1/memory", token: Self.second) == 401)
+                try Data(Self.setting.utf8).write(to: configuration)
+                child.signal(SIGHUP)
+                try await child.line("configuration reloaded") { $0.contains("configuration reloaded") }
+                #expect(try await status(port, "/v1/memory", token: Self.first) == 401)
+                #expect(try await status(port, "/v1/memory", token: Self.second) == 200)
+                child.signal(SIGTERM)
+                #expect(try await child.exit() == 0)
+            }
+        }
+
         @Test("a port that is taken is a reason not to start, in one line")
         func taken() async throws {
             try await withService(Self.first) { child, directory in

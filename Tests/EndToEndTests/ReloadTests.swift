@@ -82,6 +82,26 @@ extension EndToEnd {
             }
         }
 
+        @Test("reloads that are asked for while the broker ends change nothing about that", arguments: [0, 1, 20, 100])
+        func atTheEnd(milliseconds: Int) async throws {
+            try await withTemporaryDirectory { directory in
+                try Self.good.write(to: directory.appending(path: "broker.toml"), atomically: true, encoding: .utf8)
+                let broker = try ChildProcess(
+                    "arena-broker", ["--config", "broker.toml", "--data-directory", "data"], in: directory)
+                try await broker.line("listening") { $0.contains("listening on 127.0.0.1:") }
+                // One is under way, or is about to put in force what it has read.
+                for _ in 0..<3 { broker.signal(SIGHUP) }
+                try await Task.sleep(for: .milliseconds(milliseconds))
+                broker.signal(SIGTERM)
+                for _ in 0..<20 {
+                    broker.signal(SIGHUP)
+                    broker.signal(SIGUSR1)
+                }
+                #expect(try await broker.exit() == 0)
+                #expect(!broker.output.contains { $0.contains("error") }, "\(broker.output)")
+            }
+        }
+
         @Test(
             "a start waits for no file: a pipe without a writer and a device are refused, one that is written is read",
             arguments: [

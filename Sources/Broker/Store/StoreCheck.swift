@@ -20,8 +20,8 @@ package struct StoreCheck {
     var promised: StoreSeal?
     /// What the database says of itself.
     var state: StoreState?
-    /// What there is, row by row.
-    var found = StoreSeal.Counts()
+    /// What there is, row by row; nil if that cannot be counted.
+    var found: StoreSeal.Counts?
     private(set) var kind = Kind.nothing
     /// What is wrong, a sentence each.
     private(set) var problems: [String] = []
@@ -112,7 +112,8 @@ package struct StoreCheck {
                     """)
             }
         }
-        found = try StoreState.count(in: database)
+        let found = try StoreState.count(in: database)
+        self.found = found
         let counts = state.seal.counts
         for (what, now, before) in [
             ("sessions", found.sessions, counts.sessions), ("messages", found.messages, counts.messages),
@@ -179,13 +180,17 @@ package struct StoreCheck {
             parts.append(
                 "promised\(promised.isClosed ? " when the broker ended in order" : ""): \(text(promised.counts))")
         }
-        if state != nil { parts.append("found: \(text(found))") }
+        if let found {
+            parts.append("found: \(text(found))")
+        } else if let state {
+            parts.append("its last transaction noted: \(text(state.seal.counts)); what can be read is not counted before it is recovered")
+        }
         return parts.joined(separator: "; ")
     }
 
     /// For a store that is sound.
     package var summary: [(name: String, value: String)] {
-        guard state != nil else { return [] }
+        guard let found else { return [] }
         var lines = [
             ("sessions", "\(found.sessions)"), ("messages owed", "\(found.messages)"),
             ("retained", "\(found.retained)"),
