@@ -29,10 +29,10 @@ final class MappedFile {
     private static let pieceShift = 16
 
     /// A pass keeps so much of the file mapped behind it and no more, so that what the process has does not grow with it.
-    static let window = 16 << 20
+    static let window = 8 << 20
 
-    /// Bytes that may stay mapped by `touch`, for a file of that many: a sixteenth of it, or 32 MiB of a small one.
-    static func residentLimit(of count: Int) -> Int { max(32 << 20, count / 16) }
+    /// Bytes that may stay mapped by `touch`, for a file of that many: a 32nd of it, or 16 MiB of a small one.
+    static func residentLimit(of count: Int) -> Int { max(16 << 20, count / 32) }
 
     convenience init(path: String) throws(HPROFError) {
         let descriptor = try Self.openForReading(path)
@@ -98,6 +98,20 @@ final class MappedFile {
         let end = bytes.upperBound < view.count ? bytes.upperBound / piece * piece : view.count
         guard start < end else { return }
         madvise(UnsafeMutableRawPointer(mutating: view.base) + start, end - start, MADV_DONTNEED)
+    }
+
+    /// `offset` is looked at next. What is looked at that way keeps no more than a window mapped: when it would be wider than
+    /// that, all of it goes, and another begins.
+    @inline(__always) func pass(_ window: inout Range<Int>, to offset: Int) {
+        if window.contains(offset) { return }
+        let wider = min(window.lowerBound, offset)..<max(window.upperBound, offset + 1)
+        if wider.count <= Self.window {
+            window = wider
+        } else {
+            // With the piece in which it ends.
+            letGo(window.lowerBound..<min(view.count, window.upperBound + (1 << Self.pieceShift)))
+            window = offset..<offset + 1
+        }
     }
 
     deinit {

@@ -1,46 +1,43 @@
 /// Which objects of a heap dump garbage collection would keep: those that a root leads to.
 ///
-/// One bit for each object that the index has room for, and a stack of objects still to be looked at. A stack that is
-/// full drops what does not fit, and the whole heap is gone through once more for objects that were reached and lead
-/// to others that were not: memory stays small however the heap is linked.
+/// Objects that are still to be looked at are not followed from one to the next: where references lead all over the file, each
+/// would be a page that has to be mapped and let go of again. They are marked as *pending*, and looked at in the order of the
+/// file, from the first to the last and again, until none is: each sweep takes what lies before it and finds what lies behind.
+/// Two bits for each object, and the file a window at a time.
 ///
 /// The roots are those of the dump, and the statics and loaders of all classes. A weak or phantom reference keeps nothing.
 /// What a field of `java.lang.Class` itself leads to must be named, because no dump has those fields.
 public struct Reachability {
     private let heap: Heap
-    private var bits: [UInt64]
-    private var stack: [UInt64] = []
-    private var isFull = false
+    private let index: ObjectIndex
+    private var marked: NumberSet
+    private var pending: NumberSet
+    /// Offsets of the references that keep something, by class.
     private var strong: [UInt64: [Int]] = [:]
+    private var lastClass: UInt64 = 0
+    private var lastOffsets: [Int] = []
     /// Classes whose field `referent` keeps nothing.
     private let weak: Set<Int>
+    private var window = 0..<0
 
-    static let stackLimit = 1 << 20
-
-    public init(_ heap: Heap, ofClassFields others: [UInt64] = [], stackLimit: Int? = nil) {
+    public init(_ heap: Heap, ofClassFields others: [UInt64] = []) {
         self.heap = heap
-        let limit = stackLimit ?? Self.stackLimit
-        bits = [UInt64](repeating: 0, count: (heap.ordinalCount + 63) / 64)
+        index = heap.index
+        marked = NumberSet(count: index.numberCount)
+        pending = NumberSet(count: index.numberCount)
         weak = Set(heap.classes.indices.filter { Self.isWeak($0, heap.classes) })
         for entry in heap.classes {
             for value in entry.statics.values {
-                if let id = value.reference { mark(id, limit) }
+                if let id = value.reference { mark(id) }
             }
-            for id in entry.keeps { mark(id, limit) }
+            for id in entry.keeps { mark(id) }
         }
-        for id in heap.roots { mark(id, limit) }
-        for id in others { mark(id, limit) }
-        drain(limit)
-        while isFull {
-            isFull = false
-            heap.forEachObject { record in
-                if isMarked(record.id) { scan(record, limit) }
-                if stack.count > limit / 2 { drain(limit) }
-            }
-            drain(limit)
-        }
-        stack = []
+        for id in heap.roots { mark(id) }
+        for id in others { mark(id) }
+        sweep()
+        pending = NumberSet(count: 0)
         strong = [:]
+        lastOffsets = []
     }
 
     private static func isWeak(_ place: Int, _ classes: [HeapClass]) -> Bool {
@@ -57,36 +54,58 @@ public struct Reachability {
     }
 
     /// Whether a root leads to the object; true for classes.
-    public func contains(_ id: UInt64) -> Bool { isMarked(id) || heap.isClass(id) }
-
-    private func isMarked(_ id: UInt64) -> Bool {
-        guard let place = heap.locate(id) else { return false }
-        return bits[place.ordinal >> 6] >> UInt64(place.ordinal & 63) & 1 == 1
+    public func contains(_ id: UInt64) -> Bool {
+        if let number = index.number(of: id) { return marked.contains(number) }
+        return heap.isClass(id)
     }
 
-    private mutating func mark(_ id: UInt64, _ limit: Int) {
-        guard id != 0, let place = heap.locate(id) else { return }
-        let bit: UInt64 = 1 << UInt64(place.ordinal & 63)
-        guard bits[place.ordinal >> 6] & bit == 0 else { return }
-        bits[place.ordinal >> 6] |= bit
-        if stack.count < limit { stack.append(UInt64(place.offset)) } else { isFull = true }
+    @inline(__always) private mutating func mark(_ id: UInt64) {
+        guard id != 0, let number = index.number(of: id), marked.insert(number) else { return }
+        pending.insert(number)
     }
 
-    private mutating func drain(_ limit: Int) {
-        while let offset = stack.popLast() {
-            if let record = heap.record(at: Int(offset)) { scan(record, limit) }
+    private mutating func sweep() {
+        var place = 0
+        while let block = pending.next(from: place) ?? pending.next(from: 0) {
+            let number = block & ~(ObjectIndex.blockObjects - 1)
+            scan(number, pending.take16(number))
+            // What was found in this very block comes next.
+            place = number
         }
+        heap.letGo(window)
     }
 
-    private mutating func scan(_ record: SubRecord, _ limit: Int) {
+    /// Looks at those of the 16 records from `first` on whose bits are set.
+    private mutating func scan(_ first: Int, _ wanted: UInt64) {
+        var wanted = wanted
+        let start = Int(index.starts[first / ObjectIndex.blockObjects])
+        heap.pass(&window, to: start)
+        var scanner = heap.scanner(at: start)
+        var record = SubRecord()
+        while wanted != 0, scanner.next(&record) {
+            if wanted & 1 == 1 { scan(record) }
+            wanted >>= 1
+        }
+        heap.pass(&window, to: scanner.position)
+    }
+
+    private mutating func scan(_ record: SubRecord) {
         let size = heap.idSize
         switch record.kind {
         case .instance:
-            for offset in strongReferences(record.classID) where offset + size <= record.count {
-                mark(heap.id(at: record.body + offset), limit)
+            if record.classID != lastClass {
+                lastOffsets = strongReferences(record.classID)
+                lastClass = record.classID
+            }
+            for index in lastOffsets.indices where lastOffsets[index] + size <= record.count {
+                mark(heap.view.id(record.body + lastOffsets[index], size))
             }
         case .objectArray:
-            for index in 0..<record.count { mark(heap.id(at: record.body + index * size), limit) }
+            for index in 0..<record.count {
+                let place = record.body + index * size
+                if index & 0xFFFF == 0xFFFF { heap.pass(&window, to: place) }
+                mark(heap.view.id(place, size))
+            }
         case .primitiveArray, .classDump, .root, .other: break
         }
     }

@@ -21,7 +21,7 @@ struct RecordScan {
     private(set) var rootKinds: Set<RootKind> = []
     /// Runs of whole sub-records.
     private(set) var segments: [Range<Int>] = []
-    private(set) var index = ObjectIndex()
+    private var index = OrderedIndex()
     /// Whether sub-records go on in the next segment, on the other side of its head. Then this scan has ended there, and
     /// `joined` is what to read in place of the file.
     private(set) var cutsSubRecords = false
@@ -53,6 +53,12 @@ struct RecordScan {
         return [
             "The file holds \(heapCount) heap dumps; this is the last of them, which begins at byte \(heapStart)."
         ]
+    }
+
+    /// What the pass has made of the objects; it is had once, because it is large.
+    mutating func takeIndex() -> OrderedIndex {
+        defer { index = OrderedIndex() }
+        return index
     }
 
     mutating func run() {
@@ -157,7 +163,7 @@ struct RecordScan {
         roots = []
         rootKinds = []
         segments = []
-        index = ObjectIndex()
+        index = OrderedIndex()
         isEnded = true
     }
 
@@ -199,7 +205,7 @@ struct RecordScan {
 
     private mutating func scan(_ scanner: inout SubRecordScanner) {
         var record = SubRecord()
-        var index = ObjectIndex()
+        var index = OrderedIndex()
         swap(&index, &self.index)
         while scanner.next(&record) {
             letGo(behind: record.start)

@@ -39,6 +39,18 @@ public final class UnnamedFile: @unchecked Sendable {
 
     deinit { close(descriptor) }
 
+    /// Fills `buffer` from `offset`, as far as there is something. How many bytes that were.
+    func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) -> Int {
+        var done = 0
+        while done < buffer.count {
+            let got = pread(descriptor, buffer.baseAddress! + done, buffer.count - done, off_t(offset + done))
+            if got < 0, errno == EINTR { continue }
+            guard got > 0 else { break }
+            done += got
+        }
+        return done
+    }
+
     public func append(_ bytes: UnsafeRawBufferPointer) throws(HPROFError) {
         guard count + UInt64(bytes.count) <= room else {
             throw HPROFError(

@@ -50,12 +50,34 @@ import Testing
         #expect(reachable.contains(0x100))
     }
 
-    @Test("with a stack of a few objects the result is the same", arguments: [1, 2, 3])
-    func smallStack(limit: Int) throws {
-        let heap = try heap(idSize: 8, nodes: 200)
-        let full = Reachability(heap)
-        let small = Reachability(heap, stackLimit: limit)
-        for id in (0x1000..<0xB000) as Range<UInt64> { #expect(full.contains(id) == small.contains(id)) }
+    @Test(
+        "chains through the file forwards, backwards and in no order are followed to their ends", arguments: [1, 2, 3])
+    func chains(order: Int) throws {
+        let count = 3_000
+        // Where in the file the n-th of the chain is.
+        var places = Array(0..<count)
+        if order == 2 { places.reverse() }
+        if order == 3 { places = places.map { $0 * 1_009 % count } }
+        var next: [Int: Int] = [:]
+        for (from, to) in zip(places, places.dropFirst()) { next[from] = to }
+        for isScattered in [false, true] {
+            // Identifiers of neighbours in the file, or of objects that are far from each other.
+            func id(_ place: Int) -> UInt64 { 0x10000 + UInt64(isScattered ? place * 7 % count : place) * 24 }
+            var dump = DumpWriter(idSize: 8)
+            dump.string(1, "p/Node")
+            dump.string(2, "next")
+            dump.loadClass(0x100, name: 1)
+            dump.classDump(0x100, fields: [(2, 2)])
+            dump.sub(0xFF, dump.id(id(places[1])))
+            for place in 0..<count {
+                dump.instance(id(place), of: 0x100, dump.id(next[place].map(id) ?? 0))
+                if place % 500 == 499 { dump.endSegment() }
+            }
+            dump.end()
+            let reachable = Reachability(try TemporaryFile.open(dump.bytes))
+            // All but the first, which is the root's own referrer.
+            #expect((0..<count).filter { !reachable.contains(id($0)) } == [places[0]])
+        }
     }
 
     @Test("what fields of classes lead to is named by who knows it")

@@ -104,6 +104,7 @@ import Testing
         for lost in 1..<20 {
             let heap = try open(before + segment(first.dropLast(lost)) + segment(second) + end)
             #expect(heap.object(0x1030)?.integers == [3, -4], "\(lost) bytes lost")
+            #expect(heap.object(0x1020) == nil, "\(lost) bytes lost")
             #expect(heap.problems.count == 1, "\(lost) bytes lost: \(heap.problems)")
         }
     }
