@@ -330,6 +330,40 @@ struct StoreQueueTests {
         }
     }
 
+    @Test("a queue of which the part in memory expires goes on with what is in the store", arguments: [1, 2])
+    func memoryExpires(threads: Int) async throws {
+        try await withDataDirectory { directory in
+            try await withBroker(threads: threads) {
+                $0.dataDirectory = directory
+            } _: { broker in
+                let device = try TestClient(port: broker.port, version: .v5_0)
+                try device.connect("device", clean: false) {
+                    $0.sessionExpiryInterval = 600
+                    $0.receiveMaximum = 1
+                }
+                try device.subscribe(("t", .atLeastOnce))
+                let publisher = try TestClient(port: broker.port, version: .v5_0)
+                try publisher.connect("publisher")
+                // The first is in the window; as many as there is memory for expire; the others are in the store.
+                let expiring = 1...Limits.queueMemoryMessages
+                let all = 0..<expiring.upperBound + 10
+                for number in all {
+                    try publisher.publish("t", "\(number)", qos: .atLeastOnce) {
+                        if expiring.contains(number) { $0.messageExpiryInterval = 1 }
+                    }
+                }
+                let first = try device.receivePublish()
+                try await broker.poll { broker.counters.messagesExpired.value == expiring.count }
+                try device.send(.puback(Ack(packetID: first.packetID)))
+                for number in all.dropFirst(expiring.upperBound + 1) {
+                    let next = try device.receivePublish()
+                    #expect(next.text == "\(number)")
+                    try device.send(.puback(Ack(packetID: next.packetID)))
+                }
+            }
+        }
+    }
+
     @Test("a full queue drops its oldest, or the newest, whichever part of it is in the store")
     func bounds() async throws {
         for (policy, kept) in [(QueuePolicy.dropOldest, 50..<350), (.dropNewest, 0..<300)] {

@@ -197,6 +197,8 @@ extension EventLoopShard {
         }
         let deadline = session.core.deadline
         if deadline != session.place.deadline { watch(session, until: deadline) }
+        // Whatever has emptied the part of its queue that is in memory: acknowledgements, expiry, a page of which nothing was sent.
+        if session.core.state.hasSpilled, session.core.state.isPageDue { session.core.connection?.wantsToSend() }
     }
 
     private func noteStored(_ session: Session) {

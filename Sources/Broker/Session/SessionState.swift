@@ -485,13 +485,14 @@ extension SessionState {
             || (!queue.isEmpty && queuedBytes + message.heldBytes > Limits.queueMemoryBytes)
     }
 
-    /// - Returns: the page to be read now, if few messages are left in memory.
-    mutating func beginReading() -> [UInt64]? {
-        guard !spilled.isEmpty, !spilled.isReading, queue.count <= Limits.queueMemoryMessages / 4,
-            queuedBytes <= Limits.queueMemoryBytes / 4
-        else { return nil }
-        return spilled.beginReading()
+    /// Whether few messages are left in memory, and there are others that nobody has asked for.
+    var isPageDue: Bool {
+        !spilled.isEmpty && !spilled.isReading && queue.count <= Limits.queueMemoryMessages / 4
+            && queuedBytes <= Limits.queueMemoryBytes / 4
     }
+
+    /// - Returns: the page to be read now, if one is due.
+    mutating func beginReading() -> [UInt64]? { isPageDue ? spilled.beginReading() : nil }
 
     mutating func endReading() { spilled.endReading() }
 

@@ -18,7 +18,7 @@ struct StorePages {
     /// What cannot be read before what was posted has been written: these wait for the disk, and nobody for them.
     var later: Deque<(session: Session, read: Read)> = []
     var openLater = 0
-    /// Those who asked in vain: the disk failed, or the arena was full.
+    /// Those who asked in vain, and count as asking until they do so again: the disk failed, or the arena was full.
     var again: [Session] = []
 
     var isWanted: Bool { !wanted.isEmpty || !later.isEmpty }
@@ -106,9 +106,7 @@ extension EventLoopShard {
         guard !session.isInTransit else { return session.pages.append(page) }
         guard !session.isEnded else { return }
         switch page {
-        case .unavailable:
-            update(session) { $0.state.endReading() }
-            pages.again.append(session)
+        case .unavailable: pages.again.append(session)
         case .expired(let entries, let next):
             let count = update(session) { core in
                 if next != .distantFuture { core.state.expires(at: next) }
@@ -121,7 +119,6 @@ extension EventLoopShard {
     }
 
     private func take(_ found: [UInt64: StoreReader.Owed], _ order: [UInt64], for session: Session) {
-        update(session) { $0.state.endReading() }
         do throws(ArenaError) {
             for entry in order {
                 guard let owed = found[entry], let content = owed.content else {
@@ -144,6 +141,7 @@ extension EventLoopShard {
                     encodedIdentifiers: owed.identifiers, group: owed.share.flatMap { context.router.group(of: $0) })
                 update(session) { $0.state.takeSpilled(message) }
             }
+            update(session) { $0.state.endReading() }
         } catch {
             refused(error, while: "reading a queue from the store")
             pages.again.append(session)
@@ -155,8 +153,14 @@ extension EventLoopShard {
     func wantPagesAgain() {
         let again = pages.again
         pages.again = []
-        for session in again where session.home == index && !session.isEnded && session.connection != nil {
-            wantPage(session)
+        for session in again {
+            // It is asked for by the loop that it has moved to.
+            guard session.home == index, !session.isInTransit else {
+                take(.unavailable, for: session)
+                continue
+            }
+            guard !session.isEnded else { continue }
+            update(session) { $0.state.endReading() }
         }
     }
 }

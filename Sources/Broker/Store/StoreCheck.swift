@@ -183,7 +183,9 @@ package struct StoreCheck {
         if let found {
             parts.append("found: \(text(found))")
         } else if let state {
-            parts.append("its last transaction noted: \(text(state.seal.counts)); what can be read is not counted before it is recovered")
+            parts.append(
+                "its last transaction noted: \(text(state.seal.counts)); what can be read is not counted before it is recovered"
+            )
         }
         return parts.joined(separator: "; ")
     }
