@@ -35,7 +35,8 @@ struct ByteLedger: Equatable {
         slack = totals.liveBytes.less(totals.requestedBytes)
         metadata = totals.ledgerBytes
         staging = totals.stagingBytes
-        unpooled = totals.unpooledBytes
+        // What has rows is among the live.
+        unpooled = totals.unpooledBytes.less(snapshot.unpooledInRows)
         counter = totals.counterBytes
         for chunk in ChunkLedger.all(snapshot) {
             freeElements &+= chunk.freeElements

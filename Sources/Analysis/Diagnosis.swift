@@ -220,7 +220,7 @@ extension Diagnosis {
     /// The verdict as one calm sentence or two.
     var sentence: String {
         let totals = snapshot.totals
-        let live = Format.count(totals.liveBuffers, of: "live buffer")
+        let live = Format.count(totals.liveBuffers, of: snapshot.liveNoun)
         switch verdict {
         case .cannotSay:
             return cannotSay
@@ -284,7 +284,7 @@ extension Diagnosis {
     /// Why there is no verdict.
     private var cannotSay: String {
         let totals = snapshot.totals
-        let live = Format.count(totals.liveBuffers, of: snapshot.hasClock ? "live buffer" : "allocation")
+        let live = Format.count(totals.liveBuffers, of: snapshot.liveNoun)
         let unjudged = snapshot.header.unjudgedBuffers
         if snapshot.retainers.isEmpty, totals.liveBuffers > 0 {
             return "Cannot say who holds the \(live), because \(grade.reason)."
@@ -320,9 +320,10 @@ extension Diagnosis {
         if let unheld = totals.unheldBuffers {
             held =
                 unheld == 0
-                ? "every live buffer is held"
-                : "only \(Format.count(unheld)) of \(Format.count(totals.liveBuffers, of: "live buffer"))"
-                    + " (\(Format.bytes(totals.unheldBytes ?? 0))) are unheld"
+                ? snapshot.hasClock
+                    ? "every live buffer is held" : "every allocation is a live ByteBuf's or in a thread's cache"
+                : "only \(Format.count(unheld)) of \(Format.count(totals.liveBuffers, of: snapshot.liveNoun))"
+                    + " (\(Format.bytes(totals.unheldBytes ?? 0))) are \(snapshot.hasClock ? "unheld" : "without a ByteBuf")"
         }
         var byKind = [UInt64](repeating: 0, count: 256)
         for retainer in snapshot.retainers { byKind[Int(retainer.ownerKind.rawValue)] &+= retainer.liveBytes }
@@ -330,7 +331,7 @@ extension Diagnosis {
             let kind = OwnerKind(rawValue: UInt8(most))
         else { return held }
         let share = Format.ratio(byKind[most].share(of: totals.liveBytes))
-        return held + "; \(share) of live bytes (\(Format.bytes(byKind[most]))) belong to \(kind.plural)"
+        return held + "; \(share) of \(snapshot.liveBytesNoun) (\(Format.bytes(byKind[most]))) belong to \(kind.plural)"
     }
 
     private func quoted(_ name: SiteName) -> String {

@@ -119,6 +119,7 @@ extension Difference {
     fileprivate var timeLeft: String {
         let totals = newest.totals
         if filter != nil { return "the limit is a matter of all buffers, not of those that match" }
+        if newest.hasSeveralCounters { return "each copy of Netty has a limit of its own" }
         guard totals.limitBytes > 0 else { return "there is no limit" }
         guard let nanoseconds = growth.nanosecondsToLimit else {
             return growth.bytesPerSecond > 0 ? "the limit is far away" : "live memory does not grow"

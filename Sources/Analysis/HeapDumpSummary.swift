@@ -7,9 +7,14 @@ extension Snapshot {
     /// Foreign heap dumps have no clock that births and ages could be on.
     var hasClock: Bool { header.format == .arenaDump }
 
+    /// What `totals.liveBuffers` counts. In a heap dump that is what the allocator has not got back: also what threads cache, and
+    /// what is lost.
+    var liveNoun: String { hasClock ? "live buffer" : "allocation" }
+    var liveBytesNoun: String { hasClock ? "live bytes" : "allocated bytes" }
+
     /// `x 16 MiB`, or where chunks differ in size, `of 128 KiB to 1 MiB`.
     var chunkSizes: String {
-        let sizes = chunks.lazy.filter { $0.kind != .huge }.map(\.bytes)
+        let sizes = chunks.lazy.filter { !$0.isMapping }.map(\.bytes)
         guard header.format == .nettyHeapDump, let least = sizes.min(), let most = sizes.max(), least < most else {
             return "x \(Format.bytes(totals.chunkSize))"
         }
@@ -38,6 +43,9 @@ extension Report {
     static func heapDumpData(_ snapshot: Snapshot) -> [Field] {
         [
             Field("unpooled_bytes", .bytes(snapshot.totals.unpooledBytes)),
+            Field("unpooled_unheld_bytes", .bytes(snapshot.unpooledInRows)),
+            Field("use", snapshot.fullestCopy?.use.map { .ratio($0) } ?? .unknown),
+            Field("fullest_copy", snapshot.fullestCopy.map { .text($0.name) } ?? .unknown),
             Field("notes", .text(snapshot.notes.map(\.text).joined(separator: "\n"))),
         ]
     }
@@ -57,7 +65,10 @@ extension Report {
             (\(.bytes(snapshot.header.unjudgedBytes)), cannot be said)
             """
         let freePages = snapshot.chunks.reduce(UInt64(0)) { $0 &+ UInt64($1.freePages) &* totals.pageSize }
-        let shown = totals.hugeBytes > 0 ? "chunks and huge allocations" : "chunks"
+        let others =
+            (totals.hugeBytes > 0 ? ["huge allocations"] : [])
+            + (snapshot.unpooledInRows > 0 ? ["lost unpooled memory"] : [])
+        let shown = (["chunks"] + others).joined(separator: others.count > 1 ? ", " : " and ")
         return [
             Line(
                 "",
@@ -120,8 +131,9 @@ extension FindingStory {
         parts.append(owners)
         if finding.kind == .unheld {
             parts.append(
-                "Evidence (\(finding.confidence.word)): the chunks' own books have them allocated, they are in no thread's cache, and no "
-                    + "ByteBuf object in the heap refers to them, so nobody can release them any more\(reservation).")
+                "Evidence (\(finding.confidence.word)): the chunks' own books have them allocated, or of what is in no chunk the "
+                    + "counters do; they are in no thread's cache, and no ByteBuf object in the heap refers to them, so nobody "
+                    + "can release them any more\(reservation).")
         } else {
             parts.append(
                 "Evidence (\(finding.confidence.word)): they only grow, and objects of the program hold them.")
@@ -158,10 +170,11 @@ extension Diagnosis {
         let buffers = totals.unheldBuffers ?? 0
         let bytes = totals.unheldBytes ?? 0
         let worst = snapshot.siteName(group.site).label
+        let (are, them) = buffers == 1 ? ("is", "it") : ("are", "them")
         return
             "\(Format.count(buffers)) of \(Format.count(totals.liveBuffers, of: "allocation")) (\(Format.bytes(bytes)), "
-            + "\(Format.ratio(bytes.share(of: totals.liveBytes))) of allocated bytes) are in no thread cache, and no "
-            + "ByteBuf object in the heap refers to them: nothing can release them any more, \(leakInWords). Most of "
+            + "\(Format.ratio(bytes.share(of: totals.liveBytes))) of allocated bytes) \(are) in no thread cache, and no "
+            + "ByteBuf object in the heap refers to \(them): nothing can release \(them) any more, \(leakInWords). Most of "
             + "it: \(Format.count(group.unheldBuffers)) of \"\(worst)\" (\(Format.bytes(group.unheldBytes)))."
     }
 }

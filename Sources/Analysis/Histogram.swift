@@ -67,7 +67,7 @@ extension Report {
             "matched",
             """
             \(amount): \(.ratio(count.bytes.share(of: snapshot.totals.liveBytes))) of \
-            \(snapshot.totals.liveBuffers, of: "live buffer's", plural: "live buffers'") \(.bytes(snapshot.totals.liveBytes))
+            \(snapshot.totals.liveBuffers, of: "\(snapshot.liveNoun)'s", plural: "\(snapshot.liveNoun)s'") \(.bytes(snapshot.totals.liveBytes))
             """)
     }
 }

@@ -13,6 +13,7 @@ extension Report {
         for loop in snapshot.missingLoops { report.add(nil, .paragraph(loop.sentence(snapshot), .alarm)) }
         report.add(nil, .lines(headline(snapshot)))
         report.add(nil, .lines(memory(snapshot)))
+        if !snapshot.nettyCopies.isEmpty { report.add(nil, .table(copies(snapshot))) }
         report.add("Chunks by use", .table(chunkUse(snapshot)))
         report.add("Top sites", .table(topSites(snapshot)))
         if let events = recentEvents(snapshot) { report.add("Before the dump", .table(events)) }
@@ -117,10 +118,10 @@ extension Report {
 
     private static func memory(_ snapshot: Snapshot) -> [Line] {
         let totals = snapshot.totals
-        let mapped = totals.chunkBytes &+ totals.hugeBytes
+        let mapped = totals.chunkBytes &+ totals.hugeBytes &+ snapshot.unpooledInRows
         let slack = totals.liveBytes.less(totals.requestedBytes)
         var lines = [
-            Line("counter", counter(totals)),
+            Line("counter", snapshot.hasSeveralCounters ? severalCounters(snapshot) : counter(totals)),
             Line("", parts(snapshot)),
             Line(
                 "of that",
@@ -160,13 +161,12 @@ extension Report {
     /// What adds up to the counter; parts of nothing are not mentioned.
     private static func parts(_ snapshot: Snapshot) -> Phrase {
         let totals = snapshot.totals
-        var sum: Phrase = """
-            \(totals.chunkCount, of: "chunk", as: "chunk_count") \(.text(snapshot.chunkSizes)) = \
-            \(.bytes(totals.chunkBytes))
-            """
+        var sum: Phrase = "\(totals.chunkCount, of: "chunk", as: "chunk_count")"
+        if totals.chunkCount > 0 { sum = "\(sum) \(.text(snapshot.chunkSizes)) = \(.bytes(totals.chunkBytes))" }
         if totals.hugeBytes > 0 { sum = "\(sum) + \(.count(totals.hugeCount)) huge \(.bytes(totals.hugeBytes))" }
         if totals.ledgerBytes > 0 { sum = "\(sum) + ledger \(.bytes(totals.ledgerBytes))" }
         if totals.unpooledBytes > 0 { sum = "\(sum) + unpooled \(.bytes(totals.unpooledBytes))" }
+        if snapshot.unpooledInRows > 0 { sum = "\(sum) (\(.bytes(snapshot.unpooledInRows)) of it without a ByteBuf)" }
         if totals.stagingBytes > 0 { sum = "\(sum) + dump staging \(.bytes(totals.stagingBytes))" }
         return sum
     }
@@ -204,7 +204,7 @@ extension Report {
         var cached: UInt64 = 0
         for chunk in snapshot.chunks {
             switch chunk.kind {
-            case .huge: continue
+            case .huge, .unpooled: continue
             case .cached: cached += 1
             case .chunk:
                 let use = chunk.liveBytes.share(of: chunk.bytes)

@@ -24,6 +24,8 @@ enum Section: UInt16, CaseIterable {
     case missingLoops = 15
     /// Only in copies of foreign heap dumps that lack a premise, since 2.3.
     case missingPremises = 16
+    /// Only in copies of foreign heap dumps, since 2.3.
+    case nettyCopies = 17
     case runs = 32
     case slots = 33
     case edges = 34

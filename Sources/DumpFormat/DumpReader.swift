@@ -112,6 +112,9 @@ public enum DumpReader {
         if reader.index.contains(.missingPremises) {
             snapshot.missingPremises = try wholeRows(of: Snapshot.MissingPremise.self, reader)
         }
+        if reader.index.contains(.nettyCopies) {
+            snapshot.nettyCopies = try wholeRows(of: Snapshot.NettyCopy.self, reader)
+        }
         return snapshot
     }
 

@@ -127,6 +127,7 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
         if !tables.notes.isEmpty { rest.append(encode(tables.notes, &strings)) }
         if !tables.missingLoops.isEmpty { rest.append(encode(tables.missingLoops, &strings)) }
         if !tables.missingPremises.isEmpty { rest.append(encode(tables.missingPremises, &strings)) }
+        if !tables.nettyCopies.isEmpty { rest.append(encode(tables.nettyCopies, &strings)) }
         try writeTable(header)
         try writeTable(totals)
         try writeTable(EncodedTable(section: .stringBytes, columns: [(1, EncodedColumn(strings.bytes, .raw))]))

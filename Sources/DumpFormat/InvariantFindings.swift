@@ -74,7 +74,7 @@ struct Layout {
         pageSize = max(1, snapshot.totals.pageSize)
         // A chunk has thousands of pages; more is nonsense that must not be allocated.
         pagesPerChunk = Int(min(chunkSize / pageSize, 1 << 16))
-        pages = snapshot.chunks.map { [UInt32](repeating: 0, count: $0.kind == .huge ? 0 : 1) }
+        pages = snapshot.chunks.map { [UInt32](repeating: 0, count: $0.isMapping ? 0 : 1) }
         for (row, chunk) in snapshot.chunks.enumerated() { chunkRows[UInt64(chunk.index)] = row }
         if let highest = chunkRows.keys.max(), highest < Self.densest {
             denseRows = [Int32](repeating: -1, count: Int(highest) + 1)
@@ -82,7 +82,7 @@ struct Layout {
         }
         guard let runs = snapshot.runs else { return }
         for run in 0..<runs.count {
-            guard let row = chunkRows[UInt64(runs.chunk[run])], snapshot.chunks[row].kind != .huge else { continue }
+            guard let row = chunkRows[UInt64(runs.chunk[run])], !snapshot.chunks[row].isMapping else { continue }
             if pages[row].count < pagesPerChunk { pages[row] = [UInt32](repeating: 0, count: pagesPerChunk) }
             let first = Int(runs.firstPage[run])
             for page in first..<first + Int(runs.pages[run]) where page < pagesPerChunk {

@@ -158,7 +158,7 @@ struct SlotChecks {
                 places.add("slot row \(rows + row) is in chunk \(chunk.index), which is cached")
             }
             let isHuge = slots.sizeClass[row] == Snapshot.SlotColumns.hugeClass
-            if isHuge != (chunk.kind == .huge) {
+            if isHuge != chunk.isMapping {
                 places.add(
                     "slot row \(rows + row) has size class \(slots.sizeClass[row]) in a chunk of kind \(chunk.kind)")
             }

@@ -33,6 +33,8 @@ public struct Snapshot: Sendable {
     public var missingLoops: [MissingLoop] = []
     /// What a reader of the answers must know, in whole sentences.
     public var notes: [Note] = []
+    /// Of a Java heap dump, the copies of Netty in the process, and what the JVM itself counts where one of them relies on it.
+    public var nettyCopies: [NettyCopy] = []
     /// What a conclusion from absence needs and this snapshot lacks, as far as the header and `completeness` do not say it.
     public var missingPremises: [MissingPremise] = []
     /// What could be read of the file this came from.
@@ -57,6 +59,11 @@ public enum SnapshotFormat: String, Sendable {
     case arenaDump = "arena-dump"
     /// A Java heap dump of a program with Netty: it has no clock that births could be on.
     case nettyHeapDump = "netty-heap-dump"
+}
+
+extension Snapshot {
+    /// Bytes of the chunks of kind `unpooled`.
+    public var unpooledInRows: UInt64 { chunks.reduce(0) { $1.kind == .unpooled ? $0 &+ $1.bytes : $0 } }
 }
 
 extension Snapshot {
@@ -125,7 +132,7 @@ extension Snapshot {
         /// Bytes handed out, as size classes: `requestedBytes` + slack.
         public var liveBytes: UInt64 = 0
         public var requestedBytes: UInt64 = 0
-        /// `chunkBytes + hugeBytes - liveBytes`.
+        /// `chunkBytes + hugeBytes - liveBytes`, and the bytes of chunks of kind `unpooled`.
         public var freeBytes: UInt64 = 0
         /// Allocations refused for the limit since the start.
         public var failedAllocations: UInt64 = 0
@@ -133,7 +140,7 @@ extension Snapshot {
         public var unheldBuffers: UInt64?
         public var unheldBytes: UInt64?
         // Of foreign allocators; 0 in dumps of ours.
-        /// Counted, and in no chunk: the program's other direct memory.
+        /// Counted, and in no chunk: the program's other direct memory. Rows of chunks of kind `unpooled` are part of it.
         public var unpooledBytes: UInt64 = 0
         /// Of `liveBuffers`, what the program has freed and its threads keep for themselves.
         public var cachedBuffers: UInt64 = 0
@@ -225,7 +232,13 @@ extension Snapshot {
 
     /// A chunk, or one huge mapping.
     public struct Chunk: Sendable, Equatable {
-        public enum Kind: UInt8, Sendable { case chunk = 1, huge = 2, cached = 3 }
+        public enum Kind: UInt8, Sendable {
+            case chunk = 1
+            case huge = 2
+            case cached = 3
+            /// Memory of a foreign allocator's unpooled buffers; part of `unpooledBytes`.
+            case unpooled = 4
+        }
         /// Index in the arena's address range: slot addresses are `index << 24 | offset` for 16 MiB chunks.
         public var index: UInt32 = 0
         public var kind: Kind = .chunk
@@ -237,6 +250,54 @@ extension Snapshot {
         public var freePages: UInt32 = 0
         public var largestFreeRunPages: UInt32 = 0
         public var birth: UInt64 = 0
+
+        /// Whether it is no chunk but memory by itself, which is all in use.
+        public var isMapping: Bool { kind == .huge || kind == .unpooled }
+
+        public init() {}
+    }
+
+    /// A copy of Netty, which counts for itself, and has a limit of its own.
+    public struct NettyCopy: Sendable, Equatable {
+        public enum Counting: UInt8, Sendable {
+            /// The dump does not say.
+            case unreadable = 0
+            /// By a counter of its own.
+            case counted = 1
+            /// It leaves that to the JVM, or to nobody.
+            case none = 2
+            /// This row is no Netty: what the JVM counts of direct buffers that the collector frees.
+            case jvm = 3
+        }
+
+        /// What becomes of memory whose object was collected without release.
+        public enum Fate: UInt8, Sendable {
+            case unknown = 0
+            case kept = 1
+            case collected = 2
+        }
+
+        /// The package, as `com.example.shaded.io.netty`, and where several have the same, the class loader.
+        public var name = ""
+        /// Empty where the dump does not say.
+        public var version = ""
+        /// How its chunks keep their books.
+        public var books = ""
+        /// The class that frees its memory.
+        public var cleaner = ""
+        public var counting = Counting.unreadable
+        public var fate = Fate.unknown
+        /// What its counter says; without one, what was found of it.
+        public var counterBytes: UInt64 = 0
+        /// 0 where nothing is refused.
+        public var limitBytes: UInt64 = 0
+        public var arenas: UInt64 = 0
+        public var chunkCount: UInt64 = 0
+        public var chunkBytes: UInt64 = 0
+        public var hugeBytes: UInt64 = 0
+        public var unpooledBytes: UInt64 = 0
+        /// Of all that, what no `ByteBuf` refers to.
+        public var unheldBytes: UInt64 = 0
 
         public init() {}
     }

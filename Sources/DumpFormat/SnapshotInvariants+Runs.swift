@@ -30,7 +30,7 @@ extension SnapshotInvariants {
         _ snapshot: Snapshot, _ runs: Snapshot.RunColumns, _ layout: Layout
     ) -> VerifyCheck {
         var findings = Findings("free pages = pages no run covers")
-        for (row, chunk) in snapshot.chunks.enumerated() where chunk.kind != .huge {
+        for (row, chunk) in snapshot.chunks.enumerated() where !chunk.isMapping {
             var free = 0
             var current = 0
             var largest = 0

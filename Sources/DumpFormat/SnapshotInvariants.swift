@@ -37,5 +37,6 @@ public enum SnapshotInvariants {
     /// What the small tables alone must obey.
     static func tables(_ snapshot: Snapshot) -> [VerifyCheck] {
         [counter(snapshot), chunkBytes(snapshot), liveAndFree(snapshot), chunkTable(snapshot)]
+            + (snapshot.unpooledInRows > 0 ? [unpooledRows(snapshot)] : [])
     }
 }

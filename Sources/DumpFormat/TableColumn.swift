@@ -145,6 +145,7 @@ enum SchemaNames {
         case .notes: name(Snapshot.Note.columns)
         case .missingLoops: name(Snapshot.MissingLoop.columns)
         case .missingPremises: name(Snapshot.MissingPremise.columns)
+        case .nettyCopies: name(Snapshot.NettyCopy.columns)
         case .runs: Snapshot.RunColumns.Column(rawValue: column).map { "\($0)" }
         case .slots: Snapshot.SlotColumns.Column(rawValue: column).map { "\($0)" }
         case .edges: Snapshot.EdgeColumns.Column(rawValue: column).map { "\($0)" }

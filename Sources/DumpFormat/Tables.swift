@@ -247,6 +247,29 @@ extension Snapshot.MissingPremise: TableRow {
     }
 }
 
+extension Snapshot.NettyCopy: TableRow {
+    static var section: Section { .nettyCopies }
+    static var blank: Self { Self() }
+    static var columns: [TableColumn<Self>] {
+        [
+            .string(1, "name", \.name),
+            .string(2, "version", \.version),
+            .string(3, "books", \.books),
+            .string(4, "cleaner", \.cleaner),
+            .kind(5, "counting", \.counting, unknown: .unreadable),
+            .kind(6, "fate", \.fate, unknown: .unknown),
+            .number(7, "counterBytes", \.counterBytes),
+            .number(8, "limitBytes", \.limitBytes),
+            .number(9, "arenas", \.arenas),
+            .number(10, "chunkCount", \.chunkCount),
+            .number(11, "chunkBytes", \.chunkBytes),
+            .number(12, "hugeBytes", \.hugeBytes),
+            .number(13, "unpooledBytes", \.unpooledBytes),
+            .number(14, "unheldBytes", \.unheldBytes),
+        ]
+    }
+}
+
 extension Snapshot.Freed: TableRow {
     static var section: Section { .freed }
     static var blank: Self { Self() }

@@ -14,6 +14,10 @@ struct Arenas {
         /// Of an adaptive allocator: bytes of all its chunks by its own count; nil where this version has none.
         var registeredBytes: UInt64?
         var isAdaptive = false
+        /// Index of the copy of Netty it is of.
+        var copy = 0
+        /// Nil where it has no chunk to tell by.
+        var era: Era?
     }
 
     struct Chunk {
@@ -50,7 +54,6 @@ struct Arenas {
     private(set) var arenas: [Arena] = []
     private(set) var chunks: [Chunk] = []
     private(set) var huge: [Huge] = []
-    private(set) var era: Era?
     private(set) var heapArenaChunks = 0
     private(set) var heapArenaBytes: UInt64 = 0
     private(set) var allocators = 0
@@ -58,17 +61,23 @@ struct Arenas {
 
     /// From the fullest to the emptiest; names as in `PoolArena`.
     private static let lists = ["q100", "q075", "q050", "q025", "q000", "qInit"]
+    private let copies: NettyCopies
 
-    init(_ classes: NettyClasses, _ table: BufferTable) {
+    /// How the chunks of a copy keep their books; nil where it has none.
+    func era(ofCopy copy: Int) -> Era? { arenas.last { $0.copy == copy && $0.era != nil }?.era }
+
+    init(_ classes: NettyClasses, _ table: BufferTable, _ copies: NettyCopies) {
+        self.copies = copies
         var found: [HeapObject] = []
         classes.forEachInstance(of: "netty/buffer/PooledByteBufAllocator") { found.append($0) }
         allocators = found.count
         var arenaOf: [UInt64: Int] = [:]
         for (number, allocator) in found.enumerated() {
-            let prefix = found.count > 1 ? "allocator \(number) " : ""
+            let copy = copies.copy(of: allocator)
+            let prefix = prefix(copy, found.count > 1 ? "allocator \(number) " : "")
             for (index, arena) in (allocator.object("directArenas")?.elements ?? []).enumerated() {
                 arenaOf[arena.id] = arenas.count
-                arenas.append(Self.arena(arena, "\(prefix)direct arena \(index)"))
+                arenas.append(Self.arena(arena, "\(prefix)direct arena \(index)", copy))
                 readChunks(arena, arenas.count - 1, table)
             }
             for arena in allocator.object("heapArenas")?.elements ?? [] {
@@ -88,6 +97,11 @@ struct Arenas {
         readAdaptive(classes, table)
     }
 
+    /// With several copies, the package comes first.
+    private func prefix(_ copy: Int, _ allocator: String) -> String {
+        copies.all.count > 1 ? "\(copies.all[copy].name) \(allocator)" : allocator
+    }
+
     // MARK: Adaptive
 
     private mutating func readAdaptive(_ classes: NettyClasses, _ table: BufferTable) {
@@ -98,8 +112,11 @@ struct Arenas {
         for (number, owner) in found.enumerated() {
             guard let allocator = owner.object("direct") else { continue }
             arenaOf[allocator.id] = arenas.count
-            var arena = Arena(id: allocator.id, name: "adaptive allocator" + (found.count > 1 ? " \(number)" : ""))
+            let copy = copies.copy(of: owner)
+            let name = prefix(copy, "adaptive allocator" + (found.count > 1 ? " \(number)" : ""))
+            var arena = Arena(id: allocator.id, name: name)
             arena.isAdaptive = true
+            arena.copy = copy
             let registered = allocator.object("chunkRegistry")?.object("totalCapacity")?.counterValue
             arena.registeredBytes = registered.map { UInt64(max(0, $0)) }
             arenas.append(arena)
@@ -121,8 +138,8 @@ struct Arenas {
                 problems.append("the chunk at object 0x\(String(object.id, radix: 16)) cannot be read")
                 return
             }
-            era = .adaptive
             let arena = chunk.allocator.flatMap { arenaOf[$0] } ?? first
+            arenas[arena].era = .adaptive
             // Pages would not fit one that is no multiple of them, and it has one buffer anyhow.
             if chunk.isOneOff {
                 huge.append(Huge(id: object.id, arena: arena, bytes: UInt64(chunk.capacity), address: chunk.address))
@@ -138,7 +155,7 @@ struct Arenas {
     /// Chunks are multiples of 128 KiB, or 32 segments of a size class; both are multiples of this.
     private static let adaptivePageSize = 4096
 
-    private static func arena(_ arena: HeapObject, _ name: String) -> Arena {
+    private static func arena(_ arena: HeapObject, _ name: String, _ copy: Int) -> Arena {
         func count(_ names: [String]) -> UInt64 {
             names.reduce(0) { sum, name in
                 let value = arena.integer(name) ?? arena.object(name)?.counterValue ?? 0
@@ -153,7 +170,7 @@ struct Arenas {
             allocations: count(["allocationsTiny", "allocationsSmall", "allocationsNormal"]),
             deallocations: count(["deallocationsTiny", "deallocationsSmall", "deallocationsNormal"]),
             activeHugeBytes: active.map { UInt64(max(0, $0)) },
-            hugeAllocations: hugeMade > hugeFreed ? hugeMade - hugeFreed : 0)
+            hugeAllocations: hugeMade > hugeFreed ? hugeMade - hugeFreed : 0, copy: copy)
     }
 
     /// The chunks in the lists of an arena. A list that a damaged dump bends to a circle is walked once.
@@ -176,7 +193,7 @@ struct Arenas {
         for chunk in found {
             let claims = table.claims[chunk.id] ?? []
             let isTree = chunk.has("memoryMap")
-            era = isTree ? .buddyTrees : .runs
+            arenas[index].era = isTree ? .buddyTrees : .runs
             let contents = isTree ? BuddyChunk.read(chunk, claims) : RunChunk.read(chunk, claims)
             let bytes = UInt64(max(0, chunk.integer("chunkSize") ?? 0))
             guard let contents, bytes > 0 else {

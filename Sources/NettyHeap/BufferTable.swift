@@ -30,6 +30,19 @@ struct BufferTable {
         var thread: String?
     }
 
+    /// What a copy of Netty has of direct memory that is in no chunk.
+    struct Unpooled {
+        /// Live unpooled `ByteBuf`s, and their capacities.
+        var buffers = 0
+        var bytes: UInt64 = 0
+        /// Of them, those that `UnpooledByteBufAllocator`s count.
+        var instrumentedBytes: UInt64 = 0
+        /// What these allocators count as in use.
+        var counted: UInt64 = 0
+        /// Memory that Netty's cleaners gave to others than `ByteBuf`s and chunks, such as the arrays of its native transports.
+        var otherBytes: UInt64 = 0
+    }
+
     private(set) var buffers: [Buffer] = []
     private(set) var caches: [ThreadCache] = []
     /// For each chunk object the claims on it, by the handle that Netty gave out.
@@ -38,11 +51,8 @@ struct BufferTable {
     private(set) var bufferOfChunk: [UInt64: Int] = [:]
     /// Live buffers of chunks of the adaptive allocator, by chunk.
     private(set) var adaptive: [UInt64: [(start: Int, bytes: Int, index: Int)]] = [:]
-    /// Capacities of live unpooled direct buffers.
-    private(set) var unpooledBuffers = 0
-    private(set) var unpooledBytes: UInt64 = 0
-    /// What the unpooled allocators count as direct memory in use.
-    private(set) var unpooledCounted: UInt64 = 0
+    /// Direct memory outside of chunks, by copy of Netty.
+    private(set) var unpooled: [Unpooled]
 
     /// Buffers that no root leads to: they count for nobody.
     private(set) var garbage = 0
@@ -51,32 +61,57 @@ struct BufferTable {
     private let liveness: Liveness
 
     /// A buffer that is garbage holds nothing: nobody can release it.
-    init(_ classes: NettyClasses, _ liveness: Liveness) {
+    init(_ classes: NettyClasses, _ liveness: Liveness, _ copies: NettyCopies) {
         self.liveness = liveness
+        unpooled = Array(repeating: Unpooled(), count: max(1, copies.all.count))
         classes.forEachInstance(of: "netty/buffer/PooledByteBuf") { object in add(buffer: object) }
         classes.forEachInstance(of: "netty/buffer/AdaptivePoolingAllocator$AdaptiveByteBuf") { object in
             add(adaptive: object)
         }
-        // The memory of an adaptive allocator's chunk is in such a buffer, which nobody else has.
+        addUnpooled(classes, copies)
+        let threads = ThreadLocals(classes)
+        classes.forEachInstance(of: "netty/buffer/PoolThreadCache") { object in
+            add(cache: object, thread: threads.name(of: object.id))
+        }
+    }
+
+    /// Unpooled `ByteBuf`s, what their allocators count, and what else of Netty has memory of its own.
+    private mutating func addUnpooled(_ classes: NettyClasses, _ copies: NettyCopies) {
+        // The memory of an adaptive allocator's chunk is in an unpooled buffer, which nobody else has.
         var delegates: Set<UInt64> = []
         classes.forEachInstance(of: "netty/buffer/AdaptivePoolingAllocator$Chunk") { chunk in
             if let delegate = chunk.reference("delegate") { delegates.insert(delegate) }
         }
+        // The ByteBuffers that chunks and ByteBufs have.
+        var known: Set<UInt64> = []
+        classes.forEachInstance(of: "netty/buffer/PoolChunk") { chunk in
+            for field in ["memory", "base"] { if let id = chunk.reference(field) { known.insert(id) } }
+        }
         classes.forEachInstance(of: "netty/buffer/UnpooledDirectByteBuf") { object in
             // A freed one has no memory any more.
-            guard object.reference("buffer") != nil, let capacity = object.integer("capacity"), capacity > 0,
-                !delegates.contains(object.id), judge(object) != .garbage
+            guard let memory = object.reference("buffer") else { return }
+            known.insert(memory)
+            guard let capacity = object.integer("capacity"), capacity > 0, !delegates.contains(object.id),
+                judge(object) != .garbage
             else { return }
-            unpooledBuffers += 1
-            unpooledBytes += UInt64(capacity)
+            let copy = copies.copy(of: object)
+            unpooled[copy].buffers += 1
+            unpooled[copy].bytes += UInt64(capacity)
+            if object.className?.contains("$Instrumented") == true {
+                unpooled[copy].instrumentedBytes += UInt64(capacity)
+            }
+        }
+        for family in NettyClasses.cleanables {
+            classes.forEachInstance(of: family) { object in
+                guard let memory = object.object("buffer"), !known.contains(memory.id),
+                    let capacity = memory.integer("capacity"), capacity > 0, liveness.answer(object) != .garbage
+                else { return }
+                unpooled[copies.copy(of: object)].otherBytes += UInt64(capacity)
+            }
         }
         classes.forEachInstance(of: "netty/buffer/UnpooledByteBufAllocator") { allocator in
             let counted = allocator.object("metric")?.object("directCounter")?.counterValue ?? 0
-            unpooledCounted += UInt64(max(0, counted))
-        }
-        let threads = ThreadLocals(classes)
-        classes.forEachInstance(of: "netty/buffer/PoolThreadCache") { object in
-            add(cache: object, thread: threads.name(of: object.id))
+            unpooled[copies.copy(of: allocator)].counted += UInt64(max(0, counted))
         }
     }
 
@@ -92,7 +127,9 @@ struct BufferTable {
 
     private mutating func add(buffer: HeapObject) {
         guard let handle = buffer.integer("handle"), handle >= 0, buffer.reference("memory") != nil,
-            let chunk = buffer.reference("chunk"), let classIndex = buffer.classIndex
+            let chunk = buffer.reference("chunk"), let classIndex = buffer.classIndex,
+            // Memory of the Java heap is the collector's business.
+            !isOnJavaHeap(buffer)
         else { return }
         let answer = judge(buffer)
         if answer == .garbage { return }
@@ -105,11 +142,16 @@ struct BufferTable {
                 isUnjudged: answer == .cannotSay))
     }
 
+    private func isOnJavaHeap(_ buffer: HeapObject) -> Bool {
+        if case .primitiveArray? = buffer.object("memory")?.kind { true } else { false }
+    }
+
     /// One that was released has no chunk any more.
     private mutating func add(adaptive buffer: HeapObject) {
         guard let chunk = buffer.reference("chunk"), let classIndex = buffer.classIndex,
             // Its place was an adjustment before it was a start.
-            let start = buffer.integer("startIndex") ?? buffer.integer("adjustment"), start >= 0
+            let start = buffer.integer("startIndex") ?? buffer.integer("adjustment"), start >= 0,
+            buffer.object("chunk").flatMap(AdaptiveChunk.memory) == .direct
         else { return }
         let answer = judge(buffer)
         if answer == .garbage { return }
@@ -139,18 +181,14 @@ struct BufferTable {
         caches.append(ThreadCache(id: cache.id, thread: thread))
     }
 
-    var garbageNote: String? {
-        garbage == 0
-            ? nil
-            : "The dump holds garbage too: no GC root leads to \(garbage) of its ByteBufs that have memory. Nobody can "
-                + "release them, and what they have counts as without a ByteBuf."
-    }
-
-    /// Unpooled memory that was lost leaves no object, only a difference.
-    var unpooledNote: String? {
-        guard unpooledCounted > unpooledBytes else { return nil }
-        return "Unpooled allocators count \(unpooledCounted) bytes of direct memory; \(unpooledBuffers) live unpooled "
-            + "ByteBufs have \(unpooledBytes). No ByteBuf refers to the other \(unpooledCounted - unpooledBytes) bytes."
+    /// What the summary says of garbage, which shows only where somebody frees it no more.
+    func garbageNote(isInFigures: Bool) -> String? {
+        guard garbage > 0 else { return nil }
+        let who = "The dump holds garbage too: no GC root leads to \(garbage) of its ByteBufs that have direct memory. "
+        return who
+            + (isInFigures
+                ? "Nobody can release them, and what they have counts as without a ByteBuf."
+                : "The JVM frees what they have with them, so that it is not lost.")
     }
 
     private static func entries(of region: HeapObject) -> [HeapObject] {

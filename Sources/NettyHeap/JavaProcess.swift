@@ -13,7 +13,7 @@ struct JavaProcess {
             let properties = heap.classes[system].statics["props"]?.reference.flatMap(heap.object),
             // The map is in a field since JDK 9; before, properties were a Hashtable themselves.
             let command = JavaMap(properties.object("map") ?? properties)["sun.java.command"],
-            let name = command.split(separator: " ").first
+            let name = command.split(separator: " ").first, name.contains(where: { $0 != "\0" })
         {
             program = String(name)
         }
@@ -52,13 +52,16 @@ struct JavaMap {
         return keys
     }
 
-    subscript(name: String) -> String? {
-        var found: String?
+    /// The object that a key leads to.
+    func value(of name: String) -> HeapObject? {
+        var found: HeapObject?
         forEachEntry { entry in
             guard entry.object("key")?.text == name else { return true }
-            found = (entry.object("val") ?? entry.object("value"))?.text
+            found = entry.object("val") ?? entry.object("value")
             return false
         }
         return found
     }
+
+    subscript(name: String) -> String? { value(of: name)?.text }
 }

@@ -26,6 +26,7 @@ struct LeakDetector {
     private(set) var askerOfBuffer: [UInt64: String] = [:]
 
     init(_ classes: NettyClasses) {
+        let open = Self.openLeaks(classes)
         classes.forEachInstance(of: "netty/util/ResourceLeakDetector") { detector in
             // A set that a map is behind, in some versions the map itself.
             guard let leaks = detector.object("reportedLeaks") else { return }
@@ -33,8 +34,8 @@ struct LeakDetector {
             reports += JavaMap(map).keys.map(Self.report).filter { !$0.createdAt.isEmpty || $0.lastHint != nil }
         }
         classes.forEachInstance(of: "netty/util/ResourceLeakDetector$DefaultResourceLeak") { leak in
-            // Releasing a buffer takes its records away.
-            guard let head = leak.object("head") else { return }
+            // Releasing a buffer takes it out of the set. (Its records are gone then too, or there is a mark in their place.)
+            guard open?.contains(leak.id) ?? true, let head = leak.object("head") else { return }
             let asker = Self.creation(head).flatMap(Self.askingClass)
             if let buffer = leak.reference("referent") {
                 tracked += 1
@@ -45,6 +46,23 @@ struct LeakDetector {
                 if let hint = head.object("hintString")?.text { lastHints[hint, default: 0] += 1 }
             }
         }
+    }
+
+    /// The leaks that are in the sets of all detectors; nil in versions without such sets.
+    private static func openLeaks(_ classes: NettyClasses) -> Set<UInt64>? {
+        var open: Set<UInt64>?
+        classes.forEachInstance(of: "netty/util/ResourceLeakDetector") { detector in
+            guard let set = detector.object("allLeaks") else { return }
+            let map = set.object("m") ?? set.object("map") ?? set
+            guard map.has("table") else { return }
+            var found = open ?? []
+            JavaMap(map).forEachEntry { entry in
+                if let leak = entry.reference("key") { found.insert(leak) }
+                return true
+            }
+            open = found
+        }
+        return open
     }
 
     /// The oldest of a row of records: they count their position from the one that was made with the buffer.

@@ -10,17 +10,25 @@ struct NettyClasses {
     private let children: [[Int]]
     private var found: [String: Instances] = [:]
 
+    /// What has memory that a cleaner of Netty 4.2 made.
+    static let cleanables = ["DirectCleaner", "CleanerJava24Linker", "CleanerJava25", "CleanerJava9", "CleanerJava6"]
+        .map {
+            "netty/util/internal/\($0)$CleanableDirectBufferImpl"
+        }
+
     /// The families whose objects are looked at; they are collected together, in one pass over the file.
-    private static let families = [
-        "netty/buffer/PooledByteBufAllocator", "netty/buffer/PoolChunk", "netty/buffer/PoolThreadCache",
-        "netty/buffer/PooledByteBuf", "netty/buffer/UnpooledDirectByteBuf", "netty/buffer/UnpooledByteBufAllocator",
-        "netty/buffer/AdaptiveByteBufAllocator", "netty/buffer/AdaptivePoolingAllocator",
-        "netty/buffer/AdaptivePoolingAllocator$Chunk", "netty/buffer/AdaptivePoolingAllocator$AdaptiveByteBuf",
-        "netty/buffer/AdaptivePoolingAllocator$Magazine", "netty/buffer/AdaptivePoolingAllocator$AbstractMagazine",
-        "netty/buffer/AdaptivePoolingAllocator$MagazineGroup",
-        "netty/util/ResourceLeakDetector",
-        "netty/util/ResourceLeakDetector$DefaultResourceLeak", "java/lang/Thread", "java/lang/ClassValue$ClassValueMap",
-    ]
+    private static let families =
+        [
+            "netty/buffer/PooledByteBufAllocator", "netty/buffer/PoolChunk", "netty/buffer/PoolThreadCache",
+            "netty/buffer/PooledByteBuf", "netty/buffer/UnpooledDirectByteBuf", "netty/buffer/UnpooledByteBufAllocator",
+            "netty/buffer/AdaptiveByteBufAllocator", "netty/buffer/AdaptivePoolingAllocator",
+            "netty/buffer/AdaptivePoolingAllocator$Chunk", "netty/buffer/AdaptivePoolingAllocator$AdaptiveByteBuf",
+            "netty/buffer/AdaptivePoolingAllocator$Magazine", "netty/buffer/AdaptivePoolingAllocator$AbstractMagazine",
+            "netty/buffer/AdaptivePoolingAllocator$MagazineGroup",
+            "netty/util/ResourceLeakDetector",
+            "netty/util/ResourceLeakDetector$DefaultResourceLeak", "java/lang/Thread",
+            "java/lang/ClassValue$ClassValueMap",
+        ] + cleanables
 
     init(_ heap: Heap) {
         self.heap = heap
@@ -60,11 +68,21 @@ struct NettyClasses {
 
     /// The last part of a class' name, as people say it: `PooledUnsafeDirectByteBuf`.
     static func shortName(_ name: String) -> String {
-        name.lastIndex(of: "/").map { String(name[name.index(after: $0)...]) } ?? name
+        let name = withoutAddress(name)
+        return name.lastIndex(of: "/").map { String(name[name.index(after: $0)...]) } ?? name
     }
 
     /// The name as Java writes it.
-    static func javaName(_ name: String) -> String { String(name.map { $0 == "/" ? "." : $0 }) }
+    static func javaName(_ name: String) -> String { String(withoutAddress(name).map { $0 == "/" ? "." : $0 }) }
+
+    /// A lambda's class has a number and an address in its name, another hidden class an address, and both are others in each run:
+    /// `App$$Lambda$14/0x0000000800066840`, `App$$Lambda/0x00007f1c3c000a00`, `App$$Lambda+0x...` and `App/0x...`.
+    private static func withoutAddress(_ name: String) -> String {
+        if let lambda = name.firstRange(of: "$$Lambda") { return String(name[..<lambda.upperBound]) }
+        guard let mark = name.lastIndex(where: { $0 == "/" || $0 == "+" }) else { return name }
+        let digits = name[name.index(after: mark)...]
+        return digits.hasPrefix("0x") && digits.dropFirst(2).allSatisfy(\.isHexDigit) ? String(name[..<mark]) : name
+    }
 }
 
 extension HeapObject {

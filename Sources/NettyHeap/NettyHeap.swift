@@ -60,8 +60,9 @@ public enum NettyHeap {
             throw .noNetty(classes: heap.classes.count, problems: heap.problems)
         }
         let liveness = Liveness(classes)
-        let table = BufferTable(classes, liveness)
-        let arenas = Arenas(classes, table)
+        let copies = NettyCopies(classes)
+        let table = BufferTable(classes, liveness, copies)
+        let arenas = Arenas(classes, table, copies)
         let detector = LeakDetector(classes)
         let holders = lookingForHolders ? Holders(classes, of: table.buffers.map(\.id)) : nil
         var header = Snapshot.Header()
@@ -70,24 +71,25 @@ public enum NettyHeap {
         header.program = process.program
         header.pid = process.pid
         header.processMarks = ProcessMarks(classes).marks
-        header.programVersion = arenas.era.map { "on Netty \($0.rawValue)" } ?? "on Netty"
+        header.programVersion = Self.version(copies, arenas)
         header.wallTime = heap.timestampMilliseconds.multipliedReportingOverflow(by: 1_000_000).partialValue
         header.reason = "request"
         header.threadCount = UInt64(heap.threads.count)
         var builder = SnapshotBuilder(
-            heap, table, arenas, askers: detector.askerOfBuffer, holders: holders?.names, header: header)
-        let memory = DirectMemory(classes)
-        var snapshot = builder.build(memory)
+            heap, table, arenas, copies, askers: detector.askerOfBuffer, holders: holders?.names, header: header)
+        var snapshot = builder.build(DirectMemory(classes))
         snapshot.completeness.sectionsRead = ["classes", "objects"]
         snapshot.completeness.problems = heap.problems.map(\.description) + arenas.problems
         // A file without its end lacks roots merely because of that.
-        snapshot.missingPremises = heap.problems.isEmpty ? liveness.missing : []
+        if heap.problems.isEmpty { snapshot.missingPremises = liveness.missing + snapshot.missingPremises }
         snapshot.events = detector.events
         snapshot.notes += heap.remarks.map { Snapshot.Note($0) }
-        snapshot.notes += [table.garbageNote].compactMap { $0 }.map { Snapshot.Note($0) } + detector.notes
+        snapshot.notes +=
+            [table.garbageNote(isInFigures: snapshot.totals.unheldBuffers ?? 0 > 0)].compactMap { $0 }.map {
+                Snapshot.Note($0)
+            } + detector.notes
         snapshot.notes += (holders?.notes ?? []).map { Snapshot.Note($0) }
-        if !memory.usesCleaners, let note = table.unpooledNote { snapshot.notes.append(Snapshot.Note(note)) }
-        addActiveAllocations(arenas, &snapshot)
+        addActiveAllocations(arenas, lostMappings: builder.lostMappings, &snapshot)
         addLostReferences(arenas, &snapshot)
         if arenas.heapArenaChunks > 0 {
             snapshot.notes.append(
@@ -97,6 +99,11 @@ public enum NettyHeap {
         }
         let checks = Checks(arenas).all + SnapshotInvariants.check(snapshot)
         return Result(snapshot: snapshot, checks: checks)
+    }
+
+    private static func version(_ copies: NettyCopies, _ arenas: Arenas) -> String {
+        if copies.all.count > 1 { return "on \(copies.all.count) copies of Netty" }
+        return arenas.era(ofCopy: 0).map { "on Netty \($0.rawValue)" } ?? "on Netty"
     }
 
     /// A bump chunk's reference count tells how many buffers are lost in it, not where.
@@ -112,13 +119,15 @@ public enum NettyHeap {
     }
 
     /// Runs that nobody refers to and that are neighbours look like one; the arenas' own counts know how many they are.
-    private static func addActiveAllocations(_ arenas: Arenas, _ snapshot: inout Snapshot) {
-        let found = snapshot.totals.unheldBuffers ?? 0
-        guard found > 0, arenas.era == .runs else { return }
+    private static func addActiveAllocations(_ arenas: Arenas, lostMappings: UInt64, _ snapshot: inout Snapshot) {
+        let found = (snapshot.totals.unheldBuffers ?? 0) - lostMappings
+        // With other books beside them, their count would be told with those of others.
+        guard found > 0, arenas.arenas.allSatisfy({ $0.era == nil || $0.era == .runs }) else { return }
         let active = arenas.arenas.reduce(UInt64(0)) { sum, arena in
             arena.allocations > arena.deallocations ? sum + arena.allocations - arena.deallocations : sum
         }
-        let others = snapshot.totals.liveBuffers - found - snapshot.totals.hugeCount
+        let mappings = UInt64(snapshot.chunks.count { $0.isMapping })
+        let others = snapshot.totals.liveBuffers - min(snapshot.totals.liveBuffers, found + mappings)
         guard active > others + found else { return }
         snapshot.notes.append(
             Snapshot.Note(

@@ -15,6 +15,8 @@ struct SnapshotBuilder {
     private let arenas: Arenas
     private let askers: [UInt64: String]
     private let holders: [Int: String]?
+    private let copies: NettyCopies
+    private let accounts: CopyAccounts
     private(set) var snapshot: Snapshot
     private var sites = SiteTable()
     private var sizes = SizeTable()
@@ -23,6 +25,10 @@ struct SnapshotBuilder {
     private var edges = Snapshot.EdgeColumns()
     private var ownerIDs: [String: UInt32] = [:]
     private var retainers: [RetainerKey: Snapshot.Retainer] = [:]
+    /// By arena of the snapshot.
+    private var copyOfArena: [Int] = []
+    /// Of allocations that nobody has, those in no chunk.
+    private(set) var lostMappings: UInt64 = 0
 
     private struct RetainerKey: Hashable {
         var site: UInt32
@@ -32,9 +38,11 @@ struct SnapshotBuilder {
     /// `askers` names, by object, the classes that asked for those buffers that the leak detector follows; `holders`
     /// names who holds the buffers of those indices in `table.buffers`; nil where nobody looked.
     init(
-        _ heap: Heap, _ table: BufferTable, _ arenas: Arenas, askers: [UInt64: String], holders: [Int: String]?,
-        header: Snapshot.Header
+        _ heap: Heap, _ table: BufferTable, _ arenas: Arenas, _ copies: NettyCopies, askers: [UInt64: String],
+        holders: [Int: String]?, header: Snapshot.Header
     ) {
+        self.copies = copies
+        accounts = CopyAccounts(copies, arenas, table)
         self.askers = askers
         self.heap = heap
         self.table = table
@@ -54,27 +62,37 @@ struct SnapshotBuilder {
             totals.frees = arena.deallocations
             return totals
         }
+        copyOfArena = arenas.arenas.map(\.copy)
+        snapshot.nettyCopies = accounts.rows
+        snapshot.missingPremises = accounts.missing
+        snapshot.notes = accounts.notes.map { Snapshot.Note($0) }
     }
 
     /// Chunks of one size are the rule with pooled allocators; those of adaptive ones differ. The addresses of slots leave
     /// room for the largest.
     mutating func build(_ memory: DirectMemory) -> Snapshot {
-        let largest = arenas.chunks.map(\.bytes).max() ?? 0
+        let largest = arenas.chunks.map(\.bytes).max() ?? Self.usualChunk
         snapshot.totals.chunkSize = largest > 1 << 62 ? largest : Self.powerOfTwo(atLeast: largest)
         snapshot.totals.pageSize = UInt64(arenas.chunks.map(\.contents.pageSize).min() ?? 8192)
-        let stride = max(1, snapshot.totals.chunkSize)
         var index: UInt32 = 0
         for chunk in arenas.chunks.sorted(by: { ($0.arena, $0.address, $0.id) < ($1.arena, $1.address, $1.id) }) {
             add(chunk, index)
             index += 1
         }
         for huge in arenas.huge {
-            add(huge: huge, index)
-            index += UInt32(clamping: (huge.bytes + stride - 1) / stride)
+            let claimant = table.bufferOfChunk[huge.id].map { Claimant.buffer($0) } ?? .nobody
+            let serial = huge.address > 0 ? huge.address : huge.id << 20
+            addMapping(.huge, &index, huge.bytes, arena: huge.arena, serial: serial, claimant, lostAs: "huge")
         }
-        if !memory.usesCleaners {
-            addLostHuge(&index, stride)
-            addLostChunks(&index, stride)
+        for dropped in accounts.lost {
+            let serial = arenas.arenas[dropped.arena].id << 20
+            addMapping(.huge, &index, dropped.bytes, arena: dropped.arena, serial: serial, .nobody, lostAs: "huge")
+        }
+        for (copy, bytes) in accounts.lostUnpooled.enumerated() where bytes > 0 {
+            // Addresses of memory, which are the serials of others, are never as high.
+            addMapping(
+                .unpooled, &index, bytes, arena: arenaOfUnpooled(copy), serial: 1 << 62 + UInt64(copy), .nobody,
+                lostAs: "unpooled")
         }
         finishTotals(memory)
         snapshot.sites = sites.sites
@@ -137,55 +155,23 @@ struct SnapshotBuilder {
         snapshot.chunks.append(row)
     }
 
-    private mutating func add(huge: Arenas.Huge, _ index: UInt32) {
-        let claimant = table.bufferOfChunk[huge.id].map { Claimant.buffer($0) } ?? .nobody
-        addHuge(
-            index, huge.bytes, arena: huge.arena, serial: huge.address > 0 ? huge.address : huge.id << 20, claimant)
-    }
-
-    /// Huge allocations whose chunk object is gone as well: the arena's count is all that is left of them.
-    private mutating func addLostHuge(_ index: inout UInt32, _ stride: UInt64) {
-        for (number, arena) in arenas.arenas.enumerated() {
-            let found = arenas.huge.filter { $0.arena == number }
-            let bytes = found.reduce(0) { $0 + $1.bytes }
-            guard let active = arena.activeHugeBytes, active > bytes else { continue }
-            let count = arena.hugeAllocations > UInt64(found.count) ? arena.hugeAllocations - UInt64(found.count) : 1
-            addHuge(index, active - bytes, arena: number, serial: arena.id << 20, .nobody)
-            index += UInt32(clamping: (active - bytes + stride - 1) / stride)
-            snapshot.notes.append(
-                Snapshot.Note(
-                    "\(arena.name) counts \(active - bytes) bytes of \(count) huge allocations whose objects are gone; "
-                        + "they are shown as one."))
-        }
-    }
-
-    /// Chunks of an adaptive allocator that no object refers to are gone with all their buffers; its own count of bytes
-    /// still has them.
-    private mutating func addLostChunks(_ index: inout UInt32, _ stride: UInt64) {
-        for (number, arena) in arenas.arenas.enumerated() {
-            let found =
-                arenas.chunks.filter { $0.arena == number }.reduce(0) { $0 + $1.bytes }
-                + arenas.huge.filter { $0.arena == number }.reduce(0) { $0 + $1.bytes }
-            guard let registered = arena.registeredBytes, registered > found else { continue }
-            addHuge(index, registered - found, arena: number, serial: arena.id << 20, .nobody)
-            index += UInt32(clamping: (registered - found + stride - 1) / stride)
-            snapshot.notes.append(
-                Snapshot.Note(
-                    "The \(arena.name) counts \(registered - found) bytes of chunks that no object refers to any more: all "
-                        + "buffers in them were lost. They are shown as one."))
-        }
-    }
-
     private static func powerOfTwo(atLeast bytes: UInt64) -> UInt64 {
         bytes < 2 ? bytes : 1 << UInt64(64 - (bytes - 1).leadingZeroBitCount)
     }
 
-    private mutating func addHuge(
-        _ index: UInt32, _ bytes: UInt64, arena: Int, serial: UInt64, _ claimant: Claimant
+    /// Of a dump without chunks, so that each mapping has its place among the addresses.
+    private static let usualChunk: UInt64 = 16 << 20
+
+    /// Memory that is in no chunk, and all of one buffer or of nobody.
+    private mutating func addMapping(
+        _ kind: Snapshot.Chunk.Kind, _ index: inout UInt32, _ bytes: UInt64, arena: Int, serial: UInt64,
+        _ claimant: Claimant, lostAs: String
     ) {
+        let stride = max(1, snapshot.totals.chunkSize)
+        if claimant == .nobody { lostMappings += 1 }
         var row = Snapshot.Chunk()
         row.index = index
-        row.kind = .huge
+        row.kind = kind
         row.arena = UInt16(clamping: arena)
         row.bytes = bytes
         row.liveBuffers = 1
@@ -193,10 +179,23 @@ struct SnapshotBuilder {
         snapshot.chunks.append(row)
         addSlot(
             Slot(
-                serial: serial, address: UInt64(index) * max(1, snapshot.totals.chunkSize), bytes: bytes,
-                sizeClass: Snapshot.SlotColumns.hugeClass, arena: arena, claimant: claimant, lostAs: "huge"))
-        snapshot.totals.hugeCount += 1
-        snapshot.totals.hugeBytes += bytes
+                serial: serial, address: UInt64(index) * stride, bytes: bytes,
+                sizeClass: Snapshot.SlotColumns.hugeClass, arena: arena, claimant: claimant, lostAs: lostAs))
+        let places = index.addingReportingOverflow(UInt32(clamping: (bytes + stride - 1) / stride))
+        index = places.overflow ? .max : places.partialValue
+        if kind == .huge {
+            snapshot.totals.hugeCount += 1
+            snapshot.totals.hugeBytes += bytes
+        }
+    }
+
+    /// No arena has unpooled memory: it gets one of its own, by the name of the copy where there are several.
+    private mutating func arenaOfUnpooled(_ copy: Int) -> Int {
+        var totals = Snapshot.ArenaTotals()
+        totals.name = copies.all.count > 1 ? "\(copies.all[copy].name) unpooled memory" : "unpooled memory"
+        snapshot.arenas.append(totals)
+        copyOfArena.append(copy)
+        return snapshot.arenas.count - 1
     }
 
     // MARK: Slots
@@ -238,10 +237,14 @@ struct SnapshotBuilder {
             snapshot.totals.cachedBuffers += 1
             snapshot.totals.cachedBytes += slot.bytes
         case .nobody:
-            site = sites.site("no ByteBuf refers to it: \(slot.lostAs)")
+            let copy = copyOfArena[slot.arena]
+            let ofWhich = copies.all.count > 1 ? ", of \(copies.all[copy].name)" : ""
+            site = sites.site("no ByteBuf refers to it: \(slot.lostAs)\(ofWhich)")
             owner = self.owner(.arena, snapshot.arenas[slot.arena].name)
             snapshot.totals.unheldBuffers! += 1
             snapshot.totals.unheldBytes! += slot.bytes
+            // What is in no chunk is in the copy's account already.
+            if slot.sizeClass != Snapshot.SlotColumns.hugeClass { snapshot.nettyCopies[copy].unheldBytes += slot.bytes }
         }
         slots.count += 1
         slots.serial.append(slot.serial)
@@ -325,23 +328,35 @@ struct SnapshotBuilder {
         snapshot.totals.chunkCount = UInt64(arenas.chunks.count)
         snapshot.totals.chunkBytes = chunkBytes
         let pooled = chunkBytes + snapshot.totals.hugeBytes
-        snapshot.totals.freeBytes = pooled - min(pooled, snapshot.totals.liveBytes)
-        snapshot.totals.limitBytes = memory.limit ?? 0
-        snapshot.notes += memory.notes.map { Snapshot.Note($0) }
-        if let counter = memory.counter, counter >= pooled {
-            snapshot.totals.counterBytes = counter
-            snapshot.totals.unpooledBytes = counter - pooled
-        } else {
-            if let counter = memory.counter {
-                snapshot.notes.append(
-                    Snapshot.Note(
-                        "The counter says \(counter) bytes, less than the chunks found: they changed meanwhile."))
-            } else {
-                snapshot.notes.append(
-                    Snapshot.Note("The counter shown is the sum of the chunks found; unpooled memory is not in it."))
-            }
-            snapshot.totals.counterBytes = pooled
-        }
+        let mapped = pooled + snapshot.unpooledInRows
+        snapshot.totals.freeBytes = mapped - min(mapped, snapshot.totals.liveBytes)
+        snapshot.totals.unpooledBytes = snapshot.nettyCopies.reduce(0) { $0 + $1.unpooledBytes }
+        addJava(memory, pooled)
+        snapshot.totals.counterBytes = pooled + snapshot.totals.unpooledBytes
+        // Of several limits none is that of the whole.
+        let limits = snapshot.nettyCopies.map(\.limitBytes).filter { $0 > 0 }
+        snapshot.totals.limitBytes = limits.count == 1 ? limits[0] : 0
         snapshot.totals.peakCounterBytes = snapshot.totals.counterBytes
+    }
+
+    /// Where Netty leaves the counting to the JVM, that has a row of its own; with one Netty it is the counter.
+    private mutating func addJava(_ memory: DirectMemory, _ pooled: UInt64) {
+        guard let counter = memory.counter,
+            snapshot.nettyCopies.contains(where: { $0.counting == .none && $0.fate == .collected })
+        else { return }
+        if snapshot.nettyCopies.count == 1 {
+            guard counter >= pooled else { return }
+            snapshot.totals.unpooledBytes = counter - pooled
+            snapshot.notes.append(
+                Snapshot.Note(
+                    "The counter is that of java.nio.Bits instead, which counts all direct buffers of the process."))
+        }
+        var row = Snapshot.NettyCopy()
+        row.name = "java.nio.Bits"
+        row.counting = .jvm
+        row.fate = .collected
+        row.counterBytes = counter
+        row.limitBytes = memory.limit ?? 0
+        snapshot.nettyCopies.append(row)
     }
 }

@@ -54,7 +54,7 @@ struct Answer {
     var reason: String { text("evidence_reason") }
     /// Whether anything is called proved, or a leak without reserve.
     var claimsProof: Bool {
-        let claims = words.replacing("not proved", with: "")
+        let claims = words.replacing("not proved", with: "").replacing("Not proved", with: "")
         return leak == "proved" || claims.contains("proved") || claims.contains("this is a leak")
     }
 }

@@ -157,7 +157,7 @@ struct WhatIf: Equatable {
             } else if stays[index] {
                 kept += 1
             } else {
-                if chunk.kind == .huge { huge += 1 } else { chunks += 1 }
+                if chunk.isMapping { huge += 1 } else { chunks += 1 }
                 bytes &+= chunk.bytes
             }
         }

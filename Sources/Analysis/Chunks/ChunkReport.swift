@@ -72,7 +72,7 @@ extension Report {
 
     /// The least number of chunks that live memory needs, however it is arranged.
     static func compactionBound(_ snapshot: Snapshot) -> (chunks: UInt64, live: UInt64) {
-        let live = snapshot.chunks.filter { $0.kind != .huge }.reduce(0) { $0 &+ $1.liveBytes }
+        let live = snapshot.chunks.filter { !$0.isMapping }.reduce(0) { $0 &+ $1.liveBytes }
         let size = max(1, snapshot.totals.chunkSize)
         return (live / size + (live % size == 0 ? 0 : 1), live)
     }

@@ -27,7 +27,7 @@ extension Report {
             let chunk = snapshot.chunks[index]
             let isEmpty = chunk.liveBuffers == 0
             let leverage = chunk.bytes.share(of: chunk.liveBytes)
-            let kind = ["", "chunk", "huge", "cached"][Int(chunk.kind.rawValue)]
+            let kind = "\(chunk.kind)"
             let why =
                 !isEmpty
                 ? "live buffers"

@@ -12,7 +12,7 @@ public struct Condition: Sendable {
     public struct Figures: Sendable {
         /// The least and the most it can be; the same where it is known.
         var numbers: [String: ClosedRange<UInt64>] = [:]
-        var use = 0.0
+        var use = 0.0...0.0
         /// What the answer is worth where it is not proved, in words that follow "because"; empty where it is.
         var reason = ""
 
@@ -33,7 +33,7 @@ public struct Condition: Sendable {
                 numbers["unheld"] = Self.range(totals.unheldBuffers, snapshot.header.unjudgedBuffers)
                 numbers["unheld.bytes"] = Self.range(totals.unheldBytes, snapshot.header.unjudgedBytes)
             }
-            use = totals.counterBytes.share(of: totals.limitBytes)
+            use = snapshot.use
         }
 
         /// What nobody who was asked holds may be held by those who were not.
@@ -58,7 +58,7 @@ public struct Condition: Sendable {
         .init(name: "suspect.bytes", type: .bytes, help: "their bytes (leaks)"),
         .init(name: "proved", type: .number, help: "of these findings, those that are proved (leaks)"),
         .init(name: "counter", type: .bytes, help: "the memory counter"),
-        .init(name: "use", type: .ratio, help: "counter over limit, as in use > 90%"),
+        .init(name: "use", type: .ratio, help: "counter over limit, as in use > 90%; of several the fullest"),
         .init(name: "live", type: .number, help: "live buffers"),
         .init(name: "live.bytes", type: .bytes, help: "their bytes"),
         .init(name: "slack.bytes", type: .bytes, help: "of them, what nobody asked for"),
@@ -110,7 +110,8 @@ public struct Condition: Sendable {
 
 extension Condition.Figures {
     fileprivate func isOpen(_ name: String) -> Bool {
-        name != "use" && numbers[name].map { $0.lowerBound < $0.upperBound } ?? true
+        if name == "use" { return use.lowerBound < use.upperBound }
+        return numbers[name].map { $0.lowerBound < $0.upperBound } ?? true
     }
 
     /// Why it is not proved, or cannot be decided; nil where nothing is missing.
@@ -119,7 +120,7 @@ extension Condition.Figures {
 
 extension Expression.Order {
     /// Of an amount that lies in a range; nil where that does not decide it.
-    fileprivate func holds(_ range: ClosedRange<UInt64>, _ wanted: UInt64) -> Bool? {
+    fileprivate func holds<T: Comparable>(_ range: ClosedRange<T>, _ wanted: T) -> Bool? {
         if self == .equal, range.lowerBound < range.upperBound { return range.contains(wanted) ? nil : false }
         let (least, most) = (holds(range.lowerBound, wanted), holds(range.upperBound, wanted))
         return least == most ? least : nil

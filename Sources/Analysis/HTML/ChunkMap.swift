@@ -64,7 +64,7 @@ struct ChunkMap {
                 .sorted { snapshot.sites[$0].liveBytes > snapshot.sites[$1].liveBytes }
                 .prefix(Self.namedSites).map { UInt32($0) })
 
-        let shown = snapshot.chunks.filter { $0.kind != .huge }
+        let shown = snapshot.chunks.filter { !$0.isMapping }
         let position = Dictionary(shown.enumerated().map { ($1.index, $0) }, uniquingKeysWith: { first, _ in first })
         var pages = [Page](repeating: Page(), count: shown.count * pagesPerChunk)
         var unheld = [UInt64](repeating: 0, count: shown.count)

@@ -123,12 +123,18 @@ public struct ReportPage {
     private var verdict: String {
         let diagnosis = Diagnosis(newest)
         let totals = newest.totals
-        let use = totals.limitBytes > 0 ? Format.ratio(totals.counterBytes.share(of: totals.limitBytes)) : "no limit"
+        let fullest = newest.hasSeveralCounters ? newest.fullestCopy : nil
+        let use =
+            fullest.map { Format.ratio($0.use ?? 0) }
+            ?? (totals.limitBytes > 0 ? Format.ratio(totals.counterBytes.share(of: totals.limitBytes)) : "no limit")
+        let limit = fullest.map {
+            "\($0.name): \(Format.count($0.counterBytes)) of \(Format.count($0.limitBytes)) bytes"
+        }
         let unheld = totals.unheldBuffers.map { Format.count($0) } ?? "unknown"
         let tiles = [
             ("counter", Format.bytes(totals.counterBytes), "\(Format.count(totals.counterBytes)) bytes"),
-            ("of the limit", use, totals.limitBytes > 0 ? "\(Format.count(totals.limitBytes)) bytes" : ""),
-            ("live buffers", Format.count(totals.liveBuffers), Format.bytes(totals.liveBytes)),
+            ("of the limit", use, limit ?? (totals.limitBytes > 0 ? "\(Format.count(totals.limitBytes)) bytes" : "")),
+            (newest.liveNoun + "s", Format.count(totals.liveBuffers), Format.bytes(totals.liveBytes)),
             ("unheld", unheld, totals.unheldBytes.map { Format.bytes($0) } ?? "this dump has no edges"),
             ("chunks", Format.count(totals.chunkCount), "of \(Format.bytes(totals.chunkSize))"),
         ]
@@ -139,10 +145,15 @@ public struct ReportPage {
             html += "<small>\(HTMLText.escaped(detail))</small></div>\n"
         }
         html += "</div>\n" + ByteBar(totals).html
+        if !newest.nettyCopies.isEmpty {
+            var report = Report(command: "report")
+            report.add(nil, .table(Report.copies(newest)))
+            html += HTMLRenderer().render(report)
+        }
         let slack = totals.liveBytes.less(totals.requestedBytes)
         let refused = totals.failedAllocations
         html += """
-            <p class="note">Of the live bytes, \(Format.bytes(totals.requestedBytes)) were asked for; \
+            <p class="note">Of the \(newest.liveBytesNoun), \(Format.bytes(totals.requestedBytes)) were asked for; \
             \(Format.bytes(slack)) are slack, the rounding up to size classes. \
             \(refused == 0 ? "No allocation was" : "\(Format.count(refused, of: "allocation")) \(refused == 1 ? "was" : "were")") refused since the start.</p>
 

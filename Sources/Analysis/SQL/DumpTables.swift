@@ -19,7 +19,7 @@ enum DumpTables {
                 [
                     .init("chunk", .integer, "its index; buffers and runs refer to it") { _, chunk in Cell(chunk.index)
                     },
-                    .init("kind", .text, "chunk, huge, or cached") { _, chunk in .text("\(chunk.kind)") },
+                    .init("kind", .text, "chunk, huge, cached, or unpooled") { _, chunk in .text("\(chunk.kind)") },
                     .init("arena", .integer, "null for a cached chunk") { _, chunk in
                         chunk.kind == .cached ? .null : Cell(chunk.arena)
                     },
