@@ -4,6 +4,7 @@ import Glibc
 import Ledger
 import Logging
 import MQTT
+import NIOConcurrencyHelpers
 import NIOCore
 import TestSupport
 import Testing
@@ -496,7 +497,7 @@ struct StoreDamageTests {
         }
     }
 
-    @Test("a stored message of which a byte is changed is not sent, though nobody has looked at all rows")
+    @Test("a row that is changed while the broker runs is damage when it is read, and stays as it is")
     func changedWhileUsed() async throws {
         try await withDataDirectory { directory in
             try await withBroker({ $0.dataDirectory = directory }) { broker in
@@ -508,19 +509,119 @@ struct StoreDamageTests {
                 try publisher.connect("publisher")
                 for number in 0..<3 { try publisher.publish("t", "\(number)", qos: .atLeastOnce) }
             }
-            try StoreFile(in: directory).change("UPDATE message SET payload = x'39' WHERE payload = x'31'")
-            // As after a start that does not look at all rows.
-            let store = try Store(
-                directory: directory, maximumBytes: 1 << 20, bytesCheckedAtStart: 0, log: Logger(label: "test"))
+            let store = try Store(directory: directory, maximumBytes: 1 << 20, log: Logger(label: "test"))
             defer { store.close() }
-            let sent = try await store.queue.read { database in
+            let (session, queued) = try await store.queue.read { database in
                 let reader = store.reading(database)
                 let session = try #require(try reader.sessions().first?.id)
-                let queued = try reader.belongings(of: session).queued.map(\.id)
-                let owed = try reader.owed(to: session, queued)
-                return queued.map { owed[$0]?.content?.isSendable }
+                return (session, try reader.belongings(of: session).queued.map(\.id))
             }
-            #expect(sent == [true, false, true])
+            #expect(queued.count == 3)
+            func page() -> StorePage? {
+                let page = NIOLockedValueBox<StorePage?>(nil)
+                store.read {
+                    .messages(try $0.owed(to: session, queued), order: queued)
+                } whenRead: { found in
+                    page.withLockedValue { $0 = found }
+                }
+                store.finishWriting()
+                return page.withLockedValue { $0 }
+            }
+            guard case .messages(let found, _)? = page() else { throw StoreFileError("nothing was read") }
+            #expect(found.count == 3)
+            let file = StoreFile(in: directory)
+            try file.change("UPDATE message SET payload = x'39' WHERE payload = x'31'")
+            guard case .unavailable? = page() else { throw StoreFileError("a changed message is served") }
+            #expect(store.isFailing)
+            #expect(try file.count("message") == 3)
+            // The names of sessions and filters too.
+            try file.change("UPDATE session SET client = 'otto'")
+            #expect(throws: DatabaseError.self) { try store.queue.read { _ = try store.reading($0).sessions() } }
+            try file.change("UPDATE subscription SET filter = 'u'")
+            #expect(throws: DatabaseError.self) {
+                try store.queue.read { _ = try store.reading($0).belongings(of: session) }
+            }
+        }
+    }
+
+    @Test(
+        "an upright leaf of damaged trees, a tree without a name and one row that looks like another cost no more than they are"
+    )
+    func moreDamage() async throws {
+        try await withDataDirectory { directory in
+            try await ended(directory)
+            let file = StoreFile(in: directory)
+            let database = file.path
+            func restore(_ sound: Data, _ seal: Data) throws {
+                for name in try FileManager.default.contentsOfDirectory(atPath: directory) {
+                    try FileManager.default.removeItem(atPath: "\(directory)/\(name)")
+                }
+                try sound.write(to: URL(filePath: database))
+                try seal.write(to: URL(filePath: "\(directory)/arena-broker.seal"))
+            }
+            let sound = try Data(contentsOf: URL(filePath: database))
+            let seal = try Data(contentsOf: URL(filePath: "\(directory)/arena-broker.seal"))
+            // Of seven leaves in a row all but two.
+            let leaves = try await DatabaseQueue(path: database).read {
+                try Int.fetchAll(
+                    $0, sql: "SELECT pageno FROM dbstat WHERE name = 'message' AND pagetype = 'leaf' ORDER BY path")
+            }
+            for leaf in [0, 1, 2, 4, 6].map({ leaves[20 + $0] }) {
+                try change(database, at: (leaf - 1) * 4_096) { $0 = Array(repeating: 0, count: $0.count) }
+            }
+            var recovery = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
+            #expect(recovery.kept.messages >= 2 * Int64(Self.messages) - 5 * 4, "\(recovery.lines)")
+            // The name of a table.
+            try restore(sound, seal)
+            let name = try #require(sound.range(of: Data("TABLE subscription".utf8)))
+            try change(database, at: name.upperBound - 1, { $0[0] ^= 1 }, count: 1)
+            recovery = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
+            #expect(recovery.kept.sessions == 0, "\(recovery.lines)")
+            // anna's row says that it is otto's, and comes first.
+            try restore(sound, seal)
+            try file.change(
+                "UPDATE session SET client = 'x' WHERE client = 'otto'; UPDATE session SET client = 'otto' WHERE client = 'anna'"
+            )
+            try file.change("UPDATE session SET checksum = NULL WHERE client = 'x'")
+            recovery = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
+            #expect(recovery.kept.sessions == 1 && recovery.kept.messages == Int64(Self.messages), "\(recovery.lines)")
+        }
+    }
+
+    @Test("a tree of which an inner key is wrong beside a page that is gone does not lead the recovery in a circle")
+    func wrongInnerKey() async throws {
+        try await withDataDirectory { directory in
+            try await ended(directory)
+            let file = StoreFile(in: directory)
+            let sound = try Data(contentsOf: URL(filePath: file.path))
+            let (leaves, inner) = try await DatabaseQueue(path: file.path).read { database in
+                func pages(_ type: String) throws -> [Int] {
+                    try Int.fetchAll(
+                        database,
+                        sql: "SELECT pageno FROM dbstat WHERE name = 'message' AND pagetype = ? ORDER BY path",
+                        arguments: [type])
+                }
+                return (try pages("leaf"), try pages("internal"))
+            }
+            let page = try #require(inner.last)
+            // Each bit of the last byte of some cells, which is of their key.
+            let start = (page - 1) * 4_096
+            let header = start + (page == 1 ? 100 : 0)
+            for cell in stride(from: 4, to: 40, by: 6) {
+                let pointer = header + 12 + 2 * cell
+                let place = start + Int(sound[pointer]) << 8 + Int(sound[pointer + 1])
+                for bit in [0, 2, 4, 6] {
+                    for name in try FileManager.default.contentsOfDirectory(atPath: directory) {
+                        try FileManager.default.removeItem(atPath: "\(directory)/\(name)")
+                    }
+                    try sound.write(to: URL(filePath: file.path))
+                    let leaf = leaves[min(cell + 1, leaves.count - 1)]
+                    try change(file.path, at: (leaf - 1) * 4_096) { $0 = Array(repeating: 0, count: $0.count) }
+                    try change(file.path, at: place + 5, { $0[0] ^= 1 << bit }, count: 1)
+                    let recovery = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
+                    #expect(recovery.kept.sessions == 2, "\(recovery.lines)")
+                }
+            }
         }
     }
 

@@ -8,7 +8,8 @@ import GRDB
 ///                   1 2  4                  then after 1, 2, 4, ... more, until there is a row; from there both ways,
 ///                   .....-->                and so on in the gaps that are left
 ///
-/// So many reads as there are rows, and some sixty for each gap.
+/// So many reads as there are rows, and some sixty for each gap. Where several damaged pages follow each other closely, a readable
+/// one between them may be leapt over.
 struct LeapingScan {
     /// Up to the condition on the number, which comes last: `SELECT session, id FROM entry WHERE session = ? AND`.
     var select: String
@@ -79,9 +80,9 @@ struct LeapingScan {
         func number() -> Int64? { last.flatMap { Int64.fromDatabaseValue($0[0]) } }
         let isWhole = try database.eachReadableRow(sql, arguments + [range.lowerBound, range.upperBound]) { row in
             let key = places.map { row[$0] as DatabaseValue }
-            // Else a damaged tree may lead in a circle.
+            // Else a damaged tree may lead in a circle: SQLite does not compare what it comes to with where it was to begin.
             let isNext = last.map { direction == .up ? Self.precedes($0, key) : Self.precedes(key, $0) } ?? true
-            guard isNext, Int64.fromDatabaseValue(key[0]) != nil else { return false }
+            guard isNext, let number = Int64.fromDatabaseValue(key[0]), range.contains(number) else { return false }
             last = key
             try body(row)
             return true

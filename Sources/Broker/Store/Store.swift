@@ -233,6 +233,9 @@ final class Store: Sendable {
             guard !isFailing else { return whenRead(.unavailable) }
             do {
                 whenRead(try queue.read { try body(reading($0)) })
+            } catch let error as DatabaseError where [.SQLITE_CORRUPT, .SQLITE_NOTADB].contains(error.resultCode) {
+                noteDamage(Self.reason(error))
+                whenRead(.unavailable)
             } catch {
                 failures.increment()
                 log.error("\(path) cannot be read: \(Self.reason(error))")

@@ -21,12 +21,10 @@ struct StoreReader {
         var properties: [UInt8]?
         var payload: [UInt8]
         var expiresAt = NIODeadline.distantFuture
-        /// Whether it is as it was written, as far as that is known.
-        var isIntact = true
 
         /// Whether its parts but the topic, which is looked at where it becomes one, are what a PUBLISH may have.
         var isSendable: Bool {
-            guard isIntact, payload.count <= VariableByteInteger.maximum else { return false }
+            guard payload.count <= VariableByteInteger.maximum else { return false }
             guard let properties else { return true }
             return PublishProperties(passedOn: ByteBuffer(bytes: properties)) != nil
         }
@@ -101,7 +99,10 @@ struct StoreReader {
 
     func sessions() throws -> [StoredSession] {
         var sessions: [StoredSession] = []
-        try rows("SELECT id, client, expiry, ends, user, listener FROM session ORDER BY id") { row in
+        try rows(
+            "SELECT id, client, expiry, ends, user, listener, \(Self.isIntact("session")) FROM session ORDER BY id"
+        ) { row in
+            try expectIntact(row, 6, "session")
             let expiry = UInt32(clamping: row.int(2))
             sessions.append(
                 StoredSession(
@@ -117,9 +118,11 @@ struct StoreReader {
         var found = Belongings()
         try rows(
             """
-            SELECT filter, qos, no_local, retain_as_published, identifier FROM subscription WHERE session = ?1
+            SELECT filter, qos, no_local, retain_as_published, identifier, \(Self.isIntact("subscription"))
+            FROM subscription WHERE session = ?1
             """, session
         ) { row in
+            try expectIntact(row, 5, "subscription")
             let options = SubscriptionOptions(
                 qos: qos(row, 1), noLocal: row.bool(2), retainAsPublished: row.bool(3),
                 identifier: UInt32(clamping: row.int(4)))
@@ -135,7 +138,7 @@ struct StoreReader {
             WHERE entry.session = ?1 AND entry.serial IS NOT NULL ORDER BY entry.serial
             """, session
         ) { row in
-            found.owed.append(owed(row))
+            found.owed.append(try owed(row))
             if !row.isNull(5) { found.hasShared = true }
         }
         try rows(
@@ -161,7 +164,8 @@ struct StoreReader {
         ) { row in
             let delay = UInt32(clamping: row.int(2))
             found.will = Will(
-                content: content(row, from: 5), qos: qos(row, 0), retain: row.bool(1), delayInterval: delay,
+                content: try content(row, from: 5, of: "will"), qos: qos(row, 0), retain: row.bool(1),
+                delayInterval: delay,
                 expiryInterval: row.optionalInt(3).map { UInt32(clamping: $0) },
                 dueAt: row.optionalInt(4).map { clock.deadline($0, life: Int64(delay) * 1_000) })
         }
@@ -181,7 +185,7 @@ struct StoreReader {
                 $0.bind(1, session)
                 $0.bind(2, entry)
             } row: {
-                found[entry] = owed(StoredRow(handle: $0))
+                found[entry] = try owed(StoredRow(handle: $0))
             }
         }
         return found
@@ -243,9 +247,10 @@ struct StoreReader {
             message.topic, message.properties, message.payload, message.expires, message.life, \(isIntact("message"))
         """
 
-    private func owed(_ row: StoredRow) -> Owed {
+    private func owed(_ row: StoredRow) throws -> Owed {
         Owed(
-            id: row.number(0), content: row.isNull(6) ? nil : content(row, from: 6), qos: qos(row, 1),
+            id: row.number(0), content: row.isNull(6) ? nil : try content(row, from: 6, of: "message"),
+            qos: qos(row, 1),
             retain: row.bool(2), identifiers: identifiers(row, 3),
             share: row.isNull(5) ? nil : row.text(5), serial: row.isNull(4) ? nil : UInt64(clamping: row.int(4)))
     }
@@ -266,7 +271,7 @@ struct StoreReader {
                 $0.bind(2, Int64(limit))
             } row: { handle in
                 let row = StoredRow(handle: handle)
-                found.append(Retained(content: content(row, from: 1), qos: qos(row, 0)))
+                found.append(Retained(content: try content(row, from: 1, of: "retained"), qos: qos(row, 0)))
             }
         }
         return found
@@ -280,15 +285,23 @@ struct StoreReader {
         }
     }
 
-    private func content(_ row: StoredRow, from column: Int32) -> Content {
-        Content(
+    private func content(_ row: StoredRow, from column: Int32, of table: String) throws -> Content {
+        try expectIntact(row, column + 6, table)
+        return Content(
             id: row.number(column), topic: Array(row.bytes(column + 1)),
             properties: row.isNull(column + 2) ? nil : Array(row.bytes(column + 2)),
-            payload: Array(row.bytes(column + 3)), expiresAt: deadline(row, column + 4),
-            isIntact: row.bool(column + 6))
+            payload: Array(row.bytes(column + 3)), expiresAt: deadline(row, column + 4))
     }
 
-    /// One more column of a content.
+    /// - Throws: damage, for a row that is another than was written: nothing is served from it, and it is kept as it is.
+    private func expectIntact(_ row: StoredRow, _ column: Int32, _ table: String) throws {
+        guard row.bool(column) else {
+            throw DatabaseError(
+                resultCode: .SQLITE_CORRUPT, message: "a row of table \(table) is not as it was written")
+        }
+    }
+
+    /// One more column, behind those of a content.
     private static func isIntact(_ table: String) -> String {
         RowChecksum.isWrong(in: table).map { "NOT (\($0))" } ?? "1"
     }

@@ -137,16 +137,16 @@ package struct StoreRecovery {
         // With its log from the first: whoever opens it changes nothing about that.
         configuration.journalMode = .wal
         // Nothing of it needs to be safe before all of it is.
-        configuration.prepareDatabase { database in
-            try RowChecksum.install(in: database)
-            try database.execute(sql: "PRAGMA synchronous = OFF")
-        }
+        configuration.prepareDatabase { try $0.execute(sql: "PRAGMA synchronous = OFF") }
         let target = try DatabaseQueue(path: path + Self.new, configuration: configuration)
         try target.write { try StoreSchema.create(in: $0) }
         do {
             var damaged = GRDB.Configuration()
             // Else SQLite reads nothing of a database that is shorter than its first page says.
-            damaged.prepareDatabase { try $0.execute(sql: "PRAGMA writable_schema = ON") }
+            damaged.prepareDatabase { database in
+                try RowChecksum.install(in: database)
+                try database.execute(sql: "PRAGMA writable_schema = ON")
+            }
             let source = try DatabaseQueue(path: work, configuration: damaged)
             // Of a version without it, unless it says so for a bit that is wrong.
             let hasState = try source.read { (try? StoreState.read(from: $0)) != nil }

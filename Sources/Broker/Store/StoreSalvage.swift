@@ -18,10 +18,13 @@ struct StoreSalvage {
     private var result = Result()
     /// Sessions of which not all could be read.
     private var torn: Set<Int64> = []
+    /// Sessions whose row is not as it was written.
+    private var changedSessions: Set<Int64> = []
 
     static func run(from old: Database, to new: Database) throws -> Result {
         var salvage = StoreSalvage(old: old, new: new)
         for table in tables { try salvage.copy(table) }
+        try salvage.askForMissing()
         try salvage.settle()
         return salvage.result
     }
@@ -61,38 +64,98 @@ struct StoreSalvage {
             key: ["rowid"]),
     ]
 
-    private mutating func copy(_ table: Table) throws {
-        // An earlier layout has fewer.
-        let there = Set((try? old.columns(in: table.name).map(\.name)) ?? [])
-        let columns = table.columns.filter { there.contains($0) }
-        guard !columns.isEmpty else { return }
-        let names = columns.joined(separator: ", ")
-        let places = columns.map { _ in "?" }.joined(separator: ", ")
-        let insert = try new.cachedStatement(
-            sql: "INSERT OR IGNORE INTO \(table.name) (\(names)) VALUES (\(places))")
-        func copyRow(_ row: Row) throws {
-            try insert.execute(arguments: StatementArguments(row.databaseValues.dropFirst(table.key.count)))
+    /// What layouts after the first have more.
+    private static let laterColumns: Set<String> = ["due", "life", "checksum"]
+
+    /// The way of one table's rows from the old database into the new one.
+    private struct Way {
+        let table: Table
+        /// The key's columns, whether the row is another than was written, and what is copied.
+        let select: String
+        let insert: Statement
+
+        /// - Returns: nil for a table that is not there, or has not all of its columns.
+        init?(_ table: Table, from old: Database, to new: Database) throws {
+            let there = Set((try? old.columns(in: table.name).map(\.name)) ?? [])
+            guard table.columns.allSatisfy({ there.contains($0) || StoreSalvage.laterColumns.contains($0) }) else {
+                return nil
+            }
+            let columns = table.columns.filter { there.contains($0) }
+            let names = columns.joined(separator: ", ")
+            let places = columns.map { _ in "?" }.joined(separator: ", ")
+            let isChanged = there.contains("checksum") ? RowChecksum.isWrong(in: table.name) ?? "0" : "0"
+            self.table = table
+            select = "SELECT \(table.key.joined(separator: ", ")), \(isChanged), \(names) FROM \(table.name) WHERE"
+            insert = try new.cachedStatement(
+                sql: "INSERT OR IGNORE INTO \(table.name) (\(names)) VALUES (\(places))")
         }
-        let select = "SELECT \(table.key.joined(separator: ", ")), \(names) FROM \(table.name) WHERE"
-        let scan = LeapingScan(select: select, key: table.key, places: Array(table.key.indices), database: old)
-        guard try !scan.read(copyRow) else { return }
+    }
+
+    private mutating func copy(_ table: Table) throws {
+        guard let way = try Way(table, from: old, to: new) else {
+            if table.name == "will" { result.areWillsMissing = true }
+            if ["subscription", "receipt"].contains(table.name) {
+                torn.formUnion(try Int64.fetchAll(new, sql: "SELECT id FROM session"))
+            }
+            return
+        }
+        let scan = LeapingScan(
+            select: way.select, key: table.key, places: Array(table.key.indices), database: old)
+        guard try !scan.read({ try copyRow($0, way) }) else { return }
         if table.name == "will" { result.areWillsMissing = true }
         guard table.key.count > 1 else { return }
         // A page that is damaged ends what is read of a session, but its other rows are asked for by their own numbers.
         let sessions = "SELECT id FROM session UNION SELECT session FROM \(table.name)"
         for session in try Int64.fetchAll(new, sql: sessions) {
-            let isWhole: Bool
             if table.name == "entry" {
                 let ofSession = LeapingScan(
-                    select: "\(select) session = ? AND", arguments: [session], key: ["id"], places: [1], database: old)
-                isWhole = try ofSession.read(copyRow)
-            } else {
-                isWhole = try old.eachReadableRow("\(select) session = ?", [session]) { row in
-                    try copyRow(row)
-                    return true
-                }
-                if !isWhole { torn.insert(session) }
+                    select: "\(way.select) session = ? AND", arguments: [session], key: ["id"], places: [1],
+                    database: old)
+                _ = try ofSession.read { try copyRow($0, way) }
+            } else if try !copyRows(way, "session = ?", [session]) {
+                torn.insert(session)
             }
+        }
+    }
+
+    private mutating func copyRows(_ way: Way, _ condition: String, _ arguments: StatementArguments) throws -> Bool {
+        try old.eachReadableRow("\(way.select) \(condition)", arguments) { row in
+            try copyRow(row, way)
+            return true
+        }
+    }
+
+    /// Leaves out a row that is not as it was written. The session of such a one is named by the index.
+    private mutating func copyRow(_ row: Row, _ way: Way) throws {
+        let values = Array(row.databaseValues)
+        let (keys, isChanged) = (way.table.key.count, Bool.fromDatabaseValue(values[way.table.key.count]) ?? true)
+        guard isChanged else {
+            return try way.insert.execute(arguments: StatementArguments(values.dropFirst(keys + 1)))
+        }
+        switch way.table.name {
+        case "session": if let id = Int64.fromDatabaseValue(values[0]) { changedSessions.insert(id) }
+        case "subscription": if let session = Int64.fromDatabaseValue(values[0]) { torn.insert(session) }
+        case "will": result.areWillsMissing = true
+        default: break
+        }
+    }
+
+    /// What other trees name and the scans have leapt over: a page that can be read between several that cannot.
+    private mutating func askForMissing() throws {
+        let table = { (name: String) in Self.tables.first { $0.name == name }! }
+        if let way = try Way(table("entry"), from: old, to: new) {
+            let isThere = try new.cachedStatement(
+                sql: "SELECT EXISTS (SELECT 1 FROM entry WHERE session = ?2 AND id = ?3 AND ?1 IS NOT NULL)")
+            var keys: [(DatabaseValue, DatabaseValue)] = []
+            try eachEntryOfIndex { row in
+                let values = StatementArguments(row.databaseValues)
+                if try Bool.fetchOne(isThere, arguments: values) != true { keys.append((row[1], row[2])) }
+            }
+            for (session, id) in keys { _ = try copyRows(way, "session = ? AND id = ?", [session, id]) }
+        }
+        if let way = try Way(table("message"), from: old, to: new) {
+            let missing = "SELECT DISTINCT message FROM entry WHERE message NOT IN (SELECT id FROM message)"
+            for id in try Int64.fetchAll(new, sql: missing) { _ = try copyRows(way, "id = ?", [id]) }
         }
     }
 
@@ -117,29 +180,18 @@ struct StoreSalvage {
         }
     }
 
-    /// Leaves out rows that are not as they were written. A session that is left out is named by the index.
-    private mutating func leaveOutChanged() throws {
-        func delete(from table: String) throws -> [Int64] {
-            guard let isWrong = RowChecksum.isWrong(in: table) else { return [] }
-            let key = ["session": "id", "message": "id", "retained": "rowid"][table] ?? "session"
-            return try Int64.fetchAll(new, sql: "DELETE FROM \(table) WHERE \(isWrong) RETURNING \(key)")
-        }
-        for session in try delete(from: "session") { try removeBelongings(of: session) }
-        torn.formUnion(try delete(from: "subscription"))
-        if try !delete(from: "will").isEmpty { result.areWillsMissing = true }
-        _ = try delete(from: "message")
-        _ = try delete(from: "retained")
-    }
-
     private func removeBelongings(of session: Int64) throws {
-        for table in ["subscription", "receipt", "will", "entry"] {
+        for table in ["subscription", "receipt", "will"] {
             try new.execute(sql: "DELETE FROM \(table) WHERE session = ?", arguments: [session])
         }
+        // The others are for another member of the group.
+        try new.execute(
+            sql: "DELETE FROM entry WHERE session = ? AND NOT (\(StoreSchema.isShared))", arguments: [session])
     }
 
     /// Leaves out what refers to something that could not be read, and counts it.
     private mutating func settle() throws {
-        try leaveOutChanged()
+        for session in changedSessions { try removeBelongings(of: session) }
         // Of which the key is known, by another tree, and nothing else.
         var sessions: Set<String> = []
         try eachClientOfIndex { name in

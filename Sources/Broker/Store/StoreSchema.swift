@@ -150,6 +150,8 @@ enum StoreSchema {
         // From 3: what is there stays without a checksum until it is written again.
         if found < 4 {
             for (table, _) in RowChecksum.columns {
+                // Unless the number of the layout is what is wrong.
+                guard try !database.columns(in: table).contains(where: { $0.name == "checksum" }) else { continue }
                 try database.execute(sql: "ALTER TABLE \(table) ADD COLUMN checksum INTEGER")
             }
         }
