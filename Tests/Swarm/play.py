@@ -330,8 +330,12 @@ class Swarm:
 
     async def device(self, number):
         """A client that answers commands with what they hold, turned round."""
-        if number in self.devices and not self.devices[number].ended:
-            return
+        # One at a time: of two that connect at once the one that stays would be forgotten.
+        async with self.locks["device%d" % number]:
+            if number not in self.devices or self.devices[number].ended:
+                await self.open_device(number)
+
+    async def open_device(self, number):
         reader, ready = wire.Reader(4), asyncio.get_running_loop().create_future()
 
         def came(data):
