@@ -38,9 +38,10 @@ struct StoreFanOutTests {
         }).get() == false { try #require(ContinuousClock.now < deadline, "there is always something") }
     }
 
-    private static func leave(_ broker: Broker) async throws -> Session {
+    private static func leave(_ broker: Broker, retain: Bool = false) async throws -> Session {
         let client = try TestClient(port: broker.port, version: .v5_0)
         var will = Will(topic: "x", payload: ByteBuffer(string: "gone"), qos: .exactlyOnce)
+        will.retain = retain
         will.properties.delayInterval = 3_600
         try client.connect("leaving", clean: false, will: will) { $0.sessionExpiryInterval = 7_200 }
         let session = try #require(broker.context.registry.find("leaving"))
@@ -80,6 +81,29 @@ struct StoreFanOutTests {
                 shard.finishFanOuts()
                 #expect(shard.journal?.hasChanges == true)
                 #expect(session.will != nil && session.isWillStored)
+            }
+            #expect(try await broker.owed("first") == 1)
+        }
+    }
+
+    @Test("a will to many is retained once, whenever the broker is killed")
+    func retained() async throws {
+        try await Self.withOwed(to: "x") { broker, shard in
+            let session = try await Self.leave(broker, retain: true)
+            let store = StoreFile(in: try #require(broker.context.configuration.dataDirectory))
+            try await Self.quietly(shard) {
+                shard.end(session)
+                #expect(shard.work.fanOuts.count == 1)
+                // A kill would leave what is in this batch.
+                shard.journal?.post()
+                let deadline = Patience.end
+                while try store.count("retained WHERE topic = CAST('x' AS BLOB)") == 0 {
+                    try #require(ContinuousClock.now < deadline, "it is not retained")
+                }
+                #expect(try store.count("will") == 1)
+                #expect(try store.count("will WHERE retain = 1") == 0)
+                #expect(try store.count("entry") == 0)
+                shard.finishFanOuts()
             }
             #expect(try await broker.owed("first") == 1)
         }

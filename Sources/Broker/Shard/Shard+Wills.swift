@@ -56,6 +56,11 @@ extension EventLoopShard {
         var message = will.message
         do throws(ArenaError) {
             guard try publish(&message, retain: message.retain, from: session) else {
+                if message.retain, session.isWillStored, session.home == index, !session.isInTransit,
+                    session.will == nil
+                {
+                    journal?.willIsRetained(of: session)
+                }
                 whenNoted(.will(of: session))
                 return true
             }

@@ -187,6 +187,9 @@ final class Journal {
         append(.willIsDue(session.storeKey, at: time))
     }
 
+    /// In the batch that retains it: one that is published once more after a kill does not replace what is retained by then.
+    func willIsRetained(of session: Session) { append(.willIsRetained(session.storeKey)) }
+
     func forgetWill(of session: Session) { append(.willGone(session.storeKey)) }
 
     func received(_ packetID: UInt16, by session: Session) {

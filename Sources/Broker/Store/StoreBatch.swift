@@ -37,6 +37,8 @@ struct StoreBatch: Sendable {
         case will(UInt64, Content, delayInterval: UInt32, expiryInterval: UInt32?)
         /// Its client has gone: when it is published then.
         case willIsDue(UInt64, at: NIODeadline)
+        /// What is retained of it is; it is yet to be known whom it goes to.
+        case willIsRetained(UInt64)
         case willGone(UInt64)
         case retained(Content)
         case retainedGone(topic: Piece)

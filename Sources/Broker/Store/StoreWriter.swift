@@ -183,6 +183,8 @@ struct StoreWriter {
                 $0.bind(1, session)
                 $0.bind(2, clock.time(of: time))
             }
+        case .willIsRetained(let session):
+            try run("UPDATE will SET retain = 0 WHERE session = ?1") { $0.bind(1, session) }
         case .willGone(let session): try run("DELETE FROM will WHERE session = ?1") { $0.bind(1, session) }
         case .retained(let content):
             let (expires, life) = expiry(content)
