@@ -15,6 +15,10 @@ extension Report {
         report.add(nil, .lines(memory(snapshot)))
         if !snapshot.nettyCopies.isEmpty { report.add(nil, .table(copies(snapshot))) }
         report.add("Chunks by use", .table(chunkUse(snapshot)))
+        if !snapshot.nettyChunks.isEmpty {
+            report.add(nil, .table(chunkPlaces(snapshot)))
+            for story in AllocatorStory.all(snapshot) { report.add(nil, .paragraph("\(.text(story.words))")) }
+        }
         report.add("Top sites", .table(topSites(snapshot)))
         if let events = recentEvents(snapshot) { report.add("Before the dump", .table(events)) }
         let diagnosis = Diagnosis(snapshot)

@@ -26,6 +26,9 @@ enum Section: UInt16, CaseIterable {
     case missingPremises = 16
     /// Only in copies of foreign heap dumps, since 2.3.
     case nettyCopies = 17
+    /// Only in copies of foreign heap dumps, since 2.4.
+    case nettyChunks = 18
+    case directHolders = 19
     case runs = 32
     case slots = 33
     case edges = 34
@@ -132,7 +135,7 @@ extension UInt64 {
 enum FileHeader {
     static let magic = Array("ARENADMP".utf8)
     static let bytes = 16
-    static let current = Version(major: 2, minor: 3)
+    static let current = Version(major: 2, minor: 4)
     /// The oldest major version that is still read.
     static let oldestMajor: UInt16 = 1
 

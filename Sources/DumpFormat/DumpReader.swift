@@ -115,6 +115,12 @@ public enum DumpReader {
         if reader.index.contains(.nettyCopies) {
             snapshot.nettyCopies = try wholeRows(of: Snapshot.NettyCopy.self, reader)
         }
+        if reader.index.contains(.nettyChunks) {
+            snapshot.nettyChunks = try wholeRows(of: Snapshot.NettyChunk.self, reader)
+        }
+        if reader.index.contains(.directHolders) {
+            snapshot.directHolders = try wholeRows(of: Snapshot.DirectHolder.self, reader)
+        }
         return snapshot
     }
 

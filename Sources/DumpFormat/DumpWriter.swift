@@ -128,6 +128,8 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
         if !tables.missingLoops.isEmpty { rest.append(encode(tables.missingLoops, &strings)) }
         if !tables.missingPremises.isEmpty { rest.append(encode(tables.missingPremises, &strings)) }
         if !tables.nettyCopies.isEmpty { rest.append(encode(tables.nettyCopies, &strings)) }
+        if !tables.nettyChunks.isEmpty { rest.append(encode(tables.nettyChunks, &strings)) }
+        if !tables.directHolders.isEmpty { rest.append(encode(tables.directHolders, &strings)) }
         try writeTable(header)
         try writeTable(totals)
         try writeTable(EncodedTable(section: .stringBytes, columns: [(1, EncodedColumn(strings.bytes, .raw))]))

@@ -35,6 +35,10 @@ public struct Snapshot: Sendable {
     public var notes: [Note] = []
     /// Of a Java heap dump, the copies of Netty in the process, and what the JVM itself counts where one of them relies on it.
     public var nettyCopies: [NettyCopy] = []
+    /// Of a Java heap dump, where each chunk of Netty's allocators is, and what it waits for.
+    public var nettyChunks: [NettyChunk] = []
+    /// Of a Java heap dump, what has the direct memory that `java.nio.Bits` counts.
+    public var directHolders: [DirectHolder] = []
     /// What a conclusion from absence needs and this snapshot lacks, as far as the header and `completeness` do not say it.
     public var missingPremises: [MissingPremise] = []
     /// What could be read of the file this came from.

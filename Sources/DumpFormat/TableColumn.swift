@@ -146,6 +146,8 @@ enum SchemaNames {
         case .missingLoops: name(Snapshot.MissingLoop.columns)
         case .missingPremises: name(Snapshot.MissingPremise.columns)
         case .nettyCopies: name(Snapshot.NettyCopy.columns)
+        case .nettyChunks: name(Snapshot.NettyChunk.columns)
+        case .directHolders: name(Snapshot.DirectHolder.columns)
         case .runs: Snapshot.RunColumns.Column(rawValue: column).map { "\($0)" }
         case .slots: Snapshot.SlotColumns.Column(rawValue: column).map { "\($0)" }
         case .edges: Snapshot.EdgeColumns.Column(rawValue: column).map { "\($0)" }

@@ -270,6 +270,42 @@ extension Snapshot.NettyCopy: TableRow {
     }
 }
 
+extension Snapshot.NettyChunk: TableRow {
+    static var section: Section { .nettyChunks }
+    static var blank: Self { Self() }
+    static var columns: [TableColumn<Self>] {
+        [
+            .number(1, "chunk", \.chunk),
+            .string(2, "allocator", \.allocator),
+            .kind(3, "kind", \.kind, unknown: .pooled),
+            .number(4, "segmentBytes", \.segmentBytes),
+            .kind(5, "place", \.place, unknown: .unknown),
+            .string(6, "thread", \.thread),
+            .number(7, "bytes", \.bytes),
+            .number(8, "liveBuffers", \.liveBuffers),
+            .number(9, "liveBytes", \.liveBytes),
+            .number(10, "requestedBytes", \.requestedBytes),
+            .number(11, "cachedBuffers", \.cachedBuffers),
+            .number(12, "cachedBytes", \.cachedBytes),
+            .number(13, "unheldBuffers", \.unheldBuffers),
+            .number(14, "unheldBytes", \.unheldBytes),
+            .number(15, "idleBytes", \.idleBytes),
+            .number(16, "emptySlabs", \.emptySlabs),
+        ]
+    }
+}
+
+extension Snapshot.DirectHolder: TableRow {
+    static var section: Section { .directHolders }
+    static var blank: Self { Self() }
+    static var columns: [TableColumn<Self>] {
+        [
+            .string(1, "name", \.name), .kind(2, "kind", \.kind, unknown: .program),
+            .number(3, "buffers", \.buffers), .number(4, "bytes", \.bytes),
+        ]
+    }
+}
+
 extension Snapshot.Freed: TableRow {
     static var section: Section { .freed }
     static var blank: Self { Self() }

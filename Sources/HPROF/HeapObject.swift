@@ -21,6 +21,11 @@ public struct HeapObject {
     /// Of an instance: with slashes.
     public var className: String? { classIndex.map { heap.classes[$0].name } }
 
+    /// Of an array of objects: `[Ljava/lang/String;`.
+    public var arrayClassName: String? {
+        if case .objectArray(let place?) = kind { heap.classes[place].name } else { nil }
+    }
+
     /// Of a `java.lang.Class` object: the name of the class it stands for, with slashes.
     public var representedClassName: String? {
         if case .classObject(let place) = kind { heap.classes[place].name } else { nil }
@@ -52,6 +57,16 @@ public struct HeapObject {
     public func fieldName(referringTo id: UInt64) -> String? {
         guard case .instance(let place) = kind else { return nil }
         return heap.layout(of: place).places.keys.sorted().first { reference($0) == id }
+    }
+
+    /// What its fields refer to, null left out; empty for an array.
+    public var fieldReferences: [UInt64] {
+        guard case .instance(let place) = kind else { return [] }
+        return heap.layout(of: place).references.compactMap { offset in
+            guard offset + heap.idSize <= count else { return nil }
+            let id = heap.id(at: body + offset)
+            return id == 0 ? nil : id
+        }
     }
 
     /// Another object of the same dump.

@@ -1,3 +1,4 @@
+internal import DumpFormat
 internal import HPROF
 
 /// A chunk of Netty 4.2's adaptive allocator. There are three kinds, told apart by their fields; one has a tree of buddies.
@@ -23,13 +24,14 @@ struct AdaptiveChunk {
     private(set) var contents: ChunkContents
     /// References that no buffer and no keeper has: lost buffers of a bump chunk.
     private(set) var lostReferences: UInt64 = 0
+    /// How memory is handed out of it, and of a size class the bytes of a segment.
+    private(set) var kind = Snapshot.NettyChunk.Kind.bump
+    private(set) var segmentBytes: UInt64 = 0
     /// Whether it served one request that was too large for pooled chunks.
     let isOneOff: Bool
 
-    enum Memory { case direct, javaHeap }
-
     /// Where the chunk's memory is; nil for one that has none any more, and for the mark of a freed magazine.
-    static func memory(of chunk: HeapObject) -> Memory? {
+    static func memory(of chunk: HeapObject) -> NettyMemory? {
         guard let delegate = chunk.object("delegate") else { return nil }
         if delegate.has("array") { return (delegate.object("array")?.count ?? 0) > 0 ? .javaHeap : nil }
         return delegate.reference("buffer") == nil ? nil : .direct
@@ -46,10 +48,12 @@ struct AdaptiveChunk {
         contents = ChunkContents(pageSize: pageSize, pages: (Int(capacity) + pageSize - 1) / pageSize)
         if let segment = chunk.integer("segmentSize"), segment > 0, segment <= capacity {
             guard let free = Self.freeSegments(chunk) else { return nil }
+            (kind, segmentBytes) = (.sizeClass, UInt64(segment))
             addSegments(Int(segment), free, buffers)
         } else if let tree = chunk.object("buddies")?.integers {
             let known = Self.buddies(chunk, tree, capacity: Int(capacity), pageSize: pageSize, buffers)
             guard let known else { return nil }
+            kind = .buddies
             contents = known
         } else {
             let references = Self.references(chunk)
@@ -152,41 +156,4 @@ struct AdaptiveChunk {
         run.elements = run.liveElements
         contents.runs = run.pages > 0 ? [run] : []
     }
-}
-
-/// Which chunks of the adaptive allocator a magazine or a queue keeps; each has one reference to its chunk.
-struct ChunkKeepers {
-    private var counts: [UInt64: Int] = [:]
-
-    init(_ classes: NettyClasses) {
-        for family in [
-            "netty/buffer/AdaptivePoolingAllocator$Magazine", "netty/buffer/AdaptivePoolingAllocator$AbstractMagazine",
-        ] {
-            classes.forEachInstance(of: family) { magazine in
-                for field in ["current", "nextInLine"] { add(magazine.reference(field)) }
-                if let list = magazine.object("localChunkCache") { add(list: list.object("elementData")) }
-            }
-        }
-        classes.forEachInstance(of: "netty/buffer/AdaptivePoolingAllocator$MagazineGroup") { group in
-            for field in ["chunkReuseQueue", "externalChunkQueue", "chunkCache"] {
-                let queue = group.object(field)
-                add(list: queue?.object("queue")?.object("buffer") ?? queue?.object("buffer"))
-            }
-        }
-        classes.forEachInstance(of: "netty/buffer/AdaptivePoolingAllocator") { allocator in
-            add(list: allocator.object("centralQueue")?.object("buffer"))
-        }
-    }
-
-    private mutating func add(_ chunk: UInt64?) {
-        if let chunk { counts[chunk, default: 0] += 1 }
-    }
-
-    private mutating func add(list: HeapObject?) {
-        guard let list else { return }
-        // Without Unsafe queues keep an AtomicReferenceArray.
-        for id in (list.object("array") ?? list).references where id != 0 { counts[id, default: 0] += 1 }
-    }
-
-    func count(of chunk: UInt64) -> Int { counts[chunk] ?? 0 }
 }

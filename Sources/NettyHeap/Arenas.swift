@@ -1,3 +1,4 @@
+internal import DumpFormat
 internal import HPROF
 
 /// Every allocator's arenas and the chunks in their lists, and the huge allocations beside them.
@@ -5,6 +6,8 @@ struct Arenas {
     struct Arena {
         var id: UInt64
         var name: String
+        /// Arenas of one allocator have the same.
+        var allocator: String
         /// Those of chunks; huge ones are counted apart, and what a thread cache serves is not counted again.
         var allocations: UInt64 = 0
         var deallocations: UInt64 = 0
@@ -32,6 +35,9 @@ struct Arenas {
         /// Address of its memory, the same in every dump of a process; 0 where the dump does not tell.
         var address: UInt64
         var contents: ChunkContents
+        var kind = Snapshot.NettyChunk.Kind.pooled
+        var segmentBytes: UInt64 = 0
+        var place: ChunkPlaces.Place
         /// Of an adaptive allocator's chunk: references nobody has, that is, buffers that are lost in it.
         var lostReferences: UInt64 = 0
     }
@@ -50,24 +56,31 @@ struct Arenas {
         case adaptive = "4.2, adaptive"
     }
 
-    /// Of direct memory only; those of the Java heap are counted in `heapArenaChunks`.
+    /// Of the memory that was asked for; chunks of the other are counted in `otherChunks`.
     private(set) var arenas: [Arena] = []
     private(set) var chunks: [Chunk] = []
     private(set) var huge: [Huge] = []
-    private(set) var heapArenaChunks = 0
-    private(set) var heapArenaBytes: UInt64 = 0
+    private(set) var otherChunks = 0
+    private(set) var otherBytes: UInt64 = 0
     private(set) var allocators = 0
     private(set) var problems: [String] = []
 
     /// From the fullest to the emptiest; names as in `PoolArena`.
-    private static let lists = ["q100", "q075", "q050", "q025", "q000", "qInit"]
+    private static let lists: [(name: String, place: Snapshot.NettyChunk.Place)] = [
+        ("q100", .q100), ("q075", .q075), ("q050", .q050), ("q025", .q025), ("q000", .q000), ("qInit", .qInit),
+    ]
     private let copies: NettyCopies
+    private let memory: NettyMemory
 
     /// How the chunks of a copy keep their books; nil where it has none.
     func era(ofCopy copy: Int) -> Era? { arenas.last { $0.copy == copy && $0.era != nil }?.era }
 
-    init(_ classes: NettyClasses, _ table: BufferTable, _ copies: NettyCopies) {
+    init(
+        _ classes: NettyClasses, _ table: BufferTable, _ copies: NettyCopies, _ threads: ThreadLocals,
+        _ memory: NettyMemory
+    ) {
         self.copies = copies
+        self.memory = memory
         var found: [HeapObject] = []
         classes.forEachInstance(of: "netty/buffer/PooledByteBufAllocator") { found.append($0) }
         allocators = found.count
@@ -75,15 +88,18 @@ struct Arenas {
         for (number, allocator) in found.enumerated() {
             let copy = copies.copy(of: allocator)
             let prefix = prefix(copy, found.count > 1 ? "allocator \(number) " : "")
-            for (index, arena) in (allocator.object("directArenas")?.elements ?? []).enumerated() {
+            let direct = allocator.object("directArenas")?.elements ?? []
+            let onHeap = allocator.object("heapArenas")?.elements ?? []
+            for (index, arena) in (memory == .direct ? direct : onHeap).enumerated() {
                 arenaOf[arena.id] = arenas.count
-                arenas.append(Self.arena(arena, "\(prefix)direct arena \(index)", copy))
+                let name = "\(prefix)\(memory == .direct ? "direct" : "heap") arena \(index)"
+                arenas.append(Self.arena(arena, name, of: "\(prefix)pooled arenas", copy))
                 readChunks(arena, arenas.count - 1, table)
             }
-            for arena in allocator.object("heapArenas")?.elements ?? [] {
-                forEachChunk(arena) { chunk in
-                    heapArenaChunks += 1
-                    heapArenaBytes += UInt64(max(0, chunk.integer("chunkSize") ?? 0))
+            for arena in memory == .direct ? onHeap : direct {
+                forEachChunk(arena) { chunk, _ in
+                    otherChunks += 1
+                    otherBytes += UInt64(max(0, chunk.integer("chunkSize") ?? 0))
                 }
             }
         }
@@ -94,7 +110,7 @@ struct Arenas {
             else { return }
             huge.append(Huge(id: chunk.id, arena: arena, bytes: UInt64(bytes), address: Self.address(chunk)))
         }
-        readAdaptive(classes, table)
+        readAdaptive(classes, table, threads)
     }
 
     /// With several copies, the package comes first.
@@ -104,17 +120,17 @@ struct Arenas {
 
     // MARK: Adaptive
 
-    private mutating func readAdaptive(_ classes: NettyClasses, _ table: BufferTable) {
+    private mutating func readAdaptive(_ classes: NettyClasses, _ table: BufferTable, _ threads: ThreadLocals) {
         var arenaOf: [UInt64: Int] = [:]
         var found: [HeapObject] = []
         classes.forEachInstance(of: "netty/buffer/AdaptiveByteBufAllocator") { found.append($0) }
         let first = arenas.count
         for (number, owner) in found.enumerated() {
-            guard let allocator = owner.object("direct") else { continue }
+            guard let allocator = owner.object(memory == .direct ? "direct" : "heap") else { continue }
             arenaOf[allocator.id] = arenas.count
             let copy = copies.copy(of: owner)
             let name = prefix(copy, "adaptive allocator" + (found.count > 1 ? " \(number)" : ""))
-            var arena = Arena(id: allocator.id, name: name)
+            var arena = Arena(id: allocator.id, name: name, allocator: name)
             arena.isAdaptive = true
             arena.copy = copy
             let registered = allocator.object("chunkRegistry")?.object("totalCapacity")?.counterValue
@@ -122,18 +138,21 @@ struct Arenas {
             arenas.append(arena)
         }
         guard first < arenas.count else { return }
-        let keepers = ChunkKeepers(classes)
+        let places = ChunkPlaces(classes, threads)
+        if places.isIncomplete {
+            problems.append("where the chunks of the adaptive allocator are could not all be found")
+        }
         classes.forEachInstance(of: "netty/buffer/AdaptivePoolingAllocator$Chunk") { object in
-            guard let memory = AdaptiveChunk.memory(of: object) else { return }
-            if memory == .javaHeap {
-                heapArenaChunks += 1
-                heapArenaBytes += UInt64(max(0, object.integer("capacity") ?? 0))
+            guard let found = AdaptiveChunk.memory(of: object) else { return }
+            if found != memory {
+                otherChunks += 1
+                otherBytes += UInt64(max(0, object.integer("capacity") ?? 0))
                 return
             }
             let buffers = table.adaptive[object.id] ?? []
             guard
                 let chunk = AdaptiveChunk(
-                    object, buffers, keepers: keepers.count(of: object.id), pageSize: Self.adaptivePageSize)
+                    object, buffers, keepers: places.count(of: object.id), pageSize: Self.adaptivePageSize)
             else {
                 problems.append("the chunk at object 0x\(String(object.id, radix: 16)) cannot be read")
                 return
@@ -148,14 +167,16 @@ struct Arenas {
             chunks.append(
                 Chunk(
                     id: object.id, arena: arena, bytes: UInt64(chunk.capacity), freeBytes: nil, pinnedBytes: nil,
-                    address: chunk.address, contents: chunk.contents, lostReferences: chunk.lostReferences))
+                    address: chunk.address, contents: chunk.contents, kind: chunk.kind,
+                    segmentBytes: chunk.segmentBytes,
+                    place: places.place(of: object.id), lostReferences: chunk.lostReferences))
         }
     }
 
     /// Chunks are multiples of 128 KiB, or 32 segments of a size class; both are multiples of this.
     private static let adaptivePageSize = 4096
 
-    private static func arena(_ arena: HeapObject, _ name: String, _ copy: Int) -> Arena {
+    private static func arena(_ arena: HeapObject, _ name: String, of allocator: String, _ copy: Int) -> Arena {
         func count(_ names: [String]) -> UInt64 {
             names.reduce(0) { sum, name in
                 let value = arena.integer(name) ?? arena.object(name)?.counterValue ?? 0
@@ -166,7 +187,7 @@ struct Arenas {
         let hugeFreed = count(["deallocationsHuge"])
         let hugeMade = count(["allocationsHuge"])
         return Arena(
-            id: arena.id, name: name,
+            id: arena.id, name: name, allocator: allocator,
             allocations: count(["allocationsTiny", "allocationsSmall", "allocationsNormal"]),
             deallocations: count(["deallocationsTiny", "deallocationsSmall", "deallocationsNormal"]),
             activeHugeBytes: active.map { UInt64(max(0, $0)) },
@@ -174,12 +195,12 @@ struct Arenas {
     }
 
     /// The chunks in the lists of an arena. A list that a damaged dump bends to a circle is walked once.
-    private func forEachChunk(_ arena: HeapObject, _ visit: (HeapObject) -> Void) {
+    private func forEachChunk(_ arena: HeapObject, _ visit: (HeapObject, Snapshot.NettyChunk.Place) -> Void) {
         var seen: Set<UInt64> = []
         for list in Self.lists {
-            var next = arena.object(list)?.object("head")
+            var next = arena.object(list.name)?.object("head")
             while let chunk = next, seen.insert(chunk.id).inserted {
-                visit(chunk)
+                visit(chunk, list.place)
                 next = chunk.object("next")
             }
         }
@@ -188,9 +209,9 @@ struct Arenas {
     // MARK: Pooled
 
     private mutating func readChunks(_ arena: HeapObject, _ index: Int, _ table: BufferTable) {
-        var found: [HeapObject] = []
-        forEachChunk(arena) { found.append($0) }
-        for chunk in found {
+        var found: [(HeapObject, Snapshot.NettyChunk.Place)] = []
+        forEachChunk(arena) { found.append(($0, $1)) }
+        for (chunk, place) in found {
             let claims = table.claims[chunk.id] ?? []
             let isTree = chunk.has("memoryMap")
             arenas[index].era = isTree ? .buddyTrees : .runs
@@ -205,7 +226,8 @@ struct Arenas {
             chunks.append(
                 Chunk(
                     id: chunk.id, arena: index, bytes: bytes, freeBytes: free,
-                    pinnedBytes: pinned.map { UInt64(max(0, $0)) }, address: Self.address(chunk), contents: contents))
+                    pinnedBytes: pinned.map { UInt64(max(0, $0)) }, address: Self.address(chunk), contents: contents,
+                    place: .init(kind: place, thread: "")))
         }
     }
 

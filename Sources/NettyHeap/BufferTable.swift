@@ -53,23 +53,29 @@ struct BufferTable {
     private(set) var adaptive: [UInt64: [(start: Int, bytes: Int, index: Int)]] = [:]
     /// Direct memory outside of chunks, by copy of Netty.
     private(set) var unpooled: [Unpooled]
+    /// The `java.nio.ByteBuffer`s of direct memory that Netty's chunks and `ByteBuf`s have.
+    private(set) var memories: Set<UInt64> = []
 
     /// Buffers that no root leads to: they count for nobody.
     private(set) var garbage = 0
     /// Buffers that no root leads to in a dump that lacks roots.
     private(set) var unjudged = 0
     private let liveness: Liveness
+    private let memory: NettyMemory
 
     /// A buffer that is garbage holds nothing: nobody can release it.
-    init(_ classes: NettyClasses, _ liveness: Liveness, _ copies: NettyCopies) {
+    init(
+        _ classes: NettyClasses, _ liveness: Liveness, _ copies: NettyCopies, _ threads: ThreadLocals,
+        _ memory: NettyMemory
+    ) {
         self.liveness = liveness
+        self.memory = memory
         unpooled = Array(repeating: Unpooled(), count: max(1, copies.all.count))
         classes.forEachInstance(of: "netty/buffer/PooledByteBuf") { object in add(buffer: object) }
         classes.forEachInstance(of: "netty/buffer/AdaptivePoolingAllocator$AdaptiveByteBuf") { object in
             add(adaptive: object)
         }
-        addUnpooled(classes, copies)
-        let threads = ThreadLocals(classes)
+        if memory == .direct { addUnpooled(classes, copies) }
         classes.forEachInstance(of: "netty/buffer/PoolThreadCache") { object in
             add(cache: object, thread: threads.name(of: object.id))
         }
@@ -82,15 +88,13 @@ struct BufferTable {
         classes.forEachInstance(of: "netty/buffer/AdaptivePoolingAllocator$Chunk") { chunk in
             if let delegate = chunk.reference("delegate") { delegates.insert(delegate) }
         }
-        // The ByteBuffers that chunks and ByteBufs have.
-        var known: Set<UInt64> = []
         classes.forEachInstance(of: "netty/buffer/PoolChunk") { chunk in
-            for field in ["memory", "base"] { if let id = chunk.reference(field) { known.insert(id) } }
+            for field in ["memory", "base"] { if let id = chunk.reference(field) { memories.insert(id) } }
         }
         classes.forEachInstance(of: "netty/buffer/UnpooledDirectByteBuf") { object in
             // A freed one has no memory any more.
             guard let memory = object.reference("buffer") else { return }
-            known.insert(memory)
+            memories.insert(memory)
             guard let capacity = object.integer("capacity"), capacity > 0, !delegates.contains(object.id),
                 judge(object) != .garbage
             else { return }
@@ -103,7 +107,7 @@ struct BufferTable {
         }
         for family in NettyClasses.cleanables {
             classes.forEachInstance(of: family) { object in
-                guard let memory = object.object("buffer"), !known.contains(memory.id),
+                guard let memory = object.object("buffer"), !memories.contains(memory.id),
                     let capacity = memory.integer("capacity"), capacity > 0, liveness.answer(object) != .garbage
                 else { return }
                 unpooled[copies.copy(of: object)].otherBytes += UInt64(capacity)
@@ -128,8 +132,7 @@ struct BufferTable {
     private mutating func add(buffer: HeapObject) {
         guard let handle = buffer.integer("handle"), handle >= 0, buffer.reference("memory") != nil,
             let chunk = buffer.reference("chunk"), let classIndex = buffer.classIndex,
-            // Memory of the Java heap is the collector's business.
-            !isOnJavaHeap(buffer)
+            isOnJavaHeap(buffer) == (memory == .javaHeap)
         else { return }
         let answer = judge(buffer)
         if answer == .garbage { return }
@@ -151,7 +154,7 @@ struct BufferTable {
         guard let chunk = buffer.reference("chunk"), let classIndex = buffer.classIndex,
             // Its place was an adjustment before it was a start.
             let start = buffer.integer("startIndex") ?? buffer.integer("adjustment"), start >= 0,
-            buffer.object("chunk").flatMap(AdaptiveChunk.memory) == .direct
+            buffer.object("chunk").flatMap(AdaptiveChunk.memory) == memory
         else { return }
         let answer = judge(buffer)
         if answer == .garbage { return }
@@ -196,31 +199,4 @@ struct BufferTable {
         // Without Unsafe the queue keeps an AtomicReferenceArray.
         return (buffer.object("array") ?? buffer).elements
     }
-}
-
-/// Which thread has which thread-local value: Netty's own map, in a field of its threads or in a plain `ThreadLocal`.
-private struct ThreadLocals {
-    private var names: [UInt64: String] = [:]
-
-    init(_ classes: NettyClasses) {
-        classes.forEachInstance(of: "java/lang/Thread") { thread in
-            let name = Self.name(of: thread)
-            if let map = thread.object("threadLocalMap") { add(map, name) }
-            for entry in thread.object("threadLocals")?.object("table")?.elements ?? [] {
-                if let map = entry.object("value"), map.has("indexedVariables") { add(map, name) }
-            }
-        }
-    }
-
-    private mutating func add(_ map: HeapObject, _ name: String) {
-        for value in map.object("indexedVariables")?.references ?? [] where value != 0 { names[value] = name }
-    }
-
-    private static func name(of thread: HeapObject) -> String {
-        // JDK 8 before update 60 kept the name as characters.
-        guard let name = thread.object("name") else { return "" }
-        return name.text ?? String(decoding: name.integers.map { UInt16(truncatingIfNeeded: $0) }, as: UTF16.self)
-    }
-
-    func name(of value: UInt64) -> String? { names[value] }
 }

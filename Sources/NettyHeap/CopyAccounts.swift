@@ -22,7 +22,7 @@ struct CopyAccounts {
     private(set) var notes: [String] = []
     private(set) var missing: [Snapshot.MissingPremise] = []
 
-    init(_ copies: NettyCopies, _ arenas: Arenas, _ table: BufferTable) {
+    init(_ copies: NettyCopies, _ arenas: Arenas, _ table: BufferTable, _ memory: NettyMemory) {
         lostUnpooled = Array(repeating: 0, count: copies.all.count)
         rows = copies.all.enumerated().map { index, copy in
             var row = Snapshot.NettyCopy()
@@ -39,8 +39,22 @@ struct CopyAccounts {
             rows[arenas.arenas[chunk.arena].copy].chunkBytes += chunk.bytes
         }
         for huge in arenas.huge { rows[arenas.arenas[huge.arena].copy].hugeBytes += huge.bytes }
+        if memory == .javaHeap {
+            finishOnJavaHeap()
+            return
+        }
         addDropped(copies, arenas)
         for (index, copy) in copies.all.enumerated() { add(index, copy, table.unpooled[index]) }
+    }
+
+    /// Nobody counts what is on the Java heap, nor limits it but the heap; what is dropped in no chunk is collected.
+    private mutating func finishOnJavaHeap() {
+        for index in rows.indices {
+            rows[index].counting = .none
+            rows[index].fate = .collected
+            rows[index].cleaner = ""
+            rows[index].counterBytes = rows[index].chunkBytes + rows[index].hugeBytes
+        }
     }
 
     private static func fate(_ fate: CopyCounting.Fate) -> Snapshot.NettyCopy.Fate {

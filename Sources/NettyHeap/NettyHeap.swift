@@ -38,10 +38,12 @@ public enum NettyHeap {
     }
 
     /// Looking for who holds the buffers takes more passes over the file than all the rest. Without `holders`, buffers belong
-    /// to "objects of the program".
-    public static func read(path: String, holders: Bool = true) throws(Failure) -> Result {
+    /// to "objects of the program", and who has the direct memory of others stays unsaid.
+    public static func read(
+        path: String, holders: Bool = true, memory: NettyMemory = .direct
+    ) throws(Failure) -> Result {
         do {
-            return try read(try Heap(path: path), lookingForHolders: holders)
+            return try read(try Heap(path: path), lookingForHolders: holders, memory)
         } catch let error as HPROFError {
             throw .file(error)
         } catch let error as Failure {
@@ -51,7 +53,9 @@ public enum NettyHeap {
         }
     }
 
-    static func read(_ heap: Heap, lookingForHolders: Bool) throws(Failure) -> Result {
+    static func read(
+        _ heap: Heap, lookingForHolders: Bool, _ memory: NettyMemory = .direct
+    ) throws(Failure) -> Result {
         let classes = NettyClasses(heap)
         guard
             !classes.named("netty/buffer/PooledByteBufAllocator").isEmpty
@@ -61,10 +65,16 @@ public enum NettyHeap {
         }
         let liveness = Liveness(classes)
         let copies = NettyCopies(classes)
-        let table = BufferTable(classes, liveness, copies)
-        let arenas = Arenas(classes, table, copies)
+        let threads = ThreadLocals(classes)
+        let table = BufferTable(classes, liveness, copies, threads, memory)
+        let arenas = Arenas(classes, table, copies, threads, memory)
         let detector = LeakDetector(classes)
-        let holders = lookingForHolders ? Holders(classes, of: table.buffers.map(\.id)) : nil
+        // The question is not about what the JVM counts where it is about the Java heap.
+        let counted = memory == .direct ? DirectMemory(classes) : nil
+        var direct = counted == nil ? nil : DirectHolders(classes, nettys: table.memories)
+        let holders =
+            lookingForHolders
+            ? Holders(classes, of: table.buffers.map(\.id), memories: direct?.others.map(\.id) ?? []) : nil
         var header = Snapshot.Header()
         header.format = .nettyHeapDump
         let process = JavaProcess(classes)
@@ -76,8 +86,9 @@ public enum NettyHeap {
         header.reason = "request"
         header.threadCount = UInt64(heap.threads.count)
         var builder = SnapshotBuilder(
-            heap, table, arenas, copies, askers: detector.askerOfBuffer, holders: holders?.names, header: header)
-        var snapshot = builder.build(DirectMemory(classes))
+            heap, table, arenas, copies, askers: detector.askerOfBuffer, holders: holders?.names, header: header,
+            memory)
+        var snapshot = builder.build(counted)
         snapshot.completeness.sectionsRead = ["classes", "objects"]
         snapshot.completeness.problems = heap.problems.map(\.description) + arenas.problems
         // A file without its end lacks roots merely because of that.
@@ -91,12 +102,12 @@ public enum NettyHeap {
         snapshot.notes += (holders?.notes ?? []).map { Snapshot.Note($0) }
         addActiveAllocations(arenas, lostMappings: builder.lostMappings, &snapshot)
         addLostReferences(arenas, &snapshot)
-        if arenas.heapArenaChunks > 0 {
-            snapshot.notes.append(
-                Snapshot.Note(
-                    "Arenas on the Java heap have \(arenas.heapArenaChunks) chunks of \(arenas.heapArenaBytes) bytes; "
-                        + "they are not direct memory and not in these figures."))
+        if let counted, let holders {
+            snapshot.directHolders = direct?.rows(holders, from: table.buffers.count, counted) ?? []
+        } else if let hint = direct?.hint {
+            snapshot.notes.append(Snapshot.Note(hint))
         }
+        addOtherMemory(arenas, memory, &snapshot)
         let checks = Checks(arenas).all + SnapshotInvariants.check(snapshot)
         return Result(snapshot: snapshot, checks: checks)
     }
@@ -104,6 +115,19 @@ public enum NettyHeap {
     private static func version(_ copies: NettyCopies, _ arenas: Arenas) -> String {
         if copies.all.count > 1 { return "on \(copies.all.count) copies of Netty" }
         return arenas.era(ofCopy: 0).map { "on Netty \($0.rawValue)" } ?? "on Netty"
+    }
+
+    /// Arenas of the memory that is not the question.
+    private static func addOtherMemory(_ arenas: Arenas, _ memory: NettyMemory, _ snapshot: inout Snapshot) {
+        guard arenas.otherChunks > 0 else { return }
+        let chunks = "\(arenas.otherChunks) chunks of \(arenas.otherBytes) bytes"
+        snapshot.notes.append(
+            Snapshot.Note(
+                memory == .direct
+                    ? "Arenas on the Java heap have \(chunks); they are not direct memory and not in these figures "
+                        + "(--java-heap shows them)."
+                    : "These figures are of arenas on the Java heap. Arenas of direct memory have \(chunks), which are not "
+                        + "in them."))
     }
 
     /// A bump chunk's reference count tells how many buffers are lost in it, not where.

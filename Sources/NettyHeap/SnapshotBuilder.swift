@@ -39,10 +39,10 @@ struct SnapshotBuilder {
     /// names who holds the buffers of those indices in `table.buffers`; nil where nobody looked.
     init(
         _ heap: Heap, _ table: BufferTable, _ arenas: Arenas, _ copies: NettyCopies, askers: [UInt64: String],
-        holders: [Int: String]?, header: Snapshot.Header
+        holders: [Int: String]?, header: Snapshot.Header, _ memory: NettyMemory
     ) {
         self.copies = copies
-        accounts = CopyAccounts(copies, arenas, table)
+        accounts = CopyAccounts(copies, arenas, table, memory)
         self.askers = askers
         self.heap = heap
         self.table = table
@@ -69,8 +69,8 @@ struct SnapshotBuilder {
     }
 
     /// Chunks of one size are the rule with pooled allocators; those of adaptive ones differ. The addresses of slots leave
-    /// room for the largest.
-    mutating func build(_ memory: DirectMemory) -> Snapshot {
+    /// room for the largest. `memory` is what the JVM itself counts, where that is the question.
+    mutating func build(_ memory: DirectMemory?) -> Snapshot {
         let largest = arenas.chunks.map(\.bytes).max() ?? Self.usualChunk
         snapshot.totals.chunkSize = largest > 1 << 62 ? largest : Self.powerOfTwo(atLeast: largest)
         snapshot.totals.pageSize = UInt64(arenas.chunks.map(\.contents.pageSize).min() ?? 8192)
@@ -153,6 +153,7 @@ struct SnapshotBuilder {
         }
         snapshot.arenas[chunk.arena].chunkCount += 1
         snapshot.chunks.append(row)
+        snapshot.nettyChunks.append(Snapshot.NettyChunk(chunk, index, arenas, table))
     }
 
     private static func powerOfTwo(atLeast bytes: UInt64) -> UInt64 {
@@ -323,7 +324,7 @@ struct SnapshotBuilder {
 
     // MARK: Totals
 
-    private mutating func finishTotals(_ memory: DirectMemory) {
+    private mutating func finishTotals(_ memory: DirectMemory?) {
         let chunkBytes = arenas.chunks.reduce(0) { $0 + $1.bytes }
         snapshot.totals.chunkCount = UInt64(arenas.chunks.count)
         snapshot.totals.chunkBytes = chunkBytes
@@ -331,7 +332,7 @@ struct SnapshotBuilder {
         let mapped = pooled + snapshot.unpooledInRows
         snapshot.totals.freeBytes = mapped - min(mapped, snapshot.totals.liveBytes)
         snapshot.totals.unpooledBytes = snapshot.nettyCopies.reduce(0) { $0 + $1.unpooledBytes }
-        addJava(memory, pooled)
+        if let memory { addJava(memory, pooled) }
         snapshot.totals.counterBytes = pooled + snapshot.totals.unpooledBytes
         // Of several limits none is that of the whole.
         let limits = snapshot.nettyCopies.map(\.limitBytes).filter { $0 > 0 }

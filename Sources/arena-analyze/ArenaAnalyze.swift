@@ -21,7 +21,7 @@ struct ArenaAnalyze: ParsableCommand {
         subcommands: [
             SummaryCommand.self, SitesCommand.self, OwnersCommand.self, DiffCommand.self, VerifyCommand.self,
             HistogramCommand.self, BuffersCommand.self, ShowCommand.self, PathCommand.self, DominatorsCommand.self,
-            LeaksCommand.self, ChunksCommand.self, HelpFilterCommand.self,
+            LeaksCommand.self, ChunksCommand.self, NettyCommand.self, HelpFilterCommand.self,
             QueryCommand.self, ExportCommand.self, ReportCommand.self, RedactCommand.self, CaptureCommand.self,
             TopCommand.self,
         ])

@@ -29,6 +29,7 @@ struct BuffersCommand: ParsableCommand {
     var sort: BufferOrder = .age
 
     @OptionGroup var filter: FilterOptions
+    @OptionGroup var memory: MemoryOptions
     @OptionGroup var output: OutputOptions
 
     func validate() throws { try ListOptions.check(limit: limit) }
@@ -37,7 +38,7 @@ struct BuffersCommand: ParsableCommand {
         let filter = try filter.parsed()
         let rows = limit ?? (output.format == .text ? 20 : 10_000)
         if rows > 0, let report = try chosen(rows, filter) { return try output.show(report) }
-        let snapshot = try DumpPath.read(dump, Report.buffersSelection)
+        let snapshot = try DumpPath.read(dump, Report.buffersSelection, memory: memory.kind)
         var report = try Report.required(
             .buffers(of: snapshot, by: sort, limit: rows > 0 ? rows : nil, where: filter), from: dump)
         report.origins = [Origin(path: dump, snapshot)]

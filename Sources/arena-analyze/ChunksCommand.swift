@@ -45,6 +45,7 @@ struct ChunksCommand: ParsableCommand {
 
     @OptionGroup var filter: FilterOptions
     @OptionGroup var list: ListOptions
+    @OptionGroup var memory: MemoryOptions
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
@@ -54,7 +55,7 @@ struct ChunksCommand: ParsableCommand {
 
     func run() throws {
         let question = try question()
-        var snapshot = try DumpPath.read(dump, question.selection)
+        var snapshot = try DumpPath.read(dump, question.selection, memory: memory.kind)
         let study = ChunkStudy(snapshot, question)
         // Most of the memory; tables with a row for each owner come now.
         (snapshot.slots, snapshot.edges) = (nil, nil)

@@ -29,13 +29,14 @@ struct DominatorsCommand: ParsableCommand {
     var sort: DominatorOrder = .retained
 
     @OptionGroup var filter: FilterOptions
+    @OptionGroup var memory: MemoryOptions
     @OptionGroup var output: OutputOptions
 
     func validate() throws { try ListOptions.check(limit: limit) }
 
     func run() throws {
         let filter = try filter.parsed()
-        let snapshot = try DumpPath.read(dump, Report.dominatorSelection(filter))
+        let snapshot = try DumpPath.read(dump, Report.dominatorSelection(filter), memory: memory.kind)
         let rows = output.rows(limit, people: 10)
         var report = try Report.required(
             .dominators(of: snapshot, siblings: rows > 0 ? rows : nil, by: sort, where: filter), from: dump)

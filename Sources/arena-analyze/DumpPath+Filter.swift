@@ -1,16 +1,18 @@
 import Analysis
 import ArgumentParser
 import DumpFormat
+import NettyHeap
 
 extension DumpPath {
     /// The small tables, or under a filter what they would be if only those buffers lived.
     static func readNarrowed(
-        _ path: String, _ filter: Filter?, _ selection: DumpSelection = .tables, holders: Bool = true
+        _ path: String, _ filter: Filter?, _ selection: DumpSelection = .tables, holders: Bool = true,
+        memory: NettyMemory = .direct
     ) throws -> Snapshot {
-        guard let filter else { return try read(path, selection, holders: holders) }
-        if let narrowed = try readNarrowedInTwo(path, filter, selection) { return narrowed }
+        guard let filter else { return try read(path, selection, holders: holders, memory: memory) }
+        if let narrowed = try readNarrowedInTwo(path, filter, selection, memory) { return narrowed }
         let wanted = Snapshot.narrowingSelection(filter).union(selection)
-        guard let narrowed = try read(path, wanted).narrowed(to: filter) else {
+        guard let narrowed = try read(path, wanted, memory: memory).narrowed(to: filter) else {
             _ = try Report.required(nil, from: path)
             throw ExitCode.failure
         }
@@ -20,14 +22,14 @@ extension DumpPath {
     /// The columns that the filter asks about are read first, and gone before those that are counted come: half of the
     /// memory. Nil where the file is not whole, since each reading could leave out other rows.
     private static func readNarrowedInTwo(
-        _ path: String, _ filter: Filter, _ selection: DumpSelection
+        _ path: String, _ filter: Filter, _ selection: DumpSelection, _ memory: NettyMemory
     ) throws -> Snapshot? {
         func narrowing() throws -> Snapshot.Narrowing? {
-            let snapshot = try read(path, Snapshot.Narrowing.selection(filter))
+            let snapshot = try read(path, Snapshot.Narrowing.selection(filter), memory: memory)
             return snapshot.completeness.isComplete ? Snapshot.Narrowing(filter, snapshot) : nil
         }
         guard let narrowing = try narrowing() else { return nil }
-        let snapshot = try read(path, Snapshot.Narrowing.countedSelection.union(selection))
+        let snapshot = try read(path, Snapshot.Narrowing.countedSelection.union(selection), memory: memory)
         return snapshot.completeness.isComplete ? snapshot.narrowed(by: narrowing) : nil
     }
 

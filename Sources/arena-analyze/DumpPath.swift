@@ -9,9 +9,14 @@ import Synchronization
 /// Opening a dump for a command: what cannot be a dump is said in plain words, and the command ends with exit code 1.
 enum DumpPath {
     /// `holders`: whether the answer tells who holds the buffers of a Java heap dump, which takes long to find.
-    static func read(_ path: String, _ selection: DumpSelection = .tables, holders: Bool = true) throws -> Snapshot {
+    static func read(
+        _ path: String, _ selection: DumpSelection = .tables, holders: Bool = true, memory: NettyMemory = .direct
+    ) throws -> Snapshot {
         let file = try open(path)
-        if Heap.recognizes(path: file) { return try heapDump(path, holders: holders).snapshot }
+        if Heap.recognizes(path: file) { return try heapDump(path, holders: holders, memory).snapshot }
+        guard memory == .direct else {
+            throw failure(path, "--java-heap asks about a Java heap dump, and this is none")
+        }
         do {
             Progress.begin(path)
             return try DumpReader.read(path: file, selection, progress: Progress.reading)
@@ -49,10 +54,11 @@ enum DumpPath {
     }
 
     /// The checks, and what of the file can be read. Throws where it is no dump at all.
-    static func verify(_ path: String) throws -> (checks: [VerifyCheck], origin: Origin) {
+    static func verify(_ path: String, memory: NettyMemory = .direct) throws -> (checks: [VerifyCheck], origin: Origin)
+    {
         let file = try open(path)
         if Heap.recognizes(path: file) {
-            let result = try heapDump(path, holders: false)
+            let result = try heapDump(path, holders: false, memory)
             return (result.checks, Origin(path: path, result.snapshot))
         }
         Progress.begin(path)
@@ -64,15 +70,15 @@ enum DumpPath {
         return (report.checks + ledger, Origin(path: path, snapshot))
     }
 
-    private static let lastHeapDump = Mutex<(path: String, result: NettyHeap.Result)?>(nil)
+    private static let lastHeapDump = Mutex<(path: String, memory: NettyMemory, result: NettyHeap.Result)?>(nil)
 
     /// A Java heap dump of a Netty program. It is one piece: selections of columns save nothing.
-    private static func heapDump(_ path: String, holders: Bool) throws -> NettyHeap.Result {
-        if let known = lastHeapDump.withLock({ $0 }), known.path == path { return known.result }
+    private static func heapDump(_ path: String, holders: Bool, _ memory: NettyMemory) throws -> NettyHeap.Result {
+        if let known = lastHeapDump.withLock({ $0 }), known.path == path, known.memory == memory { return known.result }
         do {
-            let result = try NettyHeap.read(path: open(path), holders: holders)
+            let result = try NettyHeap.read(path: open(path), holders: holders, memory: memory)
             // Some commands read their dump a second time, for details; without holders none does.
-            if holders { lastHeapDump.withLock { $0 = (path, result) } }
+            if holders { lastHeapDump.withLock { $0 = (path, memory, result) } }
             return result
         } catch let error as NettyHeap.Failure {
             throw failure(path, error.description, error.isDamage ? ExitCode(4) : .failure)

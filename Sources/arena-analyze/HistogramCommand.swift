@@ -23,11 +23,12 @@ struct HistogramCommand: ParsableCommand {
 
     @OptionGroup var filter: FilterOptions
     @OptionGroup var list: ListOptions
+    @OptionGroup var memory: MemoryOptions
     @OptionGroup var output: OutputOptions
 
     func run() throws {
         let filter = try filter.parsed()
-        let snapshot = try DumpPath.read(dump, Report.histogramSelection(by: by, filter))
+        let snapshot = try DumpPath.read(dump, Report.histogramSelection(by: by, filter), memory: memory.kind)
         var report = try Report.required(.histogram(of: snapshot, by: by, where: filter), from: dump)
         report.origins = [Origin(path: dump, snapshot)]
         try list.apply(to: &report, people: 20, noun: "row", output)

@@ -1,6 +1,7 @@
 import Analysis
 import ArgumentParser
 import DumpFormat
+import NettyHeap
 
 struct LeaksCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -36,6 +37,7 @@ struct LeaksCommand: ParsableCommand {
     @OptionGroup var filter: FilterOptions
     @OptionGroup var failure: FailOptions
     @OptionGroup var list: ListOptions
+    @OptionGroup var memory: MemoryOptions
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
@@ -44,12 +46,13 @@ struct LeaksCommand: ParsableCommand {
 
     func run() throws {
         let filter = try filter.parsed()
-        var files = try dumps.map { (path: $0, snapshot: try DumpPath.readNarrowed($0, filter)) }
+        let memory = memory.kind
+        var files = try dumps.map { (path: $0, snapshot: try DumpPath.readNarrowed($0, filter, memory: memory)) }
         files.sort { $0.snapshot.header.wallTime < $1.snapshot.header.wallTime }
         var search = LeakSearch(
-            files.map(\.snapshot), baseline: try baseline.map { try DumpPath.readNarrowed($0, filter) },
+            files.map(\.snapshot), baseline: try baseline.map { try DumpPath.readNarrowed($0, filter, memory: memory) },
             suppressions: try suppressions(), filter: filter)
-        try search.addDetails(of: files[files.count - 1].path, filter)
+        try search.addDetails(of: files[files.count - 1].path, filter, memory)
         var report = search.report
         report.origins = files.map { Origin(path: $0.path, $0.snapshot) }
         try list.apply(to: &report, people: 20, noun: "suspect", output)
@@ -71,13 +74,13 @@ extension LeakSearch {
     /// The suspects of dumps in the order they were taken.
     static func whole(_ paths: [String]) throws -> LeakSearch {
         var search = LeakSearch(try paths.map { try DumpPath.read($0) })
-        if let newest = paths.last { try search.addDetails(of: newest, nil) }
+        if let newest = paths.last { try search.addDetails(of: newest, nil, .direct) }
         return search
     }
 
     /// Exact births and owners of suspects, if there are any: only then the newest dump's slots are read.
-    fileprivate mutating func addDetails(of newest: String, _ filter: Filter?) throws {
+    fileprivate mutating func addDetails(of newest: String, _ filter: Filter?, _ memory: NettyMemory) throws {
         guard hasSuspects else { return }
-        addDetails(from: try DumpPath.read(newest, Self.detailsSelection(filter)))
+        addDetails(from: try DumpPath.read(newest, Self.detailsSelection(filter), memory: memory))
     }
 }

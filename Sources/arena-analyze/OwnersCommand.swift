@@ -24,13 +24,14 @@ struct OwnersCommand: ParsableCommand {
     var sort: OwnerOrder = .bytes
 
     @OptionGroup var filter: FilterOptions
+    @OptionGroup var memory: MemoryOptions
     @OptionGroup var output: OutputOptions
 
     func validate() throws { try ListOptions.check(limit: limit) }
 
     func run() throws {
         let filter = try filter.parsed()
-        let snapshot = try DumpPath.readNarrowed(dump, filter)
+        let snapshot = try DumpPath.readNarrowed(dump, filter, memory: memory.kind)
         let rows = output.rows(limit, people: 10)
         var report = Report.owners(of: snapshot, siblings: rows > 0 ? rows : nil, by: sort)
         report.note(filter, snapshot)

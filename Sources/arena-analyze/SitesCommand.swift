@@ -18,12 +18,15 @@ struct SitesCommand: ParsableCommand {
 
     @OptionGroup var list: ListOptions
     @OptionGroup var filter: FilterOptions
+    @OptionGroup var memory: MemoryOptions
     @OptionGroup var output: OutputOptions
 
     func run() throws {
         let filter = try filter.parsed()
         let snapshot =
-            filter == nil ? try DumpPath.read(dump, holders: false) : try DumpPath.readNarrowed(dump, filter)
+            filter == nil
+            ? try DumpPath.read(dump, holders: false, memory: memory.kind)
+            : try DumpPath.readNarrowed(dump, filter, memory: memory.kind)
         var report = Report.sites(of: snapshot)
         report.note(filter, snapshot)
         report.origins = [Origin(path: dump, snapshot)]

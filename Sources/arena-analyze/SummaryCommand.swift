@@ -28,12 +28,14 @@ struct SummaryCommand: ParsableCommand {
 
     @OptionGroup var filter: FilterOptions
     @OptionGroup var failure: FailOptions
+    @OptionGroup var memory: MemoryOptions
     @OptionGroup var output: OutputOptions
 
     func run() throws {
         let filter = try filter.parsed()
         // A torn dump answers all but the byte ledger from its small tables.
-        let whole = try DumpPath.readNarrowed(dump, filter, Report.summarySelection, holders: false)
+        let whole = try DumpPath.readNarrowed(
+            dump, filter, Report.summarySelection, holders: false, memory: memory.kind)
         let snapshot =
             whole.completeness.isComplete || whole.header.format == .nettyHeapDump
             ? whole : try DumpPath.readNarrowed(dump, filter)

@@ -16,10 +16,11 @@ struct VerifyCommand: ParsableCommand {
     @Argument(help: "The dump to check; - is standard input.", completion: .file())
     var dump: String
 
+    @OptionGroup var memory: MemoryOptions
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        let (checks, origin) = try DumpPath.verify(dump)
+        let (checks, origin) = try DumpPath.verify(dump, memory: memory.kind)
         var report = Report.verification(checks)
         report.origins = [origin]
         // A damaged file exits as every partial answer does, whatever its checks say.

@@ -43,6 +43,9 @@ struct HelpTests {
                         try FileManager.default.copyItem(
                             atPath: "\(Program.samples)/\(sample).dump.zst", toPath: "\(folder)/\(sample).dump.zst")
                     }
+                    try FileManager.default.copyItem(
+                        atPath: "\(Program.samples)/../../Tests/NettyHeapTests/Fixtures/netty-4.1.118-pools.hprof.zst",
+                        toPath: "\(folder)/heap.hprof.zst")
                     // What the answer is piped into is another program, which need not be here.
                     let script = example.components(separatedBy: " | ")[0]
                     let outcome = try Program.run(

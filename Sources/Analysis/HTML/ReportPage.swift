@@ -148,6 +148,10 @@ public struct ReportPage {
         if !newest.nettyCopies.isEmpty {
             var report = Report(command: "report")
             report.add(nil, .table(Report.copies(newest)))
+            if !newest.nettyChunks.isEmpty {
+                report.add(nil, .table(Report.chunkPlaces(newest)))
+                for story in AllocatorStory.all(newest) { report.add(nil, .paragraph("\(.text(story.words))")) }
+            }
             html += HTMLRenderer().render(report)
         }
         let slack = totals.liveBytes.less(totals.requestedBytes)

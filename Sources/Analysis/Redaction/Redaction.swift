@@ -26,6 +26,10 @@ public struct Redaction {
             result.events[index].detail = pseudonyms.name(result.events[index].detail, kind: "detail")
         }
         result.notes = snapshot.notes.map(redact)
+        // Threads may be named for anything; classes and fields are the program's.
+        for index in result.nettyChunks.indices where !result.nettyChunks[index].thread.isEmpty {
+            result.nettyChunks[index].thread = pseudonyms.name(result.nettyChunks[index].thread, kind: "name")
+        }
         return result
     }
 
