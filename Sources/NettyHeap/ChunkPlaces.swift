@@ -102,7 +102,8 @@ struct ChunkPlaces {
             guard !seen.contains(id), let object = keeper.heapObject(id) else { continue }
             let isChunk = object.classIndex.map(chunkClasses.contains) ?? false
             guard isChunk || Self.isPassage(object) else { continue }
-            guard seen.count < Self.maximumSeen else {
+            // An array of millions is nobody's cache of chunks.
+            guard seen.count < Self.maximumSeen, object.count < Self.maximumSeen, open.count < Self.maximumSeen else {
                 isIncomplete = true
                 return
             }

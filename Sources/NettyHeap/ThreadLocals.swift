@@ -16,7 +16,7 @@ struct ThreadLocals {
 
     private mutating func add(_ map: HeapObject, _ name: String) {
         for value in map.object("indexedVariables")?.references ?? [] where value != 0 {
-            names[value] = name
+            guard names.updateValue(name, forKey: value) == nil else { continue }
             // The adaptive allocator keeps an array: a group of magazines for each size class.
             guard let groups = map.heapObject(value), groups.isArrayOfMagazineGroups else { continue }
             for group in groups.references where group != 0 { names[group] = name }

@@ -42,16 +42,19 @@ extension Snapshot.NettyChunk {
 
     /// What must happen before it goes back, in words that follow "waits for".
     func waitsFor(_ evidence: EvidenceGrade) -> String {
-        switch (liveBuffers > 0, cachedBuffers > 0, unheldBuffers > 0) {
-        case (_, _, true):
-            evidence.level == .proved
-                ? "memory that nothing can release" : "memory that no ByteBuf of the dump refers to"
-        case (true, true, false): "live ByteBufs and thread caches"
-        case (true, false, false): "live ByteBufs"
-        case (false, true, false): "thread caches"
-        case (false, false, false):
-            emptySlabs > 0 ? "the next buffer of the size of its empty slab" : place.keepsEmpty
+        var what: [String] = []
+        if liveBuffers > 0 { what.append("live ByteBufs") }
+        if cachedBuffers > 0 { what.append("thread caches") }
+        if unheldBuffers > 0 {
+            what.append(
+                evidence.level == .proved
+                    ? "memory that nothing can release" : "memory that no ByteBuf of the dump refers to")
         }
+        if what.isEmpty {
+            return emptySlabs > 0 && place != .qInit
+                ? "the next buffer of the size of its empty slab" : place.keepsEmpty
+        }
+        return what.count < 3 ? what.joined(separator: " and ") : "\(what[0]), \(what[1]) and \(what[2])"
     }
 
     var kindInWords: String {
