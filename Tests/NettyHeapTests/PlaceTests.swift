@@ -45,29 +45,35 @@ import Testing
 
     // MARK: Adaptive
 
-    @Test("4.2.13: each chunk is where Netty's own caches say, by thread")
-    func caches() throws {
-        let snapshot = try read("netty-4.2.13-peak")
-        #expect(snapshot.totals.chunkBytes == 8_781_824)
+    @Test(
+        "each chunk is where Netty's own caches say, by thread, outside the Java heap and on it",
+        arguments: [
+            ("netty-4.2.13-peak", NettyMemory.direct, UInt64(8_781_824), UInt64(0)),
+            ("netty-4.2.13-heap-peak", .javaHeap, 8_781_824, 0), ("netty-4.2.7-peak", .direct, 10_747_904, 917_504),
+        ])
+    func caches(dump: String, memory: NettyMemory, all: UInt64, inLine: UInt64) throws {
+        let snapshot = try read(dump, memory)
+        #expect(snapshot.totals.chunkBytes == all)
         #expect(sum(snapshot, .cache, "worker") == Sum(chunks: 4, bytes: 524_288))
         #expect(sum(snapshot, .current, "worker") == Sum(chunks: 1, bytes: 131_072))
         #expect(sum(snapshot, .cache, "idle") == Sum(chunks: 4, bytes: 524_288))
         #expect(sum(snapshot, .current, "idle") == Sum(chunks: 1, bytes: 131_072))
         #expect(sum(snapshot, .cache, "", 4_096) == Sum(chunks: 4, bytes: 524_288))
         #expect(sum(snapshot, .current, "", 4_096) == Sum(chunks: 1, bytes: 131_072))
-        // Buddies, in the skip list.
+        // Of no size class: buddies, in a skip list, and bump chunks before them, in a queue.
         #expect(sum(snapshot, .cache, "", 0) == Sum(chunks: 4, bytes: 4_194_304))
         #expect(sum(snapshot, .current, "", 0) == Sum(chunks: 1, bytes: 1_048_576))
+        #expect(sum(snapshot, .nextInLine, "") == Sum(chunks: inLine > 0 ? 1 : 0, bytes: inLine))
         // Nothing else has a chunk that is not there for its buffers alone.
         let rest = snapshot.nettyChunks.filter { $0.place == .buffersOnly }
-        #expect(rest.reduce(0) { $0 + $1.bytes } == 8_781_824 - 7_208_960)
+        #expect(rest.reduce(0) { $0 + $1.bytes } == all - 7_208_960 - inLine)
         #expect(rest.allSatisfy { $0.liveBuffers > 0 && $0.thread.isEmpty })
-        let all = snapshot.nettyChunks.reduce(into: (buffers: UInt64(0), asked: UInt64(0))) { sum, row in
+        let live = snapshot.nettyChunks.reduce(into: (buffers: UInt64(0), asked: UInt64(0))) { sum, row in
             sum.buffers += row.liveBuffers
             sum.asked += row.requestedBytes
         }
         // 3 of 1,000 bytes, 2 of 4,000, 5 of 300, 2 of 100,000.
-        #expect(all == (12, 212_500))
+        #expect(live == (12, 212_500))
         #expect(snapshot.totals.unheldBuffers == 0)
     }
 

@@ -12,7 +12,7 @@ import java.util.concurrent.CountDownLatch;
  * The adaptive allocator after a peak: what was released lies in chunks, and where these are Netty's own collections say,
  * which are asked and printed.
  *
- *     java -cp ... Peak
+ *     java -cp ... Peak [heap]
  *
  * By constructions there are kept: 3 buffers of 1,000 bytes by the thread "worker" out of a peak of 1,000, 2 of 4,000 by the
  * main thread out of 200, 5 of 300 by a thread that has ended, 2 of 100,000 out of 60, and nothing of the 600 of 2,000 bytes that
@@ -23,11 +23,12 @@ public final class Peak {
     static final Session SESSION = new Session();
     static final List<ByteBuf> KEPT = new ArrayList<>();
     static ByteBufAllocator allocator;
+    static boolean onHeap;
 
     /** Allocates `count` buffers, and releases all but `keep` that are evenly spread over them. */
     static void peak(List<ByteBuf> kept, int count, int bytes, int keep) {
         List<ByteBuf> all = new ArrayList<>();
-        for (int i = 0; i < count; i++) all.add(allocator.directBuffer(bytes));
+        for (int i = 0; i < count; i++) all.add(onHeap ? allocator.heapBuffer(bytes) : allocator.directBuffer(bytes));
         for (int i = 0; i < count; i++) {
             if (keep > 0 && i % (count / keep) == count / keep / 2) {
                 synchronized (kept) { kept.add(all.get(i)); }
@@ -82,7 +83,7 @@ public final class Peak {
 
     /** Called by each thread, for what it has itself. */
     static synchronized void printLocal(String whose) throws ReflectiveOperationException {
-        Object pool = get(allocator, "direct");
+        Object pool = get(allocator, onHeap ? "heap" : "direct");
         Object local = get(pool, "threadLocalGroup");
         if (local == null) local = get(pool, "threadLocalMagazine");
         if (local == null) return;
@@ -92,7 +93,7 @@ public final class Peak {
     }
 
     static void printShared() throws ReflectiveOperationException {
-        Object pool = get(allocator, "direct");
+        Object pool = get(allocator, onHeap ? "heap" : "direct");
         Object[] groups = (Object[]) get(pool, "sizeClassedMagazineGroups");
         if (groups != null) for (Object group : groups) printGroup("shared", group);
         Object large = get(pool, "largeBufferMagazineGroup");
@@ -121,6 +122,7 @@ public final class Peak {
     }
 
     public static void main(String[] arguments) throws Exception {
+        onHeap = arguments.length > 0;
         allocator = (ByteBufAllocator) Class.forName("io.netty.buffer.AdaptiveByteBufAllocator")
             .getConstructor(boolean.class, boolean.class).newInstance(true, true);
         CountDownLatch never = new CountDownLatch(1);
