@@ -419,7 +419,8 @@ class Swarm:
 
     def note_kill(self):
         now = self.now
-        self.history.kills.append(now)
+        # Its connections ended in between: a large process takes its time to be gone.
+        self.history.kills += [min(self.broker.ends_from, now), now]
         for session in self.history.sessions.values():
             for one in session.connections:
                 if one.ended_from == FOREVER:

@@ -10,6 +10,7 @@ import resource
 import signal
 import sqlite3
 import subprocess
+import time
 
 from model import Finding
 
@@ -52,7 +53,7 @@ class Broker:
         self.ports, self.http = {}, None
         self.log = open(os.path.join(directory, "broker.log"), "ab")
         self.reading = None
-        self.expects_end = False
+        self._expects_end, self.ends_from = False, None
         # How often it was started: who asked the one before gets no answer.
         self.starts = 0
         self.arguments = []
@@ -163,6 +164,17 @@ class Broker:
         except asyncio.TimeoutError:
             raise Finding("the broker is not gone after %d s; its last lines: %s" % (
                 within, "\n".join(self.lines[-15:]))) from None
+
+    @property
+    def expects_end(self):
+        """Whether it is being ended, since `ends_from`."""
+        return self._expects_end
+
+    @expects_end.setter
+    def expects_end(self, value):
+        if value and not self._expects_end:
+            self.ends_from = time.monotonic()
+        self._expects_end = value
 
     async def kill(self):
         self.expects_end = True
