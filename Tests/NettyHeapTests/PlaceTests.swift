@@ -285,6 +285,20 @@ import Testing
         #expect(words.contains("Direct memory that java.nio.Bits counts") && words.contains("Pools$Segment.memory"))
     }
 
+    @Test("Flink: what java.nio.Bits counts beside Netty's chunk are its network buffers")
+    func flink() throws {
+        let snapshot = try read("flink-1.14.6-network-buffers")
+        let rows = snapshot.directHolders
+        #expect(rows.reduce(0) { $0 + $1.bytes } == 7_602_178)
+        #expect(rows.first?.name == "org.apache.flink.core.memory.MemorySegment.offHeapBuffer")
+        #expect(rows.first.map { [$0.buffers, $0.bytes] } == [200, 200 * 32_768])
+        #expect(rows.first { $0.kind == .netty }.map { [$0.buffers, $0.bytes] } == [1, 1 << 20])
+        #expect(snapshot.totals.unpooledBytes == 7_602_178 - 1_048_576)
+        let words = try Analyzer.run("summary", path("flink-1.14.6-network-buffers")).words
+        #expect(
+            words.contains("java.nio.Bits counts 6553601 bytes in 201 buffers that are not Netty's; the command netty"))
+    }
+
     @Test("where Netty leaves its memory to the JVM, its own part of the counter is a row of its own")
     func nettysShare() throws {
         let snapshot = try FieldDump.oneWithCleaners.read().snapshot
