@@ -12,6 +12,11 @@ public struct Origin: Sendable {
         completeness = snapshot.completeness
     }
 
+    /// What people read: `-` is standard input.
+    public var name: String { Self.name(of: path) }
+
+    public static func name(of path: String) -> String { path == "-" ? "standard input" : path }
+
     public var isPartial: Bool { !completeness.isComplete }
 
     public var problems: [String] { completeness.problems }

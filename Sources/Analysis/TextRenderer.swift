@@ -12,7 +12,7 @@ public struct TextRenderer {
         var blocks: [String] = []
         for origin in report.origins {
             guard let notice = origin.partialNotice else { continue }
-            blocks.append(painted(wrapped(Format.printable("Partial answer from \(origin.path): \(notice)")), .warning))
+            blocks.append(painted(wrapped(Format.printable("Partial answer from \(origin.name): \(notice)")), .warning))
         }
         for section in report.sections {
             let title = section.title.map(Format.printable)

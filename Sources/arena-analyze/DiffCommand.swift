@@ -64,7 +64,7 @@ struct DiffCommand: ParsableCommand {
         let given = files.map(\.snapshot.header.wallTime)
         files.sort { $0.snapshot.header.wallTime < $1.snapshot.header.wallTime }
         if files.map(\.snapshot.header.wallTime) != given {
-            let order = files.map(\.path).joined(separator: ", then ")
+            let order = files.map { Origin.name(of: $0.path) }.joined(separator: ", then ")
             Terminal.warn("the dumps were not given in the order they were taken; comparing \(order)")
         }
     }

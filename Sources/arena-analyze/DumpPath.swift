@@ -18,7 +18,7 @@ enum DumpPath {
             throw failure(path, "--java-heap asks about a Java heap dump, and this is none")
         }
         do {
-            Progress.begin(path)
+            Progress.begin(Origin.name(of: path))
             return try DumpReader.read(path: file, selection, progress: Progress.reading)
         } catch {
             throw failure(path, error.message)
@@ -30,7 +30,7 @@ enum DumpPath {
         let file = try open(path)
         if Heap.recognizes(path: file) { return nil }
         do {
-            Progress.begin(path)
+            Progress.begin(Origin.name(of: path))
             return try DumpBlocks(path: file)
         } catch {
             throw failure(path, error.message)
@@ -61,7 +61,7 @@ enum DumpPath {
             let result = try heapDump(path, holders: false, memory)
             return (result.checks, Origin(path: path, result.snapshot))
         }
-        Progress.begin(path)
+        Progress.begin(Origin.name(of: path))
         let report = DumpVerifier.verify(path: file)
         // What is no dump at all ends here, as with every command.
         let snapshot = try report.tables ?? read(path)
@@ -122,7 +122,7 @@ enum DumpPath {
     }
 
     private static func failure(_ path: String, _ reason: String, _ code: ExitCode = .failure) -> ExitCode {
-        Terminal.complain("cannot read \(path == "-" ? "standard input" : path): \(reason)")
+        Terminal.complain("cannot read \(Origin.name(of: path)): \(reason)")
         return code
     }
 }

@@ -23,7 +23,7 @@ struct OutputOptions: ParsableArguments {
         try Terminal.print(rendered(report))
         for origin in report.origins {
             guard let notice = origin.partialNotice else { continue }
-            Terminal.warn("partial answer from \(origin.path): \(notice)")
+            Terminal.warn("partial answer from \(origin.name): \(notice)")
         }
         if report.isPartial { throw ExitCode(4) }
         if failed { throw ExitCode(1) }

@@ -1,3 +1,4 @@
+import Analysis
 import Glibc
 import HPROF
 import Synchronization
@@ -19,7 +20,7 @@ enum PipedDump {
         guard let source = try source(path) else { return nil }
         defer { if source != STDIN_FILENO { close(source) } }
         if source == STDIN_FILENO, let file = redirected { return file }
-        Progress.begin(path == "-" ? "standard input" : path)
+        Progress.begin(Origin.name(of: path))
         let copy: UnnamedFile
         do throws(HPROFError) {
             copy = try UnnamedFile(for: path)

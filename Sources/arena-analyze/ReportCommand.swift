@@ -55,7 +55,7 @@ struct ReportCommand: ParsableCommand {
         var isPartial = false
         for file in files {
             guard let notice = Origin(path: file.path, file.snapshot).partialNotice else { continue }
-            Terminal.warn("partial answer from \(file.path): \(notice)")
+            Terminal.warn("partial answer from \(Origin.name(of: file.path)): \(notice)")
             isPartial = true
         }
         return (html, isPartial)

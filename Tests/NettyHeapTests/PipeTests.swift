@@ -11,10 +11,6 @@ import Testing
         try body(folder)
     }
 
-    private func plain(_ fixture: Fixture) throws -> Data {
-        try Unpacked.bytes(of: try Data(contentsOf: URL(fileURLWithPath: try fixture.path)))
-    }
-
     private func names(in folder: String) throws -> [String] {
         try FileManager.default.contentsOfDirectory(atPath: folder)
     }
@@ -30,7 +26,7 @@ import Testing
                 child.input.write(packed)
                 let outcome = try child.end()
                 #expect(outcome.status == 0, "\(command): \(outcome.errors)")
-                #expect(outcome.text == expected.text.replacing(path, with: "-"), "\(command)")
+                #expect(outcome.text == expected.text.replacing(path, with: "standard input"), "\(command)")
                 #expect(try names(in: folder) == [])
             }
         }
@@ -42,7 +38,7 @@ import Testing
             let pipe = folder + "/pipe"
             #expect(mkfifo(pipe, 0o600) == 0)
             let path = try Fixture.adaptive.path
-            let bytes = isPacked ? try Data(contentsOf: URL(fileURLWithPath: path)) : try plain(.adaptive)
+            let bytes = isPacked ? try Data(contentsOf: URL(fileURLWithPath: path)) : try Fixture.adaptive.bytes()
             let child = try Analyzer.start("diff", try Fixture.adaptiveEarly.path, pipe)
             let writer = try #require(FileHandle(forWritingAtPath: pipe))
             writer.write(bytes)
@@ -90,9 +86,11 @@ import Testing
         #expect(nothing.status == 1)
         #expect(nothing.errors.contains("cannot read standard input: nothing came through it"))
         let torn = try Analyzer.start("summary", "-")
-        torn.input.write(try plain(.pooled4196).prefix(1_500_000))
+        torn.input.write(try Fixture.pooled4196.bytes().prefix(1_500_000))
         let partial = try torn.end()
         #expect(partial.status == 4)
+        #expect(partial.errors.contains("partial answer from standard input: "))
+        #expect(partial.text.contains("Partial answer from standard input: "))
         let packed = try Analyzer.start("summary", "-")
         packed.input.write(Data([0x42, 0x5A, 0x68, 0x39, 0, 0]))
         let refused = try packed.end()

@@ -24,7 +24,7 @@ public struct ReportPage {
         precondition(!dumps.isEmpty, "a report needs a dump")
         snapshots = dumps.map(\.snapshot)
         self.leaks = leaks ?? LeakSearch(snapshots)
-        paths = dumps.map(\.path)
+        paths = dumps.map { Origin.name(of: $0.path) }
         self.toolVersion = toolVersion
     }
 
