@@ -26,6 +26,8 @@ public final class Heap {
     public private(set) var problems: [HPROFProblem]
     /// What is odd about the file and takes nothing from the answer, in whole sentences.
     public let remarks: [String]
+    /// What made reading it costlier, for standard error.
+    public private(set) var warnings: [String] = []
     /// The identifiers of the threads' objects, by the serial numbers that other roots name them by.
     public let threads: [(serial: Int, id: UInt64)]
     /// The objects that garbage collection starts from, beside the classes.
@@ -73,7 +75,7 @@ public final class Heap {
             self.index = index
         } else {
             index = ObjectIndex(firstIDs: [], steps: [], starts: [], objectCount: 0, unitShift: 0)
-            indexScattered(ordered)
+            try indexScattered(ordered)
         }
         readClasses(scan)
         file.letGoOfAll()
@@ -91,10 +93,14 @@ public final class Heap {
         for place in classes.indices { classes[place].superclass = classByID[classes[place].superclassID] }
     }
 
-    private func indexScattered(_ ordered: OrderedIndex) {
+    private func indexScattered(_ ordered: OrderedIndex) throws(HPROFError) {
         var scattered = ScatteredIndex(ordered, path: path)
         forEachObject { scattered.add($0) }
-        index = scattered.finish()
+        index = try scattered.finish()
+        if let shortage = scattered.shortage {
+            warnings.append(
+                "there is no temporary file for the index of the objects, which takes memory instead: \(shortage)")
+        }
         if scattered.isIncomplete {
             problems.append(
                 HPROFProblem(

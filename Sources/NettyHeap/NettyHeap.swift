@@ -8,6 +8,8 @@ public enum NettyHeap {
     public struct Result: Sendable {
         public var snapshot: Snapshot
         public var checks: [VerifyCheck]
+        /// What made reading it costlier, for standard error.
+        public var warnings: [String] = []
     }
 
     /// Why there is no answer.
@@ -109,7 +111,7 @@ public enum NettyHeap {
         }
         addOtherMemory(arenas, memory, &snapshot)
         let checks = Checks(arenas).all + SnapshotInvariants.check(snapshot)
-        return Result(snapshot: snapshot, checks: checks)
+        return Result(snapshot: snapshot, checks: checks, warnings: heap.warnings)
     }
 
     private static func version(_ copies: NettyCopies, _ arenas: Arenas) -> String {

@@ -77,6 +77,7 @@ enum DumpPath {
         if let known = lastHeapDump.withLock({ $0 }), known.path == path, known.memory == memory { return known.result }
         do {
             let result = try NettyHeap.read(path: open(path), holders: holders, memory: memory)
+            for warning in result.warnings { Terminal.warn("\(Origin.name(of: path)): \(warning)") }
             // Some commands read their dump a second time, for details; without holders none does.
             if holders { lastHeapDump.withLock { $0 = (path, memory, result) } }
             return result

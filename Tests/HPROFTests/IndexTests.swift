@@ -1,3 +1,4 @@
+import Glibc
 import TestSupport
 import Testing
 
@@ -77,9 +78,58 @@ import Testing
         #expect(none == nil)
         var scattered = ScatteredIndex(ordered, path: "test", runLength: runLength)
         for record in records { scattered.add(record) }
-        let index = scattered.finish()
+        let index = try scattered.finish()
         expect(index, finds: records, unit: 8, "runs of \(runLength)")
         #expect(Double(index.bytes) / 20_000 < 7.5)
+    }
+
+    /// So many objects in no order, and the index of the first pass, which is none.
+    private func scatteredRecords(_ count: Int) -> (records: [SubRecord], ordered: OrderedIndex) {
+        var state: UInt64 = 17
+        var ids = addresses(count, 8, &state)
+        for place in ids.indices.reversed() { ids.swapAt(place, Int(random(&state) % UInt64(place + 1))) }
+        let records = ids.enumerated().map { record($1, at: 100 + $0 * 33) }
+        var ordered = OrderedIndex()
+        for record in records { ordered.add(record) }
+        _ = ordered.finish()
+        return (records, ordered)
+    }
+
+    @Test("without a temporary file it is sorted in memory, which is said, and ends where that would grow too much")
+    func withoutTemporaryFile() throws {
+        let (records, ordered) = scatteredRecords(5_000)
+        func make(mostInMemory: Int) -> ScatteredIndex {
+            ScatteredIndex(ordered, path: "test", runLength: 100, mostInMemory: mostInMemory) {
+                path throws(HPROFError) in
+                throw HPROFError(.io, path: path, "no room here")
+            }
+        }
+        var scattered = make(mostInMemory: 5_000)
+        for record in records { scattered.add(record) }
+        let index = try scattered.finish()
+        expect(index, finds: records, unit: 8, "in memory")
+        #expect(scattered.shortage == "no room here")
+        var bounded = make(mostInMemory: 4_999)
+        for record in records { bounded.add(record) }
+        let error = #expect(throws: HPROFError.self) { _ = try bounded.finish() }
+        #expect(error?.message.contains("(no room here); set TMPDIR to a larger place") == true)
+    }
+
+    @Test("a temporary file that lost what was written to it is an error, and no index without these objects")
+    func shortTemporaryFile() throws {
+        let (records, ordered) = scatteredRecords(5_000)
+        var file: UnnamedFile?
+        var scattered = ScatteredIndex(ordered, path: "test", runLength: 100) { path throws(HPROFError) in
+            let made = try UnnamedFile(for: path)
+            file = made
+            return made
+        }
+        for record in records { scattered.add(record) }
+        let descriptor = try #require(file).descriptor
+        #expect(scattered.shortage == nil)
+        #expect(ftruncate(descriptor, 16 * 2_450) == 0)
+        let error = #expect(throws: HPROFError.self) { _ = try scattered.finish() }
+        #expect(error?.message.contains("cannot be read again: of 100 entries at 2400 there are 50") == true)
     }
 
     @Test("an identifier that is there twice is found once; one object and none are an index too")
@@ -91,7 +141,7 @@ import Testing
         #expect(none == nil)
         var scattered = ScatteredIndex(ordered, path: "test")
         for (number, id) in ids.enumerated() { scattered.add(record(id, at: number * 33)) }
-        let index = scattered.finish()
+        let index = try scattered.finish()
         #expect([8, 16, 24].map { index.number(of: $0) } == [1, 0, 3])
         var one = OrderedIndex()
         one.add(record(.max, at: 5))
