@@ -43,7 +43,7 @@ extension Report {
     static func heapDumpData(_ snapshot: Snapshot) -> [Field] {
         [
             Field("unpooled_bytes", .bytes(snapshot.totals.unpooledBytes)),
-            Field("unpooled_unheld_bytes", .bytes(snapshot.unpooledInRows)),
+            Field("unpooled_unheld_bytes", .bytes(snapshot.unheldUnpooled)),
             Field("use", snapshot.fullestCopy?.use.map { .ratio($0) } ?? .unknown),
             Field("fullest_copy", snapshot.fullestCopy.map { .text($0.name) } ?? .unknown),
             Field("notes", .text(snapshot.notes.map(\.text).joined(separator: "\n"))),
@@ -67,7 +67,8 @@ extension Report {
         let freePages = snapshot.chunks.reduce(UInt64(0)) { $0 &+ UInt64($1.freePages) &* totals.pageSize }
         let others =
             (totals.hugeBytes > 0 ? ["huge allocations"] : [])
-            + (snapshot.unpooledInRows > 0 ? ["lost unpooled memory"] : [])
+            + (snapshot.unheldUnpooled > 0 ? ["lost unpooled memory"] : [])
+            + (snapshot.unheldUnpooled < snapshot.unpooledInRows ? ["unpooled memory that no root leads to"] : [])
         let shown = (["chunks"] + others).joined(separator: others.count > 1 ? ", " : " and ")
         return [
             Line(
@@ -176,5 +177,16 @@ extension Diagnosis {
             + "\(Format.ratio(bytes.share(of: totals.liveBytes))) of allocated bytes) \(are) in no thread cache, and no "
             + "ByteBuf object in the heap refers to \(them): nothing can release \(them) any more, \(leakInWords). Most of "
             + "it: \(Format.count(group.unheldBuffers)) of \"\(worst)\" (\(Format.bytes(group.unheldBytes)))."
+    }
+}
+
+extension Snapshot {
+    /// What no `ByteBuf` has of unpooled memory. Its other rows are `ByteBuf`s of which a dump without all roots cannot say
+    /// whether anybody has them.
+    var unheldUnpooled: UInt64 {
+        guard header.unjudgedBuffers > 0 else { return unpooledInRows }
+        return retainers.reduce(0) { sum, retainer in
+            site(retainer.site).label.hasPrefix("no ByteBuf refers to it: unpooled") ? sum &+ retainer.unheldBytes : sum
+        }
     }
 }

@@ -170,7 +170,7 @@ extension Report {
         if totals.hugeBytes > 0 { sum = "\(sum) + \(.count(totals.hugeCount)) huge \(.bytes(totals.hugeBytes))" }
         if totals.ledgerBytes > 0 { sum = "\(sum) + ledger \(.bytes(totals.ledgerBytes))" }
         if totals.unpooledBytes > 0 { sum = "\(sum) + unpooled \(.bytes(totals.unpooledBytes))" }
-        if snapshot.unpooledInRows > 0 { sum = "\(sum) (\(.bytes(snapshot.unpooledInRows)) of it without a ByteBuf)" }
+        if snapshot.unheldUnpooled > 0 { sum = "\(sum) (\(.bytes(snapshot.unheldUnpooled)) of it without a ByteBuf)" }
         if totals.stagingBytes > 0 { sum = "\(sum) + dump staging \(.bytes(totals.stagingBytes))" }
         return sum
     }

@@ -90,7 +90,16 @@ public final class Heap {
             classByID[id] = classes.count
             classes.append(reader.read(place, name: name.replacingDots(), names: string))
         }
-        for place in classes.indices { classes[place].superclass = classByID[classes[place].superclassID] }
+        var orphans = 0
+        for place in classes.indices {
+            classes[place].superclass = classByID[classes[place].superclassID]
+            if classes[place].superclass == nil, classes[place].superclassID != 0 { orphans += 1 }
+        }
+        // Which classes there are is said outside of the heap, too.
+        let hasNone = classes.isEmpty && !scan.classNames.isEmpty
+        guard problems.isEmpty, orphans > 0 || hasNone else { return }
+        let what = hasNone ? "its classes are" : "the classes above \(orphans) of its classes are"
+        problems.append(HPROFProblem(offset: UInt64(view.count), message: "the file lacks a part: \(what) not in it"))
     }
 
     private func indexScattered(_ ordered: OrderedIndex) throws(HPROFError) {

@@ -16,6 +16,10 @@ public struct Reachability {
     private var strong: [UInt64: [Int]] = [:]
     private var lastClass: UInt64 = 0
     private var lastOffsets: [Int] = []
+    /// References of objects and classes that are reached, which lead to nothing in the file: none in a whole dump.
+    public private(set) var dangling = 0
+    /// Arrays of `Object`. The JVM's own, with what its archive holds for the constants of classes, name objects that no dump has.
+    private let objectArrays: Set<UInt64>
     /// Classes whose field `referent` keeps nothing.
     private let weak: Set<Int>
     private var window = 0..<0
@@ -26,9 +30,10 @@ public struct Reachability {
         marked = NumberSet(count: index.numberCount)
         pending = NumberSet(count: index.numberCount)
         weak = Set(heap.classes.indices.filter { Self.isWeak($0, heap.classes) })
+        objectArrays = Set(heap.classes.filter { $0.name == "[Ljava/lang/Object;" }.map(\.id))
         for entry in heap.classes {
             for value in entry.statics.values {
-                if let id = value.reference { mark(id) }
+                if let id = value.reference { follow(id) }
             }
             for id in entry.keeps { mark(id) }
         }
@@ -59,9 +64,16 @@ public struct Reachability {
         return heap.isClass(id)
     }
 
-    @inline(__always) private mutating func mark(_ id: UInt64) {
-        guard id != 0, let number = index.number(of: id), marked.insert(number) else { return }
-        pending.insert(number)
+    /// False where there is no such object.
+    @discardableResult @inline(__always) private mutating func mark(_ id: UInt64) -> Bool {
+        guard id != 0 else { return true }
+        guard let number = index.number(of: id) else { return heap.isClass(id) }
+        if marked.insert(number) { pending.insert(number) }
+        return true
+    }
+
+    @inline(__always) private mutating func follow(_ id: UInt64) {
+        if !mark(id) { dangling += 1 }
     }
 
     private mutating func sweep() {
@@ -98,13 +110,15 @@ public struct Reachability {
                 lastClass = record.classID
             }
             for index in lastOffsets.indices where lastOffsets[index] + size <= record.count {
-                mark(heap.view.id(record.body + lastOffsets[index], size))
+                follow(heap.view.id(record.body + lastOffsets[index], size))
             }
         case .objectArray:
+            let isOfObjects = objectArrays.contains(record.classID)
             for index in 0..<record.count {
                 let place = record.body + index * size
                 if index & 0xFFFF == 0xFFFF { heap.pass(&window, to: place) }
-                mark(heap.view.id(place, size))
+                let found = mark(heap.view.id(place, size))
+                if !found, !isOfObjects { dangling += 1 }
             }
         case .primitiveArray, .classDump, .root, .other: break
         }
@@ -119,6 +133,9 @@ public struct Reachability {
             if weak.contains(place), let referent = layout.places["referent"] {
                 offsets.removeAll { $0 == referent.offset }
             }
+        } else {
+            // Of a class that the file lacks nobody knows the fields.
+            dangling += 1
         }
         strong[classID] = offsets
         return offsets

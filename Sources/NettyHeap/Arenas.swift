@@ -53,7 +53,7 @@ struct Arenas {
     enum Era: String {
         case buddyTrees = "4.1, buddy trees (up to 4.1.51)"
         case runs = "4.1.52 or later, runs"
-        case adaptive = "4.2, adaptive"
+        case adaptive = "4.1 or later, adaptive"
     }
 
     /// Of the memory that was asked for; chunks of the other are counted in `otherChunks`.

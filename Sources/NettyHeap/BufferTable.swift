@@ -39,6 +39,10 @@ struct BufferTable {
         var instrumentedBytes: UInt64 = 0
         /// What these allocators count as in use.
         var counted: UInt64 = 0
+        /// Of their capacities, what the copy does not count: the program made it, or the JVM for it.
+        var uncountedBytes: UInt64 = 0
+        /// Of them, those that no root leads to in a dump that lacks roots: indices into `buffers`, and where their memory is.
+        var unjudged: [(index: Int, bytes: UInt64, address: UInt64)] = []
         /// Memory that Netty's cleaners gave to others than `ByteBuf`s and chunks, such as the arrays of its native transports.
         var otherBytes: UInt64 = 0
     }
@@ -95,10 +99,17 @@ struct BufferTable {
             // A freed one has no memory any more.
             guard let memory = object.reference("buffer") else { return }
             memories.insert(memory)
-            guard let capacity = object.integer("capacity"), capacity > 0, !delegates.contains(object.id),
-                judge(object) != .garbage
+            guard let capacity = object.integer("capacity"), 1...Int64(Int32.max) ~= capacity,
+                !delegates.contains(object.id)
             else { return }
+            let answer = judge(object)
+            if answer == .garbage { return }
             let copy = copies.copy(of: object)
+            if !Self.isCounted(object) {
+                unpooled[copy].uncountedBytes += UInt64(capacity)
+            } else if answer == .cannotSay, copies.all[copy].counting.losesWhatIsDropped {
+                addUnjudged(object, UInt64(capacity), copy)
+            }
             unpooled[copy].buffers += 1
             unpooled[copy].bytes += UInt64(capacity)
             if object.className?.contains("$Instrumented") == true {
@@ -108,7 +119,8 @@ struct BufferTable {
         for family in NettyClasses.cleanables {
             classes.forEachInstance(of: family) { object in
                 guard let memory = object.object("buffer"), !memories.contains(memory.id),
-                    let capacity = memory.integer("capacity"), capacity > 0, liveness.answer(object) != .garbage
+                    let capacity = memory.integer("capacity"), 1...Int64(Int32.max) ~= capacity,
+                    liveness.answer(object) != .garbage
                 else { return }
                 unpooled[copies.copy(of: object)].otherBytes += UInt64(capacity)
             }
@@ -117,6 +129,23 @@ struct BufferTable {
             let counted = allocator.object("metric")?.object("directCounter")?.counterValue ?? 0
             unpooled[copies.copy(of: allocator)].counted += UInt64(max(0, counted))
         }
+    }
+
+    /// Whether a copy that counts its memory counts that of this unpooled buffer. A `ByteBuffer` of the program's that it is
+    /// wrapped around is not counted, nor is what a copy has the JVM make: small buffers beside a cleaner that is slow, and
+    /// in 4.1 all that have the JVM's cleaner.
+    private static func isCounted(_ buffer: HeapObject) -> Bool {
+        if buffer.integer("doNotFree") == 1 { return false }
+        guard buffer.has("cleanable") else { return buffer.className?.contains("NoCleaner") == true }
+        return buffer.object("cleanable")?.className?.contains("netty/util/internal/PlatformDependent$") != true
+    }
+
+    private mutating func addUnjudged(_ buffer: HeapObject, _ bytes: UInt64, _ copy: Int) {
+        guard let classIndex = buffer.classIndex else { return }
+        let address = buffer.object("buffer")?.integer("address") ?? 0
+        unpooled[copy].unjudged.append((buffers.count, bytes, UInt64(bitPattern: address)))
+        buffers.append(
+            Buffer(id: buffer.id, chunk: 0, classIndex: classIndex, length: bytes, cache: 0, isUnjudged: true))
     }
 
     private mutating func judge(_ buffer: HeapObject) -> Liveness.Answer {

@@ -89,11 +89,11 @@ struct CopyAccounts {
         let what =
             dropped.isChunks
             ? "The \(arena.name) counts \(dropped.bytes) bytes of chunks that no object refers to any more"
-            : "\(arena.name) counts \(dropped.bytes) bytes of \(dropped.count) huge allocations whose objects are gone"
+            : "\(arena.name) counts \(dropped.bytes) bytes of \(dropped.count) huge allocations that no live ByteBuf has"
         guard copy.counting.losesWhatIsDropped else {
             if copy.counting.fate == .collected {
                 notes.append(
-                    "\(what). That is no loss: \(copy.name) leaves its memory to the JVM, which freed it with them.")
+                    "\(what). That is no loss: \(copy.name) leaves its memory to the JVM, which frees it with them.")
             } else {
                 let reason = "what became of \(dropped.bytes) bytes that \(arena.name) counts cannot be told"
                 missing.append(
@@ -133,7 +133,7 @@ struct CopyAccounts {
                 )
             }
             rows[index].unpooledBytes = counter - min(counter, pooled)
-            lose(index, counter - min(counter, pooled + live), copy, unpooled)
+            lose(index, counter - min(counter, pooled + live - unpooled.uncountedBytes), copy, unpooled)
         case .none where copy.counting.fate == .kept:
             rows[index].counting = .none
             notes.append(
@@ -170,11 +170,12 @@ struct CopyAccounts {
         guard bytes > 0 else { return }
         lostUnpooled[index] = bytes
         rows[index].unheldBytes += bytes
+        let live = unpooled.bytes - unpooled.uncountedBytes
         let others = unpooled.otherBytes > 0 ? ", other objects of it \(unpooled.otherBytes)" : ""
         notes.append(
-            "\(copy.name) counts \(rows[index].chunkBytes + rows[index].hugeBytes + unpooled.bytes + unpooled.otherBytes + bytes) "
+            "\(copy.name) counts \(rows[index].chunkBytes + rows[index].hugeBytes + live + unpooled.otherBytes + bytes) "
                 + "bytes of direct memory; its chunks and huge allocations have \(rows[index].chunkBytes + rows[index].hugeBytes), "
-                + "\(unpooled.buffers) live unpooled ByteBufs \(unpooled.bytes)\(others). No ByteBuf refers to the other \(bytes) bytes; "
+                + "live unpooled ByteBufs \(live)\(others). No ByteBuf refers to the other \(bytes) bytes; "
                 + "how many buffers they were is not known, and they are shown as one.")
     }
 }

@@ -24,6 +24,14 @@ final class Liveness {
         reachable.contains(buffer.id) ? .live : missing.isEmpty ? .garbage : .cannotSay
     }
 
+    /// What tells that a part of the file is missing, though it has its beginning and its end; nil where nothing does.
+    var gap: String? {
+        let count = reachable.dangling
+        return count == 0
+            ? nil
+            : "the file lacks a part: \(count) reference\(count == 1 ? "" : "s") of objects that are alive lead to objects that are not in it"
+    }
+
     /// Where values are that a `ClassValue` gave to classes.
     private var classValues: [UInt64] {
         var ids: [UInt64] = []

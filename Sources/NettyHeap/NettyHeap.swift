@@ -93,6 +93,8 @@ public enum NettyHeap {
         var snapshot = builder.build(counted)
         snapshot.completeness.sectionsRead = ["classes", "objects"]
         snapshot.completeness.problems = heap.problems.map(\.description) + arenas.problems
+        // Of a file whose end is missing nobody expects that all is there.
+        if heap.problems.isEmpty, let gap = liveness.gap { snapshot.completeness.problems.append(gap) }
         // A file without its end lacks roots merely because of that.
         if heap.problems.isEmpty { snapshot.missingPremises = liveness.missing + snapshot.missingPremises }
         snapshot.events = detector.events

@@ -27,6 +27,8 @@ struct SnapshotBuilder {
     private var retainers: [RetainerKey: Snapshot.Retainer] = [:]
     /// By arena of the snapshot.
     private var copyOfArena: [Int] = []
+    /// By copy.
+    private var unpooledArenas: [Int: Int] = [:]
     /// Of allocations that nobody has, those in no chunk.
     private(set) var lostMappings: UInt64 = 0
 
@@ -94,6 +96,7 @@ struct SnapshotBuilder {
                 .unpooled, &index, bytes, arena: arenaOfUnpooled(copy), serial: 1 << 62 + UInt64(copy), .nobody,
                 lostAs: "unpooled")
         }
+        addUnjudgedUnpooled(&index)
         finishTotals(memory)
         snapshot.sites = sites.sites
         snapshot.sizeClasses = sizes.sizes
@@ -190,8 +193,23 @@ struct SnapshotBuilder {
         }
     }
 
+    /// Live unpooled `ByteBuf`s are no rows; those that may be lost as well are.
+    private mutating func addUnjudgedUnpooled(_ index: inout UInt32) {
+        for (copy, unpooled) in table.unpooled.enumerated() {
+            for buffer in unpooled.unjudged {
+                let serial = buffer.address > 0 ? buffer.address : table.buffers[buffer.index].id << 20
+                addMapping(
+                    .unpooled, &index, buffer.bytes, arena: arenaOfUnpooled(copy), serial: serial,
+                    .buffer(buffer.index),
+                    lostAs: "unpooled")
+            }
+        }
+    }
+
     /// No arena has unpooled memory: it gets one of its own, by the name of the copy where there are several.
     private mutating func arenaOfUnpooled(_ copy: Int) -> Int {
+        if let known = unpooledArenas[copy] { return known }
+        defer { unpooledArenas[copy] = snapshot.arenas.count - 1 }
         var totals = Snapshot.ArenaTotals()
         totals.name = copies.all.count > 1 ? "\(copies.all[copy].name) unpooled memory" : "unpooled memory"
         snapshot.arenas.append(totals)

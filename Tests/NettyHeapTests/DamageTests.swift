@@ -8,10 +8,6 @@ import Testing
 @testable import NettyHeap
 
 @Suite("Damaged heap dumps", .mayBlock) struct DamageTests {
-    private func plain(_ fixture: Fixture) throws -> Data {
-        try Unpacked.bytes(of: try Data(contentsOf: URL(fileURLWithPath: try fixture.path)))
-    }
-
     private func read(_ bytes: Data) throws -> NettyHeap.Result {
         let path = NSTemporaryDirectory() + "/netty-\(UUID().uuidString).hprof"
         defer { unlink(path) }
@@ -21,7 +17,7 @@ import Testing
 
     @Test("cut off at any of many places, it says so or has no answer, and never traps")
     func truncation() throws {
-        let bytes = try plain(.leak41)
+        let bytes = try Fixture.leak41.bytes()
         for step in 1..<24 {
             let length = bytes.count * step / 24
             do {
@@ -35,7 +31,7 @@ import Testing
 
     @Test("small dumps of every era, cut off anywhere", arguments: [Fixture.pooled4196, .adaptiveAll])
     func smallTruncation(fixture: Fixture) throws {
-        let bytes = try plain(fixture)
+        let bytes = try fixture.bytes()
         for step in 0..<40 {
             let length = bytes.count * step / 40
             do {
@@ -49,7 +45,7 @@ import Testing
 
     @Test("cut off at hundreds of places, in front of and behind the ends of records, what was before is there")
     func everywhere() throws {
-        let bytes = try plain(.pooled4196)
+        let bytes = try Fixture.pooled4196.bytes()
         let path = NSTemporaryDirectory() + "/netty-\(UUID().uuidString).hprof"
         defer { unlink(path) }
         try bytes.write(to: URL(fileURLWithPath: path))
@@ -85,7 +81,7 @@ import Testing
 
     @Test("a torn dump's exit code is 4, also where nothing of Netty is in what is left")
     func exitCodes() throws {
-        let bytes = try plain(.pooled4196)
+        let bytes = try Fixture.pooled4196.bytes()
         for length in [20, 200, 400_000, 1_500_000, bytes.count - 1] {
             let path = NSTemporaryDirectory() + "/netty-\(UUID().uuidString).hprof"
             defer { unlink(path) }
@@ -99,7 +95,7 @@ import Testing
 
     @Test("flipped bits never trap", arguments: [Fixture.leak42, .pooled4196, .adaptiveAll, .adaptive4213])
     func bitFlips(fixture: Fixture) throws {
-        let bytes = try plain(fixture)
+        let bytes = try fixture.bytes()
         var random = SeededGenerator(seed: 42)
         for _ in 0..<20 {
             var damaged = bytes
@@ -113,7 +109,7 @@ import Testing
 
     @Test("Netty in another package is found")
     func shaded() throws {
-        var bytes = try plain(.clean41)
+        var bytes = try Fixture.clean41.bytes()
         // Names in the dump are as long as they are: this package has a name of the same length.
         let from = Data("io/netty/".utf8)
         let to = Data("zz/netty/".utf8)

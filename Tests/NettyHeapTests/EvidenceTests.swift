@@ -82,6 +82,28 @@ import Testing
         }
     }
 
+    @Test(
+        "without a segment from its middle a file that has its end proves nothing",
+        arguments: [Fixture.pooled4196, .adaptive, .leak41, .jdk17Of32Bits, .jdk28Virtual])
+    func missingSegment(fixture: Fixture) throws {
+        let bytes = try fixture.bytes()
+        let records = HeapDumpPlaces(bytes).records + [bytes.count]
+        let segments = zip(records, records.dropFirst()).filter { bytes[bytes.startIndex + $0.0] == 0x1C }
+        #expect(segments.count > 2)
+        for (start, end) in segments {
+            var rest = bytes
+            rest.removeSubrange(bytes.startIndex + start..<bytes.startIndex + end)
+            do {
+                let snapshot = try read(rest)
+                #expect(!snapshot.completeness.isComplete, "without \(start)..<\(end)")
+                let answer = Answer(snapshot)
+                #expect(!answer.claimsProof && answer.evidence == "cannot-say", "without \(start)..<\(end)")
+            } catch let error as NettyHeap.Failure {
+                #expect(error.isDamage, "without \(start)..<\(end): \(error)")
+            }
+        }
+    }
+
     // MARK: Roots
 
     /// The same dump with roots of one kind named as another, as long and as good for what they lead to.
@@ -117,14 +139,14 @@ import Testing
 
     @Test("buffers on the stacks of virtual threads, which JDK 21 does not dump, are not called lost")
     func virtualThreads() throws {
-        let snapshot = try FieldDump.virtualThreads.read().snapshot
+        let snapshot = try Fixture.virtualThreads.read().snapshot
         #expect(snapshot.totals.unheldBuffers == 0)
         #expect(snapshot.header.unjudgedBuffers == 50)
         let answer = Answer(snapshot)
         #expect(answer.leak == "unknown" && answer.evidence == "cannot-say")
         #expect(answer.reason.contains("lacks the stacks of 50 of 50 virtual threads"))
         #expect(!answer.claimsProof)
-        let dump = try FieldDump.virtualThreads.path
+        let dump = try Fixture.virtualThreads.path
         #expect(try Analyzer.run("leaks", "--fail-on", "suspects > 0", dump).status == 1)
         #expect(try Analyzer.run("summary", "--fail-on", "unheld > 0", dump).status == 1)
         #expect(try Analyzer.run("summary", "--fail-on", "unheld > 50", dump).status == 0)

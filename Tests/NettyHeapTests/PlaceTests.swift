@@ -301,7 +301,7 @@ import Testing
 
     @Test("where Netty leaves its memory to the JVM, its own part of the counter is a row of its own")
     func nettysShare() throws {
-        let snapshot = try FieldDump.oneWithCleaners.read().snapshot
+        let snapshot = try Fixture.oneWithCleaners.read().snapshot
         let netty = try #require(snapshot.directHolders.first { $0.kind == .netty })
         #expect(netty.bytes > 0)
         let bits = try #require(snapshot.nettyCopies.first { $0.counting == .jvm })
