@@ -3,24 +3,28 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo incident check format asan asan-release tsan swarm swarm-asan swarm-tsan torture scale fuzz bench bench-arena bench-heapdump bench-analyze bench-pressure bench-stall bench-mqtt man completions expected clean
+.PHONY: help setup tools build test demo incident check format asan asan-release tsan swarm swarm-asan swarm-tsan torture scale fuzz bench bench-arena bench-heapdump bench-analyze bench-pressure bench-stall bench-mqtt man completions expected clean
 
 BIN := .build/release
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup:  ## install what is missing (Debian packages; quiet when nothing is)
-	@scripts/setup.sh
+setup:  ## install what is missing for builds and tests (Debian packages; quiet when nothing is)
+	@scripts/setup.sh test
 
-build: setup  ## build everything, optimized
+build: tools  ## build everything, optimized
 	swift build -c release
+
+tools:
+	@scripts/setup.sh build
 
 test: setup  ## build everything and run all tests
 	swift build --build-tests
 	@scripts/test.sh
 
-demo: build  ## the incident in small: a broker leaks, dumps itself, and the dump names the culprit
+demo: tools  ## the incident in small: a broker leaks, dumps itself, and the dump names the culprit
+	@for product in arena-broker arena-analyze arena-bench; do swift build -c release --product $$product || exit; done
 	@samples/incident/run.sh --limit 134217728 --bin $(BIN)
 
 incident: build  ## the incident in full: 2,000,000,000 bytes, 119 chunks; renews the sample dumps

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the build needs and this machine lacks. Says nothing, and changes nothing, when all is there.
+# setup.sh [build|test]: installs what the build needs, or the tests too, and this machine lacks. Says nothing, and changes
+# nothing, when all is there.
 set -euo pipefail
+need=${1:-test}
 
 cd "$(dirname "$0")/.."
 
@@ -17,27 +19,32 @@ compiles() { printf '%s\n' "$2" | clang -x "$1" -fsyntax-only - 2>/dev/null; }
 missing=()
 command -v git >/dev/null || missing+=(git)
 command -v pkg-config >/dev/null || missing+=(pkg-config)
-command -v zstd >/dev/null || missing+=(zstd)
-# For the tests: clients, password files and certificates that are not ours.
-command -v openssl >/dev/null || missing+=(openssl)
-[[ -x /usr/bin/mosquitto_pub ]] || missing+=(mosquitto-clients)
-[[ -x /usr/bin/mosquitto_passwd ]] || missing+=(mosquitto)
 if command -v clang >/dev/null; then
     compiles c '#include <zstd.h>' || missing+=(libzstd-dev)
     compiles c '#include <sqlite3.h>' || missing+=(libsqlite3-dev)
+    compiles c '#include <openssl/evp.h>' || missing+=(libssl-dev)
     compiles c '#include <zlib.h>' || missing+=(zlib1g-dev)
     compiles c++ '#include <string>' || missing+=(g++)
 else
     [[ -e /usr/include/zstd.h ]] || missing+=(libzstd-dev)
     [[ -e /usr/include/sqlite3.h ]] || missing+=(libsqlite3-dev)
+    [[ -e /usr/include/openssl/evp.h ]] || missing+=(libssl-dev)
     [[ -e /usr/include/zlib.h ]] || missing+=(zlib1g-dev)
     compgen -G '/usr/include/c++/*/string' >/dev/null || missing+=(g++)
 fi
-# paho-mqtt and gmqtt need it, see below.
-python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+if [[ $need == test ]]; then
+    command -v zstd >/dev/null || missing+=(zstd)
+    # Clients, password files and certificates that are not ours.
+    command -v openssl >/dev/null || missing+=(openssl)
+    [[ -x /usr/bin/mosquitto_pub ]] || missing+=(mosquitto-clients)
+    [[ -x /usr/bin/mosquitto_passwd ]] || missing+=(mosquitto)
+    # paho-mqtt and gmqtt need it, see below.
+    python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+fi
 
 # paho-mqtt and gmqtt in an environment of their own. Without them their tests are skipped, and say so.
 clients() {
+    [[ $need == test ]] || return 0
     local -r wanted='paho-mqtt==2.2.0 gmqtt==0.8.0'
     [[ $(cat .build-python/wanted 2>/dev/null) == "$wanted" ]] && return
     say "installing $wanted into .build-python"

@@ -1,5 +1,4 @@
 public import Broker
-import Crypto
 import Hummingbird
 import HummingbirdCore
 import HummingbirdTLS
@@ -116,7 +115,7 @@ public final class HTTPFrontEnd: Sendable {
 
     /// Tokens that have been read and found good.
     public struct Renewal: Sendable {
-        fileprivate let digests: [SHA256.Digest]
+        fileprivate let digests: [[UInt8]]
     }
 
     /// Reads the tokens again, and changes nothing.

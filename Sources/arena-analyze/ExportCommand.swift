@@ -82,7 +82,7 @@ struct ExportCommand: ParsableCommand {
         if output == "-" { Progress.end() }
         switch format {
         case .sqlite: try exporter.writeDatabase(parts.tables, path: database)
-        case .pprof: try file.write(try exporter.profile(parts.tables))
+        case .pprof: try file.write(exporter.profile(parts.tables))
         case .csv, .jsonl, .folded: try exporter.write(parts) { try file.write($0) }
         }
         return Origin(path: dump, parts.tables)

@@ -206,7 +206,7 @@ struct ExportTests {
     func pprof() throws {
         let snapshot = Fixture.leak()
         let profile = try Perftools_Profiles_Profile(
-            serializedBytes: try Exporter(format: .pprof).profile(snapshot))
+            serializedBytes: Exporter(format: .pprof).profile(snapshot))
         func string(_ index: Int64) -> String { profile.stringTable[Int(index)] }
         #expect(profile.stringTable.first == "")
         let types = profile.sampleType.map { string($0.type) }

@@ -51,7 +51,7 @@ public struct Exporter {
     }
 
     /// A profile as bytes of its protocol buffer.
-    public func profile(_ snapshot: Snapshot) throws -> [UInt8] { try PprofProfile(snapshot).bytes }
+    public func profile(_ snapshot: Snapshot) -> [UInt8] { PprofProfile(snapshot).bytes }
 
     /// Of a whole dump, the tables with millions of rows block by block; nil where a block is damaged. The snapshot that
     /// goes with them has the runs.

@@ -1,15 +1,14 @@
 import DumpFormat
 import Ledger
-import SwiftProtobuf
 
-/// Live memory as a profile that pprof opens.
+/// Live memory as a profile that pprof opens (https://github.com/google/pprof/blob/main/proto/profile.proto).
 ///
 /// A sample is a group of buffers of one site, last touch and kind of owner. Its stack, from the leaf: the allocation
 /// site; who touched the buffers last, if that is another place; the kind of owner. The owner kind, and how old the
 /// oldest buffer is, are labels too, so that `-tagfocus` and `-tags` work.
 struct PprofProfile {
-    private var profile = Perftools_Profiles_Profile()
-    private var strings: [String: Int64] = [:]
+    private var profile = ProtobufMessage()
+    private var strings: [String: UInt64] = [:]
     private var functions: [FunctionKey: UInt64] = [:]
 
     private struct FunctionKey: Hashable {
@@ -18,18 +17,34 @@ struct PprofProfile {
         let line: UInt32
     }
 
-    var bytes: [UInt8] { get throws { try profile.serializedBytes() } }
+    var bytes: [UInt8] { profile.bytes }
+
+    /// Numbers of the fields that are written here.
+    private enum Profile {
+        static let (sampleType, sample, mapping, location, function, stringTable) = (1, 2, 3, 4, 5, 6)
+        static let (timeNanos, durationNanos, periodType, period, comment, defaultSampleType) = (9, 10, 11, 12, 13, 14)
+    }
+    private enum ValueType { static let (type, unit) = (1, 2) }
+    /// The leaf comes first in the locations; there is one value for each sample type.
+    private enum Sample { static let (locationID, value, label) = (1, 2, 3) }
+    private enum Label { static let (key, str, num, numUnit) = (1, 2, 3, 4) }
+    private enum Mapping { static let (id, filename, hasFunctions, hasFilenames, hasLineNumbers) = (1, 5, 7, 8, 9) }
+    private enum Location { static let (id, mappingID, line) = (1, 2, 4) }
+    private enum Line { static let (functionID, line) = (1, 2) }
+    private enum Function { static let (id, name, systemName, filename) = (1, 2, 3, 4) }
 
     init(_ snapshot: Snapshot) {
         _ = text("")
-        profile.sampleType = Self.sampleTypes.map { valueType($0, $1) }
-        profile.defaultSampleType = text("live_bytes")
-        profile.periodType = valueType("space", "bytes")
-        profile.period = 1
-        profile.timeNanos = Int64(clamping: snapshot.header.wallTime)
-        profile.durationNanos = Int64(clamping: snapshot.uptime)
+        for (type, unit) in Self.sampleTypes { profile.add(Profile.sampleType, valueType(type, unit)) }
+        profile.set(Profile.defaultSampleType, text("live_bytes"))
+        profile.add(Profile.periodType, valueType("space", "bytes"))
+        profile.set(Profile.period, 1 as UInt64)
+        profile.set(Profile.timeNanos, Int64(clamping: snapshot.header.wallTime))
+        profile.set(Profile.durationNanos, Int64(clamping: snapshot.uptime))
         addMapping(snapshot)
-        profile.comment = [text("dumped \(Format.time(snapshot.header.wallTime)), \(snapshot.header.reason)")]
+        profile.set(
+            Profile.comment,
+            packed: [text("dumped \(Format.time(snapshot.header.wallTime)), \(snapshot.header.reason)")])
         for retainer in snapshot.retainers { add(retainer, snapshot) }
         addHistory(snapshot)
     }
@@ -41,13 +56,13 @@ struct PprofProfile {
 
     /// Without a mapping that has functions, pprof asks for the binary.
     private mutating func addMapping(_ snapshot: Snapshot) {
-        var mapping = Perftools_Profiles_Mapping()
-        mapping.id = 1
-        mapping.filename = text(snapshot.header.program)
-        mapping.hasFunctions_p = true
-        mapping.hasFilenames_p = true
-        mapping.hasLineNumbers_p = true
-        profile.mapping = [mapping]
+        var mapping = ProtobufMessage()
+        mapping.set(Mapping.id, 1 as UInt64)
+        mapping.set(Mapping.filename, text(snapshot.header.program))
+        mapping.set(Mapping.hasFunctions, true)
+        mapping.set(Mapping.hasFilenames, true)
+        mapping.set(Mapping.hasLineNumbers, true)
+        profile.add(Profile.mapping, mapping)
     }
 
     private mutating func add(_ retainer: Snapshot.Retainer, _ snapshot: Snapshot) {
@@ -56,16 +71,13 @@ struct PprofProfile {
             stack.append(location(snapshot, retainer.touchSite))
         }
         stack.append(location(name: "owner: \(retainer.ownerKind.name)", file: "", line: 0))
-        var kind = Perftools_Profiles_Label()
-        kind.key = text("owner_kind")
-        kind.str = text(retainer.ownerKind.name)
-        var age = Perftools_Profiles_Label()
-        age.key = text("oldest_age")
-        age.num = Int64(clamping: snapshot.age(retainer.oldestBirth) / 1_000_000_000)
-        age.numUnit = text("seconds")
-        var held = Perftools_Profiles_Label()
-        held.key = text("held")
-        held.str = text(
+        let kind = label("owner_kind", retainer.ownerKind.name)
+        var age = ProtobufMessage()
+        age.set(Label.key, text("oldest_age"))
+        age.set(Label.num, Int64(clamping: snapshot.age(retainer.oldestBirth) / 1_000_000_000))
+        age.set(Label.numUnit, text("seconds"))
+        let held = label(
+            "held",
             snapshot.totals.unheldBuffers == nil
                 ? "unknown"
                 : retainer.unheldBuffers == 0
@@ -87,12 +99,19 @@ struct PprofProfile {
         }
     }
 
-    private mutating func addSample(_ stack: [UInt64], _ values: [UInt64], _ labels: [Perftools_Profiles_Label]) {
-        var sample = Perftools_Profiles_Sample()
-        sample.locationID = stack
-        sample.value = values.map { Int64(clamping: $0) }
-        sample.label = labels
-        profile.sample.append(sample)
+    private mutating func addSample(_ stack: [UInt64], _ values: [UInt64], _ labels: [ProtobufMessage]) {
+        var sample = ProtobufMessage()
+        sample.set(Sample.locationID, packed: stack)
+        sample.set(Sample.value, packed: values.map { UInt64(Int64(clamping: $0)) })
+        for label in labels { sample.add(Sample.label, label) }
+        profile.add(Profile.sample, sample)
+    }
+
+    private mutating func label(_ key: String, _ value: String) -> ProtobufMessage {
+        var label = ProtobufMessage()
+        label.set(Label.key, text(key))
+        label.set(Label.str, text(value))
+        return label
     }
 
     // MARK: Tables
@@ -110,35 +129,35 @@ struct PprofProfile {
         if let known = functions[key] { return known }
         let id = UInt64(functions.count + 1)
         functions[key] = id
-        var function = Perftools_Profiles_Function()
-        function.id = id
-        function.name = text(name)
-        function.systemName = function.name
-        function.filename = text(file)
-        profile.function.append(function)
-        var place = Perftools_Profiles_Line()
-        place.functionID = id
-        place.line = Int64(line)
-        var location = Perftools_Profiles_Location()
-        location.id = id
-        location.mappingID = 1
-        location.line = [place]
-        profile.location.append(location)
+        var function = ProtobufMessage()
+        function.set(Function.id, id)
+        function.set(Function.name, text(name))
+        function.set(Function.systemName, text(name))
+        function.set(Function.filename, text(file))
+        profile.add(Profile.function, function)
+        var place = ProtobufMessage()
+        place.set(Line.functionID, id)
+        place.set(Line.line, UInt64(line))
+        var location = ProtobufMessage()
+        location.set(Location.id, id)
+        location.set(Location.mappingID, 1 as UInt64)
+        location.add(Location.line, place)
+        profile.add(Profile.location, location)
         return id
     }
 
-    private mutating func valueType(_ type: String, _ unit: String) -> Perftools_Profiles_ValueType {
-        var value = Perftools_Profiles_ValueType()
-        value.type = text(type)
-        value.unit = text(unit)
+    private mutating func valueType(_ type: String, _ unit: String) -> ProtobufMessage {
+        var value = ProtobufMessage()
+        value.set(ValueType.type, text(type))
+        value.set(ValueType.unit, text(unit))
         return value
     }
 
-    private mutating func text(_ string: String) -> Int64 {
+    private mutating func text(_ string: String) -> UInt64 {
         if let known = strings[string] { return known }
-        let index = Int64(profile.stringTable.count)
+        let index = UInt64(strings.count)
         strings[string] = index
-        profile.stringTable.append(string)
+        profile.add(Profile.stringTable, string)
         return index
     }
 }

@@ -1,5 +1,3 @@
-import Crypto
-import CryptoExtras
 import Foundation
 import NIOConcurrencyHelpers
 
@@ -81,8 +79,10 @@ public struct PasswordHash: Sendable, Equatable {
     public static func make(_ password: [UInt8], rounds: Int = defaultRounds) throws -> PasswordHash {
         var random = SystemRandomNumberGenerator()
         let salt = (0..<saltBytes).map { _ in UInt8.random(in: .min ... .max, using: &random) }
-        return PasswordHash(
-            rounds: rounds, salt: salt, hash: try derive(password, salt: salt, rounds: rounds))
+        guard let hash = Digest.pbkdf2(password, salt: salt, rounds: rounds, count: hashBytes) else {
+            throw ConfigurationError("libcrypto does not hash passwords with SHA-512")
+        }
+        return PasswordHash(rounds: rounds, salt: salt, hash: hash)
     }
 
     /// As the file has it.
@@ -94,21 +94,9 @@ public struct PasswordHash: Sendable, Equatable {
 
     /// Whether this is the password. Takes milliseconds: not on an event loop.
     func matches(_ password: [UInt8]) -> Bool {
-        let found: [UInt8]
-        if let rounds {
-            guard let derived = try? Self.derive(password, salt: salt, rounds: rounds) else { return false }
-            found = derived
-        } else {
-            found = Array(SHA512.hash(data: password + salt))
-        }
-        // In a time that does not depend on where they differ.
-        guard found.count == hash.count else { return false }
-        return zip(found, hash).reduce(0) { $0 | ($1.0 ^ $1.1) } == 0
-    }
-
-    private static func derive(_ password: [UInt8], salt: [UInt8], rounds: Int) throws -> [UInt8] {
-        let key = try KDF.Insecure.PBKDF2.deriveKey(
-            from: password, salt: salt, using: .sha512, outputByteCount: hashBytes, unsafeUncheckedRounds: rounds)
-        return key.withUnsafeBytes { Array($0) }
+        let found =
+            rounds.map { Digest.pbkdf2(password, salt: salt, rounds: $0, count: Self.hashBytes) }
+            ?? Digest.sha512(password + salt)
+        return found.map { Digest.areEqual($0, hash) } ?? false
     }
 }

@@ -1,7 +1,6 @@
+import CCrypto
 import NIOCore
 package import NIOSSL
-import SwiftASN1
-import X509
 
 /// What TLS connections of a listener are made with: certificates and keys from files, read at start and at each reload.
 package enum TLSContext {
@@ -74,16 +73,23 @@ package enum TLSContext {
 enum CertificateName {
     /// The last common name of the subject; nil if there is none, or the certificate cannot be read.
     static func commonName(of certificate: NIOSSLCertificate) -> String? {
-        guard let bytes = try? certificate.toDERBytes(), let parsed = try? Certificate(derEncoded: bytes) else {
-            return nil
+        guard let bytes = try? certificate.toDERBytes() else { return nil }
+        let parsed = bytes.withUnsafeBufferPointer { bytes in
+            var next = bytes.baseAddress
+            return d2i_X509(nil, &next, bytes.count)
         }
-        var name: String?
-        for relative in parsed.subject {
-            for attribute in relative where attribute.type == .NameAttributes.commonName {
-                name = String(describing: attribute.value)
-            }
-        }
-        return name.flatMap { $0.isEmpty ? nil : $0 }
+        guard let parsed else { return nil }
+        defer { X509_free(parsed) }
+        // Owned by the certificate.
+        guard let subject = X509_get_subject_name(parsed) else { return nil }
+        var last: Int32 = -1
+        while case let next = X509_NAME_get_index_by_NID(subject, NID_commonName, last), next >= 0 { last = next }
+        guard last >= 0, let value = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, last)) else { return nil }
+        var text: UnsafeMutablePointer<UInt8>?
+        let count = ASN1_STRING_to_UTF8(&text, value)
+        guard count > 0, let text else { return nil }
+        defer { CRYPTO_free(text, #file, #line) }
+        return String(validating: UnsafeBufferPointer(start: text, count: Int(count)), as: UTF8.self)
     }
 }
 

@@ -1,4 +1,3 @@
-import Crypto
 import Foundation
 import NIOCore
 
@@ -71,7 +70,10 @@ struct WebSocketHandshake {
                 status: "400 Bad Request", description: "the subprotocol mqtt is not asked for [MQTT-6.0.0-3]")
         }
         subprotocol = chosen
-        accept = Data(Insecure.SHA1.hash(data: Data((key + Self.magic).utf8))).base64EncodedString()
+        guard let digest = Digest.sha1(Array((key + Self.magic).utf8)) else {
+            throw Refusal(status: "500 Internal Server Error", description: "libcrypto does not offer SHA-1")
+        }
+        accept = Data(digest).base64EncodedString()
     }
 
     var response: String {
