@@ -13,8 +13,8 @@ import Logging
 final class StorePlace: Sendable {
     let directory: String
     var database: String { "\(directory)/\(StoreSchema.fileName)" }
-    private let directoryFile: OwnedDescriptor
-    private let databaseFile: OwnedDescriptor
+    private let directoryFile: FileLock
+    private let databaseFile: FileLock
 
     /// - Parameter prepare: is called when nobody else can have the directory, before the database is opened or made.
     /// - Throws: `StartError` if another process has it, or if others may write there.
@@ -45,7 +45,7 @@ final class StorePlace: Sendable {
         }
     }
 
-    private static func lock(_ path: String, _ flags: CInt, of directory: String) throws(StartError) -> OwnedDescriptor
+    private static func lock(_ path: String, _ flags: CInt, of directory: String) throws(StartError) -> FileLock
     {
         let file = OwnedDescriptor(open(path, flags | O_CLOEXEC, 0o600))
         guard file.number >= 0 else { throw StartError("\(path): \(SystemError.text())") }
@@ -55,7 +55,7 @@ final class StorePlace: Sendable {
                     ? "\(directory): in use by another process; one broker a data directory"
                     : "\(path): cannot be locked: \(SystemError.text())")
         }
-        return file
+        return FileLock(file)
     }
 
     /// Whoever may write to a directory can put another database there.
@@ -96,7 +96,8 @@ final class StorePlace: Sendable {
 
     /// Lets others have it. SQLite has closed its files.
     func release() {
-        for file in [databaseFile, directoryFile] { flock(file.number, LOCK_UN) }
+        databaseFile.release()
+        directoryFile.release()
     }
 
     /// Whether the path of the database leads to what is locked.
@@ -149,4 +150,18 @@ struct StoreIdentities: Sendable {
                     """)
         }
     }
+}
+
+/// A file that nobody else has, until this ends: closing it would not do, since a child that some other thread has begun has
+/// all descriptors too, until it is a program of its own.
+private final class FileLock: Sendable {
+    private let file: OwnedDescriptor
+    var number: CInt { file.number }
+
+    /// - Parameter file: locked.
+    init(_ file: OwnedDescriptor) { self.file = file }
+
+    func release() { flock(file.number, LOCK_UN) }
+
+    deinit { release() }
 }
