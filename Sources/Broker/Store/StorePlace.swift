@@ -45,8 +45,7 @@ final class StorePlace: Sendable {
         }
     }
 
-    private static func lock(_ path: String, _ flags: CInt, of directory: String) throws(StartError) -> FileLock
-    {
+    private static func lock(_ path: String, _ flags: CInt, of directory: String) throws(StartError) -> FileLock {
         let file = OwnedDescriptor(open(path, flags | O_CLOEXEC, 0o600))
         guard file.number >= 0 else { throw StartError("\(path): \(SystemError.text())") }
         guard flock(file.number, LOCK_EX | LOCK_NB) == 0 else {
