@@ -180,11 +180,12 @@ import Testing
         var withChunks = 0
         for step in 4..<20 {
             try bytes.prefix(bytes.count * step / 20).write(to: URL(fileURLWithPath: file))
-            guard let result = try? NettyHeap.read(path: file) else { continue }
-            withChunks += result.snapshot.nettyChunks.isEmpty ? 0 : 1
-            #expect(!result.snapshot.nettyChunks.contains { $0.place == .buffersOnly })
             let outcome = try Analyzer.run("netty", file)
             #expect(outcome.status == 4)
+            // Of a file that ends before anything of Netty's it is said that it is damaged, and no more.
+            let chunks = (try? NettyHeap.read(path: file))?.snapshot.nettyChunks ?? []
+            withChunks += chunks.isEmpty ? 0 : 1
+            #expect(!chunks.contains { $0.place == .buffersOnly })
             for claim in ["that nothing can release", "is lost", "kept by its buffers alone"] {
                 #expect(!outcome.words.contains(claim), "\(claim), cut at \(step)/20")
             }
