@@ -59,6 +59,7 @@ torture: setup  ## kills, power cuts, damage, wrong clocks, bad disks; what was 
 
 scale: build  ## every observer and command once: 1,000,000 queued messages, 100,000 sessions, 15,000 connections
 	@python3 Tests/Swarm/scale.py --bin $(BIN)
+	@python3 Tests/Swarm/store_scale.py --bin $(BIN)
 
 fuzz: setup  ## fuzz whatever reads bytes from outside: dumps, MQTT, other protocols, files (FUZZ_RUNS inputs each)
 	@scripts/fuzz.sh
