@@ -24,7 +24,7 @@ test: setup  ## build everything and run all tests
 	@scripts/test.sh
 
 demo: tools  ## the incident in small: a broker leaks, dumps itself, and the dump names the culprit
-	@for product in arena-broker arena-analyze arena-bench; do swift build -c release --product $$product || exit; done
+	@scripts/build-demo.sh
 	@samples/incident/run.sh --limit 134217728 --bin $(BIN)
 
 incident: build  ## the incident in full: 2,000,000,000 bytes, 119 chunks; renews the sample dumps

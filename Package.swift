@@ -41,6 +41,13 @@ let package = Package(
         .library(name: "HPROF", targets: ["HPROF"]),
         .library(name: "NettyHeap", targets: ["NettyHeap"]),
     ],
+    // Both are in what is built unless something else is said. `make demo`, which needs neither, does: they are two thirds of all
+    // that there is to compile.
+    traits: [
+        .default(enabledTraits: ["HTTP", "TLS"]),
+        .trait(name: "TLS", description: "Listeners with TLS (swift-nio-ssl, and in it BoringSSL)."),
+        .trait(name: "HTTP", description: "The HTTP API (hummingbird).", enabledTraits: ["TLS"]),
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
@@ -51,7 +58,6 @@ let package = Package(
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
-        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         // For tests only: it reads what `export` writes.
         .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0"),
     ],
@@ -61,6 +67,8 @@ let package = Package(
             name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"]), .brew(["zstd"])]),
         .systemLibrary(
             name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"]), .brew(["openssl@3"])]),
+        .systemLibrary(
+            name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"]), .brew(["sqlite"])]),
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
         .target(name: "CArena"),
 
@@ -69,13 +77,15 @@ let package = Package(
         .target(name: "Arena", dependencies: ["Ledger", "CArena"], swiftSettings: common),
         .target(name: "ArenaNIO", dependencies: ["Arena", "CArena"] + nio, swiftSettings: common),
 
+        // Databases, as thin as can be: the broker's store, and `query`.
+        .target(name: "SQLite", dependencies: ["CSQLite"], swiftSettings: common),
+
         // Dump files and their meaning. No NIO here.
         .target(name: "DumpFormat", dependencies: ["Ledger", "CZstd"], swiftSettings: common),
         .target(
             name: "Analysis",
             dependencies: [
-                "DumpFormat", "Ledger", .product(name: "GRDB", package: "GRDB.swift"),
-                .product(name: "GRDBSQLite", package: "GRDB.swift"),
+                "CSQLite", "DumpFormat", "Ledger", "SQLite",
             ],
             resources: [.embedInCode("HTML/report.css"), .embedInCode("HTML/report.js")], swiftSettings: common),
         .executableTarget(
@@ -91,12 +101,10 @@ let package = Package(
         .target(
             name: "Broker",
             dependencies: [
-                "Arena", "ArenaNIO", "CArena", "CCrypto", "CZlib", "DumpFormat", "Ledger", "MQTT", log,
-                .product(name: "GRDB", package: "GRDB.swift"), .product(name: "GRDBSQLite", package: "GRDB.swift"),
+                "Arena", "ArenaNIO", "CArena", "CCrypto", "CSQLite", "CZlib", "DumpFormat", "Ledger", "MQTT", "SQLite", log,
                 .product(name: "DequeModule", package: "swift-collections"),
-                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl", condition: .when(traits: ["TLS"])),
                 .product(name: "NIOTLS", package: "swift-nio"),
-                .product(name: "NIOWebSocket", package: "swift-nio"),
             ] + nio,
             swiftSettings: broker),
         // Apart from the broker, which then need not know the library.
@@ -116,7 +124,7 @@ let package = Package(
         .executableTarget(
             name: "arena-broker",
             dependencies: [
-                "Broker", "BrokerHTTP", "CArena", argumentParser, log,
+                "Broker", .target(name: "BrokerHTTP", condition: .when(traits: ["HTTP"])), "CArena", argumentParser, log,
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
             swiftSettings: common),
@@ -134,7 +142,7 @@ let package = Package(
         .testTarget(
             name: "AnalysisTests",
             dependencies: [
-                "Analysis", "DumpFormat", "Ledger", "TestSupport", .product(name: "GRDB", package: "GRDB.swift"),
+                "Analysis", "DumpFormat", "Ledger", "SQLite", "TestSupport",
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
             exclude: ["pprof.proto"], swiftSettings: common),
@@ -150,8 +158,7 @@ let package = Package(
         .testTarget(
             name: "BrokerTests",
             dependencies: [
-                .product(name: "GRDB", package: "GRDB.swift"), "Broker", "BrokerHTTP", "MQTT", "Analysis", "DumpFormat",
-                "CArena", "TestSupport", log,
+                "Broker", "BrokerHTTP", "MQTT", "Analysis", "DumpFormat", "CArena", "SQLite", "TestSupport", log,
             ] + nio,
             swiftSettings: common),
         .testTarget(

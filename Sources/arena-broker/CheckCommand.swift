@@ -1,6 +1,8 @@
 import ArgumentParser
 import Broker
+#if HTTP
 import BrokerHTTP
+#endif
 import Foundation
 
 /// Looks at a configuration, or at a data directory, without running a broker.

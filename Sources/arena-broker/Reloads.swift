@@ -1,5 +1,7 @@
 import Broker
+#if HTTP
 import BrokerHTTP
+#endif
 import Foundation
 import Logging
 import NIOConcurrencyHelpers

@@ -1,6 +1,6 @@
 import DumpFormat
 import Foundation
-import GRDB
+import SQLite
 import Ledger
 import SwiftProtobuf
 import TestSupport
@@ -99,19 +99,20 @@ struct ExportTests {
             try exporter.writeDatabase(blocks.tables, rows: rows, path: folder + "/blocks.db")
             try exporter.writeDatabase(snapshot, path: folder + "/whole.db")
             let sums = try ["/blocks.db", "/whole.db"].map { name in
+                var rows: [[DatabaseValue]] = []
                 try DatabaseQueue(path: folder + name).read { database in
-                    try Row.fetchAll(
-                        database,
-                        sql: """
-                            SELECT count(*), sum(buffer), sum(serial), sum(unheld), sum(holder_mask), max(buffer) FROM buffers
-                            UNION ALL SELECT count(*), sum(buffer), sum(owner), count(DISTINCT kind), sum(referred_bytes), 0
-                            FROM edges
-                            """
-                    ).map { Array($0.databaseValues) }
+                    try database.run(
+                        """
+                        SELECT count(*), sum(buffer), sum(serial), sum(unheld), sum(holder_mask), max(buffer) FROM buffers
+                        UNION ALL SELECT count(*), sum(buffer), sum(owner), count(DISTINCT kind), sum(referred_bytes), 0
+                        FROM edges
+                        """
+                    ) { rows.append($0.values) }
                 }
+                return rows
             }
             #expect(sums[0] == sums[1])
-            #expect(sums[0][0][0] == 150_050.databaseValue)
+            #expect(sums[0][0][0] == .integer(150_050))
         }
     }
 
@@ -265,8 +266,8 @@ struct ExportTests {
             let database = try DatabaseQueue(path: path)
             let (buffers, bytes) = try database.read { database in
                 (
-                    try Int.fetchOne(database, sql: "SELECT count(*) FROM buffers"),
-                    try Int.fetchOne(database, sql: "SELECT sum(live_bytes) FROM by_site")
+                    try database.integer("SELECT count(*) FROM buffers"),
+                    try database.integer("SELECT sum(live_bytes) FROM by_site")
                 )
             }
             #expect(buffers == 550)

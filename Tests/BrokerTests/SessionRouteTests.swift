@@ -1,5 +1,5 @@
 import Foundation
-import GRDB
+import SQLite
 import MQTT
 import NIOCore
 import TestSupport
@@ -117,19 +117,19 @@ struct SessionRouteTests {
                 $0.limits.safeEndSeconds = Patience.seconds
             }) { broker, http in
                 let store = try #require(broker.context.store)
-                try await store.queue.write {
+                try store.queue.write {
                     try $0.execute(
-                        sql: """
-                            CREATE TRIGGER full BEFORE INSERT ON session
-                            BEGIN SELECT raise(ABORT, 'the disk is full'); END
-                            """)
+                        """
+                        CREATE TRIGGER full BEFORE INSERT ON session
+                        BEGIN SELECT raise(ABORT, 'the disk is full'); END
+                        """)
                 }
                 let client = try TestClient(port: broker.port)
                 try client.send(.connect(Connect(version: .v3_1_1, cleanStart: false, clientID: "another")))
                 try await broker.poll { store.isFailing }
                 #expect(try await end(http, "failing").status == 503)
                 #expect(broker.context.registry.find("failing")?.isEnded == false)
-                try await store.queue.write { try $0.execute(sql: "DROP TRIGGER full") }
+                try store.queue.write { try $0.execute("DROP TRIGGER full") }
                 try await broker.poll { !store.isFailing }
                 #expect(try await end(http, "failing").status == 204)
             }

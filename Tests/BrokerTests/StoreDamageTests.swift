@@ -1,5 +1,5 @@
 import Foundation
-import GRDB
+import SQLite
 import Glibc
 import Ledger
 import Logging
@@ -368,8 +368,8 @@ struct StoreDamageTests {
         try await withDataDirectory { directory in
             try await ended(directory)
             let database = "\(directory)/arena-broker.sqlite"
-            let page = try await DatabaseQueue(path: database).read {
-                try Int.fetchOne($0, sql: "SELECT pageno FROM dbstat WHERE name = 'subscription' LIMIT 1")
+            let page = try DatabaseQueue(path: database).read {
+                try $0.integer("SELECT pageno FROM dbstat WHERE name = 'subscription' LIMIT 1").map { Int($0) }
             }
             try change(database, at: (try #require(page) - 1) * 4_096) { $0 = Array(repeating: 0, count: $0.count) }
             let recovery = try #require(try Broker.recoverStore(directory, log: Logger(label: "test")))
@@ -416,16 +416,16 @@ struct StoreDamageTests {
             // Rows of these are gone: of messages in every twentieth, of what is owed in every thirtieth.
             var mostLost = 0
             for (tree, distance) in [("message", 20), ("entry", 30), ("entry_message", 40)] {
-                let pages = try DatabaseQueue(path: database).read {
-                    try Row.fetchAll(
-                        $0, sql: "SELECT pageno, ncell FROM dbstat WHERE name = ? AND pagetype = 'leaf'",
-                        arguments: [tree])
+                var pages: [(number: Int, cells: Int)] = []
+                try DatabaseQueue(path: database).read {
+                    try $0.run("SELECT pageno, ncell FROM dbstat WHERE name = ? AND pagetype = 'leaf'", [.text(tree)]) {
+                        pages.append((Int($0.int(0)), Int($0.int(1))))
+                    }
                 }
                 #expect(pages.count > 5 * distance)
                 for page in stride(from: 0, to: pages.count, by: distance).map({ pages[$0] }) {
-                    let number: Int = page[0]
-                    try change(database, at: (number - 1) * 4_096) { $0 = Array(repeating: 0, count: $0.count) }
-                    if tree != "entry_message" { mostLost += page[1] as Int }
+                    try change(database, at: (page.number - 1) * 4_096) { $0 = Array(repeating: 0, count: $0.count) }
+                    if tree != "entry_message" { mostLost += page.cells }
                 }
             }
             let refusal = try await refusal(directory)
@@ -474,8 +474,8 @@ struct StoreDamageTests {
             }
             #expect(try Broker.checkStore(directory).isSound)
             let file = StoreFile(in: directory)
-            let pages = try await DatabaseQueue(path: file.path).read {
-                try Int.fetchAll($0, sql: "SELECT pageno FROM dbstat WHERE name = ?", arguments: [table])
+            let pages = try DatabaseQueue(path: file.path).read {
+                try $0.integers("SELECT pageno FROM dbstat WHERE name = ?", [.text(table)]).map { Int($0) }
             }
             let bytes = try Data(contentsOf: URL(filePath: file.path))
             let places = pages.compactMap { bytes[($0 - 1) * 4_096..<$0 * 4_096].range(of: Data(text.utf8)) }
@@ -511,7 +511,7 @@ struct StoreDamageTests {
             }
             let store = try Store(directory: directory, maximumBytes: 1 << 20, log: Logger(label: "test"))
             defer { store.close() }
-            let (session, queued) = try await store.queue.read { database in
+            let (session, queued) = try store.queue.read { database in
                 let reader = store.reading(database)
                 let session = try #require(try reader.sessions().first?.id)
                 return (session, try reader.belongings(of: session).queued.map(\.id))
@@ -562,9 +562,10 @@ struct StoreDamageTests {
             let sound = try Data(contentsOf: URL(filePath: database))
             let seal = try Data(contentsOf: URL(filePath: "\(directory)/arena-broker.seal"))
             // Of seven leaves in a row all but two.
-            let leaves = try await DatabaseQueue(path: database).read {
-                try Int.fetchAll(
-                    $0, sql: "SELECT pageno FROM dbstat WHERE name = 'message' AND pagetype = 'leaf' ORDER BY path")
+            let leaves = try DatabaseQueue(path: database).read {
+                try $0.integers("SELECT pageno FROM dbstat WHERE name = 'message' AND pagetype = 'leaf' ORDER BY path").map {
+                    Int($0)
+                }
             }
             for leaf in [0, 1, 2, 4, 6].map({ leaves[20 + $0] }) {
                 try change(database, at: (leaf - 1) * 4_096) { $0 = Array(repeating: 0, count: $0.count) }
@@ -594,12 +595,11 @@ struct StoreDamageTests {
             try await ended(directory)
             let file = StoreFile(in: directory)
             let sound = try Data(contentsOf: URL(filePath: file.path))
-            let (leaves, inner) = try await DatabaseQueue(path: file.path).read { database in
+            let (leaves, inner) = try DatabaseQueue(path: file.path).read { database in
                 func pages(_ type: String) throws -> [Int] {
-                    try Int.fetchAll(
-                        database,
-                        sql: "SELECT pageno FROM dbstat WHERE name = 'message' AND pagetype = ? ORDER BY path",
-                        arguments: [type])
+                    try database.integers(
+                        "SELECT pageno FROM dbstat WHERE name = 'message' AND pagetype = ? ORDER BY path", [.text(type)]
+                    ).map { Int($0) }
                 }
                 return (try pages("leaf"), try pages("internal"))
             }
@@ -653,9 +653,8 @@ struct StoreDamageTests {
             #expect(!sound.isFailing)
             sound.close()
             // The table of subscriptions, which nothing looks at before they are restored.
-            let page = try await DatabaseQueue(path: database).read {
-                try Int.fetchOne(
-                    $0, sql: "SELECT pageno FROM dbstat WHERE name = 'subscription' LIMIT 1")
+            let page = try DatabaseQueue(path: database).read {
+                try $0.integer("SELECT pageno FROM dbstat WHERE name = 'subscription' LIMIT 1").map { Int($0) }
             }
             try change(database, at: (try #require(page) - 1) * 4_096) { $0 = Array(repeating: 0, count: $0.count) }
             let damaged = try open()

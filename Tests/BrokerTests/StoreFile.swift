@@ -1,4 +1,4 @@
-import GRDB
+import SQLite
 
 /// A broker's database, looked into or changed while no broker has it.
 struct StoreFile {
@@ -7,10 +7,10 @@ struct StoreFile {
     init(in directory: String) { path = "\(directory)/arena-broker.sqlite" }
 
     func count(_ table: String) throws -> Int {
-        try DatabaseQueue(path: path).read { try Int.fetchOne($0, sql: "SELECT count(*) FROM \(table)") ?? -1 }
+        try DatabaseQueue(path: path).read { Int(try $0.integer("SELECT count(*) FROM \(table)") ?? -1) }
     }
 
     func change(_ sql: String) throws {
-        try DatabaseQueue(path: path).write { try $0.execute(sql: sql) }
+        try DatabaseQueue(path: path).write { try $0.execute(sql) }
     }
 }

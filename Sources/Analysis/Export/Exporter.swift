@@ -1,5 +1,5 @@
 public import DumpFormat
-import GRDB
+import SQLite
 
 /// What a dump can be turned into for other programs.
 public enum ExportFormat: String, Sendable, CaseIterable { case csv, jsonl, sqlite, pprof, folded }
@@ -72,7 +72,7 @@ public struct Exporter {
             try database.load(snapshot, rows: rows)
             try database.queue.close()
         } catch let error as DatabaseError {
-            throw OutputFile.Problem(description: "cannot write the database: \(error.message ?? "\(error)")")
+            throw OutputFile.Problem(description: "cannot write the database: \(error.message)")
         }
     }
 }

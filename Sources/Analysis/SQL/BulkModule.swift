@@ -1,6 +1,6 @@
 import DumpFormat
-import GRDB
-import GRDBSQLite
+import SQLite
+import CSQLite
 
 /// A large table of a dump as SQLite sees it without a copy: a virtual table over the columns that were read.
 ///
@@ -38,9 +38,9 @@ final class BulkModule {
     /// Makes it known to a connection, which keeps it as long as it lives.
     func register(_ database: Database) throws {
         let code = sqlite3_create_module_v2(
-            database.sqliteConnection, "dump_\(table.name)", Self.methods, Unmanaged.passRetained(self).toOpaque()
+            database.connection, "dump_\(table.name)", Self.methods, Unmanaged.passRetained(self).toOpaque()
         ) { Unmanaged<BulkModule>.fromOpaque($0!).release() }
-        guard code == SQLITE_OK else { throw DatabaseError(resultCode: ResultCode(rawValue: code)) }
+        try database.expect(code)
     }
 
     /// As a source of rows for the table of its name.

@@ -1,4 +1,4 @@
-import GRDBSQLite
+import CSQLite
 import Glibc
 
 /// How a cursor of SQLite goes through the rows of a `BulkModule`.

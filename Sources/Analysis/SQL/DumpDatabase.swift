@@ -1,6 +1,6 @@
 import DumpFormat
-import GRDB
-import GRDBSQLite
+import SQLite
+import CSQLite
 
 /// A snapshot as an SQLite database: in memory for a query, in a file for an export.
 ///
@@ -16,34 +16,34 @@ struct DumpDatabase {
 
     /// In memory, for a statement of anybody's. Must live as long as its queue is used.
     init(_ limits: QueryLimits) throws {
-        queue = try DatabaseQueue(configuration: Self.configuration)
+        queue = try DatabaseQueue(path: nil, Self.configuration)
         modules = DumpTables.large.map { BulkModule($0) }
         isFile = false
-        steps = try queue.writeWithoutTransaction { try limits.apply(to: $0) }
+        steps = try queue.use { try limits.apply(to: $0) }
         try createSchema()
     }
 
     /// In a new file at `path`. A crash leaves rubbish there: write beside the goal and rename.
     init(path: String) throws {
-        queue = try DatabaseQueue(path: path, configuration: Self.configuration)
+        queue = try DatabaseQueue(path: path, Self.configuration)
         modules = DumpTables.large.map { BulkModule($0) }
         isFile = true
         steps = nil
         try createSchema()
     }
 
-    private static var configuration: GRDB.Configuration {
-        var configuration = GRDB.Configuration()
-        configuration.prepareDatabase { database in
+    private static var configuration: DatabaseQueue.Configuration {
+        var configuration = DatabaseQueue.Configuration()
+        configuration.prepare = { database in
             // The file is new or there is none: nothing to roll back to.
             // Rows come in order, and are never looked at again: a small cache of large pages is as good as a large one.
             try database.execute(
-                sql: """
+                """
                     PRAGMA page_size = 16384; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; \
                     PRAGMA cache_size = -16384; PRAGMA locking_mode = EXCLUSIVE
                     """)
             // No second database: ATTACH would create a file.
-            sqlite3_limit(database.sqliteConnection, SQLITE_LIMIT_ATTACHED, 0)
+            sqlite3_limit(database.connection, SQLITE_LIMIT_ATTACHED, 0)
         }
         return configuration
     }
@@ -52,13 +52,13 @@ struct DumpDatabase {
         try queue.write { database in
             for module in modules {
                 try module.register(database)
-                try database.execute(sql: isFile ? module.createSource : module.createStatement)
+                try database.execute(isFile ? module.createSource : module.createStatement)
             }
             let others = DumpTables.all.filter { table in
                 isFile || !modules.contains { $0.table.name == table.name }
             }
-            for table in others { try database.execute(sql: table.createStatement) }
-            for view in DumpView.all { try database.execute(sql: "CREATE VIEW \(view.name) AS\n\(view.sql)") }
+            for table in others { try database.execute(table.createStatement) }
+            for view in DumpView.all { try database.execute("CREATE VIEW \(view.name) AS\n\(view.sql)") }
         }
     }
 
@@ -86,17 +86,16 @@ struct DumpDatabase {
     private func copy(
         _ module: BulkModule, _ parts: DumpParts?, _ facts: DumpFacts, into database: Database
     ) throws {
-        let statement = try database.makeStatement(sql: module.copyStatement)
         guard let parts else {
             module.fill(facts, columns: nil)
-            try statement.execute()
+            try database.run(module.copyStatement)
             return module.empty()
         }
         let ahead = PartAhead(parts)
         for part in 0..<parts.count {
             module.fill(try ahead.take(part), columns: nil)
             try Workers.run(beside: { if part + 1 < ahead.parts.count { ahead.read(part + 1) } }) {
-                try statement.execute()
+                try database.run(module.copyStatement)
             }
         }
         module.empty()
@@ -130,8 +129,8 @@ struct DumpDatabase {
         let columns = part.table.columns.filter { part.columns?.contains($0.name) ?? true }
         let places = columns.isEmpty ? "DEFAULT VALUES" : "VALUES (\(columns.map { _ in "?" }.joined(separator: ", ")))"
         let names = columns.isEmpty ? "" : "(\(columns.map(\.name).joined(separator: ", ")))"
-        let statement = try database.makeStatement(sql: "INSERT INTO \(part.table.name)\(names) \(places)")
-        let handle = statement.sqliteStatement
+        let statement = try database.prepare("INSERT INTO \(part.table.name)\(names) \(places)")
+        let handle = statement.handle
         let cells = columns.map { $0.cells(facts) }
         for row in 0..<part.table.rowCount(facts) {
             for (index, cell) in cells.enumerated() {
@@ -144,9 +143,8 @@ struct DumpDatabase {
             }
             let code = sqlite3_step(handle)
             guard code == SQLITE_DONE else {
-                let message = String(cString: sqlite3_errmsg(database.sqliteConnection))
-                throw DatabaseError(
-                    resultCode: ResultCode(rawValue: code), message: "filling \(part.table.name): \(message)")
+                let message = String(cString: sqlite3_errmsg(database.connection))
+                throw DatabaseError(code, "filling \(part.table.name): \(message)")
             }
             sqlite3_reset(handle)
         }
@@ -157,16 +155,11 @@ struct DumpDatabase {
 
     // MARK: Statements
 
-    /// What a statement reads of a dump. Its compilation tells, through SQLite's authorizer.
-    static func parts(of statement: Statement) -> [Part] {
-        let region = statement.databaseRegion
-        return DumpTables.all.filter { region.isModified(byEventsOfKind: .insert(tableName: $0.name)) }.map { table in
-            Part(
-                table: table,
-                columns: Set(
-                    table.columns.map(\.name).filter {
-                        region.isModified(byEventsOfKind: .update(tableName: table.name, columnNames: [$0]))
-                    }))
+    /// What a statement reads of a dump.
+    static func parts(of sql: String, _ database: Database) throws -> [Part] {
+        let reads = try database.reads(of: sql)
+        return DumpTables.all.compactMap { table in
+            reads[table.name].map { Part(table: table, columns: $0.intersection(table.columns.map(\.name))) }
         }
     }
 }

@@ -1,5 +1,5 @@
 public import DumpFormat
-import GRDB
+import SQLite
 
 /// One SQL statement over the tables of a dump.
 ///
@@ -19,7 +19,7 @@ public struct Query {
         init(_ description: String) { self.description = description }
 
         init(_ error: DatabaseError, _ limits: QueryLimits) {
-            description = limits.reason(error) ?? error.message ?? "\(error)"
+            description = limits.reason(error) ?? error.message
         }
     }
 
@@ -31,7 +31,7 @@ public struct Query {
         parts = try Self.trying(limits) {
             let database = try DumpDatabase(limits)
             return try withExtendedLifetime(database) {
-                try database.queue.read { DumpDatabase.parts(of: try Self.compile(sql, $0)) }
+                try database.queue.read { _ = try Self.compile(sql, $0); return try DumpDatabase.parts(of: sql, $0) }
             }
         }
         var selection = DumpSelection.tables
@@ -47,7 +47,7 @@ public struct Query {
             let database = try DumpDatabase(limits)
             return try withExtendedLifetime(database) {
                 try database.load(snapshot, parts)
-                return try database.queue.read { try run(try Self.compile(sql, $0)) }
+                return try database.queue.read { try run(try Self.compile(sql, $0), in: $0) }
             }
         }
         report.add(nil, .table(table))
@@ -56,25 +56,24 @@ public struct Query {
 
     private static func compile(_ sql: String, _ database: Database) throws -> Statement {
         guard sql.contains(where: { !$0.isWhitespace }) else { throw Problem("the statement is empty") }
-        let statement = try database.makeStatement(sql: sql)
-        guard statement.isReadonly, statement.columnCount > 0 else {
+        let statement = try database.prepare(sql)
+        guard statement.isReadOnly, !statement.columns.isEmpty else {
             throw Problem("only statements that read are answered, such as SELECT; the dump itself is never changed")
         }
         return statement
     }
 
-    private func run(_ statement: Statement) throws -> Table {
+    private func run(_ statement: Statement, in database: Database) throws -> Table {
         var names: [String] = []
-        for name in statement.columnNames {
+        for name in statement.columns {
             let alike = names.count { $0 == name || $0.hasPrefix("\(name)_") }
             names.append(names.contains(name) ? "\(name)_\(alike + 1)" : name)
         }
         var table = Table(name: "rows", columns: names.map { .init($0, $0) })
         let units = names.map(Unit.init)
-        let rows = try Row.fetchCursor(statement)
         var size = AnswerSize()
-        while let row = try rows.next() {
-            let cells = units.indices.map { units[$0].value((row[$0] as DatabaseValue).storage) }
+        try database.each(of: statement) { row in
+            let cells = units.indices.map { units[$0].value(row[$0]) }
             size.add(cells)
             guard size.bytes <= limits.answerBytes else {
                 throw Problem(
@@ -128,13 +127,13 @@ public struct Query {
                     ? .duration : name == "buffers" || name.hasSuffix("_buffers") || name == "count" ? .count : .none
         }
 
-        func value(_ storage: DatabaseValue.Storage) -> Value {
-            switch storage {
+        func value(_ cell: DatabaseValue) -> Value {
+            switch cell {
             case .null: return .unknown
-            case .string(let text): return .text(text)
-            case .double(let number): return .real(number)
-            case .blob(let data): return .text(Self.hex(data))
-            case .int64(let number):
+            case .text(let text): return .text(text)
+            case .real(let number): return .real(number)
+            case .blob(let bytes): return .text(Self.hex(bytes))
+            case .integer(let number):
                 guard let size = UInt64(exactly: number) else { return .integer(number) }
                 switch self {
                 case .none: return .integer(number)

@@ -1,6 +1,6 @@
 import DumpFormat
-import GRDB
-import GRDBSQLite
+import SQLite
+import CSQLite
 
 /// What one statement may take of the machine. It is refused, or ended, where it would take more, and the answer says which
 /// of these it was.
@@ -23,7 +23,7 @@ struct QueryLimits {
     ///
     /// - Returns: what must live as long as the connection is used.
     func apply(to database: Database) throws -> StepCount {
-        let connection = database.sqliteConnection
+        let connection = database.connection
         for (limit, value) in [
             (SQLITE_LIMIT_LENGTH, valueBytes), (SQLITE_LIMIT_COLUMN, columns), (SQLITE_LIMIT_SQL_LENGTH, 1 << 20),
             (SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1_000),
@@ -31,7 +31,7 @@ struct QueryLimits {
             sqlite3_limit(connection, limit, value)
         }
         // Where there is memory for what is sorted it is not a disk that is filled.
-        try database.execute(sql: "PRAGMA temp_store = MEMORY")
+        try database.execute("PRAGMA temp_store = MEMORY")
         sqlite3_hard_heap_limit64(Int64(clamping: heapBytes))
         let count = StepCount(steps / UInt64(Self.stepsAtOnce))
         sqlite3_progress_handler(
@@ -56,14 +56,14 @@ struct QueryLimits {
 
     /// Why a statement was refused or ended for one of these; nil where it was for something else.
     func reason(_ error: DatabaseError) -> String? {
-        switch error.resultCode {
-        case .SQLITE_TOOBIG: "a text or blob of it has more than \(Format.bytes(UInt64(valueBytes)))"
-        case .SQLITE_INTERRUPT:
+        switch error.code {
+        case SQLITE_TOOBIG: "a text or blob of it has more than \(Format.bytes(UInt64(valueBytes)))"
+        case SQLITE_INTERRUPT:
             """
             it was ended after \(Format.count(steps)) steps of SQLite's, the most that one may take; is there a join without \
             a condition? `export --to sqlite` makes a database that may be asked without limits
             """
-        case .SQLITE_NOMEM:
+        case SQLITE_NOMEM:
             """
             it needs more than \(Format.bytes(heapBytes)) of memory, half of this machine's; sort or group fewer rows, or \
             ask the database that `export --to sqlite` makes

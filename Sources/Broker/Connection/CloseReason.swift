@@ -97,3 +97,15 @@ extension CloseReason: CustomStringConvertible {
         }
     }
 }
+
+extension CloseReason {
+    /// Of an error that a handler between the socket and the broker has met.
+    static func ofHandlers(_ error: any Error) -> CloseReason {
+        switch error {
+        case let error as ProxyHeader.Failure: .refused(error.description)
+        case let error as WebSocketFrames.Failure: .refused(error.description)
+        case let error as WebSocketHandshake.Refusal: .refused(error.description)
+        default: .failed("\(error)")
+        }
+    }
+}

@@ -208,8 +208,8 @@ final class ConnectionHandler: ChannelInboundHandler {
     }
 
     private func takeCertificateName() {
-        guard policy.configuration.certificateUserName, let certificate = transport?.peerCertificate else { return }
-        certificateName = CertificateName.commonName(of: certificate)
+        guard policy.configuration.certificateUserName, let peer = transport?.peerName else { return }
+        certificateName = peer.commonName
         if certificateName == nil { close(.refused("the client certificate has no common name")) }
     }
 

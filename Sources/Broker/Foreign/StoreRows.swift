@@ -1,5 +1,5 @@
 import Foundation
-import GRDB
+import SQLite
 import MQTT
 import NIOCore
 import Synchronization
@@ -23,21 +23,20 @@ enum StoreRows {
     static func read(_ bytes: [UInt8]) {
         let queue = database.withLock { database in
             if let database { return database }
-            var configuration = GRDB.Configuration()
-            configuration.prepareDatabase(RowChecksum.install)
-            guard let made = try? DatabaseQueue(configuration: configuration) else {
+            var configuration = DatabaseQueue.Configuration()
+            configuration.prepare = RowChecksum.install
+            guard let made = try? DatabaseQueue(path: nil, configuration) else {
                 preconditionFailure("no database in memory")
             }
-            try? made.write { for statement in StoreSchema.tables { try $0.execute(sql: statement) } }
+            try? made.write { for statement in StoreSchema.tables { try $0.execute(statement) } }
             database = made
             return made
         }
-        try? queue.writeWithoutTransaction { database in
-            try database.inTransaction {
-                insert(bytes, into: database)
+        try? queue.use { database in
+            try database.undoing {
+                insert(bytes, into: $0)
                 // An error is an answer.
-                try? read(database)
-                return .rollback
+                try? read($0)
             }
         }
     }
@@ -51,8 +50,7 @@ enum StoreRows {
             let last = RowChecksum.isWrong(in: name) == nil ? [] : ["NULL"]
             let places = (Array(repeating: "?", count: columns) + last).joined(separator: ", ")
             // What the schema refuses is not there.
-            try? database.execute(
-                sql: "INSERT OR IGNORE INTO \(name) VALUES (\(places))", arguments: StatementArguments(values))
+            try? database.run("INSERT OR IGNORE INTO \(name) VALUES (\(places))", values)
         }
     }
 
@@ -60,10 +58,10 @@ enum StoreRows {
         func take(_ count: Int) -> ByteBuffer { rest.readSlice(length: min(count, rest.readableBytes)) ?? ByteBuffer() }
         switch (rest.readInteger(as: UInt8.self) ?? 0) % 5 {
         case 0: return .null
-        case 1: return Int64(rest.readInteger(as: UInt8.self) ?? 0).databaseValue
-        case 2: return (rest.readInteger(as: Int64.self) ?? .min).databaseValue
-        case 3: return String(buffer: take(Int(rest.readInteger(as: UInt8.self) ?? 0))).databaseValue
-        default: return Data(take(Int(rest.readInteger(as: UInt8.self) ?? 0)).readableBytesView).databaseValue
+        case 1: return .integer(Int64(rest.readInteger(as: UInt8.self) ?? 0))
+        case 2: return .integer(rest.readInteger(as: Int64.self) ?? .min)
+        case 3: return .text(String(buffer: take(Int(rest.readInteger(as: UInt8.self) ?? 0))))
+        default: return .blob(Array(buffer: take(Int(rest.readInteger(as: UInt8.self) ?? 0))))
         }
     }
 

@@ -1,7 +1,6 @@
 import Ledger
 import NIOConcurrencyHelpers
 import NIOCore
-import NIOSSL
 import Synchronization
 
 /// A listener that runs: its policy, which a reload replaces, and the connections it has.
@@ -16,7 +15,7 @@ final class Listener: Sendable {
         let maxConnections: Int
         let failedLoginDelayMilliseconds: Int
         /// Nil without TLS.
-        let tls: NIOSSLContext?
+        let tls: TLSContext?
         private let isDemonstration: Bool
 
         /// Reads the files that the configuration names.

@@ -5,7 +5,6 @@ import Ledger
 import Logging
 import NIOCore
 import NIOPosix
-import NIOSSL
 
 /// A socket that is listened on, and what is put into the pipeline of each connection it accepts.
 struct ListeningSocket: Sendable {
@@ -94,7 +93,7 @@ struct ListeningSocket: Sendable {
             transport.proxy = proxy
             try pipeline.addHandler(proxy)
         }
-        if let tls = settings.tls { try transport.addTLS(NIOSSLServerHandler(context: tls), to: pipeline) }
+        if let tls = settings.tls { try transport.addTLS(tls, to: pipeline) }
         if configuration.webSocket {
             let webSocket = WebSocketHandler(shard: shard, owner: transport.owner, configuration: configuration)
             transport.webSocket = webSocket

@@ -1,12 +1,15 @@
+#if TLS
 import CCrypto
 import NIOCore
 package import NIOSSL
 
 /// What TLS connections of a listener are made with: certificates and keys from files, read at start and at each reload.
-package enum TLSContext {
+package struct TLSContext {
+    let context: NIOSSLContext
+
     /// - Returns: nil for a listener without TLS.
     /// - Throws: ``ConfigurationError``, which names the listener, the file and what is wrong with it.
-    static func make(_ listener: Configuration.Listener) throws -> NIOSSLContext? {
+    static func make(_ listener: Configuration.Listener) throws -> TLSContext? {
         guard let certificateFile = listener.certificateFile, let keyFile = listener.keyFile else { return nil }
         let title = "listener \(listener.title)"
         var configuration = try server(title, certificateFile: certificateFile, keyFile: keyFile)
@@ -20,7 +23,7 @@ package enum TLSContext {
             configuration.certificateVerification =
                 listener.requireClientCertificate ? .noHostnameVerification : .optionalVerification
         }
-        return try context(configuration, title, certificateFile, keyFile)
+        return TLSContext(context: try context(configuration, title, certificateFile, keyFile))
     }
 
     private static func context(
@@ -100,10 +103,8 @@ enum TransportFailure {
         // The peer closed the socket without saying so in TLS: nothing that counts is lost, MQTT has its own goodbye.
         case NIOSSLError.uncleanShutdown: .peerClosed
         case NIOSSLError.handshakeFailed(let error): .failed("TLS handshake: \(error)")
-        case let error as ProxyHeader.Failure: .refused(error.description)
-        case let error as WebSocketFrames.Failure: .refused(error.description)
-        case let error as WebSocketHandshake.Refusal: .refused(error.description)
-        default: .failed("\(error)")
+        default: .ofHandlers(error)
         }
     }
 }
+#endif

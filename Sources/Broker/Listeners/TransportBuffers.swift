@@ -2,7 +2,6 @@ import Arena
 import ArenaNIO
 import Ledger
 import NIOCore
-import NIOSSL
 
 /// The buffers of a connection that is not plain TCP: between the socket and the broker stand handlers that keep some of
 /// their own. This is the outermost of them, and names at a safepoint what they and the socket have.
@@ -10,7 +9,7 @@ import NIOSSL
 ///     socket  <->  TransportBuffers  <->  ProxyHeader  <->  TLS  <->  WebSocketHandler  <->  ConnectionHandler
 ///                  what is not written     a beginning       (1)      a beginning             all else
 ///
-/// (1) The TLS handler keeps two buffers of the arena as long as it lives, and says so to nobody: see ``TLSBuffers``.
+/// (1) The TLS handler keeps two buffers of the arena as long as it lives, and says so to nobody: see ``TLSConnection``.
 /// It may outlive its connection by the time it waits for the peer's goodbye, so this stays with the shard until it
 /// has gone.
 final class TransportBuffers: ChannelDuplexHandler {
@@ -32,7 +31,7 @@ final class TransportBuffers: ChannelDuplexHandler {
     private var context: ChannelHandlerContext?
     private var isRemoved = false
 
-    private weak var tls: NIOSSLHandler?
+    private var tls: TLSConnection?
     weak var proxy: ProxyHeader?
     weak var webSocket: WebSocketHandler?
     /// Whose reading stops while its peer takes nothing.
@@ -45,20 +44,20 @@ final class TransportBuffers: ChannelDuplexHandler {
     }
 
     /// Adds the TLS handler, whose own buffers are recorded under this connection's transport.
-    func addTLS(_ tls: NIOSSLServerHandler, to pipeline: ChannelPipeline.SynchronousOperations) throws {
+    func addTLS(_ context: TLSContext, to pipeline: ChannelPipeline.SynchronousOperations) throws {
+        let tls = try shard.arena.withContext(owner: owner, "tls buffer") { try TLSConnection(context, pipeline) }
         self.tls = tls
-        try shard.arena.withContext(owner: owner, "tls buffer") { try pipeline.addHandler(tls) }
-        shard.context.checkTLSBuffers(of: tls)
+        shard.context.checkBuffers(of: tls)
     }
 
     /// Nil without TLS.
-    var areTLSBuffersKnown: Bool? { tls.map(TLSBuffers.areKnown) }
+    var areTLSBuffersKnown: Bool? { tls?.areBuffersKnown }
 
     /// Whether nothing is left to name.
-    var isGone: Bool { isRemoved && tls == nil }
+    var isGone: Bool { isRemoved && tls?.isGone != false }
 
-    /// The certificate that the client has shown and proved to have.
-    var peerCertificate: NIOSSLCertificate? { tls?.peerCertificate }
+    /// What the certificate that the client has shown, and proved to have, says of it; nil without one.
+    var peerName: TLSPeerName? { tls?.peerName }
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
@@ -143,63 +142,7 @@ final class TransportBuffers: ChannelDuplexHandler {
         if let buffer = proxy?.beginning.bytes { visitor.hold(buffer, owner: owner, kind: .readBuffer) }
         if let buffer = webSocket?.beginning.bytes { visitor.hold(buffer, owner: owner, kind: .readBuffer) }
         for buffer in webSocket?.unflushed ?? [] { visitor.hold(buffer, owner: owner, kind: .outbound) }
-        guard let tls else { return }
-        TLSBuffers.forEach(of: tls) { visitor.hold($0, owner: owner, kind: .transport) }
-    }
-}
-
-/// The buffers of the arena that a TLS handler of swift-nio-ssl keeps: the plaintext it decrypts into, the ciphertext it
-/// encrypts into, and ciphertext that has not been decrypted yet.
-///
-/// They are private to the library, so they are read by reflection: some microseconds a connection, at safepoints only.
-/// Asking beats guessing: a rule such as "what TLS allocated, TLS holds" would excuse every plaintext that is forgotten.
-/// ``areKnown`` tells whether the library still has its buffers where they are looked for; it is tested, and warned of
-/// in the log.
-enum TLSBuffers {
-    private static let plaintext = "plaintextReadBuffer"
-    private static let ciphertext = ["inboundBuffer", "outboundBuffer"]
-
-    /// Whether this version of the library can be looked into.
-    static func areKnown(in handler: NIOSSLHandler) -> Bool {
-        guard let fields = fields(of: handler), fields.contains(where: { $0.label == plaintext }),
-            let bio = bio(fields)
-        else { return false }
-        let labels = Set(Mirror(reflecting: bio).children.compactMap(\.label))
-        return labels.isSuperset(of: ciphertext)
-    }
-
-    static func forEach(of handler: NIOSSLHandler, _ body: (ByteBuffer) -> Void) {
-        guard let fields = fields(of: handler) else { return }
-        for field in fields where field.label == plaintext {
-            if let buffer = buffer(field.value) { body(buffer) }
-        }
-        guard let bio = bio(fields) else { return }
-        for field in Mirror(reflecting: bio).children where ciphertext.contains(field.label ?? "") {
-            if let buffer = buffer(field.value) { body(buffer) }
-        }
-    }
-
-    /// Of the class that server and client handlers have in common.
-    private static func fields(of handler: NIOSSLHandler) -> Mirror.Children? {
-        var mirror: Mirror? = Mirror(reflecting: handler)
-        while let next = mirror, next.subjectType != NIOSSLHandler.self { mirror = next.superclassMirror }
-        return mirror?.children
-    }
-
-    private static func bio(_ fields: Mirror.Children) -> Any? {
-        guard let connection = fields.first(where: { $0.label == "connection" })?.value,
-            let bio = Mirror(reflecting: connection).children.first(where: { $0.label == "bio" })?.value
-        else { return nil }
-        // An optional reflects as its one child, or none.
-        return Mirror(reflecting: bio).children.first?.value
-    }
-
-    /// All its memory, whatever part of it is in use.
-    private static func buffer(_ value: Any) -> ByteBuffer? {
-        guard var buffer = value as? ByteBuffer, buffer.storageCapacity > 0 else { return nil }
-        buffer.moveReaderIndex(to: 0)
-        buffer.moveWriterIndex(to: buffer.capacity)
-        return buffer
+        tls?.forEachBuffer { visitor.hold($0, owner: owner, kind: .transport) }
     }
 }
 

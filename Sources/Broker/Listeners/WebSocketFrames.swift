@@ -1,5 +1,4 @@
 import NIOCore
-import NIOWebSocket
 
 /// Takes a client's WebSocket frames apart as their bytes come (RFC 6455, section 5), without waiting for whole frames:
 /// MQTT does its own framing (MQTT-6.0.0-2), so nothing has to be kept but a frame's header.
@@ -8,8 +7,15 @@ import NIOWebSocket
 struct WebSocketFrames {
     /// Why a connection is closed, with the code that says so to the client.
     struct Failure: Error, CustomStringConvertible {
-        let code: WebSocketErrorCode
+        let code: Code
         let description: String
+    }
+
+    /// Section 7.4.1.
+    enum Code: UInt16 {
+        case protocolError = 1002
+        case unacceptableData = 1003
+        case messageTooLarge = 1009
     }
 
     enum Control: Equatable {
@@ -96,7 +102,7 @@ struct WebSocketFrames {
     private var isControl: Bool { opcode & 0x08 != 0 }
 
     private mutating func checkFirst(_ byte: UInt8) throws(Failure) {
-        func wrong(_ text: String, _ code: WebSocketErrorCode = .protocolError) -> Failure {
+        func wrong(_ text: String, _ code: Code = .protocolError) -> Failure {
             Failure(code: code, description: text)
         }
         let isFinal = byte & 0x80 != 0
@@ -178,8 +184,8 @@ struct WebSocketFrames {
         header(opcode: pong, length: payload.count, into: &buffer)
         buffer.writeBytes(payload)
     }
-    static func close(_ code: WebSocketErrorCode, into buffer: inout ByteBuffer) {
+    static func close(_ code: Code, into buffer: inout ByteBuffer) {
         header(opcode: closing, length: 2, into: &buffer)
-        buffer.write(webSocketErrorCode: code)
+        buffer.writeInteger(code.rawValue)
     }
 }

@@ -2,7 +2,6 @@ import Arena
 import ArenaNIO
 import Ledger
 import NIOCore
-import NIOWebSocket
 
 /// MQTT over WebSocket (section 6): the opening request, then frames. Inwards go the payloads, as the bytes they are;
 /// outwards each write becomes a binary frame.

@@ -2,7 +2,6 @@ import Arena
 import Ledger
 import Logging
 import NIOCore
-import NIOSSL
 public import Synchronization
 
 /// What all shards share. Immutable, or safe to use from any thread.
@@ -77,8 +76,8 @@ final class BrokerContext: Sendable {
     }
 
     /// Says once in the log if the buffers of TLS cannot be named: dumps would call them unheld.
-    func checkTLSBuffers(of handler: NIOSSLHandler) {
-        guard !hasCheckedTLS.exchange(true, ordering: .relaxed), !TLSBuffers.areKnown(in: handler) else { return }
+    func checkBuffers(of tls: TLSConnection) {
+        guard !hasCheckedTLS.exchange(true, ordering: .relaxed), !tls.areBuffersKnown else { return }
         log.error(
             "this build cannot look into its TLS library: dumps will call two buffers of each TLS connection unheld")
     }

@@ -1,4 +1,4 @@
-import GRDB
+import SQLite
 
 /// Reads the rows of a damaged tree by the number that they are in the order of, and leaps over what cannot be read: a page that is
 /// damaged ends each scan that comes to it, from whichever side.
@@ -14,7 +14,7 @@ struct LeapingScan {
     /// Up to the condition on the number, which comes last: `SELECT session, id FROM entry WHERE session = ? AND`.
     var select: String
     /// What its question marks stand for.
-    var arguments: StatementArguments = []
+    var values: [DatabaseValue] = []
     /// The columns that the rows are in the order of; the first is the number.
     var key: [String]
     /// Which columns of the result these are.
@@ -77,12 +77,12 @@ struct LeapingScan {
         let order = key.map { "\($0) \(direction.rawValue)" }.joined(separator: ", ")
         let sql = "\(select) \(key[0]) BETWEEN ? AND ? ORDER BY \(order)"
         var last: [DatabaseValue]?
-        func number() -> Int64? { last.flatMap { Int64.fromDatabaseValue($0[0]) } }
-        let isWhole = try database.eachReadableRow(sql, arguments + [range.lowerBound, range.upperBound]) { row in
-            let key = places.map { row[$0] as DatabaseValue }
+        func number() -> Int64? { last?[0].integer }
+        let isWhole = try database.eachReadableRow(sql, values + [.integer(range.lowerBound), .integer(range.upperBound)]) { row in
+            let key = places.map { row[$0] }
             // Else a damaged tree may lead in a circle: SQLite does not compare what it comes to with where it was to begin.
             let isNext = last.map { direction == .up ? Self.precedes($0, key) : Self.precedes(key, $0) } ?? true
-            guard isNext, let number = Int64.fromDatabaseValue(key[0]), range.contains(number) else { return false }
+            guard isNext, let number = key[0].integer, range.contains(number) else { return false }
             last = key
             try body(row)
             return true
@@ -93,9 +93,9 @@ struct LeapingScan {
     /// Whether one key comes before another, in a tree's order.
     private static func precedes(_ left: [DatabaseValue], _ right: [DatabaseValue]) -> Bool {
         for (left, right) in zip(left, right) where left != right {
-            switch (left.storage, right.storage) {
-            case (.int64(let left), .int64(let right)): return left < right
-            case (.string(let left), .string(let right)): return left.utf8.lexicographicallyPrecedes(right.utf8)
+            switch (left, right) {
+            case (.integer(let left), .integer(let right)): return left < right
+            case (.text(let left), .text(let right)): return left.utf8.lexicographicallyPrecedes(right.utf8)
             // No column of a key has values of several kinds.
             default: return false
             }
@@ -110,16 +110,20 @@ extension Database {
     /// - Returns: whether all could be read.
     /// - Throws: what `body` throws.
     func eachReadableRow(
-        _ sql: String, _ arguments: StatementArguments = [], _ body: (Row) throws -> Bool
+        _ sql: String, _ values: [DatabaseValue] = [], _ body: (Row) throws -> Bool
     ) throws -> Bool {
+        struct IsOver: Error {}
         do {
-            let cursor = try Row.fetchCursor(try cachedStatement(sql: sql), arguments: arguments)
-            while let row = try cursor.next() {
+            try run(sql, values) { row in
                 // What is written to another database fails for other reasons.
-                do { guard try body(row) else { return false } } catch { throw StoreFileError("\(error)") }
+                do { guard try body(row) else { throw IsOver() } } catch let error as DatabaseError {
+                    throw StoreFileError("\(error)")
+                }
             }
             return true
         } catch is DatabaseError {
+            return false
+        } catch is IsOver {
             return false
         }
     }

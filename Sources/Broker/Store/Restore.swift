@@ -1,6 +1,6 @@
 import Arena
 import ArenaNIO
-import GRDB
+import SQLite
 import Ledger
 import Logging
 import MQTT
@@ -14,7 +14,7 @@ extension Broker {
         store.start(shards.map { shard in { number in shard.loop.execute { shard.stored(through: number) } } })
         do {
             try store.removeRubbish()
-            let sessions = try await store.queue.read { try store.reading($0).sessions() }
+            let sessions = try store.queue.read { try store.reading($0).sessions() }
             var messages = 0
             for shard in shards {
                 let share = sessions.enumerated().filter { $0.offset % shards.count == shard.index }.map(\.element)
@@ -23,7 +23,7 @@ extension Broker {
             let first = shards[0]
             let retained = try await first.loop.submit { try first.restoreRetained(from: store) }.get()
             // Not before all are there: these may have something for any of them.
-            let left = try await store.queue.read { try store.reading($0).sessionsWithHandovers() }
+            let left = try store.queue.read { try store.reading($0).sessionsWithHandovers() }
             for shard in shards { try await shard.loop.submit { shard.beginTime() }.get() }
             try await first.loop.submit { for session in left { first.handOver(session) } }.get()
             log.info(

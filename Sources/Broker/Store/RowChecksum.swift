@@ -1,6 +1,6 @@
 import CZlib
-import GRDB
-import GRDBSQLite
+import SQLite
+import CSQLite
 
 /// A checksum that each row has over the names and contents in it: SQLite sees damage to its trees, but takes whatever bytes a
 /// row has for those that were written. Numbers are without one: each is held to what it may be when it is read.
@@ -23,7 +23,7 @@ enum RowChecksum {
     /// Makes `row_checksum(...)` known to a connection: the CRC-32 of any number of values, each with its length before it.
     static func install(in database: Database) throws {
         let code = sqlite3_create_function_v2(
-            database.sqliteConnection, "row_checksum", -1, SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_DIRECTONLY, nil,
+            database.connection, "row_checksum", -1, SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_DIRECTONLY, nil,
             { context, count, values in
                 guard let context, let values else { return }
                 var checksum = crc32(0, nil, 0)
@@ -39,7 +39,7 @@ enum RowChecksum {
                 }
                 sqlite3_result_int64(context, Int64(checksum))
             }, nil, nil, nil)
-        guard code == SQLITE_OK else { throw DatabaseError(resultCode: ResultCode(rawValue: code)) }
+        try database.expect(code)
     }
 }
 

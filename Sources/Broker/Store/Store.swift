@@ -1,4 +1,4 @@
-import GRDB
+import SQLite
 import Glibc
 import Ledger
 import Logging
@@ -101,11 +101,10 @@ final class Store: Sendable {
         do {
             let (state, last) = try queue.write { database in
                 guard let state = try StoreState.read(from: database) else {
-                    throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: "it has no state")
+                    throw DatabaseError.corrupt("it has no state")
                 }
-                let last = try Int64.fetchOne(
-                    database,
-                    sql: """
+                let last = try database.integer(
+                    """
                         SELECT max(coalesce((SELECT max(id) FROM session), 0), coalesce((SELECT max(id) FROM message), 0),
                             coalesce((SELECT max(id) FROM entry), 0))
                         """)
@@ -233,7 +232,7 @@ final class Store: Sendable {
             guard !isFailing else { return whenRead(.unavailable) }
             do {
                 whenRead(try queue.read { try body(reading($0)) })
-            } catch let error as DatabaseError where [.SQLITE_CORRUPT, .SQLITE_NOTADB].contains(error.resultCode) {
+            } catch let error as DatabaseError where error.isCorrupt {
                 noteDamage(Self.reason(error))
                 whenRead(.unavailable)
             } catch {
@@ -290,11 +289,11 @@ final class Store: Sendable {
     private func change(_ body: (inout StoreWriter) throws -> Void) throws {
         let seal = written.withLockedValue { $0.seal }
         let next = try queue.write { database in
-            let changes = database.totalChangesCount
+            let changes = database.allChanges
             var writer = StoreWriter(database: database, clock: clock, counts: seal.counts)
             try body(&writer)
             var seal = seal
-            if database.totalChangesCount > changes {
+            if database.allChanges > changes {
                 seal.transactions += 1
                 seal.counts = writer.counts
                 try StoreState(seal: seal, moment: clock.moment).write(to: database)
@@ -380,7 +379,7 @@ final class Store: Sendable {
                 log.info("\(path) is sound")
             } catch let error as DatabaseError where StoreDamage.isDamage(error) {
                 noteDamage(Self.reason(error))
-            } catch DatabaseError.SQLITE_INTERRUPT {
+            } catch let error as DatabaseError where error.isInterrupt {
                 // The broker ends.
             } catch {
                 log.warning("\(path) could not be looked through: \(Self.reason(error))")

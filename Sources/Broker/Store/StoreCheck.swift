@@ -1,4 +1,4 @@
-import GRDB
+import SQLite
 import Glibc
 import Ledger
 import Logging
@@ -11,7 +11,7 @@ package struct StoreCheck {
         case nothing
         /// Another program's.
         case foreign
-        case layout(Int32)
+        case layout(Int64)
     }
 
     /// The database; a name that need not lead anywhere.
@@ -52,8 +52,8 @@ package struct StoreCheck {
             try queue.close()
             try interruption.get()
         } catch let error as DatabaseError where StoreDamage.isDamage(error) {
-            problems.append(error.message ?? "it is no database")
-        } catch DatabaseError.SQLITE_READONLY where (promised?.transactions ?? 0) == 0 {
+            problems.append(error.message)
+        } catch let error as DatabaseError where error.isReadOnly && (promised?.transactions ?? 0) == 0 {
             // It was cut from power while it was made. Whoever opens it to write goes back to before that.
             kind = .nothing
         } catch {
@@ -78,7 +78,7 @@ package struct StoreCheck {
     }
 
     private mutating func look(at database: Database, _ isWhole: Bool) throws {
-        let tables = Set(try String.fetchAll(database, sql: "SELECT name FROM sqlite_schema"))
+        let tables = Set(try database.texts("SELECT name FROM sqlite_schema"))
         let layout = try StoreSchema.layout(of: database)
         kind = layout.map { .layout($0) } ?? (tables.isEmpty ? .nothing : .foreign)
         // Only versions with a state have sealed anything.
@@ -142,8 +142,8 @@ package struct StoreCheck {
                 """
             ),
         ] {
-            let arguments: StatementArguments = sql.contains("?1") ? [StoreSchema.lastNumber] : []
-            let count = try Int.fetchOne(database, sql: sql, arguments: arguments) ?? 0
+            let values: [DatabaseValue] = sql.contains("?1") ? [.integer(StoreSchema.lastNumber)] : []
+            let count = try database.integer(sql, values) ?? 0
             if count > 0 { problems.append("\(count) \(sentence)") }
         }
     }
@@ -151,7 +151,7 @@ package struct StoreCheck {
     /// What is said of rows that are not as they were written; nothing if all are, or if the table has no checksums.
     static func changedRows(of table: String, in database: Database) throws -> [String] {
         guard let isWrong = RowChecksum.isWrong(in: table) else { return [] }
-        let count = try Int.fetchOne(database, sql: "SELECT count(*) FROM \(table) WHERE \(isWrong)") ?? 0
+        let count = try database.integer("SELECT count(*) FROM \(table) WHERE \(isWrong)") ?? 0
         return count > 0 ? ["\(count) rows of table \(table) are not as they were written"] : []
     }
 
@@ -165,7 +165,7 @@ package struct StoreCheck {
     ) throws -> [String] {
         let argument = table.map { "'\($0)'" } ?? "3"
         let check = isThorough ? "integrity_check" : "quick_check"
-        let lines = try String.fetchAll(database, sql: "PRAGMA \(check)(\(argument))").filter { $0 != "ok" }
+        let lines = try database.texts("PRAGMA \(check)(\(argument))").filter { $0 != "ok" }
         // One text of some lines, the first of which names the database.
         return lines.flatMap { $0.split(separator: "\n").map(String.init).filter { !$0.hasPrefix("***") } }
     }
@@ -224,7 +224,7 @@ package struct StoreCheck {
 
 enum StoreDamage {
     static func isDamage(_ error: DatabaseError) -> Bool {
-        [.SQLITE_CORRUPT, .SQLITE_NOTADB, .SQLITE_IOERR].contains(error.resultCode)
+        error.isCorrupt || error.isIO
     }
 
     /// What can be done about it.

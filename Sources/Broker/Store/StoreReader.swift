@@ -1,4 +1,4 @@
-import GRDB
+import SQLite
 import MQTT
 import NIOCore
 
@@ -176,7 +176,7 @@ struct StoreReader {
     func owed(to session: UInt64, _ entries: [UInt64]) throws -> [UInt64: Owed] {
         var found: [UInt64: Owed] = [:]
         for entry in entries {
-            try database.step(
+            try database.run(
                 """
                 \(Self.owedColumns) FROM entry JOIN message ON message.id = entry.message
                 WHERE entry.session = ?1 AND entry.id = ?2
@@ -185,7 +185,7 @@ struct StoreReader {
                 $0.bind(1, session)
                 $0.bind(2, entry)
             } row: {
-                found[entry] = try owed(StoredRow(handle: $0))
+                found[entry] = try owed($0)
             }
         }
         return found
@@ -247,7 +247,7 @@ struct StoreReader {
             message.topic, message.properties, message.payload, message.expires, message.life, \(isIntact("message"))
         """
 
-    private func owed(_ row: StoredRow) throws -> Owed {
+    private func owed(_ row: Row) throws -> Owed {
         Owed(
             id: row.number(0), content: row.isNull(6) ? nil : try content(row, from: 6, of: "message"),
             qos: qos(row, 1),
@@ -261,7 +261,7 @@ struct StoreReader {
     func retained(after topic: [UInt8]?, limit: Int) throws -> [Retained] {
         var found: [Retained] = []
         try (topic ?? []).withUnsafeBytes { bytes in
-            try database.step(
+            try database.run(
                 """
                 SELECT qos, 0, topic, properties, payload, expires, life, \(Self.isIntact("retained")) FROM retained
                 WHERE topic \(topic == nil ? ">=" : ">") ?1 ORDER BY topic LIMIT ?2
@@ -269,23 +269,22 @@ struct StoreReader {
             ) {
                 $0.bind(1, StoreBatch.Piece(start: 0, count: bytes.count), bytes)
                 $0.bind(2, Int64(limit))
-            } row: { handle in
-                let row = StoredRow(handle: handle)
+            } row: { row in
                 found.append(Retained(content: try content(row, from: 1, of: "retained"), qos: qos(row, 0)))
             }
         }
         return found
     }
 
-    private func rows(_ sql: String, _ session: UInt64? = nil, _ body: (StoredRow) throws -> Void) throws {
-        try database.step(sql) {
+    private func rows(_ sql: String, _ session: UInt64? = nil, _ body: (Row) throws -> Void) throws {
+        try database.run(sql) {
             if let session { $0.bind(1, session) }
         } row: {
-            try body(StoredRow(handle: $0))
+            try body($0)
         }
     }
 
-    private func content(_ row: StoredRow, from column: Int32, of table: String) throws -> Content {
+    private func content(_ row: Row, from column: Int32, of table: String) throws -> Content {
         try expectIntact(row, column + 6, table)
         return Content(
             id: row.number(column), topic: Array(row.bytes(column + 1)),
@@ -294,10 +293,9 @@ struct StoreReader {
     }
 
     /// - Throws: damage, for a row that is another than was written: nothing is served from it, and it is kept as it is.
-    private func expectIntact(_ row: StoredRow, _ column: Int32, _ table: String) throws {
+    private func expectIntact(_ row: Row, _ column: Int32, _ table: String) throws {
         guard row.bool(column) else {
-            throw DatabaseError(
-                resultCode: .SQLITE_CORRUPT, message: "a row of table \(table) is not as it was written")
+            throw DatabaseError.corrupt("a row of table \(table) is not as it was written")
         }
     }
 
@@ -307,18 +305,18 @@ struct StoreReader {
     }
 
     /// When something expires, from that column and the one behind it, which says how long it may at most take.
-    private func deadline(_ row: StoredRow, _ column: Int32) -> NIODeadline {
+    private func deadline(_ row: Row, _ column: Int32) -> NIODeadline {
         clock.deadline(row.optionalInt(column), life: row.optionalInt(column + 1) ?? .max)
     }
 
     /// Subscription identifiers as they stand in a property list; nil if there are none, or if these bytes are not.
-    private func identifiers(_ row: StoredRow, _ column: Int32) -> [UInt8]? {
+    private func identifiers(_ row: Row, _ column: Int32) -> [UInt8]? {
         let bytes = Array(row.bytes(column))
         return bytes.isEmpty || !OutgoingProperties.areIdentifiers(bytes) ? nil : bytes
     }
 
     /// The nearest that there is.
-    private func qos(_ row: StoredRow, _ column: Int32) -> QoS {
+    private func qos(_ row: Row, _ column: Int32) -> QoS {
         QoS(rawValue: UInt8(min(max(row.int(column), 0), 2))) ?? .exactlyOnce
     }
 }

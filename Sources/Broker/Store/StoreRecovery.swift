@@ -1,5 +1,5 @@
 import Foundation
-import GRDB
+import SQLite
 import Ledger
 
 /// Makes a new store of what can be read of a damaged one, which stays beside it.
@@ -133,25 +133,25 @@ package struct StoreRecovery {
             unreadBlocks += try SyncedFile.copyWhatCanBeRead(path + "-wal", to: work + "-wal")
             mendedFrames = try StoreLog.mend(work + "-wal", of: work)
         }
-        var configuration = GRDB.Configuration()
+        var configuration = DatabaseQueue.Configuration()
         // With its log from the first: whoever opens it changes nothing about that.
-        configuration.journalMode = .wal
+        configuration.hasLog = true
         // Nothing of it needs to be safe before all of it is.
-        configuration.prepareDatabase { try $0.execute(sql: "PRAGMA synchronous = OFF") }
-        let target = try DatabaseQueue(path: path + Self.new, configuration: configuration)
+        configuration.prepare = { try $0.execute("PRAGMA synchronous = OFF") }
+        let target = try DatabaseQueue(path: path + Self.new, configuration)
         try target.write { try StoreSchema.create(in: $0) }
         do {
-            var damaged = GRDB.Configuration()
+            var damaged = DatabaseQueue.Configuration()
             // Else SQLite reads nothing of a database that is shorter than its first page says.
-            damaged.prepareDatabase { database in
+            damaged.prepare = { database in
                 try RowChecksum.install(in: database)
-                try database.execute(sql: "PRAGMA writable_schema = ON")
+                try database.execute("PRAGMA writable_schema = ON")
             }
-            let source = try DatabaseQueue(path: work, configuration: damaged)
+            let source = try DatabaseQueue(path: work, damaged)
             // Of a version without it, unless it says so for a bit that is wrong.
             let hasState = try source.read { (try? StoreState.read(from: $0)) != nil }
             if !hasState { try source.write { try StoreSchema.prepare($0, path) } }
-            try target.write { new in try source.writeWithoutTransaction { try copy($0, to: new) } }
+            try target.write { new in try source.use { try copy($0, to: new) } }
             try source.close()
         } catch let error as DatabaseError where StoreDamage.isDamage(error) {
             // Not even what names the tables.

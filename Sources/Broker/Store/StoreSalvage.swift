@@ -1,4 +1,4 @@
-import GRDB
+import SQLite
 
 /// Copies the rows of a damaged database that can be read into a new one, and finds out what is missing by what other trees of the
 /// database say of it.
@@ -72,11 +72,11 @@ struct StoreSalvage {
         let table: Table
         /// The key's columns, whether the row is another than was written, and what is copied.
         let select: String
-        let insert: Statement
+        let insert: String
 
         /// - Returns: nil for a table that is not there, or has not all of its columns.
         init?(_ table: Table, from old: Database, to new: Database) throws {
-            let there = Set((try? old.columns(in: table.name).map(\.name)) ?? [])
+            let there = Set((try? old.columns(of: table.name)) ?? [])
             guard table.columns.allSatisfy({ there.contains($0) || StoreSalvage.laterColumns.contains($0) }) else {
                 return nil
             }
@@ -86,8 +86,7 @@ struct StoreSalvage {
             let isChanged = there.contains("checksum") ? RowChecksum.isWrong(in: table.name) ?? "0" : "0"
             self.table = table
             select = "SELECT \(table.key.joined(separator: ", ")), \(isChanged), \(names) FROM \(table.name) WHERE"
-            insert = try new.cachedStatement(
-                sql: "INSERT OR IGNORE INTO \(table.name) (\(names)) VALUES (\(places))")
+            insert = "INSERT OR IGNORE INTO \(table.name) (\(names)) VALUES (\(places))"
         }
     }
 
@@ -95,7 +94,7 @@ struct StoreSalvage {
         guard let way = try Way(table, from: old, to: new) else {
             if table.name == "will" { result.areWillsMissing = true }
             if ["subscription", "receipt"].contains(table.name) {
-                torn.formUnion(try Int64.fetchAll(new, sql: "SELECT id FROM session"))
+                torn.formUnion(try new.integers("SELECT id FROM session"))
             }
             return
         }
@@ -106,20 +105,20 @@ struct StoreSalvage {
         guard table.key.count > 1 else { return }
         // A page that is damaged ends what is read of a session, but its other rows are asked for by their own numbers.
         let sessions = "SELECT id FROM session UNION SELECT session FROM \(table.name)"
-        for session in try Int64.fetchAll(new, sql: sessions) {
+        for session in try new.integers(sessions) {
             if table.name == "entry" {
                 let ofSession = LeapingScan(
-                    select: "\(way.select) session = ? AND", arguments: [session], key: ["id"], places: [1],
+                    select: "\(way.select) session = ? AND", values: [.integer(session)], key: ["id"], places: [1],
                     database: old)
                 _ = try ofSession.read { try copyRow($0, way) }
-            } else if try !copyRows(way, "session = ?", [session]) {
+            } else if try !copyRows(way, "session = ?", [.integer(session)]) {
                 torn.insert(session)
             }
         }
     }
 
-    private mutating func copyRows(_ way: Way, _ condition: String, _ arguments: StatementArguments) throws -> Bool {
-        try old.eachReadableRow("\(way.select) \(condition)", arguments) { row in
+    private mutating func copyRows(_ way: Way, _ condition: String, _ values: [DatabaseValue]) throws -> Bool {
+        try old.eachReadableRow("\(way.select) \(condition)", values) { row in
             try copyRow(row, way)
             return true
         }
@@ -127,14 +126,11 @@ struct StoreSalvage {
 
     /// Leaves out a row that is not as it was written. The session of such a one is named by the index.
     private mutating func copyRow(_ row: Row, _ way: Way) throws {
-        let values = Array(row.databaseValues)
-        let (keys, isChanged) = (way.table.key.count, Bool.fromDatabaseValue(values[way.table.key.count]) ?? true)
-        guard isChanged else {
-            return try way.insert.execute(arguments: StatementArguments(values.dropFirst(keys + 1)))
-        }
+        let (values, keys) = (row.values, way.table.key.count)
+        guard values[keys] != .integer(0) else { return try new.run(way.insert, Array(values.dropFirst(keys + 1))) }
         switch way.table.name {
-        case "session": if let id = Int64.fromDatabaseValue(values[0]) { changedSessions.insert(id) }
-        case "subscription": if let session = Int64.fromDatabaseValue(values[0]) { torn.insert(session) }
+        case "session": if let id = values[0].integer { changedSessions.insert(id) }
+        case "subscription": if let session = values[0].integer { torn.insert(session) }
         case "will": result.areWillsMissing = true
         default: break
         }
@@ -144,18 +140,16 @@ struct StoreSalvage {
     private mutating func askForMissing() throws {
         let table = { (name: String) in Self.tables.first { $0.name == name }! }
         if let way = try Way(table("entry"), from: old, to: new) {
-            let isThere = try new.cachedStatement(
-                sql: "SELECT EXISTS (SELECT 1 FROM entry WHERE session = ?2 AND id = ?3 AND ?1 IS NOT NULL)")
+            let isThere = "SELECT EXISTS (SELECT 1 FROM entry WHERE session = ? AND id = ?)"
             var keys: [(DatabaseValue, DatabaseValue)] = []
             try eachEntryOfIndex { row in
-                let values = StatementArguments(row.databaseValues)
-                if try Bool.fetchOne(isThere, arguments: values) != true { keys.append((row[1], row[2])) }
+                if try new.integer(isThere, [row[1], row[2]]) == 0 { keys.append((row[1], row[2])) }
             }
             for (session, id) in keys { _ = try copyRows(way, "session = ? AND id = ?", [session, id]) }
         }
         if let way = try Way(table("message"), from: old, to: new) {
             let missing = "SELECT DISTINCT message FROM entry WHERE message NOT IN (SELECT id FROM message)"
-            for id in try Int64.fetchAll(new, sql: missing) { _ = try copyRows(way, "id = ?", [id]) }
+            for id in try new.integers(missing) { _ = try copyRows(way, "id = ?", [.integer(id)]) }
         }
     }
 
@@ -172,7 +166,7 @@ struct StoreSalvage {
         let select = "SELECT client FROM session INDEXED BY sqlite_autoindex_session_1 ORDER BY client"
         for order in ["ASC", "DESC"] {
             let isWhole = try old.eachReadableRow("\(select) \(order)") { row in
-                guard let client = String.fromDatabaseValue(row[0]) else { return false }
+                guard let client = row[0].text else { return false }
                 try body(client)
                 return true
             }
@@ -182,11 +176,10 @@ struct StoreSalvage {
 
     private func removeBelongings(of session: Int64) throws {
         for table in ["subscription", "receipt", "will"] {
-            try new.execute(sql: "DELETE FROM \(table) WHERE session = ?", arguments: [session])
+            try new.run("DELETE FROM \(table) WHERE session = ?", [.integer(session)])
         }
         // The others are for another member of the group.
-        try new.execute(
-            sql: "DELETE FROM entry WHERE session = ? AND NOT (\(StoreSchema.isShared))", arguments: [session])
+        try new.run("DELETE FROM entry WHERE session = ? AND NOT (\(StoreSchema.isShared))", [.integer(session)])
     }
 
     /// Leaves out what refers to something that could not be read, and counts it.
@@ -195,34 +188,37 @@ struct StoreSalvage {
         // Of which the key is known, by another tree, and nothing else.
         var sessions: Set<String> = []
         try eachClientOfIndex { name in
-            let isThere = try Bool.fetchOne(
-                new, sql: "SELECT EXISTS (SELECT 1 FROM session WHERE client = ?)", arguments: [name])
-            if isThere != true { sessions.insert(name) }
+            let isThere = try new.integer("SELECT EXISTS (SELECT 1 FROM session WHERE client = ?)", [.text(name)])
+            if isThere == 0 { sessions.insert(name) }
         }
         for session in torn {
-            let name = try String.fetchOne(new, sql: "SELECT client FROM session WHERE id = ?", arguments: [session])
+            let name = try new.text("SELECT client FROM session WHERE id = ?", [.integer(session)])
             if let name { sessions.insert(name) }
             try removeBelongings(of: session)
-            try new.execute(sql: "DELETE FROM session WHERE id = ?", arguments: [session])
+            try new.run("DELETE FROM session WHERE id = ?", [.integer(session)])
         }
         result.lostSessions = sessions.sorted()
-        try new.execute(sql: "CREATE TEMP TABLE lost (session, id, PRIMARY KEY (session, id)) WITHOUT ROWID")
-        let lost = try new.cachedStatement(
-            sql: """
-                INSERT OR IGNORE INTO temp.lost SELECT ?2, ?3 WHERE NOT EXISTS (
-                    SELECT 1 FROM entry JOIN message ON message.id = entry.message WHERE session = ?2 AND entry.id = ?3)
-                """)
-        try eachEntryOfIndex { try lost.execute(arguments: StatementArguments($0.databaseValues)) }
-        let rows = try Row.fetchAll(
-            new,
-            sql: """
-                SELECT session.client, count(*) FROM temp.lost LEFT JOIN session ON session.id = lost.session
-                GROUP BY lost.session ORDER BY count(*) DESC, session.client
-                """)
-        result.missing = rows.map { ($0[0] ?? "of a session that is unknown", $0[1]) }
-        try new.execute(sql: "DROP TABLE temp.lost")
+        try new.execute("CREATE TEMP TABLE lost (session, id, PRIMARY KEY (session, id)) WITHOUT ROWID")
+        try eachEntryOfIndex { row in
+            try new.run(
+                """
+                INSERT OR IGNORE INTO temp.lost SELECT ?1, ?2 WHERE NOT EXISTS (
+                    SELECT 1 FROM entry JOIN message ON message.id = entry.message WHERE session = ?1 AND entry.id = ?2)
+                """, [row[1], row[2]])
+        }
+        var missing: [(client: String, messages: Int)] = []
+        try new.run(
+            """
+            SELECT session.client, count(*) FROM temp.lost LEFT JOIN session ON session.id = lost.session
+            GROUP BY lost.session ORDER BY count(*) DESC, session.client
+            """
+        ) { row in
+            missing.append((row[0].text ?? "of a session that is unknown", Int(row.int(1))))
+        }
+        result.missing = missing
+        try new.execute("DROP TABLE temp.lost")
         try new.execute(
-            sql: """
+            """
                 DELETE FROM session WHERE id > \(StoreSchema.lastNumber);
                 DELETE FROM message WHERE id > \(StoreSchema.lastNumber);
                 DELETE FROM entry WHERE id > \(StoreSchema.lastNumber);

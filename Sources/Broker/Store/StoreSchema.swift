@@ -1,4 +1,4 @@
-import GRDB
+import SQLite
 import Glibc
 import Ledger
 
@@ -9,13 +9,13 @@ import Ledger
 enum StoreSchema {
     static let fileName = "arena-broker.sqlite"
     /// "ARBR": tells our file from others.
-    private static let applicationID: Int32 = 0x4152_4252
+    private static let applicationID: Int64 = 0x4152_4252
     /// Raised by every change of the tables.
-    static let version: Int32 = 4
+    static let version: Int64 = 4
     /// From here on a store says what is in it (``StoreState``), and that is sealed.
-    static let firstLayoutWithState: Int32 = 3
+    static let firstLayoutWithState: Int64 = 3
     /// From here on rows that are written have a checksum (``RowChecksum``).
-    static let firstLayoutWithChecksums: Int32 = 4
+    static let firstLayoutWithChecksums: Int64 = 4
     /// What SQLite makes of a new file before the first table.
     private static let emptyBytes = 4_096
 
@@ -57,21 +57,21 @@ enum StoreSchema {
     /// - Throws: `StartError` if the file is not ours, newer, damaged or in use.
     static func open(_ path: String) throws(StartError) -> DatabaseQueue {
         do {
-            var configuration = GRDB.Configuration()
-            configuration.journalMode = .wal
+            var configuration = DatabaseQueue.Configuration()
+            configuration.hasLog = true
             // Others may look at the file, and write to it for a moment.
-            configuration.busyMode = .timeout(5)
-            configuration.prepareDatabase(RowChecksum.install)
-            let writer = try DatabaseQueue(path: path, configuration: configuration)
-            try writer.inDatabase { database in
-                try database.execute(sql: "PRAGMA synchronous = FULL")
+            configuration.busySeconds = 5
+            configuration.prepare = RowChecksum.install
+            let writer = try DatabaseQueue(path: path, configuration)
+            try writer.use { database in
+                try database.execute("PRAGMA synchronous = FULL")
                 // A log that has grown while somebody read does not stay so large.
-                try database.execute(sql: "PRAGMA journal_size_limit = \(64 << 20)")
+                try database.execute("PRAGMA journal_size_limit = \(64 << 20)")
             }
             try writer.write { database in try prepare(database, path) }
             // Tables stand in the database from the first, so that it says what it is without its log.
             if FileStatus(path)?.size == emptyBytes {
-                try writer.writeWithoutTransaction { _ = try $0.checkpoint(.full) }
+                try writer.use { try $0.checkpoint() }
             }
             return writer
         } catch let error as StartError {
@@ -89,7 +89,7 @@ enum StoreSchema {
         guard FileStatus(path + "-journal") != nil else { return }
         do {
             let queue = try DatabaseQueue(path: path)
-            try queue.read { _ = try Int.fetchOne($0, sql: "PRAGMA user_version") }
+            try queue.read { _ = try $0.integer("PRAGMA user_version") }
             try queue.close()
         } catch {
             guard let error = error as? DatabaseError, StoreDamage.isDamage(error) else { throw failure(error, path) }
@@ -98,33 +98,29 @@ enum StoreSchema {
 
     /// Opens a database to look at it: nothing of it is changed, whatever state it is in.
     static func openToRead(_ path: String) throws -> DatabaseQueue {
-        var configuration = GRDB.Configuration()
-        configuration.readonly = true
-        configuration.busyMode = .timeout(5)
-        configuration.prepareDatabase(RowChecksum.install)
-        return try DatabaseQueue(path: path, configuration: configuration)
+        var configuration = DatabaseQueue.Configuration()
+        configuration.isReadOnly = true
+        configuration.busySeconds = 5
+        configuration.prepare = RowChecksum.install
+        return try DatabaseQueue(path: path, configuration)
     }
 
     /// What is said of an error at the start.
     static func failure(_ error: any Error, _ path: String) -> StartError {
         if let error = error as? StartError { return error }
         guard let error = error as? DatabaseError else { return StartError("\(path): \(error)") }
-        switch error.resultCode {
-        case .SQLITE_BUSY, .SQLITE_LOCKED:
-            return StartError("\(path): in use by another process; one broker a data directory")
-        case _ where StoreDamage.isDamage(error):
-            return StartError(
-                "\(path): damaged (\(error.message ?? "no database")); \(StoreDamage.wayOut)"
-            )
-        default: return StartError("\(path): \(error.message ?? "\(error.resultCode)")")
+        if error.isBusy { return StartError("\(path): in use by another process; one broker a data directory") }
+        if StoreDamage.isDamage(error) {
+            return StartError("\(path): damaged (\(error.message)); \(StoreDamage.wayOut)")
         }
+        return StartError("\(path): \(error.message)")
     }
 
     /// Makes the tables, or brings them up to date.
     static func prepare(_ database: Database, _ path: String) throws {
-        let application = try Int32.fetchOne(database, sql: "PRAGMA application_id") ?? 0
-        let found = try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0
-        if application == 0, found == 0, try Int.fetchOne(database, sql: "SELECT count(*) FROM sqlite_schema") == 0 {
+        let application = try database.integer("PRAGMA application_id") ?? 0
+        let found = try database.integer("PRAGMA user_version") ?? 0
+        if application == 0, found == 0, try database.integer("SELECT count(*) FROM sqlite_schema") == 0 {
             return try create(in: database)
         }
         guard application == applicationID else { throw StartError("\(path): a database of another program") }
@@ -132,42 +128,42 @@ enum StoreSchema {
             throw StartError("\(path): written by a newer arena-broker (layout \(found), this one knows \(version))")
         }
         // From 1: a will knows when it is due.
-        if found < 2 { try database.execute(sql: "ALTER TABLE will ADD COLUMN due INTEGER") }
+        if found < 2 { try database.execute("ALTER TABLE will ADD COLUMN due INTEGER") }
         // From 2: times are by the store's clock, which begins with the wall clock, as they were. A life is as long as is left of it.
         if found < 3 {
-            try database.execute(sql: "ALTER TABLE message ADD COLUMN life INTEGER")
-            try database.execute(sql: "ALTER TABLE retained ADD COLUMN life INTEGER")
-            try database.execute(sql: stateTable)
+            try database.execute("ALTER TABLE message ADD COLUMN life INTEGER")
+            try database.execute("ALTER TABLE retained ADD COLUMN life INTEGER")
+            try database.execute(stateTable)
             try StoreState.make(in: database)
             // A clock that is behind what is written there already has not been set yet.
             let now = max(StoreClock(after: nil).now, FileStatus(path)?.modified ?? 0)
-            try database.execute(sql: "UPDATE state SET time = ?", arguments: [now])
+            try database.run("UPDATE state SET time = ?", [.integer(now)])
             for table in ["message", "retained"] {
-                try database.execute(
-                    sql: "UPDATE \(table) SET life = max(0, expires - ?) WHERE expires IS NOT NULL", arguments: [now])
+                try database.run(
+                    "UPDATE \(table) SET life = max(0, expires - ?) WHERE expires IS NOT NULL", [.integer(now)])
             }
         }
         // From 3: what is there stays without a checksum until it is written again.
         if found < 4 {
             for (table, _) in RowChecksum.columns {
                 // Unless the number of the layout is what is wrong.
-                guard try !database.columns(in: table).contains(where: { $0.name == "checksum" }) else { continue }
-                try database.execute(sql: "ALTER TABLE \(table) ADD COLUMN checksum INTEGER")
+                guard try !database.columns(of: table).contains("checksum") else { continue }
+                try database.execute("ALTER TABLE \(table) ADD COLUMN checksum INTEGER")
             }
         }
-        if found < version { try database.execute(sql: "PRAGMA user_version = \(version)") }
+        if found < version { try database.execute("PRAGMA user_version = \(version)") }
     }
 
     /// The layout of a database; nil for one of another program, and for one without anything in it.
-    static func layout(of database: Database) throws -> Int32? {
-        guard try Int32.fetchOne(database, sql: "PRAGMA application_id") == applicationID else { return nil }
-        return try Int32.fetchOne(database, sql: "PRAGMA user_version")
+    static func layout(of database: Database) throws -> Int64? {
+        guard try database.integer("PRAGMA application_id") == applicationID else { return nil }
+        return try database.integer("PRAGMA user_version")
     }
 
     static func create(in database: Database) throws {
-        for statement in tables { try database.execute(sql: statement) }
+        for statement in tables { try database.execute(statement) }
         try StoreState.make(in: database)
-        try database.execute(sql: "PRAGMA application_id = \(applicationID); PRAGMA user_version = \(version)")
+        try database.execute("PRAGMA application_id = \(applicationID); PRAGMA user_version = \(version)")
     }
 
     /// Numbers of rows are below: no broker runs for so long, and more could not be counted on.

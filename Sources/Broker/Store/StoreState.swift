@@ -1,5 +1,5 @@
 import Foundation
-import GRDB
+import SQLite
 
 /// What the database says of itself, in one row that each transaction writes anew: what is sealed beside it (``StoreSeal``), and the
 /// time by all clocks (``StoreClock``).
@@ -13,8 +13,7 @@ struct StoreState: Sendable {
         let store = (0..<StoreSeal.nameBytes).map { _ in UInt8.random(in: 0...255, using: &random) }
         let seal = StoreSeal(store: store, transactions: 0, counts: try count(in: database))
         let moment = StoreClock(after: nil).moment
-        try database.execute(
-            sql: "INSERT INTO state VALUES (?, 0, 0, 0, 0, 0, '', 0, 0)", arguments: [Data(store)])
+        try database.run("INSERT INTO state VALUES (?, 0, 0, 0, 0, 0, '', 0, 0)", [.blob(store)])
         try StoreState(seal: seal, moment: moment).write(to: database)
     }
 
@@ -25,10 +24,10 @@ struct StoreState: Sendable {
         try database.step(
             "SELECT store, transactions, sessions, messages, retained, time, boot, uptime, wall FROM state LIMIT 1"
         ) { handle in
-            let row = StoredRow(handle: handle)
+            let row = Row(handle: handle)
             let store = Array(row.bytes(0))
             guard store.count == StoreSeal.nameBytes, (1...4).allSatisfy({ StoreSeal.possible ~= row.int($0) }) else {
-                throw DatabaseError(resultCode: .SQLITE_CORRUPT, message: "its row of state cannot be")
+                throw DatabaseError.corrupt("its row of state cannot be")
             }
             let counts = StoreSeal.Counts(sessions: row.int(2), messages: row.int(3), retained: row.int(4))
             found = StoreState(
@@ -51,7 +50,7 @@ struct StoreState: Sendable {
             $0.bind(3, seal.counts.messages)
             $0.bind(4, seal.counts.retained)
             $0.bind(5, moment.time)
-            $0.bind(text: 6, moment.boot)
+            $0.bind(6, moment.boot)
             $0.bind(7, moment.uptime)
             $0.bind(8, moment.wall)
         } row: { _ in
@@ -61,7 +60,7 @@ struct StoreState: Sendable {
     /// What there is, row by row.
     static func count(in database: Database) throws -> StoreSeal.Counts {
         func count(_ table: String) throws -> Int64 {
-            try Int64.fetchOne(database, sql: "SELECT count(*) FROM \(table)") ?? 0
+            try database.integer("SELECT count(*) FROM \(table)") ?? 0
         }
         return StoreSeal.Counts(
             sessions: try count("session"), messages: try count("entry"), retained: try count("retained"))

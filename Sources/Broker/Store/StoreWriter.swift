@@ -1,5 +1,4 @@
-import GRDB
-import GRDBSQLite
+import SQLite
 import MQTT
 
 /// Writes batches into the database, within a transaction of the caller's.
@@ -36,15 +35,15 @@ struct StoreWriter {
     /// At the start: removes what belongs to nobody, and what has expired meanwhile.
     mutating func removeRubbish() throws {
         // They were to end with their connections, which were to the broker before.
-        try database.execute(sql: "DELETE FROM session WHERE expiry = 0")
+        try database.execute("DELETE FROM session WHERE expiry = 0")
         for table in ["subscription", "receipt", "will"] {
-            try database.execute(sql: "DELETE FROM \(table) WHERE session NOT IN (SELECT id FROM session)")
+            try database.execute("DELETE FROM \(table) WHERE session NOT IN (SELECT id FROM session)")
         }
         try database.execute(
-            sql: "DELETE FROM entry WHERE session NOT IN (SELECT id FROM session) AND NOT (\(StoreSchema.isShared))")
-        try database.execute(sql: "DELETE FROM retained WHERE expires <= ?", arguments: [clock.now])
+            "DELETE FROM entry WHERE session NOT IN (SELECT id FROM session) AND NOT (\(StoreSchema.isShared))")
+        try database.run("DELETE FROM retained WHERE expires <= ?", [.integer(clock.now)])
         try database.execute(
-            sql: "DELETE FROM message WHERE NOT EXISTS (SELECT 1 FROM entry WHERE entry.message = message.id)")
+            "DELETE FROM message WHERE NOT EXISTS (SELECT 1 FROM entry WHERE entry.message = message.id)")
         counts = try StoreState.count(in: database)
     }
 
@@ -71,11 +70,11 @@ struct StoreWriter {
         case .session(let id, let client, let expiry, let user, let listener):
             // The client may have a new session on another loop before the end of the old one is heard of here.
             var others: [UInt64] = []
-            try database.step("SELECT id FROM session WHERE client = ?1 AND id <> ?2") {
-                $0.bind(text: 1, client, bytes)
+            try database.run("SELECT id FROM session WHERE client = ?1 AND id <> ?2") {
+                $0.bind(1, text: client, bytes)
                 $0.bind(2, id)
             } row: {
-                others.append(UInt64(bitPattern: sqlite3_column_int64($0, 0)))
+                others.append($0.number(0))
             }
             for other in others { try end(other, &loosened) }
             counts.sessions += try replace(
@@ -89,10 +88,10 @@ struct StoreWriter {
                 """
             ) {
                 $0.bind(1, id)
-                $0.bind(text: 2, client, bytes)
+                $0.bind(2, text: client, bytes)
                 $0.bind(3, Int64(expiry))
-                if let user { $0.bind(text: 4, user, bytes) } else { $0.bind(4, nil as Int64?) }
-                $0.bind(text: 5, listener, bytes)
+                if let user { $0.bind(4, text: user, bytes) } else { $0.bind(4, nil as Int64?) }
+                $0.bind(5, text: listener, bytes)
             }
         case .sessionEnds(let id, let time):
             try run("UPDATE session SET ends = ?2 WHERE id = ?1") {
@@ -105,7 +104,7 @@ struct StoreWriter {
                 "INSERT OR REPLACE INTO subscription VALUES (?1, ?2, ?3, ?4, ?5, ?6, row_checksum(?2))"
             ) {
                 $0.bind(1, session)
-                $0.bind(text: 2, filter, bytes)
+                $0.bind(2, text: filter, bytes)
                 $0.bind(3, Int64(options.qos.rawValue))
                 $0.bind(4, options.noLocal ? 1 : 0)
                 $0.bind(5, options.retainAsPublished ? 1 : 0)
@@ -114,7 +113,7 @@ struct StoreWriter {
         case .unsubscribed(let session, let filter):
             try run("DELETE FROM subscription WHERE session = ?1 AND filter = ?2") {
                 $0.bind(1, session)
-                $0.bind(text: 2, filter, bytes)
+                $0.bind(2, text: filter, bytes)
             }
         case .message(let content): messages[content.id] = content
         case .entry(let entry):
@@ -133,7 +132,7 @@ struct StoreWriter {
                 $0.bind(4, Int64(entry.qos.rawValue))
                 $0.bind(5, entry.retain ? 1 : 0)
                 $0.bind(6, entry.identifiers, bytes)
-                if let share = entry.share { $0.bind(text: 7, share, bytes) }
+                if let share = entry.share { $0.bind(7, text: share, bytes) }
             }
             if changed == 0 { loosened.insert(Int64(bitPattern: entry.message)) }
             counts.messages += changed
@@ -250,15 +249,15 @@ struct StoreWriter {
 
     // MARK: - Statements
 
-    private func run(_ sql: String, _ bind: (BoundStatement) -> Void) throws {
-        try database.step(sql, bind) { _ in }
+    private func run(_ sql: String, _ bind: (Statement) -> Void) throws {
+        try database.run(sql, bind: bind)
     }
 
     /// Rows that the last statement has changed.
-    private var changed: Int64 { Int64(sqlite3_changes(database.sqliteConnection)) }
+    private var changed: Int64 { database.changes }
 
     /// - Returns: how many rows there are more: 1 if there was none to update.
-    private func replace(_ update: String, _ insert: String, _ bind: (BoundStatement) -> Void) throws -> Int64 {
+    private func replace(_ update: String, _ insert: String, _ bind: (Statement) -> Void) throws -> Int64 {
         try run(update, bind)
         guard changed == 0 else { return 0 }
         try run(insert, bind)
@@ -270,12 +269,12 @@ struct StoreWriter {
     /// - Returns: how many rows.
     @discardableResult
     private func loosen(
-        _ sql: String, _ loosened: inout Set<Int64>, _ bind: (BoundStatement) -> Void
+        _ sql: String, _ loosened: inout Set<Int64>, _ bind: (Statement) -> Void
     ) throws -> Int64 {
         var count: Int64 = 0
-        try database.step(sql, bind) { handle in
+        try database.run(sql, bind: bind) { row in
             count += 1
-            if sqlite3_column_type(handle, 0) != SQLITE_NULL { loosened.insert(sqlite3_column_int64(handle, 0)) }
+            if let message = row.optionalInt(0) { loosened.insert(message) }
         }
         return count
     }

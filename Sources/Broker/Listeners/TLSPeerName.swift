@@ -1,0 +1,5 @@
+/// Who a client is by the certificate it has shown.
+struct TLSPeerName {
+    /// Nil for a certificate without one.
+    var commonName: String?
+}
