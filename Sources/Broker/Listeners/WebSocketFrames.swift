@@ -13,6 +13,7 @@ struct WebSocketFrames {
 
     /// Section 7.4.1.
     enum Code: UInt16 {
+        case normalClosure = 1000
         case protocolError = 1002
         case unacceptableData = 1003
         case messageTooLarge = 1009

@@ -21,10 +21,9 @@ struct StoreState: Sendable {
     /// - Throws: `DatabaseError` for what no store says of itself.
     static func read(from database: Database) throws -> StoreState? {
         var found: StoreState?
-        try database.step(
+        try database.run(
             "SELECT store, transactions, sessions, messages, retained, time, boot, uptime, wall FROM state LIMIT 1"
-        ) { handle in
-            let row = Row(handle: handle)
+        ) { row in
             let store = Array(row.bytes(0))
             guard store.count == StoreSeal.nameBytes, (1...4).allSatisfy({ StoreSeal.possible ~= row.int($0) }) else {
                 throw DatabaseError.corrupt("its row of state cannot be")
@@ -39,7 +38,7 @@ struct StoreState: Sendable {
 
     /// But for the store's name, which stays.
     func write(to database: Database) throws {
-        try database.step(
+        try database.run(
             """
             UPDATE state SET transactions = ?1, sessions = ?2, messages = ?3, retained = ?4, time = ?5, boot = ?6,
                 uptime = ?7, wall = ?8
@@ -53,7 +52,6 @@ struct StoreState: Sendable {
             $0.bind(6, moment.boot)
             $0.bind(7, moment.uptime)
             $0.bind(8, moment.wall)
-        } row: { _ in
         }
     }
 
