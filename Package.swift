@@ -89,7 +89,7 @@ let package = Package(
             ],
             resources: [.embedInCode("HTML/report.css"), .embedInCode("HTML/report.js")], swiftSettings: common),
         .executableTarget(
-            name: "arena-analyze", dependencies: ["Analysis", "DumpFormat", "HPROF", "NettyHeap", argumentParser],
+            name: "arena-analyze", dependencies: ["Analysis", "DumpFormat", "HPROF", "Ledger", "NettyHeap", argumentParser],
             swiftSettings: common),
 
         // Heap dumps of other people's programs: bytes and objects, then what Netty means by them.

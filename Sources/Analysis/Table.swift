@@ -58,9 +58,12 @@ public struct Table: Sendable {
     /// The names `sort` accepts.
     public var sortableNames: [String] { columns.filter { $0.audience != .people }.map(\.name) }
 
-    /// Numbers largest first, texts in order. False if there is no such column.
+    /// Numbers largest first, texts in order. False if there is no such column; one may also be named as people see it headed.
     public mutating func sort(by name: String) -> Bool {
-        guard let index = columns.firstIndex(where: { $0.name == name && $0.audience != .people }) else { return false }
+        let index =
+            columns.firstIndex { $0.name == name && $0.audience != .people }
+            ?? columns.firstIndex { $0.title.lowercased() == name.lowercased() && $0.audience == .everyone }
+        guard let index else { return false }
         rows.sort { $0.cells[index].precedes($1.cells[index]) }
         return true
     }

@@ -18,18 +18,20 @@ extension Broker {
     /// Looks at where a broker would write and listen, without making anything: what a start runs into later, and says too
     /// late. What another broker of the same configuration has, which may be running, is no mistake.
     ///
-    /// - Throws: ``StartError``.
+    /// - Throws: ``ConfigurationError`` or ``StartError``.
     public static func checkPlaces(_ configuration: Configuration) throws {
-        _ = try DumpDirectory(configuration.dumpDirectory)
-        if let directory = configuration.dataDirectory { try StoreSchema.check(directory: directory) }
+        try configuration.naming("dumpDirectory") { _ = try DumpDirectory(configuration.dumpDirectory) }
+        if let directory = configuration.dataDirectory {
+            try configuration.naming("dataDirectory") { try StoreSchema.check(directory: directory) }
+        }
         if let path = configuration.flightRecorder {
-            do throws(LedgerMapError) { try FlightRecorder.check(path: path) } catch {
-                throw StartError("flight recorder: \(error.description)")
-            }
-            if let directory = configuration.dataDirectory,
-                FileStatus.place(of: directory) == FileStatus.place(of: path)
-            {
-                throw StartError("flight recorder: \(path): is the data directory; name another file")
+            try configuration.naming("flightRecorder") {
+                try FlightRecorder.check(path: path)
+                if let directory = configuration.dataDirectory,
+                    FileStatus.place(of: directory) == FileStatus.place(of: path)
+                {
+                    throw StartError("\(path): is the data directory; name another file")
+                }
             }
         }
         try ListeningPlaces.check(configuration)

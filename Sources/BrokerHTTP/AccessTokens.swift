@@ -31,7 +31,7 @@ final class AccessTokens: Sendable {
     private static func read(_ path: String) throws(ConfigurationError) -> [[UInt8]] {
         let text: String
         do throws(SmallFile.Failure) { text = try SmallFile.contents(of: path) } catch {
-            throw ConfigurationError("http.tokenFile: \(error.description)")
+            throw ConfigurationError(error.description)
         }
         var digests: [[UInt8]] = []
         for (number, line) in text.textLines.enumerated() {
@@ -39,15 +39,15 @@ final class AccessTokens: Sendable {
             if token.isEmpty || token.first == UInt8(ascii: "#") { continue }
             guard token.count >= Limits.minTokenCharacters else {
                 throw ConfigurationError(
-                    "http.tokenFile: \(path):\(number + 1): a token has at least \(Limits.minTokenCharacters) characters"
+                    "\(path):\(number + 1): a token has at least \(Limits.minTokenCharacters) characters"
                 )
             }
             guard let digest = Digest.sha256(token) else {
-                throw ConfigurationError("http.tokenFile: libcrypto does not offer SHA-256")
+                throw ConfigurationError("libcrypto does not offer SHA-256")
             }
             digests.append(digest)
         }
-        guard !digests.isEmpty else { throw ConfigurationError("http.tokenFile: \(path) has no token") }
+        guard !digests.isEmpty else { throw ConfigurationError("\(path) has no token") }
         return digests
     }
 }

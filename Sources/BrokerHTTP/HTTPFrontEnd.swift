@@ -47,12 +47,12 @@ public final class HTTPFrontEnd: Sendable {
     public static func start(_ broker: Broker, log: Logger) async throws -> HTTPFrontEnd? {
         let configuration = broker.configuration.http
         guard let port = configuration.port, let tokenFile = configuration.tokenFile else { return nil }
-        let tokens = try AccessTokens(file: tokenFile)
+        let tokens = try broker.configuration.naming("http.tokenFile") { try AccessTokens(file: tokenFile) }
         var quiet = log
         // The library's own lines are about requests.
         quiet.logLevel = max(log.logLevel, .warning)
         let address = configuration.address(port: port)
-        let tls = try TLSContext.configuration(configuration)
+        let tls = try TLSContext.ofHTTP(broker.configuration)
         let turns = RequestTurns()
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1, metricsDelegate: turns)
         let connections = HTTPConnections(configuration, tokens, turns, on: group.next())
@@ -109,8 +109,8 @@ public final class HTTPFrontEnd: Sendable {
     /// - Throws: ``ConfigurationError``.
     public static func check(_ configuration: Configuration) throws {
         guard configuration.http.port != nil, let tokenFile = configuration.http.tokenFile else { return }
-        _ = try AccessTokens(file: tokenFile)
-        _ = try TLSContext.configuration(configuration.http)
+        _ = try configuration.naming("http.tokenFile") { try AccessTokens(file: tokenFile) }
+        _ = try TLSContext.ofHTTP(configuration)
     }
 
     /// Tokens that have been read and found good.
@@ -121,7 +121,9 @@ public final class HTTPFrontEnd: Sendable {
     /// Reads the tokens again, and changes nothing.
     ///
     /// - Throws: ``ConfigurationError``.
-    public func renewal() throws -> Renewal { Renewal(digests: try tokens.readAgain()) }
+    public func renewal() throws -> Renewal {
+        Renewal(digests: try broker.configuration.naming("http.tokenFile") { try tokens.readAgain() })
+    }
 
     /// Puts them in force.
     public func take(_ renewal: Renewal) { tokens.take(renewal.digests) }

@@ -1,8 +1,24 @@
 import Analysis
 import ArgumentParser
+import Ledger
 
 @main
 struct ArenaAnalyze: ParsableCommand {
+    /// A word that is no command is answered here: the library would complain of the words that follow it, and takes any for `help`.
+    static func main() {
+        let words = Array(CommandLine.arguments.dropFirst())
+        let isHelp = words.first == "help"
+        if let word = isHelp ? words.dropFirst().first : words.first, !word.hasPrefix("-") {
+            let commands = configuration.subcommands.compactMap(\.configuration.commandName)
+            if !(commands + ["help"]).contains(word) {
+                let near = Suggestion(for: word, among: commands).words
+                Terminal.complain("there is no command '\(word)'\(near.isEmpty ? "; --help lists them" : near)")
+                exit(withError: ExitCode.validationFailure)
+            }
+        }
+        main(nil)
+    }
+
     static let version = "0.1.0"
 
     static let configuration = CommandConfiguration(

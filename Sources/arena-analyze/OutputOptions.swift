@@ -1,5 +1,6 @@
 import Analysis
 import ArgumentParser
+import Ledger
 
 /// How an answer is shown: the same for every command.
 struct OutputOptions: ParsableArguments {
@@ -75,7 +76,7 @@ struct ListOptions: ParsableArguments {
         help: ArgumentHelp("Show at most this many rows; 0 shows all.", valueName: "n"))
     var limit: Int?
 
-    @Option(help: ArgumentHelp("Order by this column, named as in json.", valueName: "column"))
+    @Option(help: ArgumentHelp("Order by this column, named as in json or as its heading.", valueName: "column"))
     var sort: String?
 
     func validate() throws { try Self.check(limit: limit) }
@@ -88,8 +89,10 @@ struct ListOptions: ParsableArguments {
     func apply(to report: inout Report, people: Int, noun: String, _ output: OutputOptions) throws {
         guard var table = report.mainTable else { return }
         if let sort, !table.sort(by: sort) {
-            let names = table.sortableNames.joined(separator: ", ")
-            Terminal.complain("there is no column '\(sort)' to sort by; columns: \(names)")
+            let names = table.sortableNames
+            let near = Suggestion(for: sort, among: names).words
+            Terminal.complain(
+                "there is no column '\(sort)' to sort by\(near); columns: \(names.joined(separator: ", "))")
             throw ExitCode.validationFailure
         }
         table.limit(to: output.rows(limit, people: people), noun: noun)

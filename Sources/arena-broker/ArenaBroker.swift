@@ -145,7 +145,7 @@ struct ArenaBroker: AsyncParsableCommand {
             LogWriter.standardError.flush()
             let line = "arena-broker: \(error)\n"
             write(STDERR_FILENO, line, line.utf8.count)
-            throw ExitCode(1)
+            throw (error as? ConfigurationError)?.isUsage == true ? ExitCode.validationFailure : ExitCode(1)
         }
     }
 
@@ -156,7 +156,8 @@ struct ArenaBroker: AsyncParsableCommand {
         var overrides = ConfigurationOverrides(environment: Self.environment)
         for assignment in set {
             guard let equals = assignment.firstIndex(of: "="), equals > assignment.startIndex else {
-                throw ConfigurationError("--set \(assignment): expected KEY=VALUE, such as limits.maxInflight=64")
+                throw ConfigurationError(
+                    "--set \(assignment): expected KEY=VALUE, such as limits.maxInflight=64", isUsage: true)
             }
             overrides.set(
                 String(assignment[..<equals]), String(assignment[assignment.index(after: equals)...]), flag: "--set")

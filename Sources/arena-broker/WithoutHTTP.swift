@@ -15,7 +15,9 @@ enum HTTPFrontEnd {
     /// - Throws: ``ConfigurationError`` for a configuration with HTTP.
     static func check(_ configuration: Configuration) throws {
         guard configuration.http.port != nil else { return }
-        throw ConfigurationError("http.port: this arena-broker was built without HTTP; `make build` builds it with all")
+        try configuration.naming("http.port") {
+            throw ConfigurationError("this arena-broker was built without HTTP; `make build` builds it with all")
+        }
     }
 
     func renewal() throws -> Renewal {}

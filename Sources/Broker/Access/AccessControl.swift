@@ -7,14 +7,24 @@ public struct AccessControl: Sendable {
 
     /// Reads the files that a policy names.
     ///
-    /// - Parameter mostBytes: of each file.
-    /// - Throws: ``ConfigurationError``, which names file and line.
-    init(
-        allowsAnonymous: Bool, passwordFile: String?, aclFile: String?, mostBytes: Int = Limits.maxAccessFileBytes
-    ) throws {
-        self.allowsAnonymous = allowsAnonymous
-        passwords = try passwordFile.map { try PasswordFile(text: Self.contents(of: $0, mostBytes), name: $0) }
-        list = try aclFile.map { try AccessControlList(text: Self.contents(of: $0, mostBytes), name: $0) }
+    /// - Throws: ``ConfigurationError``, which names the key, and file and line.
+    init(_ listener: Configuration.Listener, in configuration: Configuration) throws(ConfigurationError) {
+        let policy = configuration.policy(of: listener)
+        let mostBytes = Limits.maxAccessFileBytes(of: configuration.memoryLimit)
+        func key(_ name: String, isOwn: Bool) -> String {
+            isOwn ? configuration.key(name, of: listener) : "access.\(name)"
+        }
+        allowsAnonymous = policy.allowsAnonymous
+        if let file = policy.passwordFile {
+            passwords = try configuration.naming(key("passwordFile", isOwn: listener.passwordFile != nil)) {
+                try PasswordFile(text: Self.contents(of: file, mostBytes), name: file)
+            }
+        }
+        if let file = policy.aclFile {
+            list = try configuration.naming(key("aclFile", isOwn: listener.aclFile != nil)) {
+                try AccessControlList(text: Self.contents(of: file, mostBytes), name: file)
+            }
+        }
     }
 
     private static func contents(of path: String, _ mostBytes: Int) throws -> String {

@@ -30,6 +30,7 @@ public struct Configuration: Sendable, Equatable {
     public var rpc = RPC()
     public var http = HTTP()
     public var faults = Faults()
+    var places = Places()
 
     public init() {}
 
@@ -40,11 +41,11 @@ public struct Configuration: Sendable, Equatable {
         let most = memoryLimit / Limits.bytesPerEventLoop
         guard let threads else { return max(1, min(cores, most, Limits.maxEventLoops)) }
         guard threads <= Limits.maxEventLoops else {
-            throw ConfigurationError("\(threads) event loops are too many: at most \(Limits.maxEventLoops)")
+            throw ConfigurationError("\(places.words("threads"))\(threads) event loops are too many: at most \(Limits.maxEventLoops)")
         }
         guard threads <= max(1, most) else {
             throw ConfigurationError(
-                "a memory limit of \(memoryLimit) bytes is too small for \(threads) event loops: "
+                "\(places.words("threads"))a memory limit of \(memoryLimit) bytes is too small for \(threads) event loops: "
                     + "each needs \(Limits.bytesPerEventLoop) bytes, so at most \(max(1, most))")
         }
         return threads

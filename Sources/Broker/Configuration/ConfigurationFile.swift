@@ -85,6 +85,7 @@ extension Configuration {
         }
         try top.finish()
         try source.checkOverrides()
+        places = source.places
     }
 }
 
@@ -187,6 +188,11 @@ extension Limits {
 /// What is wrong with a configuration, in one line that names file, line and key.
 public struct ConfigurationError: Error, CustomStringConvertible {
     public let description: String
+    /// Whether the command line is wrong, and not what it names.
+    public let isUsage: Bool
 
-    public init(_ description: String) { self.description = description }
+    public init(_ description: String, isUsage: Bool = false) {
+        self.description = description
+        self.isUsage = isUsage
+    }
 }

@@ -1,3 +1,5 @@
+import Ledger
+
 /// What counts more than the configuration file: environment variables, and flags, which count most.
 ///
 /// A key's variable is its path in capitals: `limits.maxInflight` is `ARENA_BROKER_LIMITS_MAX_INFLIGHT`, and the port of
@@ -63,6 +65,8 @@ final class ConfigurationSource {
     fileprivate let name: String
     fileprivate let overrides: ConfigurationOverrides
     private var knownKeys: Set<String> = []
+    /// Where the value that counts stands, by key.
+    fileprivate(set) var places = Configuration.Places()
     /// All that have been asked for.
     var keys: [String] { knownKeys.sorted() }
     private var knownVariables: Set<String> = []
@@ -89,7 +93,8 @@ final class ConfigurationSource {
     /// - Throws: ``ConfigurationError`` about a variable or a flag that is for no key.
     func checkOverrides() throws(ConfigurationError) {
         if let unknown = overrides.flags.keys.filter({ !knownKeys.contains($0) }).sorted().first {
-            throw ConfigurationError("\(overrides.flags[unknown]![0].flag): unknown key \(unknown)")
+            let near = Suggestion(for: unknown, among: knownKeys).words
+            throw ConfigurationError("\(overrides.flags[unknown]![0].flag): unknown key \(unknown)\(near)", isUsage: true)
         }
         if let unknown = overrides.variables.keys.filter({ !knownVariables.contains($0) }).sorted().first {
             throw ConfigurationError("\(unknown): there is no key for this variable")
@@ -116,6 +121,7 @@ struct ConfigurationSection {
     ///   overridden must be right too, or it is found out on the day when it is not.
     mutating func take(_ key: String, _ body: (ConfigurationValue) throws -> Void) throws {
         taken.insert(key)
+        if has(key) { source.places.note(path + key, place(of: key)) }
         if let value = table?.entries[key]?.value {
             try body(ConfigurationValue(content: .toml(value), key: path + key, place: placeInFile(of: key)))
         }
@@ -180,7 +186,7 @@ struct ConfigurationSection {
     func finish() throws {
         guard let unknown = table?.entries.keys.filter({ !taken.contains($0) }).sorted().first else { return }
         throw ConfigurationError(
-            "\(place(of: unknown)): unknown key \(path)\(unknown); known here: "
+            "\(place(of: unknown)): unknown key \(path)\(unknown)\(Suggestion(for: unknown, among: taken).words); known here: "
                 + taken.sorted().joined(separator: ", "))
     }
 
@@ -299,6 +305,7 @@ struct ConfigurationValue {
             case .toml(let value): value.errorText
             case .text(let text): "\"\(LogLines.cut(text))\""
             }
-        return ConfigurationError("\(place): \(key) must be \(expected), found \(found)")
+        return ConfigurationError(
+            "\(place): \(key) must be \(expected), found \(found)", isUsage: place.hasPrefix("--"))
     }
 }

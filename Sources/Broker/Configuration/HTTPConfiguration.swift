@@ -31,18 +31,21 @@ extension Configuration {
     }
 
     /// - Throws: ``ConfigurationError`` where keys do not go together.
-    func checkHTTP() throws {
+    func checkHTTP() throws(ConfigurationError) {
+        func wrong(_ key: String, _ text: String) -> ConfigurationError {
+            ConfigurationError("\(places["http.\(key)"].map { "\($0): " } ?? "")\(text)")
+        }
         guard http.port != nil else { return }
         guard http.tokenFile != nil else {
-            throw ConfigurationError(
-                "http.port without http.tokenFile: whoever sends commands must show a token. Make one with "
+            throw wrong(
+                "port", "http.port without http.tokenFile: whoever sends commands must show a token. Make one with "
                     + "openssl rand -hex 24 > FILE")
         }
         guard (http.certificateFile == nil) == (http.keyFile == nil) else {
-            throw ConfigurationError("http.certificateFile and http.keyFile need each other")
+            throw wrong("certificateFile", "http.certificateFile and http.keyFile need each other")
         }
         guard http.maxTotalBodyBytes >= http.maxBodyBytes else {
-            throw ConfigurationError("http.maxTotalBodyBytes is less than http.maxBodyBytes, which is one body")
+            throw wrong("maxTotalBodyBytes", "http.maxTotalBodyBytes is less than http.maxBodyBytes, which is one body")
         }
     }
 }

@@ -24,14 +24,12 @@ final class Listener: Sendable {
         init(_ listener: Configuration.Listener, in configuration: Configuration) throws {
             let policy = configuration.policy(of: listener)
             self.configuration = listener
-            access = try AccessControl(
-                allowsAnonymous: policy.allowsAnonymous, passwordFile: policy.passwordFile, aclFile: policy.aclFile,
-                mostBytes: Limits.maxAccessFileBytes(of: configuration.memoryLimit))
+            access = try AccessControl(listener, in: configuration)
             maxPacketBytes = listener.maxPacketBytes ?? configuration.limits.maxPacketBytes
             connectTimeoutSeconds = listener.connectTimeoutSeconds ?? configuration.limits.connectTimeoutSeconds
             maxConnections = min(
                 listener.maxConnections ?? configuration.limits.maxConnections, configuration.limits.maxConnections)
-            tls = try TLSContext.make(listener)
+            tls = try TLSContext.make(listener, in: configuration)
             failedLoginDelayMilliseconds = configuration.access.failedLoginDelayMilliseconds
             isDemonstration = policy.isDemonstration
         }

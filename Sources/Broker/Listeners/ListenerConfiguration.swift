@@ -125,30 +125,36 @@ extension Configuration {
     func checkListeners() throws(ConfigurationError) {
         var addresses: Set<String> = []
         for listener in effectiveListeners {
-            func wrong(_ text: String) -> ConfigurationError {
-                ConfigurationError("listener \(listener.title): \(text)")
+            // Where the first key stands that it is about.
+            func wrong(_ text: String, _ keys: String...) -> ConfigurationError {
+                let place = (keys + ["port", "path", "host"]).lazy.compactMap { places[key($0, of: listener)] }.first
+                return ConfigurationError("\(place.map { "\($0): " } ?? "")listener \(listener.title): \(text)")
             }
             let address = listener.address(port: listener.port)
             if listener.port != 0 || listener.path != nil, !addresses.insert(address).inserted {
                 throw wrong("another listener has the address \(address)")
             }
             if listener.isTLS != (listener.keyFile != nil) {
-                throw wrong("certificateFile and keyFile need each other")
+                throw wrong("certificateFile and keyFile need each other", "certificateFile", "keyFile")
             }
             if !listener.isTLS {
-                if listener.clientCAFile != nil { throw wrong("clientCAFile needs certificateFile and keyFile") }
-                if listener.requireClientCertificate { throw wrong("requireClientCertificate needs clientCAFile") }
+                if listener.clientCAFile != nil {
+                    throw wrong("clientCAFile needs certificateFile and keyFile", "clientCAFile")
+                }
+                if listener.requireClientCertificate {
+                    throw wrong("requireClientCertificate needs clientCAFile", "requireClientCertificate")
+                }
             } else if listener.requireClientCertificate, listener.clientCAFile == nil {
-                throw wrong("requireClientCertificate needs clientCAFile")
+                throw wrong("requireClientCertificate needs clientCAFile", "requireClientCertificate")
             }
             if listener.certificateUserName, !listener.requireClientCertificate {
-                throw wrong("certificateUserName needs requireClientCertificate = true")
+                throw wrong("certificateUserName needs requireClientCertificate = true", "certificateUserName")
             }
             let policy = policy(of: listener)
             if !policy.allowsAnonymous, policy.passwordFile == nil, !listener.certificateUserName {
                 throw wrong(
                     "nobody could connect: give passwordFile (arena-broker passwd makes one), "
-                        + "certificateUserName, or anonymous = true")
+                        + "certificateUserName, or anonymous = true", "anonymous")
             }
         }
     }

@@ -9,66 +9,81 @@ package struct TLSContext {
 
     /// - Returns: nil for a listener without TLS.
     /// - Throws: ``ConfigurationError``, which names the listener, the file and what is wrong with it.
-    static func make(_ listener: Configuration.Listener) throws -> TLSContext? {
+    static func make(_ listener: Configuration.Listener, in configuration: Configuration) throws -> TLSContext? {
         guard let certificateFile = listener.certificateFile, let keyFile = listener.keyFile else { return nil }
-        let title = "listener \(listener.title)"
-        var configuration = try server(title, certificateFile: certificateFile, keyFile: keyFile)
+        let files = Files(configuration) { configuration.key($0, of: listener) }
+        var configuration = try server(files, certificateFile: certificateFile, keyFile: keyFile)
         configuration.minimumTLSVersion = listener.minimumTLSVersion == .v1_3 ? .tlsv13 : .tlsv12
         configuration.shutdownTimeout = .seconds(Int64(Limits.tlsShutdownSeconds))
         if let clientCAFile = listener.clientCAFile {
-            let authorities = try read(title, "clientCAFile", clientCAFile) {
+            let authorities = try files.read("clientCAFile", clientCAFile) {
                 try NIOSSLCertificate.fromPEMBytes($0)
             }
             configuration.trustRoots = .certificates(authorities)
             configuration.certificateVerification =
                 listener.requireClientCertificate ? .noHostnameVerification : .optionalVerification
         }
-        return TLSContext(context: try context(configuration, title, certificateFile, keyFile))
+        return TLSContext(context: try context(configuration, files, certificateFile, keyFile))
     }
 
     private static func context(
-        _ configuration: TLSConfiguration, _ title: String, _ certificateFile: String, _ keyFile: String
+        _ configuration: TLSConfiguration, _ files: Files, _ certificateFile: String, _ keyFile: String
     ) throws(ConfigurationError) -> NIOSSLContext {
-        do { return try NIOSSLContext(configuration: configuration) } catch {
-            throw ConfigurationError(
-                "\(title): \(certificateFile) and \(keyFile) do not belong together: \(error)")
+        try files.naming("keyFile") {
+            do { return try NIOSSLContext(configuration: configuration) } catch {
+                throw ConfigurationError("\(keyFile) and \(certificateFile) do not belong together: \(error)")
+            }
         }
     }
 
     /// For HTTPS; nil without a certificate.
     ///
     /// - Throws: ``ConfigurationError``.
-    package static func configuration(_ http: Configuration.HTTP) throws -> TLSConfiguration? {
+    package static func ofHTTP(_ configuration: Configuration) throws -> TLSConfiguration? {
+        let http = configuration.http
         guard let certificateFile = http.certificateFile, let keyFile = http.keyFile else { return nil }
-        let configuration = try server("http", certificateFile: certificateFile, keyFile: keyFile)
+        let files = Files(configuration) { "http.\($0)" }
+        let tls = try server(files, certificateFile: certificateFile, keyFile: keyFile)
         // The server makes its own of it.
-        _ = try context(configuration, "http", certificateFile, keyFile)
-        return configuration
+        _ = try context(tls, files, certificateFile, keyFile)
+        return tls
     }
 
     private static func server(
-        _ title: String, certificateFile: String, keyFile: String
+        _ files: Files, certificateFile: String, keyFile: String
     ) throws -> TLSConfiguration {
-        let chain = try read(title, "certificateFile", certificateFile) {
+        let chain = try files.read("certificateFile", certificateFile) {
             try NIOSSLCertificate.fromPEMBytes($0)
         }
-        let key = try read(title, "keyFile", keyFile) { try NIOSSLPrivateKey(bytes: $0, format: .pem) }
+        let key = try files.read("keyFile", keyFile) { try NIOSSLPrivateKey(bytes: $0, format: .pem) }
         return TLSConfiguration.makeServerConfiguration(
             certificateChain: chain.map { .certificate($0) }, privateKey: .privateKey(key))
     }
 
-    /// - Parameter parse: gets the file's bytes: the library, given a path, would wait for a pipe that nobody writes to.
-    private static func read<Value>(
-        _ title: String, _ key: String, _ path: String, _ parse: ([UInt8]) throws -> Value
-    ) throws -> Value {
-        func failure(_ reason: String) -> ConfigurationError {
-            ConfigurationError("\(title): \(key) \(path) cannot be used: \(reason)")
+    /// The files that keys of one section name.
+    private struct Files {
+        let configuration: Configuration
+        let key: (String) -> String
+
+        init(_ configuration: Configuration, key: @escaping (String) -> String) {
+            (self.configuration, self.key) = (configuration, key)
         }
-        let bytes: [UInt8]
-        do throws(SmallFile.Failure) { bytes = try SmallFile.bytes(of: path) } catch {
-            throw failure(error.description)
+
+        func naming<Value>(_ name: String, _ body: () throws -> Value) throws(ConfigurationError) -> Value {
+            try configuration.naming(key(name), body)
         }
-        do { return try parse(bytes) } catch { throw failure("not in PEM, or not what the key says") }
+
+        /// - Parameter parse: gets the file's bytes: the library, given a path, would wait for a pipe that nobody writes to.
+        func read<Value>(
+            _ name: String, _ path: String, _ parse: ([UInt8]) throws -> Value
+        ) throws(ConfigurationError) -> Value {
+            try naming(name) {
+                let bytes = try SmallFile.bytes(of: path)
+                do { return try parse(bytes) } catch {
+                    throw ConfigurationError("\(path) cannot be used: not in PEM, or not what the key says")
+                }
+            }
+        }
     }
 }
 

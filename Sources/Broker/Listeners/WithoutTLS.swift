@@ -7,10 +7,13 @@ import NIOCore
 /// Nobody can make one.
 package enum TLSContext {
     /// - Throws: ``ConfigurationError`` for a listener that is to have TLS.
-    static func make(_ listener: Configuration.Listener) throws(ConfigurationError) -> TLSContext? {
+    static func make(
+        _ listener: Configuration.Listener, in configuration: Configuration
+    ) throws(ConfigurationError) -> TLSContext? {
         guard listener.certificateFile != nil else { return nil }
-        throw ConfigurationError(
-            "listener \(listener.title): certificateFile: this arena-broker was built without TLS; `make build` builds it with all")
+        return try configuration.naming(configuration.key("certificateFile", of: listener)) {
+            throw ConfigurationError("this arena-broker was built without TLS; `make build` builds it with all")
+        }
     }
 }
 
