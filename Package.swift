@@ -13,6 +13,10 @@ let common: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
 ]
 
+// What goes through millions of bytes and rows is optimized in debug builds too, where its tests would take minutes else.
+// Assertions, overflow and exclusivity are checked all the same.
+let bulk = common + [.unsafeFlags(["-O", "-assert-config", "Debug"], .when(configuration: .debug))]
+
 // The broker's data path changes members of one object a dozen times for each message, all on one thread: checking each
 // time that nobody else does costs a sixth of it. Tests, in debug builds, do check.
 let broker =
@@ -81,20 +85,20 @@ let package = Package(
         .target(name: "SQLite", dependencies: ["CSQLite"], swiftSettings: common),
 
         // Dump files and their meaning. No NIO here.
-        .target(name: "DumpFormat", dependencies: ["Ledger", "CZstd"], swiftSettings: common),
+        .target(name: "DumpFormat", dependencies: ["Ledger", "CZstd"], swiftSettings: bulk),
         .target(
             name: "Analysis",
             dependencies: [
                 "CSQLite", "DumpFormat", "Ledger", "SQLite",
             ],
-            resources: [.embedInCode("HTML/report.css"), .embedInCode("HTML/report.js")], swiftSettings: common),
+            resources: [.embedInCode("HTML/report.css"), .embedInCode("HTML/report.js")], swiftSettings: bulk),
         .executableTarget(
             name: "arena-analyze", dependencies: ["Analysis", "DumpFormat", "HPROF", "Ledger", "NettyHeap", argumentParser],
             swiftSettings: common),
 
         // Heap dumps of other people's programs: bytes and objects, then what Netty means by them.
-        .target(name: "HPROF", dependencies: ["CZlib", "CZstd"], swiftSettings: common),
-        .target(name: "NettyHeap", dependencies: ["DumpFormat", "HPROF", "Ledger"], swiftSettings: common),
+        .target(name: "HPROF", dependencies: ["CZlib", "CZstd"], swiftSettings: bulk),
+        .target(name: "NettyHeap", dependencies: ["DumpFormat", "HPROF", "Ledger"], swiftSettings: bulk),
 
         // The broker.
         .target(name: "MQTT", dependencies: [.product(name: "NIOCore", package: "swift-nio")], swiftSettings: common),
@@ -138,20 +142,20 @@ let package = Package(
             swiftSettings: common),
         .testTarget(
             name: "DumpFormatTests", dependencies: ["DumpFormat", "Ledger", "CZstd"], resources: [.copy("Fixtures")],
-            swiftSettings: common),
+            swiftSettings: bulk),
         .testTarget(
             name: "AnalysisTests",
             dependencies: [
                 "Analysis", "DumpFormat", "Ledger", "SQLite", "TestSupport",
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
-            exclude: ["pprof.proto"], swiftSettings: common),
+            exclude: ["pprof.proto"], swiftSettings: bulk),
         .testTarget(
-            name: "HPROFTests", dependencies: ["HPROF", "TestSupport", "CZlib", "CZstd"], swiftSettings: common),
+            name: "HPROFTests", dependencies: ["HPROF", "TestSupport", "CZlib", "CZstd"], swiftSettings: bulk),
         .testTarget(
             name: "NettyHeapTests",
             dependencies: ["NettyHeap", "HPROF", "Analysis", "DumpFormat", "Ledger", "TestSupport", "CZstd"],
-            resources: [.copy("Fixtures")], swiftSettings: common),
+            resources: [.copy("Fixtures")], swiftSettings: bulk),
         .testTarget(
             name: "MQTTTests", dependencies: ["MQTT", .product(name: "NIOCore", package: "swift-nio")],
             swiftSettings: common),

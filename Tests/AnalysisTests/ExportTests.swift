@@ -271,7 +271,7 @@ struct ExportTests {
                 )
             }
             #expect(buffers == 550)
-            #expect(bytes == 500 * 16_384 + 50 * 2_048)
+            #expect(bytes == Int64(500 * 16_384 + 50 * 2_048))
             #expect(try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == ["a.dump.zst", "dump.db"])
         }
     }
