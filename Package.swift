@@ -93,7 +93,8 @@ let package = Package(
             ],
             resources: [.embedInCode("HTML/report.css"), .embedInCode("HTML/report.js")], swiftSettings: bulk),
         .executableTarget(
-            name: "arena-analyze", dependencies: ["Analysis", "DumpFormat", "HPROF", "Ledger", "NettyHeap", argumentParser],
+            name: "arena-analyze",
+            dependencies: ["Analysis", "DumpFormat", "HPROF", "Ledger", "NettyHeap", argumentParser],
             swiftSettings: common),
 
         // Heap dumps of other people's programs: bytes and objects, then what Netty means by them.
@@ -105,7 +106,8 @@ let package = Package(
         .target(
             name: "Broker",
             dependencies: [
-                "Arena", "ArenaNIO", "CArena", "CCrypto", "CSQLite", "CZlib", "DumpFormat", "Ledger", "MQTT", "SQLite", log,
+                "Arena", "ArenaNIO", "CArena", "CCrypto", "CSQLite", "CZlib", "DumpFormat", "Ledger", "MQTT", "SQLite",
+                log,
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl", condition: .when(traits: ["TLS"])),
                 .product(name: "NIOTLS", package: "swift-nio"),
@@ -128,7 +130,8 @@ let package = Package(
         .executableTarget(
             name: "arena-broker",
             dependencies: [
-                "Broker", .target(name: "BrokerHTTP", condition: .when(traits: ["HTTP"])), "CArena", argumentParser, log,
+                "Broker", .target(name: "BrokerHTTP", condition: .when(traits: ["HTTP"])), "CArena", argumentParser,
+                log,
                 .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
             ],
             swiftSettings: common),

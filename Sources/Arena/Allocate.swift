@@ -58,25 +58,25 @@ extension ArenaState {
         _ slot: UnsafeMutablePointer<SlotRecord>, _ size: Int, _ capacity: Int, _ site: UInt32, _ owner: UInt32
     ) {
         #if ARENA_RECORDING_OFF
-            slot.pointee.requested = UInt64(truncatingIfNeeded: size)
-            slot.pointee.state = SlotRecord.State.live.rawValue
+        slot.pointee.requested = UInt64(truncatingIfNeeded: size)
+        slot.pointee.state = SlotRecord.State.live.rawValue
         #else
-            let now = arena_clock_now()
-            slot.pointee.serial = nextSerial
-            nextSerial &+= 256
-            slot.pointee.birth = now
-            slot.pointee.touchTime = now
-            slot.pointee.requested = UInt64(truncatingIfNeeded: size)
-            slot.pointee.site = site
-            slot.pointee.owner = owner
-            slot.pointee.touchSite = site
-            slot.pointee.next = 0
-            slot.pointee.state = SlotRecord.State.live.rawValue
-            if site >= siteRows { ensureSiteRow(site) }
-            let counters = counters(site)
-            counters.pointee.allocations &+= 1
-            counters.pointee.allocatedRequested &+= UInt64(truncatingIfNeeded: size)
-            counters.pointee.allocatedCapacity &+= UInt64(truncatingIfNeeded: capacity)
+        let now = arena_clock_now()
+        slot.pointee.serial = nextSerial
+        nextSerial &+= 256
+        slot.pointee.birth = now
+        slot.pointee.touchTime = now
+        slot.pointee.requested = UInt64(truncatingIfNeeded: size)
+        slot.pointee.site = site
+        slot.pointee.owner = owner
+        slot.pointee.touchSite = site
+        slot.pointee.next = 0
+        slot.pointee.state = SlotRecord.State.live.rawValue
+        if site >= siteRows { ensureSiteRow(site) }
+        let counters = counters(site)
+        counters.pointee.allocations &+= 1
+        counters.pointee.allocatedRequested &+= UInt64(truncatingIfNeeded: size)
+        counters.pointee.allocatedCapacity &+= UInt64(truncatingIfNeeded: capacity)
         #endif
     }
 
@@ -86,21 +86,21 @@ extension ArenaState {
     @inline(__always)
     mutating func finish(_ slot: UnsafeMutablePointer<SlotRecord>, _ capacity: Int, releaseSite: UInt32) {
         #if ARENA_RECORDING_OFF
-            slot.pointee.state = SlotRecord.State.free.rawValue
+        slot.pointee.state = SlotRecord.State.free.rawValue
         #else
-            let now = arena_clock_now()
-            // Before the slot is written: a wide read of what was just written in part would have to wait for it.
-            remember(slot, now, releaseSite)
-            slot.pointee.state = SlotRecord.State.free.rawValue
-            let counters = counters(slot.pointee.site)
-            counters.pointee.frees &+= 1
-            counters.pointee.freedRequested &+= slot.pointee.requested
-            counters.pointee.freedCapacity &+= UInt64(truncatingIfNeeded: capacity)
-            let lifetime = now &- slot.pointee.birth
-            let bucket = min(63 &- (lifetime | 1).leadingZeroBitCount, SiteCounters.lifetimeBuckets &- 1)
-            let lifetimes = (UnsafeMutableRawPointer(counters) + SiteCounters.lifetimesOffset)
-                .assumingMemoryBound(to: UInt64.self)
-            lifetimes[bucket] &+= 1
+        let now = arena_clock_now()
+        // Before the slot is written: a wide read of what was just written in part would have to wait for it.
+        remember(slot, now, releaseSite)
+        slot.pointee.state = SlotRecord.State.free.rawValue
+        let counters = counters(slot.pointee.site)
+        counters.pointee.frees &+= 1
+        counters.pointee.freedRequested &+= slot.pointee.requested
+        counters.pointee.freedCapacity &+= UInt64(truncatingIfNeeded: capacity)
+        let lifetime = now &- slot.pointee.birth
+        let bucket = min(63 &- (lifetime | 1).leadingZeroBitCount, SiteCounters.lifetimeBuckets &- 1)
+        let lifetimes = (UnsafeMutableRawPointer(counters) + SiteCounters.lifetimesOffset)
+            .assumingMemoryBound(to: UInt64.self)
+        lifetimes[bucket] &+= 1
         #endif
     }
 

@@ -217,16 +217,16 @@ public struct Arena: @unchecked Sendable, Equatable {
 
     private static func note(_ slot: UnsafeMutablePointer<SlotRecord>, _ owner: OwnerID?, _ site: SiteID) {
         #if !ARENA_RECORDING_OFF
-            let record = UnsafeMutableRawPointer(slot)
-            func word32(_ path: PartialKeyPath<SlotRecord>) -> UnsafeMutablePointer<UInt32> {
-                (record + MemoryLayout<SlotRecord>.offset(of: path).unsafelyUnwrapped).assumingMemoryBound(
-                    to: UInt32.self)
-            }
-            arena_store32_relaxed(word32(\.touchSite), site.rawValue)
-            arena_store_relaxed(
-                (record + MemoryLayout<SlotRecord>.offset(of: \.touchTime).unsafelyUnwrapped)
-                    .assumingMemoryBound(to: UInt64.self), arena_clock_now())
-            if let owner { arena_store32_relaxed(word32(\.owner), owner.rawValue) }
+        let record = UnsafeMutableRawPointer(slot)
+        func word32(_ path: PartialKeyPath<SlotRecord>) -> UnsafeMutablePointer<UInt32> {
+            (record + MemoryLayout<SlotRecord>.offset(of: path).unsafelyUnwrapped).assumingMemoryBound(
+                to: UInt32.self)
+        }
+        arena_store32_relaxed(word32(\.touchSite), site.rawValue)
+        arena_store_relaxed(
+            (record + MemoryLayout<SlotRecord>.offset(of: \.touchTime).unsafelyUnwrapped)
+                .assumingMemoryBound(to: UInt64.self), arena_clock_now())
+        if let owner { arena_store32_relaxed(word32(\.owner), owner.rawValue) }
         #endif
     }
 

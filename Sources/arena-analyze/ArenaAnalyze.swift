@@ -9,7 +9,7 @@ struct ArenaAnalyze: ParsableCommand {
         let words = Array(CommandLine.arguments.dropFirst())
         let isHelp = words.first == "help"
         if let word = isHelp ? words.dropFirst().first : words.first, !word.hasPrefix("-") {
-            let commands = configuration.subcommands.compactMap(\.configuration.commandName)
+            let commands = configuration.subcommands.compactMap { $0.configuration.commandName }
             if !(commands + ["help"]).contains(word) {
                 let near = Suggestion(for: word, among: commands).words
                 Terminal.complain("there is no command '\(word)'\(near.isEmpty ? "; --help lists them" : near)")

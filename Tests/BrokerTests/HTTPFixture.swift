@@ -7,7 +7,7 @@ import NIOCore
 import Testing
 
 #if canImport(FoundationNetworking)
-    import FoundationNetworking
+import FoundationNetworking
 #endif
 
 /// Runs `body` with a broker that also answers HTTP on a free port, and with the client for that.

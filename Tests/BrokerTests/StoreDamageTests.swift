@@ -563,9 +563,10 @@ struct StoreDamageTests {
             let seal = try Data(contentsOf: URL(filePath: "\(directory)/arena-broker.seal"))
             // Of seven leaves in a row all but two.
             let leaves = try DatabaseQueue(path: database).read {
-                try $0.integers("SELECT pageno FROM dbstat WHERE name = 'message' AND pagetype = 'leaf' ORDER BY path").map {
-                    Int($0)
-                }
+                try $0.integers("SELECT pageno FROM dbstat WHERE name = 'message' AND pagetype = 'leaf' ORDER BY path")
+                    .map {
+                        Int($0)
+                    }
             }
             for leaf in [0, 1, 2, 4, 6].map({ leaves[20 + $0] }) {
                 try change(database, at: (leaf - 1) * 4_096) { $0 = Array(repeating: 0, count: $0.count) }

@@ -1,7 +1,7 @@
 internal import Foundation
 internal import TestSupport
 #if canImport(Glibc)
-    internal import Glibc
+internal import Glibc
 #endif
 
 /// A child process of one test: one of our own products, its output line by line as it comes, and its end.

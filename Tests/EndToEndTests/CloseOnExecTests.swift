@@ -4,7 +4,7 @@ internal import NIOPosix
 internal import TestSupport
 internal import Testing
 #if canImport(Glibc)
-    internal import Glibc
+internal import Glibc
 #endif
 
 extension EndToEnd {

@@ -1,7 +1,7 @@
 internal import Foundation
 internal import Testing
 #if canImport(Glibc)
-    internal import Glibc
+internal import Glibc
 #endif
 
 extension EndToEnd {

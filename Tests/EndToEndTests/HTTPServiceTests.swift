@@ -1,10 +1,10 @@
 internal import Foundation
 internal import Testing
 #if canImport(FoundationNetworking)
-    internal import FoundationNetworking
+internal import FoundationNetworking
 #endif
 #if canImport(Glibc)
-    internal import Glibc
+internal import Glibc
 #endif
 
 extension EndToEnd {

@@ -3,7 +3,7 @@ internal import NIOCore
 internal import NIOPosix
 internal import Testing
 #if canImport(Glibc)
-    internal import Glibc
+internal import Glibc
 #endif
 
 extension EndToEnd {

@@ -2,7 +2,7 @@ internal import Foundation
 internal import TestSupport
 internal import Testing
 #if canImport(Glibc)
-    internal import Glibc
+internal import Glibc
 #endif
 
 extension EndToEnd {

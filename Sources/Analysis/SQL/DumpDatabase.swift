@@ -39,9 +39,9 @@ struct DumpDatabase {
             // Rows come in order, and are never looked at again: a small cache of large pages is as good as a large one.
             try database.execute(
                 """
-                    PRAGMA page_size = 16384; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; \
-                    PRAGMA cache_size = -16384; PRAGMA locking_mode = EXCLUSIVE
-                    """)
+                PRAGMA page_size = 16384; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; \
+                PRAGMA cache_size = -16384; PRAGMA locking_mode = EXCLUSIVE
+                """)
             // No second database: ATTACH would create a file.
             sqlite3_limit(database.connection, SQLITE_LIMIT_ATTACHED, 0)
         }

@@ -31,7 +31,9 @@ public struct Query {
         parts = try Self.trying(limits) {
             let database = try DumpDatabase(limits)
             return try withExtendedLifetime(database) {
-                try database.queue.read { _ = try Self.compile(sql, $0); return try DumpDatabase.parts(of: sql, $0) }
+                try database.queue.read {
+                    _ = try Self.compile(sql, $0); return try DumpDatabase.parts(of: sql, $0)
+                }
             }
         }
         var selection = DumpSelection.tables

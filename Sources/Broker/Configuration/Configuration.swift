@@ -41,7 +41,8 @@ public struct Configuration: Sendable, Equatable {
         let most = memoryLimit / Limits.bytesPerEventLoop
         guard let threads else { return max(1, min(cores, most, Limits.maxEventLoops)) }
         guard threads <= Limits.maxEventLoops else {
-            throw ConfigurationError("\(places.words("threads"))\(threads) event loops are too many: at most \(Limits.maxEventLoops)")
+            throw ConfigurationError(
+                "\(places.words("threads"))\(threads) event loops are too many: at most \(Limits.maxEventLoops)")
         }
         guard threads <= max(1, most) else {
             throw ConfigurationError(

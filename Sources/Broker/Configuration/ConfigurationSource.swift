@@ -94,7 +94,8 @@ final class ConfigurationSource {
     func checkOverrides() throws(ConfigurationError) {
         if let unknown = overrides.flags.keys.filter({ !knownKeys.contains($0) }).sorted().first {
             let near = Suggestion(for: unknown, among: knownKeys).words
-            throw ConfigurationError("\(overrides.flags[unknown]![0].flag): unknown key \(unknown)\(near)", isUsage: true)
+            throw ConfigurationError(
+                "\(overrides.flags[unknown]![0].flag): unknown key \(unknown)\(near)", isUsage: true)
         }
         if let unknown = overrides.variables.keys.filter({ !knownVariables.contains($0) }).sorted().first {
             throw ConfigurationError("\(unknown): there is no key for this variable")

@@ -38,7 +38,8 @@ extension Configuration {
         guard http.port != nil else { return }
         guard http.tokenFile != nil else {
             throw wrong(
-                "port", "http.port without http.tokenFile: whoever sends commands must show a token. Make one with "
+                "port",
+                "http.port without http.tokenFile: whoever sends commands must show a token. Make one with "
                     + "openssl rand -hex 24 > FILE")
         }
         guard (http.certificateFile == nil) == (http.keyFile == nil) else {

@@ -90,7 +90,8 @@ struct FunctionName: Equatable {
     /// Modules that are not the program, but what it is made with.
     private var isProgram: Bool {
         !module.isEmpty && !module.hasPrefix("NIO") && !module.hasPrefix("_") && !module.hasPrefix("Foundation")
-            && !["Swift", "Dispatch", "Synchronization", "DequeModule", "HashTreeCollections", "SQLite"].contains(module)
+            && !["Swift", "Dispatch", "Synchronization", "DequeModule", "HashTreeCollections", "SQLite"].contains(
+                module)
     }
 
     /// The innermost function that is the program's own, or else the innermost; empty where there is none.

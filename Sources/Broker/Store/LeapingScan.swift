@@ -78,7 +78,9 @@ struct LeapingScan {
         let sql = "\(select) \(key[0]) BETWEEN ? AND ? ORDER BY \(order)"
         var last: [DatabaseValue]?
         func number() -> Int64? { last?[0].integer }
-        let isWhole = try database.eachReadableRow(sql, values + [.integer(range.lowerBound), .integer(range.upperBound)]) { row in
+        let isWhole = try database.eachReadableRow(
+            sql, values + [.integer(range.lowerBound), .integer(range.upperBound)]
+        ) { row in
             let key = places.map { row[$0] }
             // Else a damaged tree may lead in a circle: SQLite does not compare what it comes to with where it was to begin.
             let isNext = last.map { direction == .up ? Self.precedes($0, key) : Self.precedes(key, $0) } ?? true

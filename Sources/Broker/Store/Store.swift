@@ -105,9 +105,9 @@ final class Store: Sendable {
                 }
                 let last = try database.integer(
                     """
-                        SELECT max(coalesce((SELECT max(id) FROM session), 0), coalesce((SELECT max(id) FROM message), 0),
-                            coalesce((SELECT max(id) FROM entry), 0))
-                        """)
+                    SELECT max(coalesce((SELECT max(id) FROM session), 0), coalesce((SELECT max(id) FROM message), 0),
+                        coalesce((SELECT max(id) FROM entry), 0))
+                    """)
                 return (state, last ?? 0)
             }
             clock = StoreClock(after: state.moment, machine: machine)

@@ -219,12 +219,12 @@ struct StoreSalvage {
         try new.execute("DROP TABLE temp.lost")
         try new.execute(
             """
-                DELETE FROM session WHERE id > \(StoreSchema.lastNumber);
-                DELETE FROM message WHERE id > \(StoreSchema.lastNumber);
-                DELETE FROM entry WHERE id > \(StoreSchema.lastNumber);
-                UPDATE OR REPLACE retained SET topic = CAST(topic AS BLOB) WHERE typeof(topic) <> 'blob';
-                DELETE FROM entry WHERE message IS NOT NULL AND message NOT IN (SELECT id FROM message);
-                DELETE FROM message WHERE NOT EXISTS (SELECT 1 FROM entry WHERE entry.message = message.id)
-                """)
+            DELETE FROM session WHERE id > \(StoreSchema.lastNumber);
+            DELETE FROM message WHERE id > \(StoreSchema.lastNumber);
+            DELETE FROM entry WHERE id > \(StoreSchema.lastNumber);
+            UPDATE OR REPLACE retained SET topic = CAST(topic AS BLOB) WHERE typeof(topic) <> 'blob';
+            DELETE FROM entry WHERE message IS NOT NULL AND message NOT IN (SELECT id FROM message);
+            DELETE FROM message WHERE NOT EXISTS (SELECT 1 FROM entry WHERE entry.message = message.id)
+            """)
     }
 }
