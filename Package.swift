@@ -165,7 +165,8 @@ let package = Package(
         .testTarget(
             name: "BrokerTests",
             dependencies: [
-                "Broker", "BrokerHTTP", "MQTT", "Analysis", "DumpFormat", "CArena", "SQLite", "TestSupport", log,
+                "Broker", "BrokerHTTP", "MQTT", "Analysis", "DumpFormat", "CArena", "Ledger", "SQLite",
+                "TestSupport", log,
             ] + nio,
             swiftSettings: common),
         .testTarget(

@@ -69,7 +69,18 @@ struct CommandLineTests {
             let unknown = try run("sites", "--sort", "colour", path)
             #expect(unknown.status == 64)
             #expect(unknown.errors.contains("columns: label, file"))
+            // As it is headed, too.
+            let headed = try run("sites", "--sort", "bytes", path)
+            #expect(headed.status == 0 && headed.output == (try run("sites", "--sort", "live_bytes", path)).output)
+            #expect(try run("sites", "--sort", "live_byte", path).errors.contains("did you mean live_bytes?"))
         }
+    }
+
+    @Test("a command that is none is told from one that was meant", arguments: [["sumary", "x"], ["help", "sumary"]])
+    func unknownCommand(words: [String]) throws {
+        let answer = try Program.run(words)
+        #expect(answer.status == 64 && answer.output.isEmpty)
+        #expect(answer.errors == "arena-analyze: there is no command 'sumary'; did you mean summary?\n")
     }
 
     @Test("verify passes a whole dump, and tells a torn one and a changed byte by exit code 4")

@@ -246,7 +246,7 @@ struct CommandRouteTests {
         #expect {
             try Broker.check(configuration)
         } throws: {
-            "\($0)".hasPrefix("http.port without http.tokenFile")
+            "\($0)".hasPrefix("broker.toml:2: http.port without http.tokenFile")
         }
         for (text, complaint) in [
             ("short\n", "a token has at least 16 characters"), ("\n# none\n", "has no token"),

@@ -117,7 +117,7 @@ extension EndToEnd {
                 ("echo 'prot = 1' | exec $0 check /dev/stdin", 1, "/dev/stdin:1: unknown key prot"),
                 (
                     "mkfifo p; echo '[[listeners]]\ncertificateFile = \"p\"\nkeyFile = \"p\"' > c; exec $0 check c", 1,
-                    "certificateFile p cannot be used: cannot read p: a pipe that nobody has written"
+                    "c:2: listeners.0.certificateFile: cannot read p: a pipe that nobody has written"
                 ),
             ] as [(String, Int32, String)])
         func start(script: String, exitCode: Int32, text: String) async throws {

@@ -21,6 +21,12 @@ extension Configuration {
         do { return try body() } catch { throw ConfigurationError("\(places.words(key))\(error)") }
     }
 
+    /// What an error about a listener begins with: where the first of some keys stands that somebody gave, or nothing.
+    func beginning(of listener: Listener, _ keys: [String]) -> String {
+        let place = (keys + ["port", "path", "host"]).lazy.compactMap { places[key($0, of: listener)] }.first
+        return place.map { "\($0): " } ?? ""
+    }
+
     /// The path of a listener's key: `listeners.1.keyFile`. Of the listener that is made of `host` and `port`, the key itself.
     func key(_ key: String, of listener: Listener) -> String {
         listeners.firstIndex(of: listener).map { "listeners.\($0).\(key)" } ?? key

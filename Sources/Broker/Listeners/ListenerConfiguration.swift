@@ -127,8 +127,7 @@ extension Configuration {
         for listener in effectiveListeners {
             // Where the first key stands that it is about.
             func wrong(_ text: String, _ keys: String...) -> ConfigurationError {
-                let place = (keys + ["port", "path", "host"]).lazy.compactMap { places[key($0, of: listener)] }.first
-                return ConfigurationError("\(place.map { "\($0): " } ?? "")listener \(listener.title): \(text)")
+                ConfigurationError("\(beginning(of: listener, keys))listener \(listener.title): \(text)")
             }
             let address = listener.address(port: listener.port)
             if listener.port != 0 || listener.path != nil, !addresses.insert(address).inserted {

@@ -11,14 +11,22 @@ struct ListeningPlaces {
     static func check(_ configuration: Configuration) throws(StartError) {
         var places = ListeningPlaces()
         for listener in configuration.effectiveListeners {
-            if let path = listener.path {
-                try places.add(path)
-            } else {
-                try places.add(listener.host, listener.port, listener.address(port: listener.port))
+            do throws(StartError) {
+                if let path = listener.path {
+                    try places.add(path)
+                } else {
+                    try places.add(listener.host, listener.port, listener.address(port: listener.port))
+                }
+            } catch {
+                throw StartError(configuration.beginning(of: listener, []) + error.description)
             }
         }
         guard let port = configuration.http.port else { return }
-        try places.add(configuration.http.host, port, "\(configuration.http.address(port: port)) for HTTP")
+        do throws(StartError) {
+            try places.add(configuration.http.host, port, "\(configuration.http.address(port: port)) for HTTP")
+        } catch {
+            throw StartError((configuration.places["http.port"].map { "\($0): " } ?? "") + error.description)
+        }
     }
 
     private mutating func add(_ path: String) throws(StartError) {
