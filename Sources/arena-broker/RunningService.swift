@@ -17,6 +17,8 @@ struct RunningService {
     ) async throws {
         let threshold = threshold
         let log = Logger(label: "arena-broker") { _ in LogLines(threshold: threshold) }
+        // Before anybody is served.
+        try HTTPFrontEnd.check(configuration)
         let broker = try await Broker.start(configuration, log: log)
         let http: HTTPFrontEnd?
         do { http = try await HTTPFrontEnd.start(broker, log: log) } catch {

@@ -193,14 +193,20 @@ extension EndToEnd {
                     "--set: limits.maxInflight must be an integer from 1 to 65535, found \"0\""
                 ),
                 ("", ["--set", "limits.nothing=0"], [:], "--set: unknown key limits.nothing"),
-                ("", ["--set", "limits.maxInfligt=1"], [:], "unknown key limits.maxInfligt; did you mean limits.maxInflight?"),
+                (
+                    "", ["--set", "limits.maxInfligt=1"], [:],
+                    "unknown key limits.maxInfligt; did you mean limits.maxInflight?"
+                ),
                 ("", ["--set", "port"], [:], "--set port: expected KEY=VALUE"),
                 (
                     "", [], ["ARENA_BROKER_LIMITS_MAX_INFLIGHT": "x"],
                     "ARENA_BROKER_LIMITS_MAX_INFLIGHT: limits.maxInflight must be"
                 ),
                 ("", [], ["ARENA_BROKER_PROT": "1"], "ARENA_BROKER_PROT: there is no key for this variable"),
-                ("", [], ["ARENA_BROKER_HOST": "0.0.0.0"], "arena-broker: ARENA_BROKER_HOST: listener 0.0.0.0:1883: nobody could connect"),
+                (
+                    "", [], ["ARENA_BROKER_HOST": "0.0.0.0"],
+                    "arena-broker: ARENA_BROKER_HOST: listener 0.0.0.0:1883: nobody could connect"
+                ),
                 (
                     "[access]\naclFile = \"missing\"", [], [:],
                     "broker.toml:2: access.aclFile: cannot read missing: No such file or directory"
@@ -210,7 +216,8 @@ extension EndToEnd {
                     "broker.toml:2: access.passwordFile: broker.toml:1: expected user:"
                 ),
                 (
-                    "[[listeners]]\nport = 1\nanonymous = true\n[[listeners]]\nport = 2\naclFile = \"broker.toml\"", [], [:],
+                    "[[listeners]]\nport = 1\nanonymous = true\n[[listeners]]\nport = 2\naclFile = \"broker.toml\"", [],
+                    [:],
                     "broker.toml:6: listeners.1.aclFile: broker.toml:1: "
                 ),
                 (
@@ -235,14 +242,26 @@ extension EndToEnd {
                 ),
                 ("", ["--port", "0", "--set", "port=x"], [:], "--set: port must be an integer"),
                 // Where it would write and listen.
-                ("dumpDirectory = \"none\"", [], [:], "broker.toml:1: dumpDirectory: dump directory none: No such file or directory"),
-                ("dumpDirectory = \"broker.toml\"", [], [:], "broker.toml:1: dumpDirectory: dump directory broker.toml: Not a directory"),
-                ("dataDirectory = \"/dev/null\"", [], [:], "broker.toml:1: dataDirectory: data directory /dev/null: not a directory"),
+                (
+                    "dumpDirectory = \"none\"", [], [:],
+                    "broker.toml:1: dumpDirectory: dump directory none: No such file or directory"
+                ),
+                (
+                    "dumpDirectory = \"broker.toml\"", [], [:],
+                    "broker.toml:1: dumpDirectory: dump directory broker.toml: Not a directory"
+                ),
+                (
+                    "dataDirectory = \"/dev/null\"", [], [:],
+                    "broker.toml:1: dataDirectory: data directory /dev/null: not a directory"
+                ),
                 (
                     "dataDirectory = \"none/data\"", [], [:],
                     "broker.toml:1: dataDirectory: data directory none/data: it cannot be made in none: No such file or directory"
                 ),
-                ("flightRecorder = \"/\"", [], [:], "broker.toml:1: flightRecorder: /: is not a regular file; name another"),
+                (
+                    "flightRecorder = \"/\"", [], [:],
+                    "broker.toml:1: flightRecorder: /: is not a regular file; name another"
+                ),
                 (
                     "flightRecorder = \"none/f\"", [], [:],
                     "broker.toml:1: flightRecorder: none/f: no file can be made in none: No such file or directory"
@@ -293,7 +312,10 @@ extension EndToEnd {
                 try FileManager.default.createDirectory(
                     at: directory.appending(path: "data/arena-broker.sqlite"), withIntermediateDirectories: true)
                 for (text, complaint) in [
-                    ("dataDirectory = \"data\"", "broker.toml:2: dataDirectory: data/arena-broker.sqlite: not a regular file; move it away"),
+                    (
+                        "dataDirectory = \"data\"",
+                        "broker.toml:2: dataDirectory: data/arena-broker.sqlite: not a regular file; move it away"
+                    ),
                     (
                         "[http]\nport = 0\ntokenFile = \"tokens\"\ncertificateFile = \"server.pem\"\nkeyFile = \"device.key\"",
                         "broker.toml:6: http.keyFile: device.key and server.pem do not belong together"
@@ -322,9 +344,18 @@ extension EndToEnd {
                         atPath: directory.appending(path: name).path, withDestinationPath: "missing/\(name)")
                 }
                 for (text, complaint) in [
-                    ("dataDirectory = \"nowhere\"", "broker.toml:2: dataDirectory: data directory nowhere: a symbolic link that leads nowhere"),
-                    ("flightRecorder = \"lost\"", "broker.toml:2: flightRecorder: lost: is a symbolic link that leads nowhere"),
-                    ("flightRecorder = \"flight/\"", "broker.toml:2: flightRecorder: flight/: is the name of a directory"),
+                    (
+                        "dataDirectory = \"nowhere\"",
+                        "broker.toml:2: dataDirectory: data directory nowhere: a symbolic link that leads nowhere"
+                    ),
+                    (
+                        "flightRecorder = \"lost\"",
+                        "broker.toml:2: flightRecorder: lost: is a symbolic link that leads nowhere"
+                    ),
+                    (
+                        "flightRecorder = \"flight/\"",
+                        "broker.toml:2: flightRecorder: flight/: is the name of a directory"
+                    ),
                     (
                         "dataDirectory = \"./both/\"\nflightRecorder = \"both\"",
                         "broker.toml:3: flightRecorder: both: is the data directory"
