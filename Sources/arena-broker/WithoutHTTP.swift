@@ -2,10 +2,12 @@
 import Broker
 import Logging
 
-/// Nobody can make one: this program is built without the HTTP API (the package's trait `HTTP`), and whoever asks for it hears so
+/// Nobody makes one: this program is built without the HTTP API (the package's trait `HTTP`), and whoever asks for it hears so
 /// at the start.
-enum HTTPFrontEnd {
-    enum Renewal {}
+struct HTTPFrontEnd {
+    struct Renewal {}
+
+    private init() {}
 
     static func start(_ broker: Broker, log: Logger) async throws -> HTTPFrontEnd? {
         try check(broker.configuration)
@@ -20,7 +22,7 @@ enum HTTPFrontEnd {
         }
     }
 
-    func renewal() throws -> Renewal {}
+    func renewal() throws -> Renewal { Renewal() }
     func take(_ renewal: Renewal) {}
     func stop() async {}
 }

@@ -4,8 +4,10 @@ import NIOCore
 // What the rest of the broker sees of TLS where it is built without (the package's trait of that name): there is none, and whoever
 // asks for it hears so at the start.
 
-/// Nobody can make one.
-package enum TLSContext {
+/// Nobody makes one.
+package struct TLSContext {
+    private init() {}
+
     /// - Throws: ``ConfigurationError`` for a listener that is to have TLS.
     static func make(
         _ listener: Configuration.Listener, in configuration: Configuration
