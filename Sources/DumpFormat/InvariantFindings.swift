@@ -34,55 +34,26 @@ struct Findings {
 /// `1 chunk`, `103 chunks`
 func counted(_ number: some BinaryInteger, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
 
-/// Buffers and bytes added up for one row of a table.
-struct Sums: Equatable, CustomStringConvertible {
-    var buffers: UInt64 = 0
-    var bytes: UInt64 = 0
-    var requested: UInt64 = 0
-
-    mutating func add(_ slots: Snapshot.SlotColumns, _ row: Int) {
-        buffers &+= 1
-        bytes &+= slots.capacity[row]
-        requested &+= slots.requested[row]
-    }
-
-    mutating func add(_ other: Sums) {
-        buffers &+= other.buffers
-        bytes &+= other.bytes
-        requested &+= other.requested
-    }
-
-    var description: String { "\(counted(buffers, "buffer")), \(counted(bytes, "byte")), \(requested) requested" }
-}
-
 /// Where chunks and runs are, by address.
 struct Layout {
     let shift: UInt64
     let pageSize: UInt64
     let pagesPerChunk: Int
-    /// Row of each chunk by its index.
-    var chunkRows: [UInt64: Int] = [:]
-    /// The same as an array, -1 for none, where indices are as low as those of a real arena: slots ask for it one by one.
-    private var denseRows: [Int32] = []
-    private static let densest: UInt64 = 1 << 20
+    private let chunks: ChunkNumbers
     /// For each chunk row, for each page, the run that covers it, plus one.
     var pages: [[UInt32]]
 
     init(_ snapshot: Snapshot) {
         let chunkSize = snapshot.totals.chunkSize
-        shift = chunkSize.nonzeroBitCount == 1 ? UInt64(chunkSize.trailingZeroBitCount) : 24
+        shift = snapshot.chunkShift
+        chunks = ChunkNumbers(snapshot)
         pageSize = max(1, snapshot.totals.pageSize)
         // A chunk has thousands of pages; more is nonsense that must not be allocated.
         pagesPerChunk = Int(min(chunkSize / pageSize, 1 << 16))
         pages = snapshot.chunks.map { [UInt32](repeating: 0, count: $0.isMapping ? 0 : 1) }
-        for (row, chunk) in snapshot.chunks.enumerated() { chunkRows[UInt64(chunk.index)] = row }
-        if let highest = chunkRows.keys.max(), highest < Self.densest {
-            denseRows = [Int32](repeating: -1, count: Int(highest) + 1)
-            for (index, row) in chunkRows { denseRows[Int(index)] = Int32(row) }
-        }
         guard let runs = snapshot.runs else { return }
         for run in 0..<runs.count {
-            guard let row = chunkRows[UInt64(runs.chunk[run])], !snapshot.chunks[row].isMapping else { continue }
+            guard let row = chunks.row(of: UInt64(runs.chunk[run])), !snapshot.chunks[row].isMapping else { continue }
             if pages[row].count < pagesPerChunk { pages[row] = [UInt32](repeating: 0, count: pagesPerChunk) }
             let first = Int(runs.firstPage[run])
             for page in first..<first + Int(runs.pages[run]) where page < pagesPerChunk {
@@ -91,12 +62,8 @@ struct Layout {
         }
     }
 
-    func chunkRow(_ address: UInt64) -> Int? {
-        let index = address >> shift
-        if denseRows.isEmpty { return chunkRows[index] }
-        guard index < UInt64(denseRows.count), denseRows[Int(index)] >= 0 else { return nil }
-        return Int(denseRows[Int(index)])
-    }
+    func chunkRow(number: UInt32) -> Int? { chunks.row(of: UInt64(number)) }
+    func chunkRow(_ address: UInt64) -> Int? { chunks.row(of: address >> shift) }
 
     func run(_ address: UInt64) -> Int? {
         guard let row = chunkRow(address) else { return nil }

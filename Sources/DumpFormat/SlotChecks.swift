@@ -6,7 +6,7 @@ internal import Ledger
 struct SlotChecks {
     private let snapshot: Snapshot
     private let layout: Layout
-    private var sums: SlotSums
+    private var sums: SlotAggregate
     private var references = Findings("sites, owners and arenas of slots exist")
     private var sizes = Findings("requested <= capacity = size class")
     private var births = Findings("births and touches are not in the future")
@@ -31,7 +31,7 @@ struct SlotChecks {
         self.serials = serials
         self.edges = edges
         rows = firstRow
-        sums = SlotSums(snapshot)
+        sums = SlotAggregate(snapshot, edges == nil ? .tables : [.tables, .reach])
         liveElements = [Int](repeating: 0, count: snapshot.runs?.count ?? 0)
         for (id, owner) in snapshot.owners.enumerated()
         where firstRow == 0 && Int(owner.parent) >= snapshot.owners.count {
@@ -40,10 +40,9 @@ struct SlotChecks {
     }
 
     mutating func add(_ slots: Snapshot.SlotColumns) {
-        sums.add(slots, layout)
+        sums.add(slots, reach: edges?.add(slots, firstRow: rows))
         for serial in slots.serial where !serials.insert(serial) { twice.append(serial) }
         addresses.add(slots, firstRow: rows)
-        edges?.add(slots, firstRow: rows)
         checkReferences(slots)
         checkSizes(slots)
         checkTimes(slots)
@@ -76,7 +75,8 @@ struct SlotChecks {
     ) throws(Failure) -> [VerifyCheck] {
         let overlaps = addresses.isInOrder ? addresses.findings : AddressOrder.overlaps(try unordered())
         let all = counted(count, "slot")
-        var checks = sums.results(snapshot)
+        let sums = SumChecks(tables: snapshot, sums: sums)
+        var checks = sums.results
         checks += [
             references.result(all), sizes.result(all), overlaps.result(all), unique.result(all),
             births.result(all),
@@ -89,7 +89,8 @@ struct SlotChecks {
                 elements(runs), SnapshotInvariants.freePages(snapshot, runs, layout),
             ]
         }
-        if let edges { checks += edges.results(snapshot) }
+        if let edges { checks.append(edges.result) }
+        if let unheld = sums.unheld { checks.append(unheld) }
         return checks
     }
 

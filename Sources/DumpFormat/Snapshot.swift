@@ -439,6 +439,8 @@ extension Snapshot {
         public static let hugeClass: UInt16 = .max
         /// Of `state`: a buffer that its arena has not been told is free.
         public static let live: UInt8 = 1
+        /// ... that another thread has freed, and its arena not yet taken back.
+        public static let remoteFreed: UInt8 = 2
         /// ... that a thread keeps for itself.
         public static let cached: UInt8 = 3
         public enum Column: UInt16, Sendable, CaseIterable {

@@ -10,7 +10,7 @@ extension SnapshotInvariants {
         for run in 0..<runs.count {
             let first = Int(runs.firstPage[run])
             let end = first + Int(runs.pages[run])
-            guard let row = layout.chunkRows[UInt64(runs.chunk[run])], snapshot.chunks[row].kind == .chunk,
+            guard let row = layout.chunkRow(number: runs.chunk[run]), snapshot.chunks[row].kind == .chunk,
                 end <= layout.pagesPerChunk
             else {
                 findings.add("run row \(run): pages \(first)..<\(end) of chunk \(runs.chunk[run]) do not exist")

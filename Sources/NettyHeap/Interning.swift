@@ -17,12 +17,6 @@ struct SiteTable {
         sites.append(site)
         return id
     }
-
-    mutating func add(_ site: UInt32, bytes: UInt64, requested: UInt64) {
-        sites[Int(site)].liveBuffers += 1
-        sites[Int(site)].liveBytes += bytes
-        sites[Int(site)].requestedBytes += requested
-    }
 }
 
 /// The sizes that occur: a Netty dump does not say which there could be.

@@ -24,18 +24,12 @@ struct SnapshotBuilder {
     private var runs = Snapshot.RunColumns()
     private var edges = Snapshot.EdgeColumns()
     private var ownerIDs: [String: UInt32] = [:]
-    private var retainers: [RetainerKey: Snapshot.Retainer] = [:]
     /// By arena of the snapshot.
     private var copyOfArena: [Int] = []
     /// By copy.
     private var unpooledArenas: [Int: Int] = [:]
     /// Of allocations that nobody has, those in no chunk.
     private(set) var lostMappings: UInt64 = 0
-
-    private struct RetainerKey: Hashable {
-        var site: UInt32
-        var ownerKind: OwnerKind
-    }
 
     /// `askers` names, by object, the classes that asked for those buffers that the leak detector follows; `holders`
     /// names who holds the buffers of those indices in `table.buffers`; nil where nobody looked.
@@ -55,8 +49,6 @@ struct SnapshotBuilder {
         root.kind = .process
         root.name = header.program
         snapshot.owners = [root]
-        snapshot.totals.unheldBuffers = 0
-        snapshot.totals.unheldBytes = 0
         snapshot.arenas = arenas.arenas.map { arena in
             var totals = Snapshot.ArenaTotals()
             totals.name = arena.name
@@ -97,12 +89,10 @@ struct SnapshotBuilder {
                 lostAs: "unpooled")
         }
         addUnjudgedUnpooled(&index)
-        finishTotals(memory)
         snapshot.sites = sites.sites
         snapshot.sizeClasses = sizes.sizes
-        snapshot.retainers = retainers.values.sorted {
-            ($1.liveBytes, $0.site, $0.ownerKind.rawValue) < ($0.liveBytes, $1.site, $1.ownerKind.rawValue)
-        }
+        addUp()
+        finishTotals(memory)
         snapshot.runs = runs
         snapshot.slots = slots
         snapshot.edges = edges
@@ -151,8 +141,6 @@ struct SnapshotBuilder {
                         ? "in bump chunks"
                         : run.mayBeSeveral
                             ? "runs" : "\(run.elementBytes == nil ? "runs" : "elements") of \(allocation.bytes) B"))
-            row.liveBuffers += 1
-            row.liveBytes += UInt64(allocation.bytes)
         }
         snapshot.arenas[chunk.arena].chunkCount += 1
         snapshot.chunks.append(row)
@@ -178,8 +166,6 @@ struct SnapshotBuilder {
         row.kind = kind
         row.arena = UInt16(clamping: arena)
         row.bytes = bytes
-        row.liveBuffers = 1
-        row.liveBytes = bytes
         snapshot.chunks.append(row)
         addSlot(
             Slot(
@@ -260,8 +246,6 @@ struct SnapshotBuilder {
             let ofWhich = copies.all.count > 1 ? ", of \(copies.all[copy].name)" : ""
             site = sites.site("no ByteBuf refers to it: \(slot.lostAs)\(ofWhich)")
             owner = self.owner(.arena, snapshot.arenas[slot.arena].name)
-            snapshot.totals.unheldBuffers! += 1
-            snapshot.totals.unheldBytes! += slot.bytes
             // What is in no chunk is in the copy's account already.
             if slot.sizeClass != Snapshot.SlotColumns.hugeClass { snapshot.nettyCopies[copy].unheldBytes += slot.bytes }
         }
@@ -278,32 +262,6 @@ struct SnapshotBuilder {
         slots.touchSite.append(0)
         slots.touchTime.append(0)
         slots.state.append(state)
-        count(slot, site, owner, requested)
-    }
-
-    private mutating func count(_ slot: Slot, _ site: UInt32, _ owner: UInt32, _ requested: UInt64) {
-        sites.add(site, bytes: slot.bytes, requested: requested)
-        snapshot.owners[Int(owner)].liveBuffers += 1
-        snapshot.owners[Int(owner)].liveBytes += slot.bytes
-        snapshot.arenas[slot.arena].liveBuffers += 1
-        snapshot.arenas[slot.arena].liveBytes += slot.bytes
-        snapshot.arenas[slot.arena].requestedBytes += requested
-        snapshot.totals.liveBuffers += 1
-        snapshot.totals.liveBytes += slot.bytes
-        snapshot.totals.requestedBytes += requested
-        let kind = snapshot.owners[Int(owner)].kind
-        let key = RetainerKey(site: site, ownerKind: kind)
-        var retainer = retainers[key] ?? Snapshot.Retainer()
-        retainer.site = site
-        retainer.ownerKind = kind
-        retainer.liveBuffers += 1
-        retainer.liveBytes += slot.bytes
-        retainer.requestedBytes += requested
-        if slot.claimant == .nobody {
-            retainer.unheldBuffers += 1
-            retainer.unheldBytes += slot.bytes
-        }
-        retainers[key] = retainer
     }
 
     private mutating func addEdge(_ owner: UInt32, _ kind: HolderKind) {
@@ -341,6 +299,16 @@ struct SnapshotBuilder {
     }
 
     // MARK: Totals
+
+    /// What the tables say of the slots.
+    private mutating func addUp() {
+        var sums = SlotAggregate(snapshot, [.tables, .reach])
+        sums.add(slots, reach: edges.reach(slots.state))
+        sums.store(to: &snapshot)
+        snapshot.retainers.sort {
+            ($1.liveBytes, $0.site, $0.ownerKind.rawValue) < ($0.liveBytes, $1.site, $1.ownerKind.rawValue)
+        }
+    }
 
     private mutating func finishTotals(_ memory: DirectMemory?) {
         let chunkBytes = arenas.chunks.reduce(0) { $0 + $1.bytes }

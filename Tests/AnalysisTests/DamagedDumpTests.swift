@@ -99,6 +99,19 @@ struct DamagedDumpTests {
             if Bool.random(using: &random) { snapshot.totals.pageSize = wild() }
             if Bool.random(using: &random) { snapshot.totals.liveBytes = wild() }
             try askEverything(snapshot)
+            try Self.expectAgreement(try #require(snapshot.narrowed(to: try Filter("size >= 0"))), "seed \(seed)")
         }
+    }
+
+    /// Under a filter too, a site has what its retainers have.
+    private static func expectAgreement(_ narrowed: Snapshot, _ comment: Comment) throws {
+        for (id, site) in narrowed.sites.enumerated() {
+            let retainers = narrowed.retainers.filter { $0.site == id }
+            #expect(site.liveBuffers == retainers.reduce(0) { $0 + $1.liveBuffers }, comment)
+            #expect(site.liveBytes == retainers.reduce(0) { $0 &+ $1.liveBytes }, comment)
+        }
+        let slots = try #require(narrowed.slots)
+        #expect(narrowed.retainers.reduce(0) { $0 + $1.liveBuffers } == UInt64(slots.count), comment)
+        #expect(narrowed.owners.reduce(0) { $0 + $1.liveBuffers } == UInt64(slots.count), comment)
     }
 }

@@ -155,4 +155,44 @@ struct HostileLedgerTests {
         #expect(found.count == 60_000)
         #expect(found.strays == 60_000 - SizeClasses.maximumSlabElements)
     }
+
+    @Test("slots that name what is not there are counted as the reader of a dump counts them")
+    func namesOfNothing() throws {
+        var ledger = HostileLedger()
+        func place(_ table: LedgerTable, rows: Int) -> Int {
+            let offset = ledger.size
+            ledger.claim(table, at: offset, rows: UInt64(rows))
+            ledger.size += (rows * table.stride + 4095) & ~4095
+            return offset
+        }
+        for table in [LedgerTable.arenas, .sites, .owners] {
+            let rows = place(table, rows: 2)
+            ledger.pieces.append((rows, [UInt8](repeating: 0, count: 2 * table.stride)))
+        }
+        let slots = place(.slots, rows: 300)
+        var random = SeededGenerator(seed: 3)
+        for row in 0..<300 {
+            var slot = SlotRecord()
+            slot.state = SlotRecord.State.live.rawValue
+            slot.serial = UInt64(row)
+            slot.site = UInt32(random.next() % 4)
+            slot.touchSite = UInt32(truncatingIfNeeded: random.next())
+            slot.owner = UInt32(truncatingIfNeeded: random.next() % 2 == 0 ? random.next() : random.next() % 3)
+            slot.arena = UInt8(random.next() % 4)
+            slot.address = random.next()
+            slot.sizeClass = UInt16(truncatingIfNeeded: random.next())
+            slot.requested = random.next()
+            ledger.store(slot, at: slots + row * MemoryLayout<SlotRecord>.stride)
+        }
+        let file = ledger.write()
+        let read = try withExtendedLifetime(file) { try DumpReader.read(path: file.path, .everything) }
+        let checks = SnapshotInvariants.check(read).filter { $0.name.hasSuffix("= sums over slots") }
+        #expect(checks.count == 6)
+        #expect(checks.allSatisfy(\.passed), "\(checks.filter { !$0.passed })")
+        #expect(read.sites[0].liveBuffers > 100 && read.sites[1].liveBuffers > 30)
+        #expect(read.sites.reduce(0) { $0 + $1.liveBuffers } == 300)
+        #expect(read.owners.reduce(0) { $0 + $1.liveBuffers } == 300)
+        #expect(read.arenas.reduce(0) { $0 + $1.liveBuffers } < 300)
+        #expect(read.totals.liveBuffers == 300)
+    }
 }

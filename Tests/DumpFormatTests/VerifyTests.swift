@@ -121,9 +121,89 @@ struct VerifyTests {
         #expect(check.detail.contains { $0.isNumber }, "\(check.detail)")
     }
 
+    /// Each figure of a table that is a sum over slots.
+    static let figures: [Fault] = [
+        Fault("totals = sums over slots") { $0.totals.liveBuffers += 1 },
+        Fault("totals = sums over slots") { $0.totals.liveBytes += 1 },
+        Fault("totals = sums over slots") { $0.totals.requestedBytes += 1 },
+        Fault("chunks = sums over slots") { $0.chunks[1].liveBuffers += 1 },
+        Fault("chunks = sums over slots") { $0.chunks[1].liveBytes += 1 },
+        Fault("sites = sums over slots") { $0.sites[2].liveBuffers += 1 },
+        Fault("sites = sums over slots") { $0.sites[2].liveBytes += 1 },
+        Fault("sites = sums over slots") { $0.sites[2].requestedBytes += 1 },
+        Fault("owners = sums over slots") { $0.owners[3].liveBuffers += 1 },
+        Fault("owners = sums over slots") { $0.owners[3].liveBytes += 1 },
+        Fault("arenas = sums over slots") { $0.arenas[1].liveBuffers += 1 },
+        Fault("arenas = sums over slots") { $0.arenas[1].liveBytes += 1 },
+        Fault("arenas = sums over slots") { $0.arenas[1].requestedBytes += 1 },
+        Fault("retainers = sums over slots") { $0.retainers[1].site += 1 },
+        Fault("retainers = sums over slots") { $0.retainers[1].touchSite += 1 },
+        Fault("retainers = sums over slots") { $0.retainers[1].ownerKind = .arena },
+        Fault("retainers = sums over slots") { $0.retainers[1].liveBuffers += 1 },
+        Fault("retainers = sums over slots") { $0.retainers[1].liveBytes += 1 },
+        Fault("retainers = sums over slots") { $0.retainers[1].requestedBytes += 1 },
+        Fault("retainers = sums over slots") { $0.retainers[1].oldestBirth -= 1 },
+        Fault("retainers = sums over slots") { $0.retainers[1].newestBirth += 1 },
+        Fault("retainers = sums over slots") { $0.retainers.removeLast() },
+        Fault("retainers = sums over slots") { $0.retainers.append($0.retainers[0]) },
+        Fault("unheld = live slots without an edge") { $0.totals.unheldBuffers! += 1 },
+        Fault("unheld = live slots without an edge") { $0.totals.unheldBytes! += 1 },
+        // What all retainers have together stays the same.
+        Fault("unheld = live slots without an edge") {
+            $0.retainers[0].unheldBuffers += 1
+            $0.retainers[1].unheldBuffers -= 1
+        },
+        Fault("unheld = live slots without an edge") {
+            $0.retainers[0].unheldBytes += 1
+            $0.retainers[1].unheldBytes -= 1
+        },
+    ]
+
+    @Test("finds each wrong sum, in a file and in a snapshot", arguments: figures)
+    func figure(fault: Fault) throws {
+        var snapshot = Self.arena()
+        // So that it can have one less.
+        for row in 0..<2 where snapshot.retainers[row].unheldBuffers == 0 {
+            let retainer = snapshot.retainers[row]
+            let slots = snapshot.slots!
+            let slot = try #require(
+                (0..<slots.count).first {
+                    slots.site[$0] == retainer.site && slots.touchSite[$0] == retainer.touchSite
+                        && snapshot.owners[Int(slots.owner[$0])].kind == retainer.ownerKind && slots.state[$0] == 1
+                })
+            snapshot.removeEdges(of: slot)
+        }
+        #expect(SnapshotInvariants.check(snapshot).allSatisfy(\.passed))
+        fault.make(&snapshot)
+        for checks in [SnapshotInvariants.check(snapshot), verify(try encode(snapshot)).checks] {
+            let failed = checks.filter { !$0.passed }
+            #expect(failed.contains { $0.name == fault.check }, "\(failed)")
+            #expect(failed.first { $0.name == fault.check }?.detail.contains { $0.isNumber } == true, "\(failed)")
+        }
+    }
+
     @Test("every check has a fault that it finds")
     func everyCheckIsTested() {
         let names = Set(SnapshotInvariants.check(Self.arena()).map(\.name))
         #expect(names == Set(Self.faults.map(\.check)))
+    }
+}
+
+extension Snapshot {
+    /// Makes a live slot unheld, in all tables.
+    fileprivate mutating func removeEdges(of slot: Int) {
+        let kept = edges!.slotRow.indices.filter { edges!.slotRow[$0] != slot }
+        edges!.holderOwner = kept.map { edges!.holderOwner[$0] }
+        edges!.holderKind = kept.map { edges!.holderKind[$0] }
+        edges!.referredBytes = kept.map { edges!.referredBytes[$0] }
+        edges!.slotRow = kept.map { edges!.slotRow[$0] }
+        let row = retainers.firstIndex {
+            $0.site == slots!.site[slot] && $0.touchSite == slots!.touchSite[slot]
+                && $0.ownerKind == owners[Int(slots!.owner[slot])].kind
+        }!
+        totals.unheldBuffers! += 1
+        totals.unheldBytes! += slots!.capacity[slot]
+        retainers[row].unheldBuffers += 1
+        retainers[row].unheldBytes += slots!.capacity[slot]
     }
 }

@@ -56,28 +56,3 @@ struct ChunkRows {
         }
     }
 }
-
-/// From a chunk's number to its row in `chunks`.
-struct ChunkNumbers {
-    private var dense: [Int32] = []
-    private var sparse: [UInt64: Int] = [:]
-
-    /// A real address range has no more chunks; a damaged one must not make us allocate by its numbers.
-    private static let densest: UInt64 = 1 << 20
-
-    init(_ snapshot: Snapshot) {
-        let highest = snapshot.chunks.map { UInt64($0.index) }.max() ?? 0
-        if highest < Self.densest {
-            dense = Array(repeating: -1, count: Int(highest) + 1)
-            for (row, chunk) in snapshot.chunks.enumerated() { dense[Int(chunk.index)] = Int32(row) }
-        } else {
-            for (row, chunk) in snapshot.chunks.enumerated() { sparse[UInt64(chunk.index)] = row }
-        }
-    }
-
-    func row(of number: UInt64) -> Int? {
-        if dense.isEmpty { return sparse[number] }
-        guard number < UInt64(dense.count), dense[Int(number)] >= 0 else { return nil }
-        return Int(dense[Int(number)])
-    }
-}

@@ -191,10 +191,3 @@ struct Clients {
         owner < clients.count && clients[owner] > 0 ? Int(clients[owner]) - 1 : nil
     }
 }
-
-extension Snapshot {
-    /// Addresses are `chunk << chunkShift | offset`.
-    var chunkShift: UInt64 {
-        totals.chunkSize.nonzeroBitCount == 1 ? UInt64(totals.chunkSize.trailingZeroBitCount) : 24
-    }
-}

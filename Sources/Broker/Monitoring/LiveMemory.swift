@@ -97,45 +97,37 @@ extension LiveMemory {
             Part(name: "ledger", bytes: totals.ledgerBytes),
             Part(name: "dump staging", bytes: totals.stagingBytes),
         ]
-        let sums = Sums(snapshot)
-        sizeClasses = sums.classes.enumerated().compactMap { index, sum in
+        var sums = SlotAggregate(tables, [.sizeClasses, .reach, .queues])
+        snapshot.add(to: &sums)
+        sizeClasses = sums.sizeClasses.enumerated().compactMap { index, sum in
             let name = index < tables.sizeClasses.count ? "\(tables.sizeClasses[index].bytes)" : "huge"
-            return sum.buffers == 0 ? nil : Share(name: name, buffers: sum.buffers, bytes: sum.bytes)
+            return sum.buffers == 0 ? nil : Share(name, sum)
         }
         owners = Self.byKind(tables.owners)
-        holders = Self.largest(
-            sums.holders.enumerated().map { kind, sum in
-                Share(name: Self.holderName(kind), buffers: sum.buffers, bytes: sum.bytes)
-            }, .max)
+        holders = Self.largest(Reach.all.map { Share(Self.name($0), sums[$0]) }, .max)
         clients = Self.largest(
             tables.owners.lazy.filter { $0.kind == .session || $0.kind == .connection }
                 .map { Share(name: $0.name, buffers: $0.liveBuffers, bytes: $0.liveBytes) })
-        queues = Self.largest(
-            sums.queues.lazy.map { row, sum in
-                Share(name: tables.owners[Int(row)].name, buffers: sum.buffers, bytes: sum.bytes)
-            })
+        queues = Self.largest(zip(tables.owners, sums.queues).lazy.map { Share($0.name, $1) })
         self.retained = retained
     }
 
     private static func byKind(_ owners: [Snapshot.Owner]) -> [Share] {
-        var sums = [Sum](repeating: Sum(), count: Int(OwnerKind.allCases.map(\.rawValue).max() ?? 0) + 1)
+        var shares = OwnerKind.allCases.map { Share(name: $0.name) }
         for owner in owners where owner.liveBuffers > 0 {
-            sums[Int(owner.kind.rawValue)].buffers += owner.liveBuffers
-            sums[Int(owner.kind.rawValue)].bytes += owner.liveBytes
+            shares[Int(owner.kind.rawValue)].buffers += owner.liveBuffers
+            shares[Int(owner.kind.rawValue)].bytes += owner.liveBytes
         }
-        return largest(
-            OwnerKind.allCases.map { kind in
-                let sum = sums[Int(kind.rawValue)]
-                return Share(name: kind.name, buffers: sum.buffers, bytes: sum.bytes)
-            }, .max)
+        return largest(shares, .max)
     }
 
-    private static func holderName(_ kind: Int) -> String {
-        switch kind {
-        case Sums.unheld: "unheld"
-        case Sums.several: "several"
-        case Sums.freed: "freed"
-        default: HolderKind(rawValue: UInt8(kind))?.name ?? "unknown"
+    private static func name(_ reach: Reach) -> String {
+        switch reach {
+        case .nobody: "unheld"
+        case .several: "several"
+        // As in a dump: what another thread has freed is on its way back, and nobody has lost it.
+        case .freed: "freed"
+        default: reach.kind?.name ?? "unknown"
         }
     }
 
@@ -156,63 +148,10 @@ extension LiveMemory {
     private static func isLarger(_ a: Share, _ b: Share) -> Bool {
         (a.bytes, a.buffers, b.name) > (b.bytes, b.buffers, a.name)
     }
+}
 
-    fileprivate struct Sum {
-        var buffers: UInt64 = 0
-        var bytes: UInt64 = 0
-
-        mutating func add(_ capacity: UInt64) {
-            buffers += 1
-            bytes += capacity
-        }
-    }
-
-    /// Live slots added up by what the tables of a snapshot do not have.
-    fileprivate struct Sums {
-        static let unheld = 0
-        static let several = Int(HolderKind.allCases.map(\.rawValue).max() ?? 0) + 1
-        /// Freed by a thread that is not its arena's, which has not taken it back yet.
-        static let freed = several + 1
-
-        /// By size class; huge ones last.
-        var classes = [Sum](repeating: Sum(), count: SizeClasses.count + 1)
-        var holders = [Sum](repeating: Sum(), count: freed + 1)
-        /// By row of the owner.
-        var queues: [UInt32: Sum] = [:]
-
-        init(_ snapshot: LedgerSnapshot) {
-            let rows = snapshot.slots.count
-            var edge = 0
-            for first in stride(from: 0, to: rows, by: 8_192) {
-                let batch = first..<min(rows, first + 8_192)
-                let capacities = snapshot.slots.values(\.capacity, rows: batch)
-                let classes = snapshot.slots.values(\.sizeClass, rows: batch)
-                let states = snapshot.slots.values(\.state, rows: batch)
-                for (index, row) in batch.enumerated() {
-                    self.classes[min(Int(classes[index]), SizeClasses.count)].add(capacities[index])
-                    let kind = kind(ofRow: row, capacities[index], snapshot.edges, from: &edge)
-                    // As in a dump: what another thread has freed is on its way back, and nobody has lost it.
-                    let isFreed = states[index] != Snapshot.SlotColumns.live
-                    holders[isFreed ? Self.freed : kind].add(capacities[index])
-                }
-            }
-        }
-
-        /// What reaches a row, by the edges, which are sorted by row; and adds it to the queues that do.
-        private mutating func kind(
-            ofRow row: Int, _ capacity: UInt64, _ edges: Snapshot.EdgeColumns?, from edge: inout Int
-        ) -> Int {
-            guard let edges else { return Self.unheld }
-            var kind = Self.unheld
-            while edge < edges.slotRow.count, Int(edges.slotRow[edge]) == row {
-                let next = Int(edges.holderKind[edge])
-                kind = kind == Self.unheld || kind == next ? next : Self.several
-                if next == Int(HolderKind.offlineQueue.rawValue) || next == Int(HolderKind.inflight.rawValue) {
-                    queues[edges.holderOwner[edge], default: Sum()].add(capacity)
-                }
-                edge += 1
-            }
-            return kind
-        }
+extension LiveMemory.Share {
+    fileprivate init(_ name: String, _ sum: SlotAggregate.Sum) {
+        self.init(name: name, buffers: sum.buffers, bytes: sum.bytes)
     }
 }
