@@ -1,5 +1,4 @@
 public import DumpFormat
-import Ledger
 
 /// A snapshot in which only some buffers count as live: what questions that read only the small tables answer under a
 /// filter. Counters, limits and the totals stay those of the whole.

@@ -1,8 +1,8 @@
 /// From a chunk's number to its row in `chunks`.
 public struct ChunkNumbers: Sendable {
     /// -1 for none.
-    @usableFromInline private(set) var dense: [Int32] = []
-    @usableFromInline private(set) var sparse: [UInt64: Int] = [:]
+    @usableFromInline var dense: [Int32] = []
+    @usableFromInline var sparse: [UInt64: Int] = [:]
 
     /// A real address range has no more chunks; a damaged one must not make us allocate by its numbers.
     private static let densest: UInt64 = 1 << 20

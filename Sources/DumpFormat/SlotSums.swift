@@ -63,10 +63,10 @@ extension SlotAggregate {
         @inline(__always)
         mutating func add(_ slots: Snapshot.SlotColumns, _ rows: some Sequence<Int>, _ number: (Int) -> Int) {
             let (count, fallback) = (count, fallback)
-            var sums = sums.mutableSpan
+            var sums = self.sums.mutableSpan
             for row in rows {
-                let number = number(row)
-                sums[number < count ? number : fallback].add(slots.capacity[row], slots.requested[row])
+                let place = number(row)
+                sums[place < count ? place : fallback].add(slots.capacity[row], slots.requested[row])
             }
         }
 

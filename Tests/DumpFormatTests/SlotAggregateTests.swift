@@ -104,8 +104,8 @@ private struct RandomRows {
         let keys = rows.map(key)
         #expect(groups.map(\.key) == keys.enumerated().filter { keys.firstIndex(of: $1) == $0 }.map(\.element))
         for group in groups {
-            #expect(group.live == sum { key($0) == group.key })
-            #expect(group.unreachable == sum { key($0) == group.key && $0.reach == .nobody })
+            #expect(group.live == sum(where: { key($0) == group.key }))
+            #expect(group.unreachable == sum(where: { key($0) == group.key && $0.reach == .nobody }))
             let births = rows.filter { key($0) == group.key }.map(\.birth)
             #expect(group.oldestBirth == births.min() && group.newestBirth == births.max())
         }
@@ -132,21 +132,21 @@ struct SlotAggregateTests {
         let random = RandomRows(seed: seed, sites: sites, count: 400)
         let sums = random.feed(0..<400)
         let tables = random.tables
-        #expect(sums.total == random.sum { _ in true }, "seed \(seed)")
+        #expect(sums.total == random.sum(where: { _ in true }), "seed \(seed)")
         #expect(sums.sites.count == sites)
-        for (id, sum) in sums.sites.enumerated() { #expect(sum == random.sum { random.site($0.site) == id }) }
+        for (id, sum) in sums.sites.enumerated() { #expect(sum == random.sum(where: { random.site($0.site) == id })) }
         #expect(sums.owners.count == tables.owners.count)
-        for (id, sum) in sums.owners.enumerated() { #expect(sum == random.sum { random.owner($0.owner) == id }) }
+        for (id, sum) in sums.owners.enumerated() { #expect(sum == random.sum(where: { random.owner($0.owner) == id })) }
         #expect(sums.arenas.count == tables.arenas.count)
-        for (id, sum) in sums.arenas.enumerated() { #expect(sum == random.sum { $0.arena == id }) }
+        for (id, sum) in sums.arenas.enumerated() { #expect(sum == random.sum(where: { $0.arena == id })) }
         #expect(sums.chunkRows.count == tables.chunks.count)
         for (row, sum) in sums.chunkRows.enumerated() {
-            #expect(sum == random.sum { $0.address >> 20 == tables.chunks[row].index })
+            #expect(sum == random.sum(where: { $0.address >> 20 == tables.chunks[row].index }))
         }
         for (id, sum) in sums.sizeClasses.enumerated() {
-            #expect(sum == random.sum { min(Int($0.sizeClass), tables.sizeClasses.count) == id })
+            #expect(sum == random.sum(where: { min(Int($0.sizeClass), tables.sizeClasses.count) == id }))
         }
-        for reach in Reach.all { #expect(sums[reach] == random.sum { $0.reach == reach }) }
+        for reach in Reach.all { #expect(sums[reach] == random.sum(where: { $0.reach == reach })) }
         random.expectGroups(sums.groups)
         random.expectQueues(sums.queues)
     }
