@@ -1,4 +1,4 @@
-public import Ledger
+internal import Ledger
 
 extension LedgerSnapshot {
     /// The live slots of a ledger, as rows.

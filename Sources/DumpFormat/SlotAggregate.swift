@@ -1,4 +1,4 @@
-public import Ledger
+internal import Ledger
 
 /// Live slots added up by everything that has a figure of its own: in all, by arena, site, owner, chunk, allocation group,
 /// size class, by what reaches them, and by the queues that do. The writer of dumps, their verifier, filters, heap dumps

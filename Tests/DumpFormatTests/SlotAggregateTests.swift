@@ -136,7 +136,9 @@ struct SlotAggregateTests {
         #expect(sums.sites.count == sites)
         for (id, sum) in sums.sites.enumerated() { #expect(sum == random.sum(where: { random.site($0.site) == id })) }
         #expect(sums.owners.count == tables.owners.count)
-        for (id, sum) in sums.owners.enumerated() { #expect(sum == random.sum(where: { random.owner($0.owner) == id })) }
+        for (id, sum) in sums.owners.enumerated() {
+            #expect(sum == random.sum(where: { random.owner($0.owner) == id }))
+        }
         #expect(sums.arenas.count == tables.arenas.count)
         for (id, sum) in sums.arenas.enumerated() { #expect(sum == random.sum(where: { $0.arena == id })) }
         #expect(sums.chunkRows.count == tables.chunks.count)
@@ -160,7 +162,7 @@ struct SlotAggregateTests {
         var sums = SlotAggregate(random.tables, parts)
         let reach = random.rows.map(\.reach)
         sums.add(random.columns, reach: reach)
-        Self.expectSame(sums, random.feed(0..<5_000), "seed \(seed)")
+        Self.expectEqual(sums, random.feed(0..<5_000), "seed \(seed)")
 
         var generator = SeededGenerator(seed: seed)
         let isIn = random.rows.map { _ in generator.next() % 3 == 0 }
@@ -168,7 +170,7 @@ struct SlotAggregateTests {
         some.add(random.columns, reach: reach, where: isIn)
         var rows = SlotAggregate(random.tables, parts)
         for (row, isIn) in zip(random.rows, isIn) where isIn { rows.add(row) }
-        Self.expectSame(some, rows, "seed \(seed)")
+        Self.expectEqual(some, rows, "seed \(seed)")
     }
 
     @Test("of parts, put together, are those of the whole", arguments: [7, 600])
@@ -178,10 +180,10 @@ struct SlotAggregateTests {
         var sums = random.feed(0..<250)
         sums.add(random.feed(250..<251))
         sums.add(random.feed(251..<900))
-        Self.expectSame(sums, random.feed(0..<900), "seed \(seed)")
+        Self.expectEqual(sums, random.feed(0..<900), "seed \(seed)")
     }
 
-    private static func expectSame(_ some: SlotAggregate, _ others: SlotAggregate, _ comment: Comment) {
+    private static func expectEqual(_ some: SlotAggregate, _ others: SlotAggregate, _ comment: Comment) {
         #expect(some.total == others.total, comment)
         #expect(some.arenas == others.arenas, comment)
         #expect(some.sites == others.sites, comment)
