@@ -8,7 +8,7 @@ public enum BufferOrder: String, Sendable, CaseIterable {
     var columns: Set<Snapshot.SlotColumns.Column> {
         switch self {
         case .age: [.birth]
-        case .idle: [.touchTime]
+        case .idle: [.accessTime]
         case .size: [.requested]
         case .capacity: [.capacity]
         case .slack: [.capacity, .requested]
@@ -21,7 +21,7 @@ public enum BufferOrder: String, Sendable, CaseIterable {
     func key(_ slots: Snapshot.SlotColumns) -> (Int) -> UInt64 {
         switch self {
         case .age: { slots.birth[$0] }
-        case .idle: { slots.touchTime[$0] }
+        case .idle: { slots.accessTime[$0] }
         case .size: { ~slots.requested[$0] }
         case .capacity: { ~slots.capacity[$0] }
         case .slack: { ~slots.capacity[$0].less(slots.requested[$0]) }
@@ -103,8 +103,8 @@ extension Report {
                 .init("requested_bytes", "size"),
                 .init("capacity_bytes", "capacity", isOptional: true), .init("age_ns", "age"),
                 .init("idle_ns", "idle", isOptional: true), .init("site", "site"),
-                .init("last_touch", "last touch"), .init("owner", "owner"),
-                .init("holders", "held by", isOptional: true), .init("arena"), .init("size_class"),
+                .init("last_access", "last access"), .init("owner", "owner"),
+                .init("referrers", "referrers", isOptional: true), .init("arena"), .init("size_class"),
                 .init("freed"), .init("owner_id"), .init("birth_time"),
             ])
         table.rows = rows
@@ -154,12 +154,12 @@ extension Report {
 struct SlotDetails {
     let snapshot: Snapshot
     let slots: Snapshot.SlotColumns
-    let holders: HolderMasks?
+    let referrers: ReferrerMasks?
 
     init(_ snapshot: Snapshot, _ slots: Snapshot.SlotColumns) {
         self.snapshot = snapshot
         self.slots = slots
-        holders = HolderMasks(snapshot)
+        referrers = ReferrerMasks(snapshot)
     }
 
     func row(_ row: Int) -> Table.Row {
@@ -168,19 +168,19 @@ struct SlotDetails {
             .text("#\(slots.serial[row])"), .number(slots.serial[row]), .text(Self.address(slots.address[row])),
             .bytes(slots.requested[row]),
             .bytes(slots.capacity[row]), snapshot.ageValue(slots.birth[row]),
-            snapshot.ageValue(slots.touchTime[row]), .text(snapshot.siteName(slots.site[row]).label),
-            .text(snapshot.siteName(slots.touchSite[row]).label), .text(snapshot.ownerTitle(slots.owner[row])),
-            held(row), .text(snapshot.arenaName(Int(slots.arena[row]))), sizeClass(row), .flag(freed),
+            snapshot.ageValue(slots.accessTime[row]), .text(snapshot.siteName(slots.site[row]).label),
+            .text(snapshot.siteName(slots.accessSite[row]).label), .text(snapshot.ownerTitle(slots.owner[row])),
+            reachable(row), .text(snapshot.arenaName(Int(slots.arena[row]))), sizeClass(row), .flag(freed),
             .number(UInt64(slots.owner[row])), snapshot.momentValue(slots.birth[row]),
         ])
     }
 
-    /// By which kinds of holder, or that nobody has it.
-    func held(_ row: Int) -> Value {
+    /// By which kinds of referrer, or that nobody has it.
+    func reachable(_ row: Int) -> Value {
         if slots.state[row] == Snapshot.SlotColumns.cached { return .text("freed, in a thread's cache") }
         if slots.state[row] != Snapshot.SlotColumns.live { return .text("freed by another thread") }
-        guard let holders else { return .unknown }
-        return .text(holders.kinds[row] == 0 ? "nobody" : HolderMasks.names(holders.kinds[row]))
+        guard let referrers else { return .unknown }
+        return .text(referrers.kinds[row] == 0 ? "nobody" : ReferrerMasks.names(referrers.kinds[row]))
     }
 
     func sizeClass(_ row: Int) -> Value {

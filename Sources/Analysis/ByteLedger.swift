@@ -20,7 +20,7 @@ struct ByteLedger: Equatable {
     /// The ledger itself.
     var metadata: UInt64 = 0
     /// What dumps are put together in.
-    var staging: UInt64 = 0
+    var snapshotBuffer: UInt64 = 0
     /// Direct memory of a foreign program that is in no chunk.
     var unpooled: UInt64 = 0
     var counter: UInt64 = 0
@@ -34,7 +34,7 @@ struct ByteLedger: Equatable {
         requested = totals.requestedBytes
         slack = totals.liveBytes.less(totals.requestedBytes)
         metadata = totals.ledgerBytes
-        staging = totals.stagingBytes
+        snapshotBuffer = totals.snapshotBufferBytes
         // What has rows is among the live.
         unpooled = totals.unpooledBytes.less(snapshot.unpooledInRows)
         counter = totals.counterBytes
@@ -49,17 +49,19 @@ struct ByteLedger: Equatable {
     }
 
     var sum: UInt64 {
-        [requested, slack, freeElements, slabTails, reserve, freeRuns, cached, metadata, staging].reduce(unpooled, &+)
+        [requested, slack, freeElements, slabTails, reserve, freeRuns, cached, metadata, snapshotBuffer].reduce(
+            unpooled, &+)
     }
     var residue: Int64 { counter.change(from: sum) }
 
     private var parts: [(words: String, bytes: UInt64, field: String)] {
         [
-            ("requested", requested, "ledger_requested_bytes"), ("slack", slack, "ledger_slack_bytes"),
+            ("requested", requested, "ledger_requested_bytes"),
+            ("internal fragmentation", slack, "ledger_internal_fragmentation_bytes"),
             ("free in slabs", freeElements, "free_element_bytes"), ("slab ends", slabTails, "slab_tail_bytes"),
-            ("reserve", reserve, "reserve_bytes"), ("free runs", freeRuns, "free_run_bytes"),
+            ("reserve", reserve, "reserve_bytes"), ("external fragmentation", freeRuns, "external_fragmentation_bytes"),
             ("cached chunks", cached, "cached_bytes"), ("ledger", metadata, "metadata_bytes"),
-            ("staging", staging, "ledger_staging_bytes"),
+            ("snapshot buffer", snapshotBuffer, "ledger_snapshot_buffer_bytes"),
         ] + (unpooled > 0 ? [("unpooled", unpooled, "ledger_unpooled_bytes")] : [])
     }
 
@@ -96,7 +98,8 @@ struct ChunkLedger: Equatable {
     }
 
     static let columns: [Table.Column] = [
-        .init("free_element_bytes"), .init("slab_tail_bytes"), .init("reserve_bytes"), .init("free_run_bytes"),
+        .init("free_element_bytes"), .init("slab_tail_bytes"), .init("reserve_bytes"),
+        .init("external_fragmentation_bytes"),
         .init("cached_bytes"), .init("residue_bytes"),
     ]
 

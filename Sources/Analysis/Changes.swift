@@ -17,14 +17,14 @@ extension Report {
                 """),
             Line("counter", "\(.bytesChange(new.counterBytes.change(from: old.counterBytes)))"),
         ]
-        if let unheld = new.unheldBuffers, let known = old.unheldBuffers {
-            let unheldChange = unheld.change(from: known)
+        if let unreachable = new.unreachableBuffers, let known = old.unreachableBuffers {
+            let unreachableChange = unreachable.change(from: known)
             lines.append(
                 Line(
-                    "unheld",
+                    "unreachable",
                     """
-                    \(.countChange(unheldChange)) \(unheldChange.magnitude, one: "buffer", many: "buffers"), \
-                    \(.bytesChange((new.unheldBytes ?? 0).change(from: old.unheldBytes ?? 0)))
+                    \(.countChange(unreachableChange)) \(unreachableChange.magnitude, one: "buffer", many: "buffers"), \
+                    \(.bytesChange((new.unreachableBytes ?? 0).change(from: old.unreachableBytes ?? 0)))
                     """))
         }
         let grown = after.sites.indices.compactMap { id -> (site: UInt32, change: Int64)? in

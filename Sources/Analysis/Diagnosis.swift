@@ -3,7 +3,7 @@ import Ledger
 
 /// Does this one dump show a leak, and whose?
 ///
-/// Live buffers are judged in groups of one allocation site and one last touch. The rules are data, tried strongest
+/// Live buffers are judged in groups of one allocation site and one last access. The rules are data, tried strongest
 /// evidence first; each needs a ratio *and* absolute floors, so that small or young memory is never accused. After
 /// Redis' `getMemoryDoctorReport`.
 struct Diagnosis {
@@ -16,20 +16,20 @@ struct Diagnosis {
         case suspect(Group, Rule)
     }
 
-    /// Live buffers allocated at one site and last touched at one site.
+    /// Live buffers allocated at one site and last accessed at one site.
     struct Group {
         var site: UInt32
-        var touch: UInt32
+        var access: UInt32
         var liveBuffers: UInt64 = 0
         var liveBytes: UInt64 = 0
-        var unheldBuffers: UInt64 = 0
-        var unheldBytes: UInt64 = 0
+        var unreachableBuffers: UInt64 = 0
+        var unreachableBytes: UInt64 = 0
         var oldestBirth: UInt64 = .max
     }
 
     enum Evidence {
-        /// No holder reaches them. What that is worth the dump's `EvidenceGrade` says.
-        case unheld
+        /// No referrer reaches them. What that is worth the dump's `EvidenceGrade` says.
+        case unreachable
         /// Far more of them, and far older, than the lifetimes of what the site freed explain.
         case survivors
         /// Nearly everything that lives, and old, near the limit.
@@ -47,11 +47,11 @@ struct Diagnosis {
 
     static let minute: UInt64 = 60_000_000_000
 
-    /// Less live memory than this is not judged, unless buffers are unheld.
+    /// Less live memory than this is not judged, unless buffers are unreachable.
     static let judgedBytes: UInt64 = 1 << 20
 
     static let rules = [
-        Rule(evidence: .unheld, shareFloor: 0.01, bytesFloor: 64 << 10, buffersFloor: 8, ageFloor: 0),
+        Rule(evidence: .unreachable, shareFloor: 0.01, bytesFloor: 64 << 10, buffersFloor: 8, ageFloor: 0),
         Rule(evidence: .survivors, shareFloor: 0.25, bytesFloor: 16 << 20, buffersFloor: 64, ageFloor: minute),
         Rule(evidence: .share, shareFloor: 0.90, bytesFloor: 64 << 20, buffersFloor: 64, ageFloor: 5 * minute),
     ]
@@ -86,16 +86,16 @@ struct Diagnosis {
             suspects = []
             return
         }
-        // With edges, a buffer that a queue holds is no suspect. Without, leave out what is kept on purpose.
+        // With references, a buffer that a queue holds is no suspect. Without, leave out what is kept on purpose.
         var suspicious = groups
-        if totals.unheldBuffers == nil {
+        if totals.unreachableBuffers == nil {
             let owners = Self.liveOwners(snapshot)
             suspicious = Self.groups(snapshot) { Self.isSuspicious($0, owners) }
         }
         var suspects = snapshot.header.format == .nettyHeapDump ? Self.heapDumpSuspects(groups, totals) : []
         for rule in snapshot.header.format == .nettyHeapDump ? [] : Self.rules {
             let matches = suspicious.filter { Self.matches($0, rule, snapshot) }
-            suspicious.removeAll { group in matches.contains { $0.site == group.site && $0.touch == group.touch } }
+            suspicious.removeAll { group in matches.contains { $0.site == group.site && $0.access == group.access } }
             suspects += matches.sorted { Self.weight($0, rule) > Self.weight($1, rule) }.map { ($0, rule) }
         }
         self.suspects = suspects
@@ -123,23 +123,23 @@ struct Diagnosis {
     }
 
     private static func weight(_ group: Group, _ rule: Rule) -> UInt64 {
-        rule.evidence == .unheld ? group.unheldBytes : group.liveBytes
+        rule.evidence == .unreachable ? group.unreachableBytes : group.liveBytes
     }
 
     private static func matches(_ group: Group, _ rule: Rule, _ snapshot: Snapshot) -> Bool {
         let totals = snapshot.totals
         let bytes = weight(group, rule)
-        let buffers = rule.evidence == .unheld ? group.unheldBuffers : group.liveBuffers
+        let buffers = rule.evidence == .unreachable ? group.unreachableBuffers : group.liveBuffers
         guard bytes >= rule.bytesFloor, buffers >= rule.buffersFloor,
             bytes.share(of: totals.liveBytes) >= rule.shareFloor, snapshot.age(group.oldestBirth) >= rule.ageFloor
         else { return false }
         switch rule.evidence {
-        case .unheld:
-            return totals.unheldBuffers != nil
+        case .unreachable:
+            return totals.unreachableBuffers != nil
         case .survivors:
-            return totals.unheldBuffers == nil && outlivesItsSite(group, snapshot)
+            return totals.unreachableBuffers == nil && outlivesItsSite(group, snapshot)
         case .share:
-            return totals.unheldBuffers == nil && totals.counterBytes.share(of: totals.limitBytes) >= pressure
+            return totals.unreachableBuffers == nil && totals.counterBytes.share(of: totals.limitBytes) >= pressure
                 && Lifetimes(snapshot.site(group.site)).count < histogramFloor
         }
     }
@@ -159,13 +159,13 @@ struct Diagnosis {
         return Double(site.allocations) / Double(snapshot.uptime) * Lifetimes(site).meanBound
     }
 
-    /// Without edges the owner's kind must do: queues and retained messages keep buffers on purpose, and a few buffers
+    /// Without references the owner's kind must do: queues and retained messages keep buffers on purpose, and a few buffers
     /// for each connection are its state.
-    static func isSuspicious(_ retainer: Snapshot.Retainer, _ liveOwners: [OwnerKind: UInt64]) -> Bool {
-        switch retainer.ownerKind {
+    static func isSuspicious(_ allocationGroup: Snapshot.AllocationGroup, _ liveOwners: [OwnerKind: UInt64]) -> Bool {
+        switch allocationGroup.ownerKind {
         case .inflight, .offlineQueue, .retained, .will, .dumper, .listener, .eventLoop: return false
         case .connection, .session:
-            return retainer.liveBuffers > buffersPerOwner * liveOwners[retainer.ownerKind, default: 0]
+            return allocationGroup.liveBuffers > buffersPerOwner * liveOwners[allocationGroup.ownerKind, default: 0]
         default: return true
         }
     }
@@ -177,20 +177,20 @@ struct Diagnosis {
         return counts
     }
 
-    private static func groups(_ snapshot: Snapshot, where isIn: (Snapshot.Retainer) -> Bool) -> [Group] {
+    private static func groups(_ snapshot: Snapshot, where isIn: (Snapshot.AllocationGroup) -> Bool) -> [Group] {
         var groups: [UInt64: Group] = [:]
-        for retainer in snapshot.retainers where isIn(retainer) {
-            let key = UInt64(retainer.site) << 32 | UInt64(retainer.touchSite)
-            var group = groups[key] ?? Group(site: retainer.site, touch: retainer.touchSite)
-            group.liveBuffers &+= retainer.liveBuffers
-            group.liveBytes &+= retainer.liveBytes
-            group.unheldBuffers &+= retainer.unheldBuffers
-            group.unheldBytes &+= retainer.unheldBytes
-            group.oldestBirth = min(group.oldestBirth, retainer.oldestBirth)
+        for allocationGroup in snapshot.allocationGroups where isIn(allocationGroup) {
+            let key = UInt64(allocationGroup.site) << 32 | UInt64(allocationGroup.accessSite)
+            var group = groups[key] ?? Group(site: allocationGroup.site, access: allocationGroup.accessSite)
+            group.liveBuffers &+= allocationGroup.liveBuffers
+            group.liveBytes &+= allocationGroup.liveBytes
+            group.unreachableBuffers &+= allocationGroup.unreachableBuffers
+            group.unreachableBytes &+= allocationGroup.unreachableBytes
+            group.oldestBirth = min(group.oldestBirth, allocationGroup.oldestBirth)
             groups[key] = group
         }
         return groups.values.sorted {
-            ($1.liveBytes, $0.site, $0.touch) < ($0.liveBytes, $1.site, $1.touch)
+            ($1.liveBytes, $0.site, $0.access) < ($0.liveBytes, $1.site, $1.access)
         }
     }
 }
@@ -243,10 +243,10 @@ extension Diagnosis {
             + " of live bytes)"
         let age = "the oldest \(Format.duration(snapshot.age(group.oldestBirth))) ago"
         let site = quoted(snapshot.siteName(group.site))
-        guard group.touch != group.site, group.touch != 0 else {
-            return "\(amount) were allocated at \(site) and not touched elsewhere since, \(age)"
+        guard group.access != group.site, group.access != 0 else {
+            return "\(amount) were allocated at \(site) and not accessed elsewhere since, \(age)"
         }
-        return "\(snapshot.siteName(group.touch).label) was the last to touch \(amount);"
+        return "\(snapshot.siteName(group.access).label) was the last to access \(amount);"
             + " they were allocated at \(site), \(age)"
     }
 
@@ -258,10 +258,11 @@ extension Diagnosis {
             usual = "99.9 % of the buffers freed there lived under \(Format.duration(bound))"
         }
         switch rule.evidence {
-        case .unheld:
+        case .unreachable:
             let which =
-                group.unheldBuffers == group.liveBuffers ? "none of them" : "not \(Format.count(group.unheldBuffers))"
-            return (usual.isEmpty ? "" : usual + ", and ") + "holders reach \(which): \(leakInWords)"
+                group.unreachableBuffers == group.liveBuffers
+                ? "none of them" : "not \(Format.count(group.unreachableBuffers))"
+            return (usual.isEmpty ? "" : usual + ", and ") + "referrers reach \(which): \(leakInWords)"
         case .survivors:
             return usual + ": a leak there is likely"
         case .share:
@@ -275,10 +276,11 @@ extension Diagnosis {
         grade.level == .proved ? "this is a leak" : "a leak is likely, and not proved, because \(grade.reason)"
     }
 
-    /// What a verdict without a suspect is worth, where that is not everything. Without edges it rests on the sites' histories,
-    /// and says so.
+    /// What a verdict without a suspect is worth, where that is not everything. Without references it rests on the sites'
+    /// histories, and says so.
     private var reservation: String {
-        grade.missing.isEmpty || snapshot.totals.unheldBuffers == nil ? "" : " Not proved, because \(grade.reason)."
+        grade.missing.isEmpty || snapshot.totals.unreachableBuffers == nil
+            ? "" : " Not proved, because \(grade.reason)."
     }
 
     /// Why there is no verdict.
@@ -286,14 +288,14 @@ extension Diagnosis {
         let totals = snapshot.totals
         let live = Format.count(totals.liveBuffers, of: snapshot.liveNoun)
         let unjudged = snapshot.header.unjudgedBuffers
-        if snapshot.retainers.isEmpty, totals.liveBuffers > 0 {
+        if snapshot.allocationGroups.isEmpty, totals.liveBuffers > 0 {
             return "Cannot say who holds the \(live), because \(grade.reason)."
         }
-        if !snapshot.hasClock, let unheld = totals.unheldBuffers,
+        if !snapshot.hasClock, let unreachable = totals.unreachableBuffers,
             grade.missing.contains(where: { $0.premise == .wholeFile })
         {
             return
-                "Cannot say: no ByteBuf was found for \(Format.count(unheld)) of \(live), but \(grade.reason), and what holds "
+                "Cannot say: no ByteBuf was found for \(Format.count(unreachable)) of \(live), but \(grade.reason), and what holds "
                 + "them may be in the part that could not be read: take another dump."
         }
         let which = "\(Format.count(unjudged)) of \(live) (\(Format.bytes(snapshot.header.unjudgedBytes)))"
@@ -305,33 +307,36 @@ extension Diagnosis {
     /// That nobody is accused of the buffers that match a filter; nil where somebody is. The totals are about others too.
     func reassurance(under filter: Filter) -> String? {
         if suspect != nil { return nil }
-        let unheld = snapshot.retainers.reduce(0) { $0 &+ $1.unheldBuffers }
+        let unreachable = snapshot.allocationGroups.reduce(0) { $0 &+ $1.unreachableBuffers }
         let among = "No suspects among the buffers that match \(filter.text)"
-        return unheld == 0
+        return unreachable == 0
             ? "\(among)."
-            : "\(among): \(Format.count(unheld)) of them \(unheld == 1 ? "is" : "are") unheld, but too few at any one "
+            : "\(among): \(Format.count(unreachable)) of them \(unreachable == 1 ? "is" : "are") unreachable, but too few at any one "
                 + "place to accuse it."
     }
 
     /// Where the memory is, when it is nobody's fault.
     private var reassurance: String {
         let totals = snapshot.totals
-        var held = "no site holds more, or for longer, than its own history explains"
-        if let unheld = totals.unheldBuffers {
-            held =
-                unheld == 0
+        var reachable = "no site holds more, or for longer, than its own history explains"
+        if let unreachable = totals.unreachableBuffers {
+            reachable =
+                unreachable == 0
                 ? snapshot.hasClock
-                    ? "every live buffer is held" : "every allocation is a live ByteBuf's or in a thread's cache"
-                : "only \(Format.count(unheld)) of \(Format.count(totals.liveBuffers, of: snapshot.liveNoun))"
-                    + " (\(Format.bytes(totals.unheldBytes ?? 0))) are \(snapshot.hasClock ? "unheld" : "without a ByteBuf")"
+                    ? "every live buffer is reachable" : "every allocation is a live ByteBuf's or in a thread's cache"
+                : "only \(Format.count(unreachable)) of \(Format.count(totals.liveBuffers, of: snapshot.liveNoun))"
+                    + " (\(Format.bytes(totals.unreachableBytes ?? 0))) are \(snapshot.hasClock ? "unreachable" : "without a ByteBuf")"
         }
         var byKind = [UInt64](repeating: 0, count: 256)
-        for retainer in snapshot.retainers { byKind[Int(retainer.ownerKind.rawValue)] &+= retainer.liveBytes }
+        for allocationGroup in snapshot.allocationGroups {
+            byKind[Int(allocationGroup.ownerKind.rawValue)] &+= allocationGroup.liveBytes
+        }
         guard let most = byKind.indices.max(by: { byKind[$0] < byKind[$1] }), byKind[most] > 0,
             let kind = OwnerKind(rawValue: UInt8(most))
-        else { return held }
+        else { return reachable }
         let share = Format.ratio(byKind[most].share(of: totals.liveBytes))
-        return held + "; \(share) of \(snapshot.liveBytesNoun) (\(Format.bytes(byKind[most]))) belong to \(kind.plural)"
+        return reachable
+            + "; \(share) of \(snapshot.liveBytesNoun) (\(Format.bytes(byKind[most]))) belong to \(kind.plural)"
     }
 
     private func quoted(_ name: SiteName) -> String {

@@ -21,7 +21,7 @@ public struct Difference {
     /// Between neighbours; with two snapshots this is `overall`.
     let steps: [SlotDifference?]
     let growth: Growth
-    /// By site, and by site and last touch: live memory in each snapshot.
+    /// By site, and by site and last access: live memory in each snapshot.
     let siteSeries: [[Amount]]
     let pairSeries: [UInt64: [Amount]]
 
@@ -53,14 +53,14 @@ public struct Difference {
             repeating: [Amount](repeating: Amount(), count: snapshots.count), count: sites.count)
         var pairSeries: [UInt64: [Amount]] = [:]
         for (index, snapshot) in snapshots.enumerated() {
-            for retainer in snapshot.retainers {
-                let site = sites.entry(retainer.site, in: index)
-                let key = SlotDifference.pairKey(site, sites.entry(retainer.touchSite, in: index))
+            for allocationGroup in snapshot.allocationGroups {
+                let site = sites.entry(allocationGroup.site, in: index)
+                let key = SlotDifference.pairKey(site, sites.entry(allocationGroup.accessSite, in: index))
                 var series = pairSeries[key] ?? [Amount](repeating: Amount(), count: snapshots.count)
-                series[index].buffers &+= retainer.liveBuffers
-                series[index].bytes &+= retainer.liveBytes
-                siteSeries[site][index].buffers &+= retainer.liveBuffers
-                siteSeries[site][index].bytes &+= retainer.liveBytes
+                series[index].buffers &+= allocationGroup.liveBuffers
+                series[index].bytes &+= allocationGroup.liveBytes
+                siteSeries[site][index].buffers &+= allocationGroup.liveBuffers
+                siteSeries[site][index].bytes &+= allocationGroup.liveBytes
                 pairSeries[key] = series
             }
         }
@@ -83,10 +83,10 @@ extension Difference {
     /// The suspect must account for this share of all growth.
     static let growthShare = 0.5
 
-    /// Buffers of one site and last touch that grew in every step.
+    /// Buffers of one site and last access that grew in every step.
     struct Suspect {
         var site: Int
-        var touch: Int
+        var access: Int
         var buffersChange: Int64
         var bytesChange: Int64
         /// Of live bytes' growth; above 1 where others shrank.
@@ -101,11 +101,11 @@ extension Difference {
             let share = Double(change) / Double(liveChange)
             guard change >= Self.growthFloor, share >= Self.growthShare else { return nil }
             return Suspect(
-                site: Int(key >> 32), touch: Int(key & 0xFFFF_FFFF),
+                site: Int(key >> 32), access: Int(key & 0xFFFF_FFFF),
                 buffersChange: series[series.count - 1].buffers.change(from: series[0].buffers), bytesChange: change,
                 share: share)
         }
-        return candidates.max { ($0.bytesChange, $1.site, $1.touch) < ($1.bytesChange, $0.site, $0.touch) }
+        return candidates.max { ($0.bytesChange, $1.site, $1.access) < ($1.bytesChange, $0.site, $0.access) }
     }
 
     static func grewInEveryStep(_ series: [Amount]) -> Bool {

@@ -146,7 +146,7 @@ extension Difference {
             Report.Field("time_to_limit_ns", left.map { .duration($0) } ?? .unknown),
             Report.Field("limit_time", when.map { .time($0) } ?? .unknown),
             Report.Field("suspect_site", suspect.map { .site(sites.names[$0.site]) } ?? .unknown),
-            Report.Field("suspect_last_touch", suspect.map { .site(sites.names[$0.touch]) } ?? .unknown),
+            Report.Field("suspect_last_access", suspect.map { .site(sites.names[$0.access]) } ?? .unknown),
             Report.Field("suspect_change_bytes", suspect.map { .bytesChange($0.bytesChange) } ?? .unknown),
         ]
     }
@@ -210,7 +210,7 @@ extension Difference {
                 .init("site", "", for: .people), .init("label"), .init("file"),
                 .init("line"), .init("function"),
             ] + Self.turnoverColumns + [.init("grew_steps", snapshots.count > 2 ? "grew" : nil), .init("steps")],
-            childrenName: "last_touches")
+            childrenName: "last_accesses")
         func row(_ entry: Int, _ series: [Amount], _ turnover: Turnover?, _ children: [Table.Row] = []) -> Table.Row {
             let name = sites.names[entry]
             return Table.Row(
@@ -276,7 +276,7 @@ extension Difference {
             return "No suspect: live memory grew by \(amount), but no one site makes up most of it\(steps)\(deadline)."
         }
         let site = sites.names[suspect.site]
-        let touch = sites.names[suspect.touch]
+        let access = sites.names[suspect.access]
         let place = site.location.isEmpty ? "\"\(site.label)\"" : "\"\(site.label)\" (\(site.location))"
         let grew =
             "grew by \(Format.countChange(suspect.buffersChange).dropFirst()) "
@@ -284,14 +284,14 @@ extension Difference {
             + " (\(Format.bytes(suspect.bytesChange.magnitude)), \(Format.ratio(min(suspect.share, 1))) of the growth)"
             + (snapshots.count > 2 ? ", and in every one of \(snapshots.count) dumps" : "")
         let who =
-            suspect.touch == suspect.site || suspect.touch == 0
+            suspect.access == suspect.site || suspect.access == 0
             ? "Buffers allocated at \(place) \(grew)"
-            : "Buffers last touched by \(touch.label), allocated at \(place), \(grew)"
+            : "Buffers last accessed by \(access.label), allocated at \(place), \(grew)"
         return "\(who)\(survivors(suspect))\(deadline)\(remedy(suspect))."
     }
 
     private func survivors(_ suspect: Suspect) -> String {
-        guard let turnover = overall?.byPair[SlotDifference.pairKey(suspect.site, suspect.touch)],
+        guard let turnover = overall?.byPair[SlotDifference.pairKey(suspect.site, suspect.access)],
             turnover.before.buffers > 0
         else { return "" }
         let before = Format.count(turnover.before.buffers)
@@ -308,18 +308,18 @@ extension Difference {
     /// What holds the suspect's buffers now decides what growth means.
     private func remedy(_ suspect: Suspect) -> String {
         var byKind: [OwnerKind: UInt64] = [:]
-        var unheld: UInt64 = 0
+        var unreachable: UInt64 = 0
         let index = snapshots.count - 1
-        for retainer in newest.retainers
-        where sites.entry(retainer.site, in: index) == suspect.site
-            && sites.entry(retainer.touchSite, in: index) == suspect.touch
+        for allocationGroup in newest.allocationGroups
+        where sites.entry(allocationGroup.site, in: index) == suspect.site
+            && sites.entry(allocationGroup.accessSite, in: index) == suspect.access
         {
-            byKind[retainer.ownerKind, default: 0] &+= retainer.liveBytes
-            unheld &+= retainer.unheldBuffers
+            byKind[allocationGroup.ownerKind, default: 0] &+= allocationGroup.liveBytes
+            unreachable &+= allocationGroup.unreachableBuffers
         }
-        if newest.totals.unheldBuffers != nil, unheld > 0 {
+        if newest.totals.unreachableBuffers != nil, unreachable > 0 {
             let grade = EvidenceGrade(newest, for: .lost)
-            let who = ". No holder reaches \(Format.count(unheld)) of them: "
+            let who = ". No referrer reaches \(Format.count(unreachable)) of them: "
             return switch grade.level {
             case .proved: who + "this is a leak"
             case .likely: who + "a leak is likely, and not proved, because \(grade.reason)"
@@ -332,9 +332,9 @@ extension Difference {
         case .offlineQueue, .inflight, .transport: return ". They wait in \(most.plural), a backlog that is not drained"
         case .retained, .will: return ". They are kept on purpose, as \(most.plural)"
         default:
-            if newest.totals.unheldBuffers == nil { return ". A leak there is likely" }
+            if newest.totals.unreachableBuffers == nil { return ". A leak there is likely" }
             let isJudged = EvidenceGrade(newest, for: .nothingElseLost).level == .proved
-            return isJudged ? ". All of them are held" : ". None of them is known to be lost"
+            return isJudged ? ". All of them are reachable" : ". None of them is known to be lost"
         }
     }
 }

@@ -25,10 +25,10 @@ extension Report {
         var report = Report(command: "dominators")
         let count = GroupCount(buffers: total.buffers, bytes: total.bytes)
         report.add(nil, .lines([matched(count, snapshot, filter)]))
-        if !dominators.knowsHolders {
+        if !dominators.knowsReferrers {
             report.add(
                 nil,
-                .paragraph("This dump has no edges: each buffer's owner stands for its holders.", .warning))
+                .paragraph("This dump has no references: each buffer's owner stands for its referrers.", .warning))
         }
         var table = Table(
             name: "owners",
@@ -40,7 +40,7 @@ extension Report {
                 .init("owned_buffers"), .init("closed"),
             ])
         addTree(to: &table, dominators, snapshot, siblings, order, total)
-        addRest("unheld", "no holder reaches them: lost", dominators.unheld, .alarm, total, &table)
+        addRest("unreachable", "no referrer reaches them: lost", dominators.unreachable, .alarm, total, &table)
         addRest("freed", "freed by another thread, not yet taken back", dominators.freed, .plain, total, &table)
         report.add(nil, .table(table))
         let isPart = filter != nil
@@ -54,9 +54,9 @@ extension Report {
             }
         }
         report.data += [
-            Field("knows_holders", .flag(dominators.knowsHolders)),
-            Field("unheld_bytes", .bytes(dominators.unheld.bytes)),
-            Field("unheld_buffers", .count(dominators.unheld.buffers)),
+            Field("knows_referrers", .flag(dominators.knowsReferrers)),
+            Field("unreachable_bytes", .bytes(dominators.unreachable.bytes)),
+            Field("unreachable_buffers", .count(dominators.unreachable.buffers)),
             Field("freed_bytes", .bytes(dominators.freed.bytes)),
         ]
         report.data += filterFields(filter)
@@ -171,15 +171,15 @@ extension Report {
                     """),
                 Line("owner", "\(.text(snapshot.ownerPathText(slots.owner[row])), as: "owner_path")"),
             ]))
-        let holders = holderTable(row, snapshot)
-        let owners = holders.rows.compactMap { row -> UInt32? in
+        let referrers = referrerTable(row, snapshot)
+        let owners = referrers.rows.compactMap { row -> UInt32? in
             guard case .number(let id) = row.cells[3] else { return nil }
             return UInt32(clamping: id)
         }
-        report.add(nil, .table(holders))
+        report.add(nil, .table(referrers))
         if slots.state[row] != Snapshot.SlotColumns.live {
             report.add(nil, .paragraph("Another thread has freed it; its arena takes it back at its next turn."))
-        } else if let verdict = holderVerdict(row, snapshot) {
+        } else if let verdict = referrerVerdict(row, snapshot) {
             report.add(nil, verdict)
         }
         if let first = owners.first, owners.allSatisfy({ Int($0) < snapshot.owners.count }) {
@@ -189,7 +189,7 @@ extension Report {
                 owners.count == 1
                 ? "It goes when \(.text(snapshot.ownerTitle(dominator)), as: "dominator") lets go of it."
                 : """
-                \(UInt64(owners.count), of: "holder", as: "holder_count") reach it; it goes only when all let go, or \
+                \(UInt64(owners.count), of: "referrer", as: "referrer_count") reach it; it goes only when all let go, or \
                 \(.text(snapshot.ownerTitle(dominator)), as: "dominator") goes.
                 """
             report.add(nil, .paragraph(words))
@@ -198,5 +198,5 @@ extension Report {
     }
 
     public static let pathSelection = DumpSelection(
-        slots: [.serial, .address, .capacity, .owner, .state], edges: true)
+        slots: [.serial, .address, .capacity, .owner, .state], references: true)
 }

@@ -1,11 +1,11 @@
 import DumpFormat
 
 /// For each live buffer the lowest owner without which nobody would have it: the lowest common ancestor of its
-/// holders' owners in the owner tree. Since holders hang on a tree, that is the dominator, without general graph
+/// referrers' owners in the owner tree. Since referrers hang on a tree, that is the dominator, without general graph
 /// algorithms (compare Lengauer and Tarjan, "A Fast Algorithm for Finding Dominators in a Flowgraph", 1979).
 ///
 /// `shallow` of an owner is what it alone dominates, `retained` what it and all below it do: the memory that goes when
-/// it goes. Buffers that no holder reaches are nobody's, and counted apart; so are those already freed by another
+/// it goes. Buffers that no referrer reaches are nobody's, and counted apart; so are those already freed by another
 /// thread. Owners' shallow bytes and these two make the total, to the byte.
 struct Dominators {
     /// By owner id.
@@ -13,15 +13,15 @@ struct Dominators {
     private(set) var retained: [Amount]
     /// What the owner answers for, held or not.
     private(set) var owned: [Amount]
-    private(set) var unheld = Amount()
+    private(set) var unreachable = Amount()
     private(set) var freed = Amount()
-    /// Buffers with several holders below different owners, by their dominator.
+    /// Buffers with several referrers below different owners, by their dominator.
     private(set) var shared: [Amount]
-    /// False where the snapshot has no edges: then a buffer's owner stands for its holder.
-    let knowsHolders: Bool
+    /// False where the snapshot has no references: then a buffer's owner stands for its referrer.
+    let knowsReferrers: Bool
     let tree: OwnerTree
 
-    static let selection = DumpSelection(slots: [.capacity, .owner, .state], edges: true)
+    static let selection = DumpSelection(slots: [.capacity, .owner, .state], references: true)
     private static let none = UInt32.max
 
     init?(_ snapshot: Snapshot, where mask: RowMask? = nil) {
@@ -31,21 +31,22 @@ struct Dominators {
         let count = max(1, snapshot.owners.count)
         var dominator = [UInt32](repeating: Self.none, count: slots.count)
         var isShared = [Bool](repeating: false, count: slots.count)
-        if let edges = snapshot.edges {
-            knowsHolders = true
-            for edge in 0..<edges.count where Int(edges.slotRow[edge]) < slots.count {
-                let row = Int(edges.slotRow[edge])
-                let holder = Int(edges.holderOwner[edge]) < count ? edges.holderOwner[edge] : 0
+        if let references = snapshot.references {
+            knowsReferrers = true
+            for reference in 0..<references.count where Int(references.slotRow[reference]) < slots.count {
+                let row = Int(references.slotRow[reference])
+                let referrer =
+                    Int(references.referrerOwner[reference]) < count ? references.referrerOwner[reference] : 0
                 let known = dominator[row]
                 if known == Self.none {
-                    dominator[row] = holder
-                } else if known != holder {
-                    dominator[row] = ancestry.lowestCommon(known, holder)
+                    dominator[row] = referrer
+                } else if known != referrer {
+                    dominator[row] = ancestry.lowestCommon(known, referrer)
                     isShared[row] = true
                 }
             }
         } else {
-            knowsHolders = false
+            knowsReferrers = false
             for row in 0..<slots.count where slots.state[row] == Snapshot.SlotColumns.live {
                 dominator[row] = Int(slots.owner[row]) < count ? slots.owner[row] : 0
             }
@@ -61,7 +62,7 @@ struct Dominators {
                 shallow[Int(dominator[row])].add(bytes)
                 if isShared[row] { shared[Int(dominator[row])].add(bytes) }
             } else if slots.state[row] == Snapshot.SlotColumns.live {
-                unheld.add(bytes)
+                unreachable.add(bytes)
             } else {
                 freed.add(bytes)
             }
@@ -75,7 +76,7 @@ struct Dominators {
 
     /// Owners in use, and what a damaged dump says of others.
     var total: Amount {
-        var total = unheld
+        var total = unreachable
         total.add(freed)
         for amount in shallow { total.add(amount) }
         return total

@@ -33,7 +33,7 @@ public struct EvidenceGrade: Sendable, Equatable {
         if claim == .lost { missing.removeAll { $0.premise == .knownCounter } }
         self.missing = missing
         let lacksWholeFile = missing.contains { $0.premise == .wholeFile }
-        if lacksWholeFile, snapshot.header.format == .nettyHeapDump || Self.lacksRetainers(snapshot) {
+        if lacksWholeFile, snapshot.header.format == .nettyHeapDump || Self.lacksAllocationGroups(snapshot) {
             // Who holds a buffer is found by reading all of a heap dump; in our own dumps the writer has said it, in one table.
             level = .cannotSay
         } else if claim == .nothingElseLost, Self.leavesMuchUnjudged(snapshot) {
@@ -50,26 +50,27 @@ public struct EvidenceGrade: Sendable, Equatable {
             let sections = completeness.sectionsMissing
             let first = sections.isEmpty ? completeness.problems.first : "missing: \(sections.joined(separator: ", "))"
             missing.append(.init(.wholeFile, "the file is damaged (\(first ?? "no end"))"))
-        } else if lacksRetainers(snapshot) {
+        } else if lacksAllocationGroups(snapshot) {
             missing.append(.init(.wholeFile, "the table that says who holds the buffers is empty"))
         }
         for loop in snapshot.missingLoops {
             missing.append(
-                .init(.allHolders, "\(loop.words) did not come to the safepoint, and could not be asked what it holds"))
+                .init(
+                    .allReferrers, "\(loop.words) did not come to the safepoint, and could not be asked what it holds"))
         }
         if snapshot.ending != nil {
-            missing.append(.init(.allHolders, "a flight recorder's file does not say who holds a buffer"))
-        } else if snapshot.totals.unheldBuffers == nil {
-            missing.append(.init(.allHolders, "this dump has no edges, which say who holds a buffer"))
+            missing.append(.init(.allReferrers, "a flight recorder's file does not say who holds a buffer"))
+        } else if snapshot.totals.unreachableBuffers == nil {
+            missing.append(.init(.allReferrers, "this dump has no references, which say who holds a buffer"))
         }
         return missing + snapshot.missingPremises
     }
 
-    private static func lacksRetainers(_ snapshot: Snapshot) -> Bool {
-        snapshot.retainers.isEmpty && snapshot.totals.liveBuffers > 0
+    private static func lacksAllocationGroups(_ snapshot: Snapshot) -> Bool {
+        snapshot.allocationGroups.isEmpty && snapshot.totals.liveBuffers > 0
     }
 
-    /// Whether buffers that are neither held nor unheld are enough for an accusation.
+    /// Whether buffers that are neither reachable nor unreachable are enough for an accusation.
     private static func leavesMuchUnjudged(_ snapshot: Snapshot) -> Bool {
         Diagnosis.isAccusable(
             buffers: snapshot.header.unjudgedBuffers, bytes: snapshot.header.unjudgedBytes, of: snapshot.totals)
@@ -81,7 +82,7 @@ public struct EvidenceGrade: Sendable, Equatable {
     /// What a finding may be called that rests on `evidence`.
     func confidence(in evidence: Diagnosis.Evidence) -> Confidence {
         switch evidence {
-        case .unheld: level == .proved ? .proved : .likely
+        case .unreachable: level == .proved ? .proved : .likely
         case .survivors: .likely
         case .share: .possible
         }

@@ -34,10 +34,10 @@ extension Report {
                     \(.duration(snapshot.age(freed.birth)), as: "age_ns") before the dump
                     """),
                 Line(
-                    "touched",
+                    "accessed",
                     """
-                    last at \(.site(snapshot.siteName(freed.touchSite)), as: "last_touch"), \
-                    \(.duration(snapshot.age(freed.touchTime)), as: "idle_ns") before the dump
+                    last at \(.site(snapshot.siteName(freed.accessSite)), as: "last_access"), \
+                    \(.duration(snapshot.age(freed.accessTime)), as: "idle_ns") before the dump
                     """),
                 Line(
                     "freed",

@@ -43,7 +43,7 @@ extension Report {
     static func heapDumpData(_ snapshot: Snapshot) -> [Field] {
         [
             Field("unpooled_bytes", .bytes(snapshot.totals.unpooledBytes)),
-            Field("unpooled_unheld_bytes", .bytes(snapshot.unheldUnpooled)),
+            Field("unpooled_unreachable_bytes", .bytes(snapshot.unreachableUnpooled)),
             Field("use", snapshot.fullestCopy?.use.map { .ratio($0) } ?? .unknown),
             Field("fullest_copy", snapshot.fullestCopy.map { .text($0.name) } ?? .unknown),
             Field("notes", .text(snapshot.notes.map(\.text).joined(separator: "\n"))),
@@ -53,10 +53,10 @@ extension Report {
     /// `chunks = live + cached + without a ByteBuf + slack + free`, to the byte.
     static func heapDumpMemory(_ snapshot: Snapshot) -> [Line] {
         let totals = snapshot.totals
-        let unheld = totals.unheldBytes ?? 0
+        let unreachable = totals.unreachableBytes ?? 0
         let unjudged = snapshot.header.unjudgedBuffers
-        let byteBufs = totals.liveBuffers.less(totals.cachedBuffers).less(totals.unheldBuffers ?? 0).less(unjudged)
-        let byteBufBytes = totals.liveBytes.less(totals.cachedBytes).less(unheld)
+        let byteBufs = totals.liveBuffers.less(totals.cachedBuffers).less(totals.unreachableBuffers ?? 0).less(unjudged)
+        let byteBufBytes = totals.liveBytes.less(totals.cachedBytes).less(unreachable)
         let unjudgedPart: Phrase =
             unjudged == 0
             ? ""
@@ -67,15 +67,15 @@ extension Report {
         let freePages = snapshot.chunks.reduce(UInt64(0)) { $0 &+ UInt64($1.freePages) &* totals.pageSize }
         let others =
             (totals.hugeBytes > 0 ? ["huge allocations"] : [])
-            + (snapshot.unheldUnpooled > 0 ? ["lost unpooled memory"] : [])
-            + (snapshot.unheldUnpooled < snapshot.unpooledInRows ? ["unpooled memory that no root leads to"] : [])
+            + (snapshot.unreachableUnpooled > 0 ? ["lost unpooled memory"] : [])
+            + (snapshot.unreachableUnpooled < snapshot.unpooledInRows ? ["unpooled memory that no root leads to"] : [])
         let shown = (["chunks"] + others).joined(separator: others.count > 1 ? ", " : " and ")
         return [
             Line(
                 "",
                 """
                 \(.text(shown)) = live \(.bytes(byteBufBytes), as: "byte_buf_bytes") \
-                + cached \(.bytes(totals.cachedBytes), as: "thread_cache_bytes") + without a ByteBuf \(.bytes(unheld)) \
+                + cached \(.bytes(totals.cachedBytes), as: "thread_cache_bytes") + without a ByteBuf \(.bytes(unreachable)) \
                 + rest of slabs \(.bytes(totals.freeBytes.less(freePages)), as: "slab_rest_bytes") \
                 + free \(.bytes(freePages), as: "free_page_bytes")
                 """),
@@ -85,7 +85,7 @@ extension Report {
                 \(.count(totals.liveBuffers), ): \
                 \(.count(byteBufs), as: "byte_bufs") by a live ByteBuf, \
                 \(.count(totals.cachedBuffers), as: "thread_cache_buffers") in thread caches, \
-                \(.count(totals.unheldBuffers ?? 0)) without a ByteBuf\(unjudgedPart)
+                \(.count(totals.unreachableBuffers ?? 0)) without a ByteBuf\(unjudgedPart)
                 """),
         ]
     }
@@ -95,7 +95,7 @@ extension Report {
     /// Answers about ages are unknown in a dump without a clock, and conditions on them match nothing: both are said.
     static func addClockNote(to report: inout Report, _ snapshot: Snapshot, _ filter: Filter?) {
         guard !snapshot.hasClock else { return }
-        let asked = filter?.selection.slots.isDisjoint(with: [.birth, .touchTime]) == false
+        let asked = filter?.selection.slots.isDisjoint(with: [.birth, .accessTime]) == false
         report.add(
             nil,
             .paragraph(
@@ -130,7 +130,7 @@ extension FindingStory {
             )
         }
         parts.append(owners)
-        if finding.kind == .unheld {
+        if finding.kind == .unreachable {
             parts.append(
                 "Evidence (\(finding.confidence.word)): the chunks' own books have them allocated, or of what is in no chunk the "
                     + "counters do; they are in no thread's cache, and no ByteBuf object in the heap refers to them, so nobody "
@@ -159,34 +159,35 @@ extension Diagnosis {
     /// a thread was allocating at the moment of the dump.
     static func heapDumpSuspects(_ groups: [Group], _ totals: Snapshot.Totals) -> [(group: Group, rule: Rule)] {
         let rule = rules[0]
-        let bytes = totals.unheldBytes ?? 0
-        guard isAccusable(buffers: totals.unheldBuffers ?? 0, bytes: bytes, of: totals) else { return [] }
-        return groups.filter { $0.unheldBytes > 0 && $0.unheldBytes.share(of: bytes) >= rule.shareFloor }
-            .sorted { $0.unheldBytes > $1.unheldBytes }.map { ($0, rule) }
+        let bytes = totals.unreachableBytes ?? 0
+        guard isAccusable(buffers: totals.unreachableBuffers ?? 0, bytes: bytes, of: totals) else { return [] }
+        return groups.filter { $0.unreachableBytes > 0 && $0.unreachableBytes.share(of: bytes) >= rule.shareFloor }
+            .sorted { $0.unreachableBytes > $1.unreachableBytes }.map { ($0, rule) }
     }
 
     /// The proof in Netty's words. The groups of one dump differ by size only, so all of them are one accusation.
     func heapDumpSentence(_ group: Group) -> String {
         let totals = snapshot.totals
-        let buffers = totals.unheldBuffers ?? 0
-        let bytes = totals.unheldBytes ?? 0
+        let buffers = totals.unreachableBuffers ?? 0
+        let bytes = totals.unreachableBytes ?? 0
         let worst = snapshot.siteName(group.site).label
         let (are, them) = buffers == 1 ? ("is", "it") : ("are", "them")
         return
             "\(Format.count(buffers)) of \(Format.count(totals.liveBuffers, of: "allocation")) (\(Format.bytes(bytes)), "
             + "\(Format.ratio(bytes.share(of: totals.liveBytes))) of allocated bytes) \(are) in no thread cache, and no "
             + "ByteBuf object in the heap refers to \(them): nothing can release \(them) any more, \(leakInWords). Most of "
-            + "it: \(Format.count(group.unheldBuffers)) of \"\(worst)\" (\(Format.bytes(group.unheldBytes)))."
+            + "it: \(Format.count(group.unreachableBuffers)) of \"\(worst)\" (\(Format.bytes(group.unreachableBytes)))."
     }
 }
 
 extension Snapshot {
     /// What no `ByteBuf` has of unpooled memory. Its other rows are `ByteBuf`s of which a dump without all roots cannot say
     /// whether anybody has them.
-    var unheldUnpooled: UInt64 {
+    var unreachableUnpooled: UInt64 {
         guard header.unjudgedBuffers > 0 else { return unpooledInRows }
-        return retainers.reduce(0) { sum, retainer in
-            site(retainer.site).label.hasPrefix("no ByteBuf refers to it: unpooled") ? sum &+ retainer.unheldBytes : sum
+        return allocationGroups.reduce(0) { sum, allocationGroup in
+            site(allocationGroup.site).label.hasPrefix("no ByteBuf refers to it: unpooled")
+                ? sum &+ allocationGroup.unreachableBytes : sum
         }
     }
 }

@@ -7,7 +7,7 @@ extension Report {
         DumpSelection(slots: [.capacity, .requested, .birth]).union(grouping.selection).union(filter?.selection)
     }
 
-    /// Nil where the snapshot lacks the columns, or the edges that `holder` and `unheld` need.
+    /// Nil where the snapshot lacks the columns, or the references that `referrer` and `unreachable` need.
     public static func histogram(of snapshot: Snapshot, by grouping: Grouping, where filter: Filter? = nil) -> Report? {
         guard let slots = snapshot.slots, slots.hasWhole([.capacity, .requested, .birth]),
             let groups = SlotGroups(grouping, snapshot)
@@ -36,7 +36,7 @@ extension Report {
             columns: [
                 .init("key", "By \(grouping.rawValue)"), .init("id"), .init("buffers", "buffers"),
                 .init("bytes", "bytes"), .init("share", "share"), .init("mean_bytes", "mean", isOptional: true),
-                .init("slack_bytes", "slack", isOptional: true), .init("oldest_age_ns", "oldest"),
+                .init("internal_fragmentation_bytes", "slack", isOptional: true), .init("oldest_age_ns", "oldest"),
                 .init("newest_age_ns", "newest", isOptional: true),
             ])
         table.rows = order.map { group in

@@ -5,11 +5,11 @@ public import DumpFormat
 extension Snapshot {
     /// What a reader must load to narrow to `filter`.
     public static func narrowingSelection(_ filter: Filter) -> DumpSelection {
-        DumpSelection(slots: [.site, .touchSite, .owner, .capacity, .requested, .birth, .state], reaches: true)
+        DumpSelection(slots: [.site, .accessSite, .owner, .capacity, .requested, .birth, .state], reaches: true)
             .union(filter.selection)
     }
 
-    /// Sites, owners and retainers counted anew over the buffers that `filter` lets through; nil where the snapshot
+    /// Sites, owners and allocation groups counted anew over the buffers that `filter` lets through; nil where the snapshot
     /// lacks what that needs.
     public func narrowed(to filter: Filter) -> Snapshot? {
         guard let slots, slots.hasWhole(Self.narrowingSelection(filter).slots), let mask = filter.rows(in: self) else {
@@ -19,7 +19,7 @@ extension Snapshot {
     }
 
     /// What `narrowed(by:)` needs, beside the columns of `filter`.
-    static let countedSelection = DumpSelection(slots: [.site, .touchSite, .owner, .capacity, .requested, .birth])
+    static let countedSelection = DumpSelection(slots: [.site, .accessSite, .owner, .capacity, .requested, .birth])
 
     /// Which buffers a filter lets through, and what reaches each of all: what is kept of one reading for the next.
     public struct Narrowing {
@@ -55,20 +55,20 @@ extension Snapshot {
         }
         var result = narrowed(to: mask, slots, reach, .totals)
         result.slots = slots.rows(in: mask)
-        (result.edges, result.runs) = (nil, nil)
-        if totals.unheldBuffers == nil || edges == nil {
-            (result.totals.unheldBuffers, result.totals.unheldBytes) = (nil, nil)
+        (result.references, result.runs) = (nil, nil)
+        if totals.unreachableBuffers == nil || references == nil {
+            (result.totals.unreachableBuffers, result.totals.unreachableBytes) = (nil, nil)
         }
         return result
     }
 
-    /// By row of the slots; nil without edges.
+    /// By row of the slots; nil without references.
     private var reach: [Reach]? {
-        guard let edges, let slots, slots.hasWhole([.state]) else { return nil }
-        return edges.reach(slots.state)
+        guard let references, let slots, slots.hasWhole([.state]) else { return nil }
+        return references.reach(slots.state)
     }
 
-    /// - Parameter more: parts beside sites, owners and retainers.
+    /// - Parameter more: parts beside sites, owners and allocation groups.
     private func narrowed(
         to mask: RowMask, _ slots: SlotColumns, _ reach: [Reach]?, _ more: SlotAggregate.Parts = []
     ) -> Snapshot {
@@ -102,9 +102,9 @@ extension Report {
     public mutating func note(_ filter: Filter?, _ snapshot: Snapshot) {
         guard let filter else { return }
         var count = GroupCount()
-        for retainer in snapshot.retainers {
-            count.buffers &+= retainer.liveBuffers
-            count.bytes &+= retainer.liveBytes
+        for allocationGroup in snapshot.allocationGroups {
+            count.buffers &+= allocationGroup.liveBuffers
+            count.bytes &+= allocationGroup.liveBytes
         }
         sections.insert(Section(title: nil, body: .lines([Self.matched(count, snapshot, filter)])), at: 0)
         data += Self.filterFields(filter)

@@ -57,7 +57,7 @@ extension Report {
                 .init("limit_bytes", "limit"), .init("use", "use"), .init("arenas", "arenas"),
                 .init("chunks", "chunks"),
                 .init("cleaner", "cleaner", isOptional: true), .init("books"), .init("counting"), .init("when_dropped"),
-                .init("chunk_bytes"), .init("huge_bytes"), .init("unpooled_bytes"), .init("unheld_bytes"),
+                .init("chunk_bytes"), .init("huge_bytes"), .init("unpooled_bytes"), .init("unreachable_bytes"),
             ])
         table.rows = snapshot.nettyCopies.map { copy in
             Table.Row(
@@ -68,7 +68,7 @@ extension Report {
                     copy.counting == .jvm ? .blank : .count(copy.arenas),
                     copy.counting == .jvm ? .blank : .count(copy.chunkCount), .text(copy.cleaner), .text(copy.books),
                     .text(copy.countingInWords), .text(copy.fateInWords), .bytes(copy.chunkBytes),
-                    .bytes(copy.hugeBytes), .bytes(copy.unpooledBytes), .bytes(copy.unheldBytes),
+                    .bytes(copy.hugeBytes), .bytes(copy.unpooledBytes), .bytes(copy.unreachableBytes),
                 ])
         }
         return table

@@ -54,7 +54,7 @@ public enum BufferName: Sendable, Equatable {
 /// One buffer, with everything the dump knows: whose it is, who reaches it, and what lies beside it.
 extension Report {
     public static let showSelection = DumpSelection(
-        slots: Set(Snapshot.SlotColumns.Column.allCases), runs: true, edges: true, payloads: true)
+        slots: Set(Snapshot.SlotColumns.Column.allCases), runs: true, references: true, payloads: true)
 
     /// Nil where no live buffer has that name.
     ///
@@ -67,9 +67,9 @@ extension Report {
         }
         var report = Report(command: "show")
         report.add(nil, .lines(identity(row, snapshot, slots)))
-        let holders = holderTable(row, snapshot)
-        if !holders.rows.isEmpty { report.add("Held by", .table(holders)) }
-        if slots.state[row] == Snapshot.SlotColumns.live, let verdict = holderVerdict(row, snapshot) {
+        let referrers = referrerTable(row, snapshot)
+        if !referrers.rows.isEmpty { report.add("Reachable from", .table(referrers)) }
+        if slots.state[row] == Snapshot.SlotColumns.live, let verdict = referrerVerdict(row, snapshot) {
             report.add(nil, verdict)
         }
         if let lengths = snapshot.payloads?.length, row < lengths.count {
@@ -80,9 +80,9 @@ extension Report {
         report.mainTableName = "neighbours"
         report.data = [
             Field("birth_ns", .number(slots.birth[row])), Field("site_id", .number(UInt64(slots.site[row]))),
-            Field("last_touch_id", .number(UInt64(slots.touchSite[row]))),
+            Field("last_access_id", .number(UInt64(slots.accessSite[row]))),
             Field("owner_id", .number(UInt64(slots.owner[row]))),
-            Field("holder_count", snapshot.edges == nil ? .unknown : .count(UInt64(holders.rows.count))),
+            Field("referrer_count", snapshot.references == nil ? .unknown : .count(UInt64(referrers.rows.count))),
             Field("freed", .flag(slots.state[row] != Snapshot.SlotColumns.live)),
         ]
         return report
@@ -107,7 +107,7 @@ extension Report {
                 """
                 \(.bytes(slots.requested[row]), as: "requested_bytes", exact: true) asked for, takes \
                 \(.bytes(slots.capacity[row]), as: "capacity_bytes"), class \(details.sizeClass(row), as: "size_class"), \
-                slack \(.bytes(slots.capacity[row].less(slots.requested[row])), as: "slack_bytes")
+                slack \(.bytes(slots.capacity[row].less(slots.requested[row])), as: "internal_fragmentation_bytes")
                 """),
             Line("owner", "\(.text(snapshot.ownerPathText(owner)), as: "owner_path")"),
         ]
@@ -120,10 +120,10 @@ extension Report {
                 (\(.time(snapshot.wallTime(slots.birth[row])), as: "birth_time"))
                 """),
             Line(
-                "touched",
+                "accessed",
                 """
-                last at \(.site(snapshot.siteName(slots.touchSite[row])), as: "last_touch"), \
-                \(.duration(snapshot.age(slots.touchTime[row])), as: "idle_ns") before the dump
+                last at \(.site(snapshot.siteName(slots.accessSite[row])), as: "last_access"), \
+                \(.duration(snapshot.age(slots.accessTime[row])), as: "idle_ns") before the dump
                 """),
         ]
         if snapshot.hasClock {
@@ -144,38 +144,38 @@ extension Report {
     }
 
     /// Every reach, from the root of the owner tree down to the structure that has it.
-    static func holderTable(_ row: Int, _ snapshot: Snapshot) -> Table {
+    static func referrerTable(_ row: Int, _ snapshot: Snapshot) -> Table {
         var table = Table(
-            name: "holders",
+            name: "referrers",
             columns: [
-                .init("path", "Path from the root"), .init("holder", "holder"), .init("owner"), .init("owner_id"),
-                snapshot.edges?.referredBytes.isEmpty == false
+                .init("path", "Path from the root"), .init("referrer", "referrer"), .init("owner"), .init("owner_id"),
+                snapshot.references?.referredBytes.isEmpty == false
                     ? .init("referred_bytes", "refers to") : .init("referred_bytes"),
             ])
-        guard let edges = snapshot.edges else { return table }
-        for edge in edges.slotRow.indices where Int(edges.slotRow[edge]) == row {
-            let owner = edges.holderOwner[edge]
+        guard let references = snapshot.references else { return table }
+        for reference in references.slotRow.indices where Int(references.slotRow[reference]) == row {
+            let owner = references.referrerOwner[reference]
             table.rows.append(
                 Table.Row([
                     .text(snapshot.ownerPathText(owner)),
-                    .text(HolderMasks.names(HolderMasks.bit(edges.holderKind[edge]))),
+                    .text(ReferrerMasks.names(ReferrerMasks.bit(references.referrerKind[reference]))),
                     .text(snapshot.ownerTitle(owner)), .number(UInt64(owner)),
-                    edges.referredBytes.isEmpty ? .unknown : .bytes(UInt64(edges.referredBytes[edge])),
+                    references.referredBytes.isEmpty ? .unknown : .bytes(UInt64(references.referredBytes[reference])),
                 ]))
         }
         return table
     }
 
     /// What to say of a live buffer that nobody has.
-    static func holderVerdict(_ row: Int, _ snapshot: Snapshot) -> Body? {
-        guard let edges = snapshot.edges else {
-            return .paragraph("Who holds it is unknown: this dump has no edges.")
+    static func referrerVerdict(_ row: Int, _ snapshot: Snapshot) -> Body? {
+        guard let references = snapshot.references else {
+            return .paragraph("Who holds it is unknown: this dump has no references.")
         }
-        guard !edges.slotRow.contains(UInt32(row)) else { return nil }
+        guard !references.slotRow.contains(UInt32(row)) else { return nil }
         if !snapshot.hasClock {
             return .paragraph("No ByteBuf refers to it, and no thread's cache has it: nobody can release it.", .alarm)
         }
-        return .paragraph("No holder reaches it: it is lost, and its owner only had it last.", .alarm)
+        return .paragraph("No referrer reaches it: it is lost, and its owner only had it last.", .alarm)
     }
 
     /// The rows in the same chunk, by address.
@@ -200,7 +200,7 @@ extension Report {
                 .init("shown", "Address", for: .people), .init("address"), .init("serial", "serial"),
                 .init("capacity_bytes", "capacity"),
                 .init("gap_bytes", "gap before"), .init("age_ns", "age"), .init("site", "site"),
-                .init("owner", "owner", isOptional: true), .init("holders", "held by"),
+                .init("owner", "owner", isOptional: true), .init("referrers", "referrers"),
             ])
         for index in max(0, place - 3)...min(nearby.count - 1, place + 3) {
             let other = nearby[index]
@@ -214,7 +214,7 @@ extension Report {
                         .number(slots.serial[other]), .bytes(slots.capacity[other]),
                         .bytes(slots.address[other].less(end)), snapshot.ageValue(slots.birth[other]),
                         .text(snapshot.siteName(slots.site[other]).label),
-                        .text(snapshot.ownerTitle(slots.owner[other])), details.held(other),
+                        .text(snapshot.ownerTitle(slots.owner[other])), details.reachable(other),
                     ], tone: other == row ? .good : .plain))
         }
         return table

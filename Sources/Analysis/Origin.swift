@@ -21,7 +21,7 @@ public struct Origin: Sendable {
 
     public var problems: [String] { completeness.problems }
 
-    /// `read 7 of 9 sections; missing: slots, edges`, or nil for a whole file.
+    /// `read 7 of 9 sections; missing: slots, references`, or nil for a whole file.
     public var partialNotice: String? {
         guard isPartial else { return nil }
         let read = completeness.sectionsRead.count

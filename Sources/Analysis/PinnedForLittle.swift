@@ -2,9 +2,9 @@ import DumpFormat
 import Ledger
 
 /// Buffers that are held for the sake of a small part of them: a slice keeps all of what it was cut from. By site, where
-/// holders refer to no more than a quarter of what they pin, and it is a mebibyte at least.
+/// referrers refer to no more than a quarter of what they pin, and it is a mebibyte at least.
 ///
-/// What several holders refer to is added up, since nobody knows whether it is the same part: so this says at most as much
+/// What several referrers refer to is added up, since nobody knows whether it is the same part: so this says at most as much
 /// as there is.
 struct PinnedForLittle {
     struct Row {
@@ -14,30 +14,30 @@ struct PinnedForLittle {
         var referred: UInt64 = 0
     }
 
-    static let selection = DumpSelection(slots: [.site, .capacity], edges: true)
+    static let selection = DumpSelection(slots: [.site, .capacity], references: true)
     private static let factor: UInt64 = 4
     private static let floor: UInt64 = 1 << 20
 
-    /// Those that pin most first. None where nothing tells what holders refer to, as for buffers that nobody holds.
+    /// Those that pin most first. None where nothing tells what referrers refer to, as for buffers that nobody holds.
     let rows: [Row]
 
     init(_ snapshot: Snapshot) {
-        guard let slots = snapshot.slots, slots.hasWhole(Self.selection.slots), let edges = snapshot.edges,
-            edges.count > 0, edges.referredBytes.count == edges.count
+        guard let slots = snapshot.slots, slots.hasWhole(Self.selection.slots), let references = snapshot.references,
+            references.count > 0, references.referredBytes.count == references.count
         else {
             rows = []
             return
         }
         var referred = [UInt64](repeating: 0, count: slots.count)
-        var isHeld = [Bool](repeating: false, count: slots.count)
-        for edge in edges.slotRow.indices {
-            let row = Int(edges.slotRow[edge])
+        var isReachable = [Bool](repeating: false, count: slots.count)
+        for reference in references.slotRow.indices {
+            let row = Int(references.slotRow[reference])
             guard row < slots.count else { continue }
-            isHeld[row] = true
-            referred[row] &+= UInt64(edges.referredBytes[edge])
+            isReachable[row] = true
+            referred[row] &+= UInt64(references.referredBytes[reference])
         }
         var sites = snapshot.sites.indices.map { Row(site: UInt32($0)) }
-        for row in isHeld.indices where isHeld[row] && Int(slots.site[row]) < sites.count {
+        for row in isReachable.indices where isReachable[row] && Int(slots.site[row]) < sites.count {
             let site = Int(slots.site[row])
             sites[site].buffers &+= 1
             sites[site].pinned &+= slots.capacity[row]

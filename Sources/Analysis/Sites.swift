@@ -1,6 +1,6 @@
 public import DumpFormat
 
-/// Live memory by where it was allocated, and beneath each site by who touched it last.
+/// Live memory by where it was allocated, and beneath each site by who accessed it last.
 extension Report {
     /// The site's histogram bounds lifetimes from above.
     public static func sites(of snapshot: Snapshot) -> Report {
@@ -19,7 +19,7 @@ extension Report {
             ]))
         var table = Table(
             name: "sites",
-            columns: place("Site, and last touch") + amounts + [
+            columns: place("Site, and last access") + amounts + [
                 .init("oldest_age_ns", "oldest"), .init("lifetime_p99_ns", "p99 life", isOptional: true),
                 .init("allocations_per_second", "alloc/s", isOptional: true),
                 .init("lifetime_p50_ns", "p50 life", isOptional: true),
@@ -27,27 +27,27 @@ extension Report {
                 .init("allocations", "allocated", isOptional: true), .init("requested_bytes"),
                 .init("allocated_bytes"),
             ],
-            childrenName: "last_touches")
-        let bySite = TouchesBySite(snapshot)
+            childrenName: "last_accesses")
+        let bySite = AccessesBySite(snapshot)
         table.rows = bySite.order.map { id in
             let site = snapshot.site(id)
             let lifetimes = Lifetimes(site)
             func life(_ bound: UInt64?) -> Value { bound.map { .below($0) } ?? .unknown }
-            let touches = bySite.touches(id)
+            let accesses = bySite.accesses(id)
             let rate = perSecond(site.allocations, snapshot.uptime)
             let cells =
                 cells(snapshot, id, site.liveBuffers, site.liveBytes, of: snapshot.totals.liveBytes)
                 + [
-                    touches.map(\.oldestBirth).min().map { snapshot.ageValue($0) } ?? .unknown,
+                    accesses.map(\.oldestBirth).min().map { snapshot.ageValue($0) } ?? .unknown,
                     life(lifetimes.bound(share: 0.99)), rate, life(lifetimes.bound(share: 0.5)),
                     life(lifetimes.longest), .count(site.frees), .count(site.allocations),
                     .bytes(site.requestedBytes), .bytes(site.allocatedBytes),
                 ]
             // A site whose buffers never left it needs no second line.
-            let isOwnStory = touches.map(\.touch) == [id]
-            let children = touches.map { touch -> Table.Row in
-                var row = self.cells(snapshot, touch.touch, touch.liveBuffers, touch.liveBytes, of: site.liveBytes)
-                row.append(snapshot.ageValue(touch.oldestBirth))
+            let isOwnStory = accesses.map(\.access) == [id]
+            let children = accesses.map { access -> Table.Row in
+                var row = self.cells(snapshot, access.access, access.liveBuffers, access.liveBytes, of: site.liveBytes)
+                row.append(snapshot.ageValue(access.oldestBirth))
                 return Table.Row(
                     row + blanks(table.columns.count - row.count), for: isOwnStory ? .programs : .everyone)
             }
@@ -57,34 +57,34 @@ extension Report {
         return report
     }
 
-    /// The summary's view of the same: the largest sites with their foremost last touch.
+    /// The summary's view of the same: the largest sites with their foremost last access.
     static func topSites(_ snapshot: Snapshot) -> Table {
         var table = Table(
             name: "sites",
             columns: place("") + amounts + [
-                .init("oldest_age_ns", "oldest"), .init("last_touch"), .init("last_touch_file"),
-                .init("last_touch_line"), .init("last_touch_buffers"), .init("last_touch_bytes"),
-                .init("last_touch_share"), .init("requested_bytes"),
+                .init("oldest_age_ns", "oldest"), .init("last_access"), .init("last_access_file"),
+                .init("last_access_line"), .init("last_access_buffers"), .init("last_access_bytes"),
+                .init("last_access_share"), .init("requested_bytes"),
             ])
-        let bySite = TouchesBySite(snapshot)
+        let bySite = AccessesBySite(snapshot)
         table.rows = bySite.order.map { id in
             let site = snapshot.site(id)
-            let touches = bySite.touches(id)
+            let accesses = bySite.accesses(id)
             var cells = cells(snapshot, id, site.liveBuffers, site.liveBytes, of: snapshot.totals.liveBytes)
-            cells.append(touches.map(\.oldestBirth).min().map { snapshot.ageValue($0) } ?? .unknown)
-            guard let first = touches.first else {
+            cells.append(accesses.map(\.oldestBirth).min().map { snapshot.ageValue($0) } ?? .unknown)
+            guard let first = accesses.first else {
                 return Table.Row(cells + [Value](repeating: .unknown, count: 6) + [.bytes(site.requestedBytes)])
             }
-            let name = snapshot.siteName(first.touch)
+            let name = snapshot.siteName(first.access)
             cells += [
                 .text(name.label), .text(name.file), .number(UInt64(name.line)), .count(first.liveBuffers),
                 .bytes(first.liveBytes), .ratio(first.liveBytes.share(of: site.liveBytes)),
                 .bytes(site.requestedBytes),
             ]
             // Only what adds something: a buffer that stayed where it was allocated has no story.
-            guard first.touch != id, first.touch != 0 else { return Table.Row(cells) }
+            guard first.access != id, first.access != 0 else { return Table.Row(cells) }
             var child = self.cells(
-                snapshot, first.touch, first.liveBuffers, first.liveBytes, of: site.liveBytes, prefix: "last: ")
+                snapshot, first.access, first.liveBuffers, first.liveBytes, of: site.liveBytes, prefix: "last: ")
             child.append(snapshot.ageValue(first.oldestBirth))
             return Table.Row(cells, children: [Table.Row(child + blanks(table.columns.count - child.count))])
         }
@@ -120,8 +120,8 @@ extension Report {
     }
 }
 
-/// The sites that have live buffers, largest first, each with its last touches, largest first.
-private struct TouchesBySite {
+/// The sites that have live buffers, largest first, each with its last accesses, largest first.
+private struct AccessesBySite {
     let order: [UInt32]
     private var bySite: [UInt32: [Diagnosis.Group]] = [:]
 
@@ -131,5 +131,5 @@ private struct TouchesBySite {
         order = known.sorted { (snapshot.site($1).liveBytes, $0) < (snapshot.site($0).liveBytes, $1) }
     }
 
-    func touches(_ site: UInt32) -> [Diagnosis.Group] { bySite[site] ?? [] }
+    func accesses(_ site: UInt32) -> [Diagnosis.Group] { bySite[site] ?? [] }
 }

@@ -45,20 +45,20 @@ struct Turnover: Equatable {
 ///
 /// Serial numbers are never reused, so a set of the earlier ones tells exactly: a later buffer whose serial is in it survived,
 /// others were born, and what of the set nobody asked for was freed. Three passes, each on two threads and in the order of the
-/// file: nothing is sorted, and beside the set there is no memory for each buffer. A survivor counts for the last touch and
+/// file: nothing is sorted, and beside the set there is no memory for each buffer. A survivor counts for the last access and
 /// the owner it has in the later snapshot.
 struct SlotDifference {
     private(set) var total = Turnover()
     /// By entry of the site directory.
     private(set) var bySite: [Turnover]
-    /// By `pairKey` of site and last touch.
+    /// By `pairKey` of site and last access.
     private(set) var byPair: [UInt64: Turnover] = [:]
     /// By entry of the owner directory: what was born into it, freed out of it, stayed.
     private(set) var byOwner: [Turnover]
 
-    static let columns: Set<Snapshot.SlotColumns.Column> = [.serial, .site, .touchSite, .owner, .capacity]
+    static let columns: Set<Snapshot.SlotColumns.Column> = [.serial, .site, .accessSite, .owner, .capacity]
 
-    static func pairKey(_ site: Int, _ touch: Int) -> UInt64 { UInt64(site) << 32 | UInt64(touch) }
+    static func pairKey(_ site: Int, _ access: Int) -> UInt64 { UInt64(site) << 32 | UInt64(access) }
 
     /// The rows of a snapshot that has all the columns; nil of another.
     static func rows(_ snapshot: Snapshot) -> SlotRows? {
@@ -123,10 +123,10 @@ private struct DifferenceTally {
         func entry(_ id: UInt32, _ entries: [Int]) -> Int { id < entries.count ? entries[Int(id)] : 0 }
         let bytes = slots.capacity[row]
         let site = entry(slots.site[row], sites)
-        let touch = entry(slots.touchSite[row], sites)
+        let access = entry(slots.accessSite[row], sites)
         bySite[site].add(bytes, fate)
         byOwner[entry(slots.owner[row], owners)].add(bytes, fate)
-        let number = pairs.number(of: SlotDifference.pairKey(site, touch))
+        let number = pairs.number(of: SlotDifference.pairKey(site, access))
         if number == byPair.count { byPair.append(Turnover()) }
         byPair[number].add(bytes, fate)
     }

@@ -3,36 +3,36 @@ import Ledger
 
 /// By what live buffers can be counted.
 public enum Grouping: String, Sendable, CaseIterable {
-    case site, touch, owner
+    case site, access, owner
     case ownerKind = "owner-kind"
     case client
     case sizeClass = "class"
-    case age, arena, holder
+    case age, arena, referrer
 
     /// What a reader must load to group by it.
     public var selection: DumpSelection {
         switch self {
         case .site: DumpSelection(slots: [.site])
-        case .touch: DumpSelection(slots: [.touchSite])
+        case .access: DumpSelection(slots: [.accessSite])
         case .owner, .ownerKind, .client: DumpSelection(slots: [.owner])
         case .sizeClass: DumpSelection(slots: [.sizeClass])
         case .age: DumpSelection(slots: [.birth])
         case .arena: DumpSelection(slots: [.arena])
-        case .holder: DumpSelection(slots: [.state], reaches: true)
+        case .referrer: DumpSelection(slots: [.state], reaches: true)
         }
     }
 
     var noun: String {
         switch self {
         case .site: "sites"
-        case .touch: "last touches"
+        case .access: "last accesses"
         case .owner: "owners"
         case .ownerKind: "kinds"
         case .client: "clients"
         case .sizeClass: "classes"
         case .age: "ages"
         case .arena: "arenas"
-        case .holder: "holders"
+        case .referrer: "referrers"
         }
     }
 }
@@ -69,9 +69,9 @@ struct SlotGroups {
             ids.allSatisfy { Int($0) < count } ? ids : ids.map { Int($0) < count ? $0 : 0 }
         }
         switch grouping {
-        case .site, .touch:
+        case .site, .access:
             count = max(1, snapshot.sites.count)
-            group = clamped(grouping == .site ? slots.site : slots.touchSite, below: count)
+            group = clamped(grouping == .site ? slots.site : slots.accessSite, below: count)
         case .owner:
             count = max(1, snapshot.owners.count)
             group = clamped(slots.owner, below: count)
@@ -101,13 +101,13 @@ struct SlotGroups {
         case .arena:
             count = max(1, snapshot.arenas.count)
             group = clamped(slots.arena.map { UInt32($0) }, below: count)
-        case .holder:
-            guard let holders = HolderMasks(snapshot) else { return nil }
-            // One more group for what another thread has freed: no holder has it, and it is not lost.
+        case .referrer:
+            guard let referrers = ReferrerMasks(snapshot) else { return nil }
+            // One more group for what another thread has freed: no referrer has it, and it is not lost.
             count = 1 << 16 + 1
             let state = slots.state
             group = state.indices.map {
-                state[$0] == Snapshot.SlotColumns.live ? UInt32(holders.kinds[$0]) : 1 << 16
+                state[$0] == Snapshot.SlotColumns.live ? UInt32(referrers.kinds[$0]) : 1 << 16
             }
         }
     }
@@ -117,7 +117,7 @@ struct SlotGroups {
 
     func name(_ group: Int, _ snapshot: Snapshot) -> Value {
         switch grouping {
-        case .site, .touch: .site(snapshot.siteName(UInt32(group)))
+        case .site, .access: .site(snapshot.siteName(UInt32(group)))
         case .owner: .text(snapshot.ownerTitle(UInt32(group)))
         case .ownerKind: .text(OwnerKind(rawValue: UInt8(clamping: group))?.name ?? "unknown")
         case .client: .text(group == 0 ? "no client" : snapshot.ownerTitle(UInt32(group - 1)))
@@ -128,8 +128,8 @@ struct SlotGroups {
                     ? .text(Format.bytes(snapshot.sizeClasses[group].bytes)) : .text("class \(group)")
         case .age: .text(Self.ages[group].name)
         case .arena: .text(snapshot.arenaName(group))
-        case .holder:
-            .text(group == 1 << 16 ? "freed, not yet taken back" : HolderMasks.names(UInt16(group)))
+        case .referrer:
+            .text(group == 1 << 16 ? "freed, not yet taken back" : ReferrerMasks.names(UInt16(group)))
         }
     }
 }

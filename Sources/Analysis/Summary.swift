@@ -44,23 +44,23 @@ extension Report {
             Field("reason", .text(header.reason)),
             Field("limit_bytes", totals.limitBytes > 0 ? .bytes(totals.limitBytes) : .unknown),
             Field("peak_counter_bytes", .bytes(totals.peakCounterBytes)),
-            Field("overdraft_bytes", .bytes(totals.overdraftBytes)),
+            Field("over_limit_bytes", .bytes(totals.overLimitBytes)),
             Field("chunk_size", .bytes(totals.chunkSize)),
             Field("chunk_bytes", .bytes(totals.chunkBytes)),
             Field("huge_bytes", .bytes(totals.hugeBytes)),
             Field("ledger_bytes", .bytes(totals.ledgerBytes)),
-            Field("staging_bytes", .bytes(totals.stagingBytes)),
+            Field("snapshot_buffer_bytes", .bytes(totals.snapshotBufferBytes)),
             Field("huge_count", .count(totals.hugeCount)),
             Field("live_bytes", .bytes(totals.liveBytes)),
-            Field("unheld_buffers", totals.unheldBuffers.map { .count($0) } ?? .unknown),
-            Field("unheld_bytes", totals.unheldBytes.map { .bytes($0) } ?? .unknown),
+            Field("unreachable_buffers", totals.unreachableBuffers.map { .count($0) } ?? .unknown),
+            Field("unreachable_bytes", totals.unreachableBytes.map { .bytes($0) } ?? .unknown),
             Field("failed_allocations", .count(totals.failedAllocations)),
             Field("cgroup_current_bytes", header.cgroupLimitBytes > 0 ? .bytes(header.cgroupCurrentBytes) : .unknown),
             Field("cgroup_limit_bytes", header.cgroupLimitBytes > 0 ? .bytes(header.cgroupLimitBytes) : .unknown),
             Field("thread_count", .count(header.threadCount)),
             Field("leak", .text(diagnosis.confidence)),
             Field("suspect_site", suspect.map { .site(snapshot.siteName($0.site)) } ?? .unknown),
-            Field("suspect_last_touch", suspect.map { .site(snapshot.siteName($0.touch)) } ?? .unknown),
+            Field("suspect_last_access", suspect.map { .site(snapshot.siteName($0.access)) } ?? .unknown),
             Field("suspect_buffers", suspect.map { .count($0.liveBuffers) } ?? .unknown),
             Field("suspect_bytes", suspect.map { .bytes($0.liveBytes) } ?? .unknown),
         ] + (ByteLedger(snapshot)?.fields ?? [])
@@ -132,7 +132,7 @@ extension Report {
                 """
                 in use \(.bytes(totals.requestedBytes), as: "requested_bytes") \
                 (\(.ratio(totals.requestedBytes.share(of: mapped)))), \
-                slack \(.bytes(slack), as: "slack_bytes") (\(.ratio(slack.share(of: mapped)))), \
+                slack \(.bytes(slack), as: "internal_fragmentation_bytes") (\(.ratio(slack.share(of: mapped)))), \
                 free \(.bytes(totals.freeBytes), as: "free_bytes") (\(.ratio(totals.freeBytes.share(of: mapped))))
                 """),
         ]
@@ -142,9 +142,9 @@ extension Report {
         } else {
             lines += [Line("live", live(totals, snapshot.header)), Line("process", process(snapshot.header))]
         }
-        if totals.overdraftBytes > 0 {
-            let overdraft: Phrase = "\(.bytes(totals.overdraftBytes)) above the limit, for who cannot be refused"
-            lines.insert(Line("", overdraft), at: 2)
+        if totals.overLimitBytes > 0 {
+            let overLimit: Phrase = "\(.bytes(totals.overLimitBytes)) above the limit, for who cannot be refused"
+            lines.insert(Line("", overLimit), at: 2)
         }
         if totals.failedAllocations > 0 {
             let refused: Phrase = "\(totals.failedAllocations, of: "allocation") since the start"
@@ -170,23 +170,25 @@ extension Report {
         if totals.hugeBytes > 0 { sum = "\(sum) + \(.count(totals.hugeCount)) huge \(.bytes(totals.hugeBytes))" }
         if totals.ledgerBytes > 0 { sum = "\(sum) + ledger \(.bytes(totals.ledgerBytes))" }
         if totals.unpooledBytes > 0 { sum = "\(sum) + unpooled \(.bytes(totals.unpooledBytes))" }
-        if snapshot.unheldUnpooled > 0 { sum = "\(sum) (\(.bytes(snapshot.unheldUnpooled)) of it without a ByteBuf)" }
-        if totals.stagingBytes > 0 { sum = "\(sum) + dump staging \(.bytes(totals.stagingBytes))" }
+        if snapshot.unreachableUnpooled > 0 {
+            sum = "\(sum) (\(.bytes(snapshot.unreachableUnpooled)) of it without a ByteBuf)"
+        }
+        if totals.snapshotBufferBytes > 0 { sum = "\(sum) + snapshot buffer \(.bytes(totals.snapshotBufferBytes))" }
         return sum
     }
 
     private static func live(_ totals: Snapshot.Totals, _ header: Snapshot.Header) -> Phrase {
-        guard let buffers = totals.unheldBuffers, let bytes = totals.unheldBytes else {
+        guard let buffers = totals.unreachableBuffers, let bytes = totals.unreachableBytes else {
             return """
                 \(totals.liveBuffers, of: "buffer", as: "live_buffers"); \
-                held or unheld is unknown: this dump has no edges
+                reachable or unreachable is unknown: this dump has no references
                 """
         }
-        let held = totals.liveBuffers.less(buffers).less(header.unjudgedBuffers)
-        let heldBytes = totals.liveBytes.less(bytes).less(header.unjudgedBytes)
+        let reachable = totals.liveBuffers.less(buffers).less(header.unjudgedBuffers)
+        let reachableBytes = totals.liveBytes.less(bytes).less(header.unjudgedBytes)
         let judged: Phrase = """
             \(totals.liveBuffers, of: "buffer", as: "live_buffers"): \
-            held \(.count(held)) (\(.bytes(heldBytes))), unheld \(.count(buffers)) (\(.bytes(bytes)))
+            reachable \(.count(reachable)) (\(.bytes(reachableBytes))), unreachable \(.count(buffers)) (\(.bytes(bytes)))
             """
         guard header.unjudgedBuffers > 0 else { return judged }
         return "\(judged), cannot be said \(.count(header.unjudgedBuffers)) (\(.bytes(header.unjudgedBytes)))"

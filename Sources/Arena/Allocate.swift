@@ -65,11 +65,11 @@ extension ArenaState {
         slot.pointee.serial = nextSerial
         nextSerial &+= 256
         slot.pointee.birth = now
-        slot.pointee.touchTime = now
+        slot.pointee.accessTime = now
         slot.pointee.requested = UInt64(truncatingIfNeeded: size)
         slot.pointee.site = site
         slot.pointee.owner = owner
-        slot.pointee.touchSite = site
+        slot.pointee.accessSite = site
         slot.pointee.next = 0
         slot.pointee.state = SlotRecord.State.live.rawValue
         if site >= siteRows { ensureSiteRow(site) }

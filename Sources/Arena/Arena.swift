@@ -77,7 +77,7 @@ public struct Arena: @unchecked Sendable, Equatable {
     }
 
     /// As `allocate`, by site number. With `mustSucceed`, for callers that cannot be told no, the arena's reserve is
-    /// spent when the limit is reached, and then the limit is passed, which is counted as overdraft. Nil without it.
+    /// spent when the limit is reached, and then the limit is passed, which is counted as over-limit allocation. Nil without it.
     @inline(__always)
     public func allocate(_ size: Int, site: SiteID, owner: OwnerID, mustSucceed: Bool) -> UnsafeMutableRawPointer? {
         if arena_load_relaxed(state.pointee.flags) != 0 {
@@ -183,7 +183,7 @@ public struct Arena: @unchecked Sendable, Equatable {
 
     /// Notes that the code at `location` has the buffer that `pointer` is in (its start or any byte of it), and, where
     /// one is given, who answers for it from now on. Any thread. Pointers outside all arenas are let pass.
-    public static func touch(_ pointer: UnsafeRawPointer, owner: OwnerID? = nil, at location: CodeLocation) {
+    public static func recordAccess(_ pointer: UnsafeRawPointer, owner: OwnerID? = nil, at location: CodeLocation) {
         if let raw = arena_context().pointee.arena {
             let arena = Arena(state: raw.assumingMemoryBound(to: ArenaState.self))
             let offset = UInt(bitPattern: pointer) &- UInt(bitPattern: arena.state.pointee.base)
@@ -197,7 +197,7 @@ public struct Arena: @unchecked Sendable, Equatable {
     }
 
     /// Notes that other threads than its arena's may hold the buffer that `pointer` is in from now on: to be called before it
-    /// is handed to them, so that a snapshot that one of them cannot be asked for does not call it unheld. Any thread that
+    /// is handed to them, so that a snapshot that one of them cannot be asked for does not call it unreachable. Any thread that
     /// holds it; pointers outside all arenas are let pass.
     public static func share(_ pointer: UnsafeRawPointer) {
         guard let pool = PoolRegistry.current(of: pointer), let slot = pool.slot(at: pointer) else { return }
@@ -222,9 +222,9 @@ public struct Arena: @unchecked Sendable, Equatable {
             (record + MemoryLayout<SlotRecord>.offset(of: path).unsafelyUnwrapped).assumingMemoryBound(
                 to: UInt32.self)
         }
-        arena_store32_relaxed(word32(\.touchSite), site.rawValue)
+        arena_store32_relaxed(word32(\.accessSite), site.rawValue)
         arena_store_relaxed(
-            (record + MemoryLayout<SlotRecord>.offset(of: \.touchTime).unsafelyUnwrapped)
+            (record + MemoryLayout<SlotRecord>.offset(of: \.accessTime).unsafelyUnwrapped)
                 .assumingMemoryBound(to: UInt64.self), arena_clock_now())
         if let owner { arena_store32_relaxed(word32(\.owner), owner.rawValue) }
         #endif

@@ -193,7 +193,7 @@ public final class ArenaPool: @unchecked Sendable {
     // MARK: Figures
 
     public var limitBytes: Int { configuration.limitBytes }
-    /// `chunks x 16 MiB + huge + ledger + staging`: what counts against the limit.
+    /// `chunks x 16 MiB + huge + ledger + snapshot buffer`: what counts against the limit.
     public var counterBytes: Int { Int(arena_load(budget.counter)) }
 
     /// What the program keeps beside the arena, as far as it says so: the limit is for both.
@@ -209,7 +209,7 @@ public final class ArenaPool: @unchecked Sendable {
     public var chunkBytes: Int { Int(arena_load(budget.chunkBytes)) }
     public var hugeBytes: Int { Int(arena_load(budget.hugeBytes)) }
     public var ledgerBytes: Int { Int(arena_load(budget.ledgerBytes)) }
-    public var stagingBytes: Int { Int(arena_load(budget.stagingBytes)) }
+    public var snapshotBufferBytes: Int { Int(arena_load(budget.snapshotBufferBytes)) }
     /// Chunks that no arena uses and that wait for their decay.
     public var cachedChunkCount: Int { lock.withLock { cached.count } }
     /// Allocations refused since the start.

@@ -4,7 +4,7 @@ import Ledger
 /// The counter and its limit: every byte the arena takes from the operating system is charged here first.
 ///
 /// The words live in the ledger's header, so that a copy of the ledger has them; they are changed atomically, by any
-/// thread. `counter = chunk + huge + ledger + staging` holds whenever no charge is under way.
+/// thread. `counter = chunk + huge + ledger + snapshot buffer` holds whenever no charge is under way.
 ///
 /// What the program keeps beside the arena (`external`) is not in the counter, and leaves the arena that much less of the
 /// limit.
@@ -18,10 +18,10 @@ struct Budget: @unchecked Sendable {
     let hugeCount: Word
     let hugeBytes: Word
     let ledgerBytes: Word
-    let stagingBytes: Word
+    let snapshotBufferBytes: Word
     let failedAllocations: Word
     private let peak: Word
-    private let overdraft: Word
+    private let overLimit: Word
     private let nearBytes: UInt64
     private let hysteresisBytes: UInt64
     private let thresholds: LevelThresholds
@@ -47,8 +47,8 @@ struct Budget: @unchecked Sendable {
         hugeCount = word(\.hugeCount)
         hugeBytes = word(\.hugeBytes)
         ledgerBytes = word(\.ledgerBytes)
-        stagingBytes = word(\.stagingBytes)
-        overdraft = word(\.overdraftBytes)
+        snapshotBufferBytes = word(\.snapshotBufferBytes)
+        overLimit = word(\.overLimitBytes)
         failedAllocations = word(\.failedAllocations)
         // Under a small limit the chunk before the last may lie below the near level and the last one above the limit:
         // so near is also where no further chunk fits, unless that is early.
@@ -64,7 +64,7 @@ struct Budget: @unchecked Sendable {
     func deallocate() { reported.deallocate() }
 
     /// Charges `bytes` to `part`; false, and nothing is changed, where that would pass the limit. A forced charge is
-    /// always made, and what it takes above the limit is recorded as overdraft.
+    /// always made, and what it takes above the limit is recorded as over-limit allocation.
     func charge(_ bytes: Int, to part: Word, forced: Bool = false) -> Bool {
         var old = arena_load(counter)
         let others = externalBytes
@@ -72,7 +72,7 @@ struct Budget: @unchecked Sendable {
             let new = old + UInt64(bytes)
             if new + others > limit && !forced { return false }
             if arena_compare_exchange(counter, &old, new) != 0 {
-                if new + others > limit { raise(overdraft, to: new + others - limit) }
+                if new + others > limit { raise(overLimit, to: new + others - limit) }
                 raise(peak, to: new)
                 break
             }
@@ -85,7 +85,7 @@ struct Budget: @unchecked Sendable {
         _ = arena_sub(part, UInt64(bytes))
         _ = arena_sub(counter, UInt64(bytes))
         // What a dump takes and gives back is no sign that the excursion it was written for is over.
-        guard part != stagingBytes else { return }
+        guard part != snapshotBufferBytes else { return }
         let settled = settledCounter + hysteresisBytes
         if settled < nearBytes { arena_store(reportedNear, 0) }
         if settled <= arena_load_relaxed(reportedRefusal) { arena_store(reportedRefusal, 0) }
@@ -98,8 +98,8 @@ struct Budget: @unchecked Sendable {
 
     /// What is in use, without what dumps in the making take.
     private var settledCounter: UInt64 {
-        let staging = arena_load(stagingBytes)
-        return max(arena_load(counter), staging) - staging + externalBytes
+        let snapshotBuffer = arena_load(snapshotBufferBytes)
+        return max(arena_load(counter), snapshotBuffer) - snapshotBuffer + externalBytes
     }
 
     var level: ArenaPool.Level { ArenaPool.Level(rawValue: arena_load(levelWord)) ?? .normal }

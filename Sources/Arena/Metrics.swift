@@ -88,7 +88,7 @@ extension ArenaPool {
         public var chunkBytes: Int
         public var hugeBytes: Int
         public var ledgerBytes: Int
-        public var stagingBytes: Int
+        public var snapshotBufferBytes: Int
         /// Chunks that no arena uses and that wait for their decay.
         public var cachedChunks: Int
         public var failedAllocations: Int
@@ -113,7 +113,8 @@ extension ArenaPool {
         let cached = addChunks(rows: ledger.rows(.chunks), to: &figures)
         return Metrics(
             level: level, limitBytes: limitBytes, counterBytes: counterBytes, chunkBytes: chunkBytes,
-            hugeBytes: hugeBytes, ledgerBytes: ledgerBytes, stagingBytes: stagingBytes, cachedChunks: cached,
+            hugeBytes: hugeBytes, ledgerBytes: ledgerBytes, snapshotBufferBytes: snapshotBufferBytes,
+            cachedChunks: cached,
             failedAllocations: failedAllocations, arenas: figures, sites: sites(rows: ledger.rows(.sites), states))
     }
 

@@ -17,12 +17,12 @@ extension ArenaState {
         misuse("double free", pointer, describe(slot) + release(of: slot.serial))
     }
 
-    /// "100 bytes from "packet" (Broker/Frame.swift:12), owner session "device-1", last touched at ...".
+    /// "100 bytes from "packet" (Broker/Frame.swift:12), owner session "device-1", last accessed at ...".
     func describe(_ slot: SlotRecord) -> String {
         let pool = pool.takeUnretainedValue()
         var text =
             "\(slot.requested) bytes from \(pool.describe(site: slot.site)), owner \(pool.describe(owner: slot.owner))"
-        if slot.touchSite != slot.site { text += ", last touched at \(pool.describe(site: slot.touchSite))" }
+        if slot.accessSite != slot.site { text += ", last accessed at \(pool.describe(site: slot.accessSite))" }
         return text
     }
 

@@ -4,10 +4,10 @@ import CArena
 
 extension ArenaPool {
     /// Memory for a copy of the ledger, and for what a dump keeps per row while it is written; counts against the limit
-    /// as staging until it is let go.
+    /// as snapshot buffer until it is let go.
     ///
     /// Made before the safepoint, pages and all, so that the loops wait for nothing but the copying itself.
-    public final class Staging: @unchecked Sendable {
+    public final class SnapshotBuffer: @unchecked Sendable {
         private let copy: LedgerCopy
         private let mappedBytes: Int
         private let chargedBytes: Int
@@ -35,7 +35,7 @@ extension ArenaPool {
         }
 
         /// Copies all of it while some arenas go on. What they write meanwhile may contradict the rest: see `settle`. False
-        /// where the ledger has outgrown this staging.
+        /// where the ledger has outgrown this snapshot buffer.
         public func fillWhileRunning() -> Bool {
             guard copy.runWhileChanging({ arena_copy_words($0, $1, $2) }) else { return false }
             if let prefixes, image.rows(.slots) > prefixes.rows { return false }
@@ -64,7 +64,7 @@ extension ArenaPool {
             return leftOut
         }
 
-        /// Copies part `part` of `parts`, at a safepoint. False where the ledger has outgrown this staging.
+        /// Copies part `part` of `parts`, at a safepoint. False where the ledger has outgrown this snapshot buffer.
         public func fill(part: Int, of parts: Int) -> Bool {
             if part == 0 { pool.stampTimes() }
             return fillPrefixes(part: part, of: parts) && copy.run(part: part, of: parts)
@@ -90,13 +90,13 @@ extension ArenaPool {
             if let prefixes {
                 OS.release(prefixes.memory, ArenaPool.prefixMapping(prefixes.rows, prefixes.prefixBytes))
             }
-            pool.budget.refund(chargedBytes, from: pool.budget.stagingBytes)
+            pool.budget.refund(chargedBytes, from: pool.budget.snapshotBufferBytes)
         }
     }
 
     /// What a dump in the making keeps on the heap beside the copy of the ledger, as a charge that lasts as long as this.
     ///
-    /// It must be possible at the limit too: what does not fit is charged all the same and recorded as overdraft.
+    /// It must be possible at the limit too: what does not fit is charged all the same and recorded as over-limit allocation.
     public final class DumpWork: @unchecked Sendable {
         private let pool: ArenaPool
         private var chargedBytes = 0
@@ -104,8 +104,8 @@ extension ArenaPool {
 
         /// A row index in both directions, and a mark.
         private static let bytesPerSlot = 4 + 4 + 4 + 1
-        /// As the holder named it, and as columns in order.
-        private static let bytesPerEdge = 16 + 13
+        /// As the referrer named it, and as columns in order.
+        private static let bytesPerReference = 16 + 13
         /// A row, and its columns; most have a name, or had one.
         private static let bytesPerOwner = 64 + 41 + 64
 
@@ -113,30 +113,33 @@ extension ArenaPool {
             self.pool = pool
             slots = pool.ledger.rows(.slots)
             charge(
-                slots * (Self.bytesPerSlot + Self.bytesPerEdge) + pool.ledger.rows(.owners) * Self.bytesPerOwner)
+                slots * (Self.bytesPerSlot + Self.bytesPerReference) + pool.ledger.rows(.owners) * Self.bytesPerOwner)
         }
 
-        /// At the safepoint, once it is known: there can be more edges than slots, where many hold the same buffers.
-        public func add(edges: Int) { if edges > slots { charge((edges - slots) * Self.bytesPerEdge) } }
+        /// At the safepoint, once it is known: there can be more references than slots, where many hold the same buffers.
+        public func add(references: Int) {
+            if references > slots { charge((references - slots) * Self.bytesPerReference) }
+        }
 
         private func charge(_ bytes: Int) {
-            _ = pool.budget.charge(bytes, to: pool.budget.stagingBytes, forced: true)
+            _ = pool.budget.charge(bytes, to: pool.budget.snapshotBufferBytes, forced: true)
             chargedBytes += bytes
         }
 
-        deinit { pool.budget.refund(chargedBytes, from: pool.budget.stagingBytes) }
+        deinit { pool.budget.refund(chargedBytes, from: pool.budget.snapshotBufferBytes) }
     }
 
     public func chargeDumpWork() -> DumpWork { DumpWork(self) }
 
-    /// Staging for a snapshot that is about to be taken, with some room for growth until then. Nil where the limit, or
+    /// A snapshot buffer for a snapshot that is about to be taken, with some room for growth until then. Nil where the limit, or
     /// the system, has none to give: then `withLedger` can still read the original for as long as the safepoint lasts.
     ///
     /// - Parameters:
     ///   - prefixBytes: of each buffer, to be copied too.
     ///   - besideBytes: what the program has taken of the limit, and the pool has not been told of.
-    ///   - forced: whether the limit may be passed for it, which is counted as overdraft.
-    public func makeStaging(prefixBytes: Int = 0, besideBytes: Int = 0, forced: Bool = false) -> Staging? {
+    ///   - forced: whether the limit may be passed for it, which is counted as over-limit allocation.
+    public func makeSnapshotBuffer(prefixBytes: Int = 0, besideBytes: Int = 0, forced: Bool = false) -> SnapshotBuffer?
+    {
         let (size, rows) = (ledger.copySize, ledger.rows(.slots))
         let mapped = (size + size / 8 + 65536 + 4095) & ~4095
         let prefixRows = prefixBytes > 0 ? rows + rows / 8 + 1024 : 0
@@ -145,21 +148,21 @@ extension ArenaPool {
         let prefixMapping = Self.prefixMapping(prefixRows, prefixBytes)
         let charged = mapped + prefixMapping
         guard forced || charged <= unclaimedBytes - besideBytes else { return nil }
-        guard budget.charge(charged, to: budget.stagingBytes, forced: forced) else { return nil }
+        guard budget.charge(charged, to: budget.snapshotBufferBytes, forced: forced) else { return nil }
         guard let memory = OS.map(mapped) else {
-            budget.refund(charged, from: budget.stagingBytes)
+            budget.refund(charged, from: budget.snapshotBufferBytes)
             return nil
         }
         var prefixes: (memory: UnsafeMutableRawPointer, rows: Int, prefixBytes: Int)?
         if prefixBytes > 0 {
             guard let prefixMemory = OS.map(prefixMapping) else {
                 OS.release(memory, mapped)
-                budget.refund(charged, from: budget.stagingBytes)
+                budget.refund(charged, from: budget.snapshotBufferBytes)
                 return nil
             }
             prefixes = (prefixMemory, prefixRows, prefixBytes)
         }
-        return Staging(
+        return SnapshotBuffer(
             copy: LedgerCopy(of: ledger, to: memory, byteCount: mapped), mappedBytes: mapped, chargedBytes: charged,
             prefixes: prefixes, pool: self)
     }

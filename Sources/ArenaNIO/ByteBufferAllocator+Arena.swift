@@ -8,8 +8,8 @@ public import Ledger
 ///
 /// NIO passes its four C functions no context, so the arena comes from the current thread (`Arena.bind(to:)`), as do
 /// the site and owner of what NIO allocates by itself. They may not fail: at the limit they draw on the arena's
-/// reserve, then pass the limit, and where even that cannot be they come from the system. Buffers the program asks for come by way of `buffer(capacity:owner:_:)`, which can fail, takes exactly the
-/// size asked for, and names its site.
+/// reserve, then pass the limit, and where even that cannot be they come from the system. Buffers the program asks for come by
+/// way of `buffer(capacity:owner:_:)`, which can fail, takes exactly the size asked for, and names its site.
 extension Arena {
     /// An allocator whose buffers live in the arena of the thread that allocates them. For
     /// `.childChannelOption(.allocator, value:)`.
@@ -73,12 +73,12 @@ extension ByteBuffer {
 /// let pass.
 extension Arena {
     /// The code here has the buffer now.
-    public func touch(
+    public func recordAccess(
         _ buffer: ByteBuffer, _ label: StaticString = "", file: StaticString = #fileID, line: UInt32 = #line,
         function: StaticString = #function
     ) {
         guard let address = buffer.address else { return }
-        Arena.touch(address, at: CodeLocation(label, file: file, line: line, function: function))
+        Arena.recordAccess(address, at: CodeLocation(label, file: file, line: line, function: function))
     }
 
     /// The code here has the buffer now, and `owner` answers for it.
@@ -87,7 +87,7 @@ extension Arena {
         line: UInt32 = #line, function: StaticString = #function
     ) {
         guard let address = buffer.address else { return }
-        Arena.touch(address, owner: owner, at: CodeLocation(label, file: file, line: line, function: function))
+        Arena.recordAccess(address, owner: owner, at: CodeLocation(label, file: file, line: line, function: function))
     }
 
     /// Whether the buffer's memory is in this arena's pool.

@@ -4,7 +4,7 @@ import CArena
 import Glibc
 
 /// The moment when every event loop stands between two ticks: no handler is on any stack, so every buffer that is
-/// legitimately alive is reachable from some holder.
+/// legitimately alive is reachable from some referrer.
 ///
 ///     loops    ...tick | arrive | wait | work | wait | work | wait | tick...
 ///     caller            ask            | onEachLoop... | onEachLoop...  release

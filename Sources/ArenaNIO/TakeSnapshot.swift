@@ -16,8 +16,8 @@ public struct SnapshotCost: Sendable, Equatable {
 /// What a safepoint found. Valid while the body that gets it runs.
 public struct SnapshotContents {
     public let ledger: LedgerImage
-    /// Gives away what the holders named, in parts; once.
-    public let takeEdges: () -> [[LedgerEdge]]
+    /// Gives away what the referrers named, in parts; once.
+    public let takeReferences: () -> [[LedgerReference]]
     /// The first bytes of the buffers, where they were asked for.
     public let payloads: PayloadImage?
     /// How long the loops stood still; 0 while they still do.
@@ -39,8 +39,8 @@ public struct SnapshotLoop: Sendable {
 }
 
 extension ArenaPool {
-    /// Takes a snapshot of the arenas of `loops` at one safepoint and gives it to `body`: the ledger, and the edges that
-    /// the program's holders name.
+    /// Takes a snapshot of the arenas of `loops` at one safepoint and gives it to `body`: the ledger, and the references that
+    /// the program's referrers name.
     ///
     /// `body` runs when the loops go on again, on a copy of the ledger, unless the limit leaves no room for one: then it
     /// runs, on the ledger itself, while they wait. To be called from a thread that is none of the loops.
@@ -52,23 +52,24 @@ extension ArenaPool {
     /// - Throws: `Safepoint.LoopMissing`, `SharedArenaInUse`, and what `body` throws.
     public func takeSnapshot(
         loops: [any EventLoop], prefixBytes: Int = 0,
-        visit: @escaping @Sendable (Int, inout HeldBufferVisitor) -> Void,
+        visit: @escaping @Sendable (Int, inout ReachableBufferVisitor) -> Void,
         _ body: (SnapshotContents) throws -> Void
     ) throws -> SnapshotCost {
         let work = chargeDumpWork()
-        let staging = makeStaging(prefixBytes: prefixBytes)
-        let found = FoundEdges(loops: loops.count, expected: liveBufferCount)
+        let snapshotBuffer = makeSnapshotBuffer(prefixBytes: prefixBytes)
+        let found = FoundReferences(loops: loops.count, expected: liveBufferCount)
         let (isStaged, pause) = try Safepoint.hold(loops) { stopped in
             visitLoops(stopped, found, work, drain: true, visit)
             return try withSharedArenasLocked { moving in
                 guard moving.isEmpty else { throw SharedArenaInUse() }
-                return try copyOrRead(staging, stopped, found, prefixBytes, body)
+                return try copyOrRead(snapshotBuffer, stopped, found, prefixBytes, body)
             }
         }
-        if isStaged, let staging {
+        if isStaged, let snapshotBuffer {
             try body(
                 SnapshotContents(
-                    ledger: staging.image, takeEdges: found.take, payloads: staging.payloads, pauseNanoseconds: pause))
+                    ledger: snapshotBuffer.image, takeReferences: found.take, payloads: snapshotBuffer.payloads,
+                    pauseNanoseconds: pause))
         }
         withExtendedLifetime(work) {}
         return SnapshotCost(pauseNanoseconds: pause, wasStaged: isStaged)
@@ -88,13 +89,13 @@ extension ArenaPool {
         of loops: [SnapshotLoop], wait: TimeAmount, hanging: Int = 0, besideBytes: Int = 0,
         prefixBytes: Int = 0,
         whenMissing: (Int) -> Void,
-        visit: @escaping @Sendable (Int, inout HeldBufferVisitor) -> Void,
-        visitShared: @escaping @Sendable (inout HeldBufferVisitor, _ mayWait: Bool) -> Void,
+        visit: @escaping @Sendable (Int, inout ReachableBufferVisitor) -> Void,
+        visitShared: @escaping @Sendable (inout ReachableBufferVisitor, _ mayWait: Bool) -> Void,
         _ body: (SnapshotContents) throws -> Void
     ) throws -> SnapshotCost {
         let work = chargeDumpWork()
-        let staging = makeStaging(prefixBytes: prefixBytes, besideBytes: besideBytes)
-        let found = FoundEdges(loops: loops.count, expected: liveBufferCount)
+        let snapshotBuffer = makeSnapshotBuffer(prefixBytes: prefixBytes, besideBytes: besideBytes)
+        let found = FoundReferences(loops: loops.count, expected: liveBufferCount)
         let (partial, pause) = try Safepoint.hold(
             loops.map(\.loop), wait: wait, hanging: hanging, whenMissing: whenMissing
         ) { stopped in
@@ -106,26 +107,27 @@ extension ArenaPool {
                 if index == first { visitShared(&visitor, mayWait) }
             }
             if first == nil {
-                var visitor = HeldBufferVisitor(pool: self)
+                var visitor = ReachableBufferVisitor(pool: self)
                 visitShared(&visitor, false)
                 found.set(visitor.finish(), for: 0)
             }
             return try withSharedArenasLocked { moving in
                 if stopped.missing.isEmpty, moving.isEmpty {
-                    return try PartialCopy(isStaged: copyOrRead(staging, stopped, found, prefixBytes, body))
+                    return try PartialCopy(isStaged: copyOrRead(snapshotBuffer, stopped, found, prefixBytes, body))
                 }
                 var gaps = LedgerGaps()
                 for index in stopped.missing { gaps.add(arena: loops[index].arena.index, owner: loops[index].owner) }
                 for arena in moving { gaps.add(arena: arena.index, owner: .process) }
-                return try copyWithout(gaps, staging, found, prefixBytes, body)
+                return try copyWithout(gaps, snapshotBuffer, found, prefixBytes, body)
             }
         }
-        if partial.isStaged, let copy = partial.copy ?? staging {
+        if partial.isStaged, let copy = partial.copy ?? snapshotBuffer {
             var gaps = partial.gaps
             if prefixBytes == 0, let arenas = gaps?.arenas { gaps?.leftOut = copy.settle(arenas) }
             try body(
                 SnapshotContents(
-                    ledger: copy.image, takeEdges: found.take, payloads: copy.payloads.map { $0.leaving(gaps?.arenas) },
+                    ledger: copy.image, takeReferences: found.take,
+                    payloads: copy.payloads.map { $0.leaving(gaps?.arenas) },
                     pauseNanoseconds: pause, gaps: gaps))
         }
         withExtendedLifetime(work) {}
@@ -133,29 +135,29 @@ extension ArenaPool {
     }
 
     private func visitLoops(
-        _ stopped: Safepoint, _ found: FoundEdges, _ work: DumpWork, drain: Bool,
-        _ visit: @escaping @Sendable (Int, inout HeldBufferVisitor) -> Void
+        _ stopped: Safepoint, _ found: FoundReferences, _ work: DumpWork, drain: Bool,
+        _ visit: @escaping @Sendable (Int, inout ReachableBufferVisitor) -> Void
     ) {
         stopped.onEachLoop { [self] index in
             if drain { Arena.current?.drainRemoteFrees() }
-            var visitor = HeldBufferVisitor(pool: self, room: found.takeRoom(for: index))
+            var visitor = ReachableBufferVisitor(pool: self, room: found.takeRoom(for: index))
             visit(index, &visitor)
             found.set(visitor.finish(), for: index)
         }
-        work.add(edges: found.count)
+        work.add(references: found.count)
     }
 
     /// All arenas stand still.
     ///
     /// - Returns: false where there was no room for a copy, and `body` has run.
     private func copyOrRead(
-        _ staging: Staging?, _ stopped: Safepoint, _ found: FoundEdges, _ prefixBytes: Int,
+        _ snapshotBuffer: SnapshotBuffer?, _ stopped: Safepoint, _ found: FoundReferences, _ prefixBytes: Int,
         _ body: (SnapshotContents) throws -> Void
     ) throws -> Bool {
-        if let staging {
+        if let snapshotBuffer {
             let parts = stopped.arrived.count
             stopped.onEachLoop { index in
-                if staging.fill(part: index, of: parts) {
+                if snapshotBuffer.fill(part: index, of: parts) {
                     found.filledParts.add(1, ordering: .acquiringAndReleasing)
                 }
             }
@@ -164,7 +166,7 @@ extension ArenaPool {
         try withLedger { image in
             try body(
                 SnapshotContents(
-                    ledger: image, takeEdges: found.take, payloads: payloads(prefixBytes: prefixBytes),
+                    ledger: image, takeReferences: found.take, payloads: payloads(prefixBytes: prefixBytes),
                     pauseNanoseconds: 0))
         }
         return false
@@ -172,21 +174,21 @@ extension ArenaPool {
 
     /// What there is when not all stands still.
     private struct PartialCopy {
-        /// Nil: the staging that was made beforehand.
-        var copy: Staging?
+        /// Nil: the snapshot buffer that was made beforehand.
+        var copy: SnapshotBuffer?
         var gaps: LedgerGaps?
         /// Whether `body` is yet to run.
         var isStaged: Bool
     }
 
     private func copyWithout(
-        _ gaps: LedgerGaps, _ staging: Staging?, _ found: FoundEdges, _ prefixBytes: Int,
+        _ gaps: LedgerGaps, _ snapshotBuffer: SnapshotBuffer?, _ found: FoundReferences, _ prefixBytes: Int,
         _ body: (SnapshotContents) throws -> Void
     ) throws -> PartialCopy {
         var gaps = gaps
-        var copy = staging
+        var copy = snapshotBuffer
         if copy?.fillWhileRunning() != true {
-            copy = makeStaging(forced: true)
+            copy = makeSnapshotBuffer(forced: true)
             guard copy?.fillWhileRunning() == true else { throw NoMemoryForCopy() }
         }
         guard prefixBytes > 0, let copy else { return PartialCopy(copy: copy, gaps: gaps, isStaged: true) }
@@ -194,7 +196,7 @@ extension ArenaPool {
         if copy.payloads != nil { return PartialCopy(copy: copy, gaps: gaps, isStaged: true) }
         try body(
             SnapshotContents(
-                ledger: copy.image, takeEdges: found.take,
+                ledger: copy.image, takeReferences: found.take,
                 payloads: payloads(prefixBytes: prefixBytes)?.leaving(gaps.arenas), pauseNanoseconds: 0, gaps: gaps))
         return PartialCopy(isStaged: false)
     }
@@ -222,41 +224,41 @@ public struct SharedArenaInUse: Error, CustomStringConvertible {
 }
 
 /// What the loops hand over at the safepoint.
-private final class FoundEdges: Sendable {
+private final class FoundReferences: Sendable {
     private struct State {
-        var rooms: [[LedgerEdge]]
+        var rooms: [[LedgerReference]]
         /// In the order of the loops.
-        var found: [[[LedgerEdge]]]
+        var found: [[[LedgerReference]]]
     }
 
     private let state: NIOLockedValueBox<State>
     let filledParts = Atomic<Int>(0)
 
-    /// Room for an edge to each live buffer is made here, pages and all, not while the loops stand still.
+    /// Room for a reference to each live buffer is made here, pages and all, not while the loops stand still.
     init(loops: Int, expected: Int) {
         let share = expected / max(loops, 1) + 1024
         let rooms = (0..<loops).map { _ in
-            var room = [LedgerEdge](repeating: LedgerEdge(slot: 0, owner: 0, kind: .readBuffer), count: share)
+            var room = [LedgerReference](repeating: LedgerReference(slot: 0, owner: 0, kind: .readBuffer), count: share)
             room.removeAll(keepingCapacity: true)
             return room
         }
         state = NIOLockedValueBox(State(rooms: rooms, found: Array(repeating: [], count: loops)))
     }
 
-    func takeRoom(for index: Int) -> [LedgerEdge] {
+    func takeRoom(for index: Int) -> [LedgerReference] {
         state.withLockedValue { state in
-            var room: [LedgerEdge] = []
+            var room: [LedgerReference] = []
             swap(&room, &state.rooms[index])
             return room
         }
     }
 
-    func set(_ found: [[LedgerEdge]], for index: Int) { state.withLockedValue { $0.found[index] = found } }
+    func set(_ found: [[LedgerReference]], for index: Int) { state.withLockedValue { $0.found[index] = found } }
 
     var count: Int { state.withLockedValue { $0.found.reduce(0) { $0 + $1.reduce(0) { $0 + $1.count } } } }
 
-    /// All edges, which are given away.
-    func take() -> [[LedgerEdge]] {
+    /// All references, which are given away.
+    func take() -> [[LedgerReference]] {
         state.withLockedValue { state in
             defer { state.found = [] }
             return Array(state.found.joined())

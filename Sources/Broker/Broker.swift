@@ -100,7 +100,8 @@ public final class Broker: Sendable {
         }
         if let store { try await restore(from: store, to: shards, log) }
         let dumper = Dumper(
-            pool: pool, shortage: context.shortage, shards: shards, configuration: configuration, directory: dumps,
+            pool: pool, pressureEpisode: context.pressureEpisode, shards: shards, configuration: configuration,
+            directory: dumps,
             log: log)
         parts.dumper = dumper
         dumper.start()

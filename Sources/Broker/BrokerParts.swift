@@ -24,8 +24,8 @@ struct BrokerParts: Sendable {
         context?.loginThreads.stop()
         for shard in shards { try await shard.loop.submit { shard.closeConnections() }.get() }
         // What one loop has for a session of another one arrives while both still have their sessions. Moving
-        // a session takes four letters, of which the last may be followed by a message.
-        for _ in 0..<6 { for shard in shards { try await shard.loop.submit { shard.handleMail() }.get() } }
+        // a session takes four mailbox messages, of which the last may be followed by a message.
+        for _ in 0..<6 { for shard in shards { try await shard.loop.submit { shard.handleMailbox() }.get() } }
         for shard in shards { try await shard.loop.submit { shard.stop() }.get() }
         store?.close()
         try await group?.shutdownGracefully()

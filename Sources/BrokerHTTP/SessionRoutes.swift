@@ -14,7 +14,7 @@ struct SessionRoutes: Sendable {
         }
         switch await broker.endSession(client) {
         case .ended, .wasOver: return Response(status: .noContent)
-        case .notSafeYet: return HTTPRoutes.json(.accepted, ["status": "ended, and not on disk yet"])
+        case .notDurableYet: return HTTPRoutes.json(.accepted, ["status": "ended, and not on disk yet"])
         case .unknown: return HTTPRoutes.failure(.notFound, "no session has this client identifier")
         case .refused: return unavailable("the data directory cannot be written, so the session goes on")
         case .notYet: return unavailable("the event loop of the session does not answer")

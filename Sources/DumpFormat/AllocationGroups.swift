@@ -4,17 +4,19 @@ extension SlotAggregate {
     /// What the buffers of an allocation group have in common.
     public struct GroupKey: Sendable, Hashable, CustomStringConvertible {
         public var site: UInt32
-        public var touchSite: UInt32
+        public var accessSite: UInt32
         public var ownerKind: OwnerKind
 
-        public init(site: UInt32, touchSite: UInt32, ownerKind: OwnerKind) {
-            (self.site, self.touchSite, self.ownerKind) = (site, touchSite, ownerKind)
+        public init(site: UInt32, accessSite: UInt32, ownerKind: OwnerKind) {
+            (self.site, self.accessSite, self.ownerKind) = (site, accessSite, ownerKind)
         }
 
-        public var description: String { "retainer (site \(site), touched by \(touchSite), \(ownerKind.name))" }
+        public var description: String {
+            "allocation group (site \(site), last accessed by \(accessSite), \(ownerKind.name))"
+        }
     }
 
-    /// The live buffers of one allocation site, last touch and kind of owner.
+    /// The live buffers of one allocation site, last access and kind of owner.
     public struct Group: Sendable, Equatable {
         public let key: GroupKey
         public internal(set) var live = Sum()
@@ -25,9 +27,9 @@ extension SlotAggregate {
     }
 }
 
-/// Slots by site, last touch and kind of owner. With as many sites as programs have, a group is found in an array indexed by
+/// Slots by site, last access and kind of owner. With as many sites as programs have, a group is found in an array indexed by
 /// all three: hashing millions of rows would take most of the time.
-struct AllocationGroups: Sendable {
+struct AllocationGroupSums: Sendable {
     private typealias Key = SlotAggregate.GroupKey
 
     /// Raw values of owners' kinds are less: a literal, since it is read for every row.
@@ -62,7 +64,7 @@ struct AllocationGroups: Sendable {
         if reach == .nobody { all[place].unreachable.add(capacity, requested) }
     }
 
-    mutating func add(_ other: AllocationGroups) {
+    mutating func add(_ other: AllocationGroupSums) {
         for group in other.all {
             let place = place(of: group.key)
             all[place].live.add(group.live)
@@ -75,7 +77,7 @@ struct AllocationGroups: Sendable {
     @inline(__always)
     private mutating func place(of key: Key) -> Int {
         if dense.isEmpty { return sparsePlace(of: key) }
-        let index = (Int(key.site) * sites + Int(key.touchSite)) * Self.kinds + Int(key.ownerKind.rawValue)
+        let index = (Int(key.site) * sites + Int(key.accessSite)) * Self.kinds + Int(key.ownerKind.rawValue)
         let known = dense[index]
         return known > 0 ? Int(known) - 1 : newDensePlace(index, key)
     }

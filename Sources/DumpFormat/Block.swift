@@ -13,7 +13,7 @@ enum Section: UInt16, CaseIterable {
     case sites = 7
     case lifetimes = 8
     case owners = 9
-    case retainers = 10
+    case allocationGroups = 10
     case chunks = 11
     case events = 12
     /// Since 2.0.
@@ -28,10 +28,10 @@ enum Section: UInt16, CaseIterable {
     case nettyCopies = 17
     /// Only in copies of foreign heap dumps, since 2.4.
     case nettyChunks = 18
-    case directHolders = 19
+    case directReferrers = 19
     case runs = 32
     case slots = 33
-    case edges = 34
+    case references = 34
     /// Only where payloads were asked for, since 2.0.
     case payloads = 35
     case payloadBytes = 36
@@ -45,7 +45,8 @@ enum Section: UInt16, CaseIterable {
     /// The sections every dump has, whatever it leaves out.
     static func mandatory(_ version: FileHeader.Version = FileHeader.current) -> [Section] {
         let first: [Section] = [
-            .header, .totals, .stringBytes, .strings, .sizeClasses, .arenas, .sites, .lifetimes, .owners, .retainers,
+            .header, .totals, .stringBytes, .strings, .sizeClasses, .arenas, .sites, .lifetimes, .owners,
+            .allocationGroups,
             .chunks, .events,
         ]
         return version.major == 1 ? first : first + [.freed]

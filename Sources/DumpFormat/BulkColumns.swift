@@ -63,7 +63,7 @@ public protocol ColumnSource<Table> {
 
 public protocol RunSource: ColumnSource where Table == Snapshot.RunColumns {}
 public protocol SlotSource: ColumnSource where Table == Snapshot.SlotColumns {
-    /// What edges are stored relative to: the slot's owner, and the bytes that were asked for.
+    /// What references are stored relative to: the slot's owner, and the bytes that were asked for.
     func owner(ofRow row: Int) -> UInt32
     func requested(ofRow row: Int) -> UInt64
 }
@@ -122,33 +122,33 @@ extension Snapshot.SlotColumns: BulkTable {
         TypedColumn(.arena, \Self.arena, .planes),
         TypedColumn(.site, \Self.site, .planes),
         TypedColumn(.owner, \Self.owner, .planes),
-        TypedColumn(.touchSite, \Self.touchSite, .planes),
-        // Most buffers are touched last soon after their birth.
-        TypedColumn(.touchTime, \Self.touchTime, .planes, base: (.birth, \Self.birth)),
+        TypedColumn(.accessSite, \Self.accessSite, .planes),
+        // Most buffers are accessed last soon after their birth.
+        TypedColumn(.accessTime, \Self.accessTime, .planes, base: (.birth, \Self.birth)),
         TypedColumn(.state, \Self.state, .planes),
     ]
 }
 
-extension Snapshot.EdgeColumns: BulkTable {
-    /// As they are in a file. Mostly the holder is the buffer's owner and refers to all of it, so both are stored as
+extension Snapshot.ReferenceColumns: BulkTable {
+    /// As they are in a file. Mostly the referrer is the buffer's owner and refers to all of it, so both are stored as
     /// their difference from that, and cost nothing.
     public enum Column: UInt16, CaseIterable, Sendable {
         /// In version 1 only: the owner itself.
-        case holderOwner = 1
-        case holderKind, slotRow
-        /// Holder's owner minus slot's owner.
+        case referrerOwner = 1
+        case referrerKind, slotRow
+        /// Referrer's owner minus slot's owner.
         case ownerStep
         /// Bytes asked for minus bytes referred to.
         case unreferredBytes
     }
 
     /// In version 1.
-    static let storedOwner = TypedColumn(.holderOwner, \Self.holderOwner, .deltaPlanes)
-    static let ownerStep = TypedColumn(.ownerStep, \Self.holderOwner, .planes)
+    static let storedOwner = TypedColumn(.referrerOwner, \Self.referrerOwner, .deltaPlanes)
+    static let ownerStep = TypedColumn(.ownerStep, \Self.referrerOwner, .planes)
     static let unreferredBytes = TypedColumn(.unreferredBytes, \Self.referredBytes, .planes)
-    /// What tells which slots have holders.
+    /// What tells which slots have referrers.
     static let reachColumns: [any BulkColumn<Self>] = [
-        TypedColumn(.holderKind, \Self.holderKind, .planes), TypedColumn(.slotRow, \Self.slotRow, .deltaPlanes),
+        TypedColumn(.referrerKind, \Self.referrerKind, .planes), TypedColumn(.slotRow, \Self.slotRow, .deltaPlanes),
     ]
     public static let columns: [any BulkColumn<Self>] = reachColumns + [ownerStep, unreferredBytes]
 }
@@ -181,44 +181,44 @@ extension Snapshot.SlotColumns: SlotSource {
     public func requested(ofRow row: Int) -> UInt64 { requested[row] }
 }
 
-/// Edges as they are stored: relative to the slots they point to.
-struct StoredEdges: ColumnSource {
-    private let edges: Snapshot.EdgeColumns
+/// References as they are stored: relative to the slots they point to.
+struct StoredReferences: ColumnSource {
+    private let references: Snapshot.ReferenceColumns
     private let slots: any SlotSource
 
-    init(_ edges: Snapshot.EdgeColumns, _ slots: any SlotSource) {
-        self.edges = edges
+    init(_ references: Snapshot.ReferenceColumns, _ slots: any SlotSource) {
+        self.references = references
         self.slots = slots
     }
 
-    var count: Int { edges.count }
+    var count: Int { references.count }
 
     func fill<Element>(
-        _ column: TypedColumn<Snapshot.EdgeColumns, Element>, rows: Range<Int>,
+        _ column: TypedColumn<Snapshot.ReferenceColumns, Element>, rows: Range<Int>,
         into values: UnsafeMutableBufferPointer<Element>
     ) {
         switch column.id {
-        case .holderKind, .slotRow, .holderOwner:
+        case .referrerKind, .slotRow, .referrerOwner:
             precondition(values.count == rows.count)
-            _ = values.update(fromContentsOf: edges[keyPath: column.values][rows])
+            _ = values.update(fromContentsOf: references[keyPath: column.values][rows])
         case .ownerStep, .unreferredBytes: fillDifferences(slots, column.id, rows, sameType(values, count: rows.count))
         }
     }
 
     private func fillDifferences(
-        _ slots: some SlotSource, _ column: Snapshot.EdgeColumns.Column, _ rows: Range<Int>,
+        _ slots: some SlotSource, _ column: Snapshot.ReferenceColumns.Column, _ rows: Range<Int>,
         _ target: UnsafeMutableBufferPointer<UInt32>
     ) {
         for (index, row) in rows.enumerated() {
-            let slot = Int(edges.slotRow[row])
-            // An edge that leads nowhere is stored as it is, for `verify` to find.
+            let slot = Int(references.slotRow[row])
+            // A reference that leads nowhere is stored as it is, for `verify` to find.
             let isThere = slot < slots.count
             if column == .ownerStep {
-                target[index] = edges.holderOwner[row] &- (isThere ? slots.owner(ofRow: slot) : 0)
+                target[index] = references.referrerOwner[row] &- (isThere ? slots.owner(ofRow: slot) : 0)
             } else {
                 let requested = isThere ? UInt32(truncatingIfNeeded: slots.requested(ofRow: slot)) : 0
                 // What is unknown is taken to be all.
-                let referred = edges.referredBytes.isEmpty ? requested : edges.referredBytes[row]
+                let referred = references.referredBytes.isEmpty ? requested : references.referredBytes[row]
                 target[index] = requested &- referred
             }
         }

@@ -26,7 +26,8 @@ public struct DumpBlocks: Sendable {
         self.index = index
         slotCount = index.rowCount(.slots)
         tables = try DumpReader.read(input, .tables, 2)
-        guard tables.completeness.isComplete, hasAllBlocks(.runs), hasAllBlocks(.slots), hasAllBlocks(.edges) else {
+        guard tables.completeness.isComplete, hasAllBlocks(.runs), hasAllBlocks(.slots), hasAllBlocks(.references)
+        else {
             return nil
         }
     }
@@ -44,22 +45,24 @@ public struct DumpBlocks: Sendable {
         }
     }
 
-    /// Whether edges are stored as differences from the slots they point to; not so in version 1.
-    var hasRelativeEdges: Bool { !index.entries(.edges, Snapshot.EdgeColumns.Column.ownerStep.rawValue).isEmpty }
+    /// Whether references are stored as differences from the slots they point to; not so in version 1.
+    var hasRelativeReferences: Bool {
+        !index.entries(.references, Snapshot.ReferenceColumns.Column.ownerStep.rawValue).isEmpty
+    }
 
     /// The columns of a table in this file, as far as this version knows them.
     func columns(_ section: Section) -> [UInt16] {
         switch section {
         case .runs: Snapshot.RunColumns.Column.allCases.map(\.rawValue)
         case .slots: Snapshot.SlotColumns.Column.allCases.map(\.rawValue)
-        case .edges where !hasRelativeEdges:
-            [Snapshot.EdgeColumns.storedOwner.id.rawValue] + Self.reachColumns
-        case .edges: Self.numbers(Snapshot.EdgeColumns.columns)
+        case .references where !hasRelativeReferences:
+            [Snapshot.ReferenceColumns.storedOwner.id.rawValue] + Self.reachColumns
+        case .references: Self.numbers(Snapshot.ReferenceColumns.columns)
         default: []
         }
     }
 
-    static let reachColumns = numbers(Snapshot.EdgeColumns.reachColumns)
+    static let reachColumns = numbers(Snapshot.ReferenceColumns.reachColumns)
 
     private static func numbers<Table: BulkTable>(_ columns: [any BulkColumn<Table>]) -> [UInt16] {
         func number(_ column: some BulkColumn<Table>) -> UInt16 { column.typed.id.rawValue }
@@ -67,10 +70,10 @@ public struct DumpBlocks: Sendable {
     }
 
     public var slotBlocks: Int { Self.blocks(of: slotCount) }
-    public var hasEdges: Bool { index.contains(.edges) }
+    public var hasReferences: Bool { index.contains(.references) }
     /// Whether bytes of the buffers are in the file.
     public var hasPayloads: Bool { index.contains(.payloads) }
-    public var edgeBlocks: Int { hasEdges ? Self.blocks(of: index.rowCount(.edges)) : 0 }
+    public var referenceBlocks: Int { hasReferences ? Self.blocks(of: index.rowCount(.references)) : 0 }
 
     private static func blocks(of rows: Int) -> Int { rows / rowsPerBlock + (rows % rowsPerBlock == 0 ? 0 : 1) }
 
@@ -84,13 +87,13 @@ public struct DumpBlocks: Sendable {
     public func isIntact(_ selection: DumpSelection, parallelism: Int = 2) -> Bool {
         var entries = selection.slots.flatMap { index.entries(.slots, $0.rawValue) }
         if selection.runs { for column in columns(.runs) { entries += index.entries(.runs, column) } }
-        if selection.reaches, !selection.edges {
-            for column in Self.reachColumns { entries += index.entries(.edges, column) }
+        if selection.reaches, !selection.references {
+            for column in Self.reachColumns { entries += index.entries(.references, column) }
         }
-        if selection.edges {
-            for column in columns(.edges) { entries += index.entries(.edges, column) }
-            if hasRelativeEdges {
-                for column in DumpBlockReader.edgeBase { entries += index.entries(.slots, column.rawValue) }
+        if selection.references {
+            for column in columns(.references) { entries += index.entries(.references, column) }
+            if hasRelativeReferences {
+                for column in DumpBlockReader.referenceBase { entries += index.entries(.slots, column.rawValue) }
             }
         }
         let queue = WorkQueue(entries.count)
@@ -115,9 +118,9 @@ public struct DumpBlocks: Sendable {
 public final class DumpBlockReader {
     private let blocks: DumpBlocks
     private var decoder = FrameDecoder()
-    /// What edges are stored relative to, of the block of slots that they point to.
+    /// What references are stored relative to, of the block of slots that they point to.
     private var base: (block: Int, slots: Snapshot.SlotColumns)?
-    static let edgeBase: Set<Snapshot.SlotColumns.Column> = [.owner, .requested]
+    static let referenceBase: Set<Snapshot.SlotColumns.Column> = [.owner, .requested]
 
     public init(_ blocks: DumpBlocks) { self.blocks = blocks }
 
@@ -162,41 +165,41 @@ public final class DumpBlockReader {
         return result
     }
 
-    public func edges(block: Int) throws(DumpError) -> Snapshot.EdgeColumns {
-        var edges = try reaches(block: block)
-        guard blocks.hasRelativeEdges else {
-            edges.holderOwner = try load(.edges, Snapshot.EdgeColumns.storedOwner, block)
-            return edges
+    public func references(block: Int) throws(DumpError) -> Snapshot.ReferenceColumns {
+        var references = try reaches(block: block)
+        guard blocks.hasRelativeReferences else {
+            references.referrerOwner = try load(.references, Snapshot.ReferenceColumns.storedOwner, block)
+            return references
         }
-        edges.holderOwner = try load(.edges, Snapshot.EdgeColumns.ownerStep, block)
-        edges.referredBytes = try load(.edges, Snapshot.EdgeColumns.unreferredBytes, block)
-        for edge in edges.slotRow.indices {
-            let row = Int(edges.slotRow[edge])
+        references.referrerOwner = try load(.references, Snapshot.ReferenceColumns.ownerStep, block)
+        references.referredBytes = try load(.references, Snapshot.ReferenceColumns.unreferredBytes, block)
+        for reference in references.slotRow.indices {
+            let row = Int(references.slotRow[reference])
             // One that leads nowhere is stored as it is.
             guard row < blocks.slotCount else {
-                edges.referredBytes[edge] = 0 &- edges.referredBytes[edge]
+                references.referredBytes[reference] = 0 &- references.referredBytes[reference]
                 continue
             }
-            // Edges are in the order of their slots, so that a block of slots is loaded once.
+            // References are in the order of their slots, so that a block of slots is loaded once.
             let wanted = row / DumpBlocks.rowsPerBlock
-            if base?.block != wanted { base = (wanted, try slots(Self.edgeBase, block: wanted)) }
+            if base?.block != wanted { base = (wanted, try slots(Self.referenceBase, block: wanted)) }
             guard let base else { continue }
             let place = row % DumpBlocks.rowsPerBlock
-            edges.holderOwner[edge] &+= base.slots.owner[place]
-            edges.referredBytes[edge] =
-                UInt32(truncatingIfNeeded: base.slots.requested[place]) &- edges.referredBytes[edge]
+            references.referrerOwner[reference] &+= base.slots.owner[place]
+            references.referredBytes[reference] =
+                UInt32(truncatingIfNeeded: base.slots.requested[place]) &- references.referredBytes[reference]
         }
-        return edges
+        return references
     }
 
-    /// Which holders reach which slots, without what only whole edges tell: `holderOwner` stays empty.
-    public func reaches(block: Int) throws(DumpError) -> Snapshot.EdgeColumns {
-        var edges = Snapshot.EdgeColumns()
-        func read(_ column: some BulkColumn<Snapshot.EdgeColumns>) throws(DumpError) {
-            edges[keyPath: column.typed.values] = try load(.edges, column.typed, block)
+    /// Which referrers reach which slots, without what only whole references tell: `referrerOwner` stays empty.
+    public func reaches(block: Int) throws(DumpError) -> Snapshot.ReferenceColumns {
+        var references = Snapshot.ReferenceColumns()
+        func read(_ column: some BulkColumn<Snapshot.ReferenceColumns>) throws(DumpError) {
+            references[keyPath: column.typed.values] = try load(.references, column.typed, block)
         }
-        for column in Snapshot.EdgeColumns.reachColumns { try read(column) }
-        return edges
+        for column in Snapshot.ReferenceColumns.reachColumns { try read(column) }
+        return references
     }
 
     private func load<Table, Element>(

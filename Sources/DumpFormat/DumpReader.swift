@@ -2,21 +2,22 @@
 public struct DumpSelection: Sendable, Equatable {
     public var slots: Set<Snapshot.SlotColumns.Column>
     public var runs: Bool
-    /// All columns of the edges: they are told from the owners and sizes of the slots, which takes four times the memory of
+    /// All columns of the references: they are told from the owners and sizes of the slots, which takes four times the memory of
     /// `reaches`.
-    public var edges: Bool
-    /// Of the edges, which slots there are holders of, and of what kinds; with `edges` it says nothing new.
+    public var references: Bool
+    /// Of the references, which slots there are referrers of, and of what kinds; with `references` it says nothing new.
     public var reaches: Bool
     /// Which bytes of the slots' buffers there are; needs a column of the slots too.
     public var payloads: Bool
 
     public init(
-        slots: Set<Snapshot.SlotColumns.Column> = [], runs: Bool = false, edges: Bool = false, reaches: Bool = false,
+        slots: Set<Snapshot.SlotColumns.Column> = [], runs: Bool = false, references: Bool = false,
+        reaches: Bool = false,
         payloads: Bool = false
     ) {
         self.slots = slots
         self.runs = runs
-        self.edges = edges
+        self.references = references
         self.reaches = reaches
         self.payloads = payloads
     }
@@ -24,7 +25,7 @@ public struct DumpSelection: Sendable, Equatable {
     /// The small tables only: milliseconds, however many buffers there are.
     public static let tables = DumpSelection()
     public static let everything = DumpSelection(
-        slots: Set(Snapshot.SlotColumns.Column.allCases), runs: true, edges: true, payloads: true)
+        slots: Set(Snapshot.SlotColumns.Column.allCases), runs: true, references: true, payloads: true)
 }
 
 /// Reads dumps and flight recorders' files, whole or damaged.
@@ -75,7 +76,7 @@ public enum DumpReader {
         var wanted = mandatory
         if selection.runs { wanted.append(.runs) }
         if !selection.slots.isEmpty { wanted.append(.slots) }
-        if selection.edges || selection.reaches { wanted.append(.edges) }
+        if selection.references || selection.reaches { wanted.append(.references) }
         for section in wanted {
             if index.contains(section) {
                 snapshot.completeness.sectionsRead.append(section.name)
@@ -101,7 +102,7 @@ public enum DumpReader {
         try readLifetimes(&snapshot.sites, reader)
         snapshot.owners = try reader.table(Snapshot.Owner.self).rows
         // Nothing refers to these: rows that are not whole are left out.
-        snapshot.retainers = try wholeRows(of: Snapshot.Retainer.self, reader)
+        snapshot.allocationGroups = try wholeRows(of: Snapshot.AllocationGroup.self, reader)
         snapshot.chunks = try wholeRows(of: Snapshot.Chunk.self, reader)
         snapshot.events = try wholeRows(of: Snapshot.Event.self, reader)
         if version.major > 1 { snapshot.freed = try wholeRows(of: Snapshot.Freed.self, reader) }
@@ -118,8 +119,8 @@ public enum DumpReader {
         if reader.index.contains(.nettyChunks) {
             snapshot.nettyChunks = try wholeRows(of: Snapshot.NettyChunk.self, reader)
         }
-        if reader.index.contains(.directHolders) {
-            snapshot.directHolders = try wholeRows(of: Snapshot.DirectHolder.self, reader)
+        if reader.index.contains(.directReferrers) {
+            snapshot.directReferrers = try wholeRows(of: Snapshot.DirectReferrer.self, reader)
         }
         return snapshot
     }
@@ -185,37 +186,37 @@ public enum DumpReader {
             keptSlots?.apply(to: &bulk.table)
             snapshot.payloads = bulk.table
         }
-        if selection.edges || selection.reaches, reader.index.contains(.edges) {
-            snapshot.edges = try readEdges(snapshot.slots, keptSlots, isWhole: selection.edges, reader)
+        if selection.references || selection.reaches, reader.index.contains(.references) {
+            snapshot.references = try readReferences(snapshot.slots, keptSlots, isWhole: selection.references, reader)
         }
     }
 
-    private static func readEdges(
+    private static func readReferences(
         _ slots: Snapshot.SlotColumns?, _ keptSlots: RowFilter?, isWhole: Bool, _ reader: ColumnReader
-    ) throws(DumpError) -> Snapshot.EdgeColumns {
+    ) throws(DumpError) -> Snapshot.ReferenceColumns {
         let isRelative =
-            isWhole && !reader.index.entries(.edges, Snapshot.EdgeColumns.Column.ownerStep.rawValue).isEmpty
-        var bulk = BulkReader<Snapshot.EdgeColumns>(reader, .edges)
-        for column in Snapshot.EdgeColumns.reachColumns { try bulk.read(column) }
-        if isWhole, !isRelative { try bulk.read(Snapshot.EdgeColumns.storedOwner) }
+            isWhole && !reader.index.entries(.references, Snapshot.ReferenceColumns.Column.ownerStep.rawValue).isEmpty
+        var bulk = BulkReader<Snapshot.ReferenceColumns>(reader, .references)
+        for column in Snapshot.ReferenceColumns.reachColumns { try bulk.read(column) }
+        if isWhole, !isRelative { try bulk.read(Snapshot.ReferenceColumns.storedOwner) }
         if isRelative {
-            try bulk.read(Snapshot.EdgeColumns.ownerStep)
-            try bulk.read(Snapshot.EdgeColumns.unreferredBytes)
-            var edges = Snapshot.EdgeColumns()
-            swap(&edges, &bulk.table)
-            defer { swap(&edges, &bulk.table) }
+            try bulk.read(Snapshot.ReferenceColumns.ownerStep)
+            try bulk.read(Snapshot.ReferenceColumns.unreferredBytes)
+            var references = Snapshot.ReferenceColumns()
+            swap(&references, &bulk.table)
+            defer { swap(&references, &bulk.table) }
             // What the slots' filter left out is needed by row: read again where it was not read whole.
             var owners = keptSlots == nil ? slots?.owner ?? [] : []
             var requested = keptSlots == nil ? slots?.requested ?? [] : []
             if owners.isEmpty { owners = try reader.slotColumn(.owner) }
             if requested.isEmpty { requested = try reader.slotColumn(.requested) }
-            for edge in edges.slotRow.indices {
-                let row = Int(edges.slotRow[edge])
+            for reference in references.slotRow.indices {
+                let row = Int(references.slotRow[reference])
                 // One that leads nowhere is stored as it is.
                 let isThere = row < owners.count && row < requested.count
-                if isThere { edges.holderOwner[edge] &+= owners[row] }
-                edges.referredBytes[edge] =
-                    (isThere ? UInt32(truncatingIfNeeded: requested[row]) : 0) &- edges.referredBytes[edge]
+                if isThere { references.referrerOwner[reference] &+= owners[row] }
+                references.referredBytes[reference] =
+                    (isThere ? UInt32(truncatingIfNeeded: requested[row]) : 0) &- references.referredBytes[reference]
             }
         }
         _ = bulk.leaveOutMissing()
@@ -314,20 +315,21 @@ private struct BulkReader<Table: BulkTable> {
     }
 }
 
-extension Snapshot.EdgeColumns {
-    /// Makes edges refer to the rows of slots that were kept, and leaves out those whose slot was not.
+extension Snapshot.ReferenceColumns {
+    /// Makes references refer to the rows of slots that were kept, and leaves out those whose slot was not.
     fileprivate mutating func renumber(_ slots: RowFilter, _ reader: ColumnReader) {
         let newRows = slots.newRows()
         var kept = Self()
-        for edge in 0..<count {
-            guard Int(slotRow[edge]) < newRows.count, let row = newRows[Int(slotRow[edge])] else { continue }
-            if !holderOwner.isEmpty { kept.holderOwner.append(holderOwner[edge]) }
-            kept.holderKind.append(holderKind[edge])
+        for reference in 0..<count {
+            guard Int(slotRow[reference]) < newRows.count, let row = newRows[Int(slotRow[reference])] else { continue }
+            if !referrerOwner.isEmpty { kept.referrerOwner.append(referrerOwner[reference]) }
+            kept.referrerKind.append(referrerKind[reference])
             kept.slotRow.append(row)
-            if !referredBytes.isEmpty { kept.referredBytes.append(referredBytes[edge]) }
+            if !referredBytes.isEmpty { kept.referredBytes.append(referredBytes[reference]) }
         }
         if kept.count < count {
-            reader.problems.append("edges: \(count - kept.count) of \(count) left out with the slots they point to")
+            reader.problems.append(
+                "references: \(count - kept.count) of \(count) left out with the slots they point to")
         }
         self = kept
     }

@@ -46,15 +46,16 @@ public enum DumpVerifier {
     /// A file whose frames are all as they were written, block by block.
     private static func check(_ blocks: DumpBlocks, _ report: inout VerifyReport) throws(DumpError) {
         var tables = try DumpReader.read(blocks.input, DumpSelection(runs: true), 2)
-        tables.completeness.sectionsRead += [Section.slots.name] + (blocks.hasEdges ? [Section.edges.name] : [])
+        tables.completeness.sectionsRead +=
+            [Section.slots.name] + (blocks.hasReferences ? [Section.references.name] : [])
         let sections = counted(tables.completeness.sectionsRead.count, "section")
         report.checks.append(VerifyCheck(name: readable, passed: true, detail: sections))
-        let edges = try edgeChecks(blocks, owners: tables.owners.count)
+        let references = try referenceChecks(blocks, owners: tables.owners.count)
         let (layout, serials) = (Layout(tables), SerialSet(count: blocks.slotCount))
         let columns = Set(Snapshot.SlotColumns.Column.allCases)
         let halves = try inHalves(blocks.slotBlocks) { [tables] half, range throws(DumpError) in
             var checks = SlotChecks(
-                tables, layout, serials, edges: half == 0 ? edges : edges?.continued,
+                tables, layout, serials, references: half == 0 ? references : references?.continued,
                 firstRow: range.lowerBound * DumpBlocks.rowsPerBlock)
             let reader = DumpBlockReader(blocks)
             for block in range { checks.add(try reader.slots(columns, block: block)) }
@@ -76,17 +77,17 @@ public enum DumpVerifier {
         report.tables = tables
     }
 
-    private static func edgeChecks(_ blocks: DumpBlocks, owners: Int) throws(DumpError) -> EdgeChecks? {
-        guard blocks.hasEdges else { return nil }
-        let halves = try inHalves(blocks.edgeBlocks) { _, range throws(DumpError) in
-            var checks = EdgeChecks(
-                slotCount: blocks.slotCount, firstEdge: range.lowerBound * DumpBlocks.rowsPerBlock)
+    private static func referenceChecks(_ blocks: DumpBlocks, owners: Int) throws(DumpError) -> ReferenceChecks? {
+        guard blocks.hasReferences else { return nil }
+        let halves = try inHalves(blocks.referenceBlocks) { _, range throws(DumpError) in
+            var checks = ReferenceChecks(
+                slotCount: blocks.slotCount, firstReference: range.lowerBound * DumpBlocks.rowsPerBlock)
             let reader = DumpBlockReader(blocks)
-            for block in range { checks.add(try reader.edges(block: block), owners: owners) }
+            for block in range { checks.add(try reader.references(block: block), owners: owners) }
             return checks
         }
         var checks = halves[0]
-        for later in halves.dropFirst() { checks.add(edgesOf: later) }
+        for later in halves.dropFirst() { checks.add(referencesOf: later) }
         return checks
     }
 

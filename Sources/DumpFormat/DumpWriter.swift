@@ -32,20 +32,20 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
                 .invalidSnapshot, path: "",
                 "writing a dump: column `\(missing)` of the slots has not \(slots.count) rows; read all columns first")
         }
-        try write(snapshot, runs: snapshot.runs, slots: snapshot.slots, edges: snapshot.edges)
+        try write(snapshot, runs: snapshot.runs, slots: snapshot.slots, references: snapshot.references)
     }
 
     /// Writes the small tables of `tables` and the bulk tables of the sources, each left out where it is nil;
-    /// payloads need the slots they are about. `tables.runs`, `.slots`, `.edges` and `.payloads` are ignored.
+    /// payloads need the slots they are about. `tables.runs`, `.slots`, `.references` and `.payloads` are ignored.
     public consuming func write(
-        _ tables: Snapshot, runs: (any RunSource)?, slots: (any SlotSource)?, edges: Snapshot.EdgeColumns?,
+        _ tables: Snapshot, runs: (any RunSource)?, slots: (any SlotSource)?, references: Snapshot.ReferenceColumns?,
         payloads: LedgerSnapshot.Payloads? = nil
     ) throws(DumpError) {
         try writeFileHeader()
         try writeTables(tables)
         if let runs { try writeBulk(.runs, runs) }
         if let slots { try writeBulk(.slots, slots) }
-        if let edges { try writeBulk(.edges, StoredEdges(edges, slots ?? Snapshot.SlotColumns())) }
+        if let references { try writeBulk(.references, StoredReferences(references, slots ?? Snapshot.SlotColumns())) }
         if let payloads {
             try writeBulk(.payloads, payloads)
             try writeBulk(.payloadBytes, LedgerSnapshot.PayloadBytes(payloads))
@@ -71,7 +71,7 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
     public consuming func write(_ tables: Snapshot, bulkOf blocks: DumpBlocks) throws(DumpError) {
         try writeFileHeader()
         try writeTables(tables)
-        for section in [Section.runs, .slots, .edges] where blocks.index.contains(section) {
+        for section in [Section.runs, .slots, .references] where blocks.index.contains(section) {
             try copyBulk(section, blocks)
         }
         try finish()
@@ -121,7 +121,7 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
                             tables.sites.flatMap { $0.lifetimes.prefix(Snapshot.Site.maximumBuckets) }, .planes)
                     )
                 ]),
-            encode(tables.owners, &strings), encode(tables.retainers, &strings), encode(tables.chunks, &strings),
+            encode(tables.owners, &strings), encode(tables.allocationGroups, &strings), encode(tables.chunks, &strings),
             encode(tables.events, &strings), encode(tables.freed, &strings),
         ]
         if !tables.notes.isEmpty { rest.append(encode(tables.notes, &strings)) }
@@ -129,7 +129,7 @@ public struct DumpWriter<Sink: DumpSink>: ~Copyable {
         if !tables.missingPremises.isEmpty { rest.append(encode(tables.missingPremises, &strings)) }
         if !tables.nettyCopies.isEmpty { rest.append(encode(tables.nettyCopies, &strings)) }
         if !tables.nettyChunks.isEmpty { rest.append(encode(tables.nettyChunks, &strings)) }
-        if !tables.directHolders.isEmpty { rest.append(encode(tables.directHolders, &strings)) }
+        if !tables.directReferrers.isEmpty { rest.append(encode(tables.directReferrers, &strings)) }
         try writeTable(header)
         try writeTable(totals)
         try writeTable(EncodedTable(section: .stringBytes, columns: [(1, EncodedColumn(strings.bytes, .raw))]))

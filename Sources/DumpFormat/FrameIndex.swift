@@ -182,9 +182,9 @@ struct FrameIndex {
                 switch Section(rawValue: UInt16(column.key >> 16)) {
                 case .slots: slots.contains(UInt16(truncatingIfNeeded: column.key))
                 case .runs: selection.runs
-                case .edges where selection.reaches && !selection.edges:
+                case .references where selection.reaches && !selection.references:
                     DumpBlocks.reachColumns.contains(UInt16(truncatingIfNeeded: column.key))
-                case .edges: selection.edges
+                case .references: selection.references
                 default: true
                 }
             return sum + (isRead ? column.value.reduce(0) { $0 + Int($1.size) } : 0)

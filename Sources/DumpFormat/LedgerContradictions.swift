@@ -16,7 +16,7 @@ extension LedgerSnapshot {
 
     private func counters(_ found: inout [String]) {
         let totals = tables.totals
-        let parts = totals.chunkBytes &+ totals.hugeBytes &+ totals.ledgerBytes &+ totals.stagingBytes
+        let parts = totals.chunkBytes &+ totals.hugeBytes &+ totals.ledgerBytes &+ totals.snapshotBufferBytes
         if totals.counterBytes != parts {
             found.append("a charge was under way: the counter is \(totals.counterBytes), its parts make \(parts)")
         }

@@ -15,7 +15,7 @@ enum LedgerReader {
     static func read(_ input: DumpInput, _ selection: DumpSelection) throws(DumpError) -> Snapshot {
         let isLocked = input.isLocked
         let copy = try LedgerFileContents(input)
-        let ledger = LedgerSnapshot(copy.image, edges: nil)
+        let ledger = LedgerSnapshot(copy.image, references: nil)
         var snapshot = ledger.tables
         snapshot.header.reason = "flight-recorder"
         fillHeader(&snapshot.header, copy)

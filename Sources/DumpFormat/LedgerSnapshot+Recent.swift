@@ -36,8 +36,8 @@ extension LedgerSnapshot {
                 entry.requested = record.requested
                 entry.site = site(record.site)
                 entry.owner = Snapshot.ownerIndex(record.owner, in: image)
-                entry.touchSite = site(record.touchSite)
-                entry.touchTime = record.touchTime
+                entry.accessSite = site(record.accessSite)
+                entry.accessTime = record.accessTime
                 entry.releaseSite = site(record.releaseSite)
                 entry.arena = UInt16(arena)
                 freed.append(entry)

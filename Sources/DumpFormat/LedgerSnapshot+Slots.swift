@@ -67,7 +67,7 @@ extension LedgerSnapshot {
             let records = image.records(.slots, of: SlotRecord.self)
             var latest: UInt64 = 0
             for slot in rows {
-                for time in [records[Int(slot)].birth, records[Int(slot)].touchTime] where time <= limit {
+                for time in [records[Int(slot)].birth, records[Int(slot)].accessTime] where time <= limit {
                     latest = max(latest, time)
                 }
             }
@@ -112,8 +112,8 @@ extension LedgerSnapshot {
             case .site: store(rows, sameType(values, count: rows.count)) { $0.site }
             case .owner:
                 store(rows, sameType(values, count: rows.count)) { Snapshot.ownerIndex($0.owner, in: image) }
-            case .touchSite: store(rows, sameType(values, count: rows.count)) { $0.touchSite }
-            case .touchTime: store(rows, sameType(values, count: rows.count)) { LedgerSnapshot.coarse($0.touchTime) }
+            case .accessSite: store(rows, sameType(values, count: rows.count)) { $0.accessSite }
+            case .accessTime: store(rows, sameType(values, count: rows.count)) { LedgerSnapshot.coarse($0.accessTime) }
             case .state: store(rows, sameType(values, count: rows.count)) { $0.state }
             }
         }

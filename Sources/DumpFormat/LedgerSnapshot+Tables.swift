@@ -26,8 +26,8 @@ extension LedgerSnapshot {
         totals.hugeCount = words.hugeCount
         totals.hugeBytes = words.hugeBytes
         totals.ledgerBytes = words.ledgerBytes
-        totals.stagingBytes = words.stagingBytes
-        totals.overdraftBytes = words.overdraftBytes
+        totals.snapshotBufferBytes = words.snapshotBufferBytes
+        totals.overLimitBytes = words.overLimitBytes
         totals.failedAllocations = words.failedAllocations
         return totals
     }

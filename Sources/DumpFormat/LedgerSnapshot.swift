@@ -10,17 +10,18 @@ public struct LedgerSnapshot {
     public var tables: Snapshot
     public let slots: Slots
     public let runs: Snapshot.RunColumns
-    public let edges: Snapshot.EdgeColumns?
+    public let references: Snapshot.ReferenceColumns?
     /// The first bytes of the buffers, where the dump is to have them.
     public let payloads: Payloads?
     let image: LedgerImage
 
-    /// - Parameter edges: what the holders reach, by slot; nil where nobody asked them, and then nothing is known to
-    ///   be unheld.
+    /// - Parameter references: what the referrers reach, by slot; nil where nobody asked them, and then nothing is known to
+    ///   be unreachable.
     /// - Parameter payloads: where the buffers' first bytes are; nil: not wanted.
-    /// - Parameter gaps: what could not be asked when the edges were found; the image has been settled.
+    /// - Parameter gaps: what could not be asked when the references were found; the image has been settled.
     public init(
-        _ image: LedgerImage, edges: consuming [[LedgerEdge]]?, payloads: PayloadImage? = nil, gaps: LedgerGaps? = nil
+        _ image: LedgerImage, references: consuming [[LedgerReference]]?, payloads: PayloadImage? = nil,
+        gaps: LedgerGaps? = nil
     ) {
         self.image = image
         slots = Slots(image)
@@ -41,15 +42,15 @@ public struct LedgerSnapshot {
         let slots = slots
         self.payloads = payloads.map { Payloads(slots, $0) }
 
-        if var edges {
+        if var references {
             if let gaps {
-                let unjudged = LedgerSnapshot.complete(&edges, gaps, slots)
+                let unjudged = LedgerSnapshot.complete(&references, gaps, slots)
                 (tables.header.unjudgedBuffers, tables.header.unjudgedBytes) = unjudged
                 tables.header.leftOut = UInt64(gaps.leftOut)
             }
-            self.edges = LedgerSnapshot.sort(&edges, slots.rows, image)
+            self.references = LedgerSnapshot.sort(&references, slots.rows, image)
         } else {
-            self.edges = nil
+            self.references = nil
         }
         count()
         nameOwners()
@@ -57,7 +58,7 @@ public struct LedgerSnapshot {
 
     /// Fills in what the tables say of live slots.
     private mutating func count() {
-        var sums = SlotAggregate(tables, edges == nil ? .tables : [.tables, .reach])
+        var sums = SlotAggregate(tables, references == nil ? .tables : [.tables, .reach])
         add(to: &sums)
         sums.store(to: &tables)
         tables.totals.freeBytes = tables.totals.chunkBytes &+ tables.totals.hugeBytes &- tables.totals.liveBytes
@@ -67,9 +68,9 @@ public struct LedgerSnapshot {
     public func add(to sums: inout SlotAggregate) {
         let records = image.records(.slots, of: SlotRecord.self)
         var reach: [Reach]?
-        if let edges, sums.parts.contains(.reach) {
+        if let references, sums.parts.contains(.reach) {
             var found = [Reach](repeating: .nobody, count: slots.count)
-            edges.add(to: &found)
+            references.add(to: &found)
             reach = found
         }
         for (row, slot) in slots.rows.enumerated() {
@@ -80,18 +81,19 @@ public struct LedgerSnapshot {
             next.requested = record.requested
             next.birth = Self.coarse(record.birth)
             next.site = record.site
-            next.touchSite = record.touchSite
+            next.accessSite = record.accessSite
             next.owner = Snapshot.ownerIndex(record.owner, in: image)
             next.sizeClass = record.sizeClass
             next.arena = UInt16(record.arena)
             if let reach { next.reach = record.state == SlotRecord.State.live.rawValue ? reach[row] : .freed }
             sums.add(next)
         }
-        guard let edges, sums.parts.contains(.queues) else { return }
-        for edge in 0..<edges.count {
-            let record = records[Int(slots.rows[Int(edges.slotRow[edge])])]
+        guard let references, sums.parts.contains(.queues) else { return }
+        for reference in 0..<references.count {
+            let record = records[Int(slots.rows[Int(references.slotRow[reference])])]
             sums.addReference(
-                kind: edges.holderKind[edge], owner: edges.holderOwner[edge], capacity: slots.capacity(record),
+                kind: references.referrerKind[reference], owner: references.referrerOwner[reference],
+                capacity: slots.capacity(record),
                 requested: record.requested)
         }
     }
@@ -102,7 +104,7 @@ public struct LedgerSnapshot {
     private mutating func nameOwners() {
         var isNamed = tables.owners.map { $0.closedTime == 0 || $0.liveBuffers > 0 }
         for freed in tables.freed where Int(freed.owner) < isNamed.count { isNamed[Int(freed.owner)] = true }
-        for owner in edges?.holderOwner ?? [] where Int(owner) < isNamed.count { isNamed[Int(owner)] = true }
+        for owner in references?.referrerOwner ?? [] where Int(owner) < isNamed.count { isNamed[Int(owner)] = true }
         // Whoever is named names those above it.
         for row in isNamed.indices where isNamed[row] {
             var above = Int(tables.owners[row].parent)

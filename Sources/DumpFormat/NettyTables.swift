@@ -1,7 +1,7 @@
 // What only heap dumps of programs with Netty have: where chunks are, and who has the direct memory that is not Netty's.
 
 extension Snapshot {
-    /// Where a chunk of one of Netty's allocators is, and what keeps it. `liveBytes + cachedBytes + unheldBytes + idleBytes`
+    /// Where a chunk of one of Netty's allocators is, and what keeps it. `liveBytes + cachedBytes + unreachableBytes + idleBytes`
     /// are its `bytes`.
     public struct NettyChunk: Sendable, Equatable {
         /// How memory is handed out of it.
@@ -58,8 +58,8 @@ extension Snapshot {
         public var cachedBuffers: UInt64 = 0
         public var cachedBytes: UInt64 = 0
         /// What no `ByteBuf` refers to.
-        public var unheldBuffers: UInt64 = 0
-        public var unheldBytes: UInt64 = 0
+        public var unreachableBuffers: UInt64 = 0
+        public var unreachableBytes: UInt64 = 0
         /// All else: free, the ends of slabs, and what a bump chunk has got back and does not use again.
         public var idleBytes: UInt64 = 0
         /// Of the pooled allocator: slabs that no buffer is in, which an arena keeps one of for each small size.
@@ -69,7 +69,7 @@ extension Snapshot {
     }
 
     /// Direct memory that `java.nio.Bits` counts, by who holds its buffers.
-    public struct DirectHolder: Sendable, Equatable {
+    public struct DirectReferrer: Sendable, Equatable {
         public enum Kind: UInt8, Sendable {
             /// An object of the program, or of a library other than Netty.
             case program = 0

@@ -19,7 +19,7 @@ public struct Reach: Hashable, Sendable {
     static let count = 36
     public static let all = (0..<UInt8(count)).map(Reach.init(rawValue:))
 
-    /// Reached by a holder of this kind, as edges name it.
+    /// Reached by a referrer of this kind, as references name it.
     @inline(__always)
     public init(kind: UInt8) {
         rawValue = kind > 0 && kind < Self.otherKind.rawValue ? kind : Self.otherKind.rawValue
@@ -36,11 +36,11 @@ public struct Reach: Hashable, Sendable {
     }
 
     /// The kind, where it is one that is known.
-    public var kind: HolderKind? { HolderKind(rawValue: rawValue) }
+    public var kind: ReferrerKind? { ReferrerKind(rawValue: rawValue) }
 }
 
-extension Snapshot.EdgeColumns {
-    /// What reaches each of the slots; edges that lead nowhere are passed over.
+extension Snapshot.ReferenceColumns {
+    /// What reaches each of the slots; references that lead nowhere are passed over.
     ///
     /// - Parameter states: of the slots: those that are not live are `freed`.
     public func reach(_ states: [UInt8]) -> [Reach] {
@@ -52,8 +52,8 @@ extension Snapshot.EdgeColumns {
 
     /// Adds what reaches each of the slots.
     func add(to reach: inout [Reach]) {
-        for edge in 0..<count where Int(slotRow[edge]) < reach.count {
-            reach[Int(slotRow[edge])].formUnion(Reach(kind: holderKind[edge]))
+        for reference in 0..<count where Int(slotRow[reference]) < reach.count {
+            reach[Int(slotRow[reference])].formUnion(Reach(kind: referrerKind[reference]))
         }
     }
 }

@@ -28,24 +28,24 @@ extension SlotAggregate {
                 (tables.chunks[row].liveBuffers, tables.chunks[row].liveBytes) = (sum.buffers, sum.bytes)
             }
         }
-        if parts.contains(.groups) { tables.retainers = groups.map(Snapshot.Retainer.init) }
+        if parts.contains(.groups) { tables.allocationGroups = groups.map(Snapshot.AllocationGroup.init) }
     }
 
     private func storeTotals(to totals: inout Snapshot.Totals) {
         (totals.liveBuffers, totals.liveBytes, totals.requestedBytes) = (total.buffers, total.bytes, total.requested)
         guard parts.contains(.reach) else { return }
-        (totals.unheldBuffers, totals.unheldBytes) = (self[.nobody].buffers, self[.nobody].bytes)
+        (totals.unreachableBuffers, totals.unreachableBytes) = (self[.nobody].buffers, self[.nobody].bytes)
     }
 }
 
-extension Snapshot.Retainer {
+extension Snapshot.AllocationGroup {
     init(_ group: SlotAggregate.Group) {
-        (site, touchSite, ownerKind) = (group.key.site, group.key.touchSite, group.key.ownerKind)
+        (site, accessSite, ownerKind) = (group.key.site, group.key.accessSite, group.key.ownerKind)
         liveBuffers = group.live.buffers
         liveBytes = group.live.bytes
         requestedBytes = group.live.requested
-        unheldBuffers = group.unreachable.buffers
-        unheldBytes = group.unreachable.bytes
+        unreachableBuffers = group.unreachable.buffers
+        unreachableBytes = group.unreachable.bytes
         oldestBirth = group.oldestBirth
         newestBirth = group.newestBirth
     }

@@ -44,7 +44,7 @@ public struct SlotAggregate: Sendable {
         public var requested: UInt64 = 0
         public var birth: UInt64 = 0
         public var site: UInt32 = 0
-        public var touchSite: UInt32 = 0
+        public var accessSite: UInt32 = 0
         public var owner: UInt32 = 0
         public var sizeClass: UInt16 = 0
         public var arena: UInt16 = 0
@@ -62,7 +62,7 @@ public struct SlotAggregate: Sendable {
     private var classSums: SumTable
     private var queueSums: SumTable
     private var reachSums: SumTable
-    private var groupSums: AllocationGroups
+    private var groupSums: AllocationGroupSums
     /// By place in `ownerSums`.
     private let ownerKinds: [OwnerKind]
     private let chunks: ChunkNumbers
@@ -78,7 +78,7 @@ public struct SlotAggregate: Sendable {
         classSums = SumTable(tables.sizeClasses.count, .nowhere)
         queueSums = SumTable(parts.contains(.queues) ? tables.owners.count : 0, .first)
         reachSums = SumTable(Reach.count, .nowhere)
-        groupSums = AllocationGroups(sites: parts.contains(.groups) ? tables.sites.count : 0)
+        groupSums = AllocationGroupSums(sites: parts.contains(.groups) ? tables.sites.count : 0)
         ownerKinds = tables.owners.map(\.kind) + [.free]
         chunks = ChunkNumbers(tables)
         chunkShift = tables.chunkShift
@@ -114,22 +114,22 @@ public struct SlotAggregate: Sendable {
         if parts.contains(.reach) { reachSums.add(Int(row.reach.rawValue), row.capacity, row.requested) }
         if parts.contains(.groups) {
             groupSums.add(
-                groupKey(row.site, row.touchSite, row.owner), row.capacity, row.requested, birth: row.birth, row.reach)
+                groupKey(row.site, row.accessSite, row.owner), row.capacity, row.requested, birth: row.birth, row.reach)
         }
     }
 
     /// One reference to a slot: only those of queues and inflight windows are added up.
     public mutating func addReference(kind: UInt8, owner: UInt32, capacity: UInt64, requested: UInt64) {
         guard parts.contains(.queues),
-            kind == HolderKind.offlineQueue.rawValue || kind == HolderKind.inflight.rawValue
+            kind == ReferrerKind.offlineQueue.rawValue || kind == ReferrerKind.inflight.rawValue
         else { return }
         queueSums.add(Int(owner), capacity, requested)
     }
 
     @inline(__always)
-    private func groupKey(_ site: UInt32, _ touchSite: UInt32, _ owner: UInt32) -> GroupKey {
+    private func groupKey(_ site: UInt32, _ accessSite: UInt32, _ owner: UInt32) -> GroupKey {
         GroupKey(
-            site: UInt32(siteSums.place(Int(site))), touchSite: UInt32(siteSums.place(Int(touchSite))),
+            site: UInt32(siteSums.place(Int(site))), accessSite: UInt32(siteSums.place(Int(accessSite))),
             ownerKind: ownerKinds[ownerSums.place(Int(owner))])
     }
 
@@ -178,7 +178,7 @@ public struct SlotAggregate: Sendable {
     private mutating func addGroups(_ slots: Snapshot.SlotColumns, _ reach: [Reach]?, _ rows: some Sequence<Int>) {
         for row in rows {
             groupSums.add(
-                groupKey(slots.site[row], slots.touchSite[row], slots.owner[row]), slots.capacity[row],
+                groupKey(slots.site[row], slots.accessSite[row], slots.owner[row]), slots.capacity[row],
                 slots.requested[row], birth: slots.birth[row], reach?[row] ?? .unasked)
         }
     }

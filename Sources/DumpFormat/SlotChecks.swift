@@ -1,7 +1,7 @@
 internal import Ledger
 
 /// The checks that look at every slot, all in one pass, block by block: a dump of any size needs the memory of what must be
-/// compared across blocks, the set of serials and two bytes for each slot. Edges come first, then the slots, in the order
+/// compared across blocks, the set of serials and two bytes for each slot. References come first, then the slots, in the order
 /// of their rows. Each thread checks blocks that follow each other, and the second's findings are added to the first's.
 struct SlotChecks {
     private let snapshot: Snapshot
@@ -17,21 +17,22 @@ struct SlotChecks {
     private let serials: SerialSet
     private var twice: [UInt64] = []
     private var addresses = AddressOrder()
-    private var edges: EdgeChecks?
+    private var references: ReferenceChecks?
     /// The row that comes next.
     private var rows: Int
     private var count = 0
 
-    /// `snapshot` has the small tables and the runs; `edges` have been through all edges.
+    /// `snapshot` has the small tables and the runs; `references` have been through all references.
     init(
-        _ snapshot: Snapshot, _ layout: Layout, _ serials: SerialSet, edges: EdgeChecks? = nil, firstRow: Int = 0
+        _ snapshot: Snapshot, _ layout: Layout, _ serials: SerialSet, references: ReferenceChecks? = nil,
+        firstRow: Int = 0
     ) {
         self.snapshot = snapshot
         self.layout = layout
         self.serials = serials
-        self.edges = edges
+        self.references = references
         rows = firstRow
-        sums = SlotAggregate(snapshot, edges == nil ? .tables : [.tables, .reach])
+        sums = SlotAggregate(snapshot, references == nil ? .tables : [.tables, .reach])
         liveElements = [Int](repeating: 0, count: snapshot.runs?.count ?? 0)
         for (id, owner) in snapshot.owners.enumerated()
         where firstRow == 0 && Int(owner.parent) >= snapshot.owners.count {
@@ -40,7 +41,7 @@ struct SlotChecks {
     }
 
     mutating func add(_ slots: Snapshot.SlotColumns) {
-        sums.add(slots, reach: edges?.add(slots, firstRow: rows))
+        sums.add(slots, reach: references?.add(slots, firstRow: rows))
         for serial in slots.serial where !serials.insert(serial) { twice.append(serial) }
         addresses.add(slots, firstRow: rows)
         checkReferences(slots)
@@ -63,7 +64,7 @@ struct SlotChecks {
         for run in liveElements.indices { liveElements[run] += later.liveElements[run] }
         twice += later.twice
         addresses.add(later.addresses)
-        if let more = later.edges { edges?.add(slotsOf: more) }
+        if let more = later.references { references?.add(slotsOf: more) }
         rows = later.rows
         count += later.count
     }
@@ -89,8 +90,8 @@ struct SlotChecks {
                 elements(runs), SnapshotInvariants.freePages(snapshot, runs, layout),
             ]
         }
-        if let edges { checks.append(edges.result) }
-        if let unheld = sums.unheld { checks.append(unheld) }
+        if let references { checks.append(references.result) }
+        if let unreachable = sums.unreachable { checks.append(unreachable) }
         return checks
     }
 
@@ -99,8 +100,8 @@ struct SlotChecks {
     private mutating func checkReferences(_ slots: Snapshot.SlotColumns) {
         let (sites, owners, arenas) = (snapshot.sites.count, snapshot.owners, snapshot.arenas.count)
         for row in 0..<slots.count {
-            if Int(slots.site[row]) >= sites || Int(slots.touchSite[row]) >= sites {
-                for site in [slots.site[row], slots.touchSite[row]] where Int(site) >= sites {
+            if Int(slots.site[row]) >= sites || Int(slots.accessSite[row]) >= sites {
+                for site in [slots.site[row], slots.accessSite[row]] where Int(site) >= sites {
                     references.add("slot row \(rows + row) names site \(site) of \(sites)")
                 }
             }
@@ -138,8 +139,8 @@ struct SlotChecks {
             if slots.birth[row] > now {
                 births.add("slot row \(rows + row) was born at \(slots.birth[row]), after \(now)")
             }
-            if slots.touchTime[row] > now {
-                births.add("slot row \(rows + row) was touched at \(slots.touchTime[row]), after \(now)")
+            if slots.accessTime[row] > now {
+                births.add("slot row \(rows + row) was accessed at \(slots.accessTime[row]), after \(now)")
             }
         }
     }

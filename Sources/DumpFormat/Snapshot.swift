@@ -3,7 +3,7 @@ public import Ledger
 /// The one model behind every command: what an arena looked like at one safepoint.
 ///
 /// A broker dump, a flight-recorder ledger and (later) a foreign heap dump all become a `Snapshot`. Small tables are
-/// arrays of values; the two tables that can have millions of rows (`slots`, `edges`) and `runs` are columns, and are
+/// arrays of values; the two tables that can have millions of rows (`slots`, `references`) and `runs` are columns, and are
 /// present only when the reader was asked for them and the file still has them.
 ///
 /// Units: every size is in bytes, every time in nanoseconds. Birth and touch times are on the ledger's monotonic
@@ -18,12 +18,12 @@ public struct Snapshot: Sendable {
     public var sites: [Site]
     /// Indexed by owner id; owner 0 is the root of the tree. Free records have kind `.free`.
     public var owners: [Owner]
-    /// Live buffers grouped by (site, last touch, owner kind): what `summary` needs, without reading `slots`.
-    public var retainers: [Retainer]
+    /// Live buffers grouped by (site, last access, owner kind): what `summary` needs, without reading `slots`.
+    public var allocationGroups: [AllocationGroup]
     public var chunks: [Chunk]
     public var runs: RunColumns?
     public var slots: SlotColumns?
-    public var edges: EdgeColumns?
+    public var references: ReferenceColumns?
     public var events: [Event]
     /// Buffers freed shortly before, the latest first; a few hundred for each arena.
     public var freed: [Freed] = []
@@ -38,7 +38,7 @@ public struct Snapshot: Sendable {
     /// Of a Java heap dump, where each chunk of Netty's allocators is, and what it waits for.
     public var nettyChunks: [NettyChunk] = []
     /// Of a Java heap dump, what has the direct memory that `java.nio.Bits` counts.
-    public var directHolders: [DirectHolder] = []
+    public var directReferrers: [DirectReferrer] = []
     /// What a conclusion from absence needs and this snapshot lacks, as far as the header and `completeness` do not say it.
     public var missingPremises: [MissingPremise] = []
     /// What could be read of the file this came from.
@@ -51,7 +51,7 @@ public struct Snapshot: Sendable {
         self.arenas = []
         self.sites = []
         self.owners = []
-        self.retainers = []
+        self.allocationGroups = []
         self.chunks = []
         self.events = []
         self.completeness = Completeness()
@@ -104,8 +104,8 @@ extension Snapshot {
         // Where loops did not come to the safepoint (`missingLoops`), else 0.
         /// Buffers and entries that were being changed while they were copied, and are not in the tables.
         public var leftOut: UInt64 = 0
-        /// Live buffers that nobody has named and that such a loop may hold: neither held nor unheld. They have an edge of kind
-        /// `missingLoop`.
+        /// Live buffers that nobody has named and that such a loop may hold: neither reachable nor unreachable. They have a
+        /// reference of kind `missingLoop`.
         public var unjudgedBuffers: UInt64 = 0
         public var unjudgedBytes: UInt64 = 0
         /// Of foreign heap dumps, which have neither start time nor host.
@@ -114,7 +114,7 @@ extension Snapshot {
         public init() {}
     }
 
-    /// The exact counters. `counterBytes` is the sum of `chunkBytes`, `hugeBytes`, `ledgerBytes`, `stagingBytes` and
+    /// The exact counters. `counterBytes` is the sum of `chunkBytes`, `hugeBytes`, `ledgerBytes`, `snapshotBufferBytes` and
     /// `unpooledBytes`, always.
     public struct Totals: Sendable, Equatable {
         public var limitBytes: UInt64 = 0
@@ -129,9 +129,9 @@ extension Snapshot {
         public var hugeCount: UInt64 = 0
         public var hugeBytes: UInt64 = 0
         public var ledgerBytes: UInt64 = 0
-        public var stagingBytes: UInt64 = 0
+        public var snapshotBufferBytes: UInt64 = 0
         /// Of `counterBytes`, what was taken above the limit because the caller could not be refused.
-        public var overdraftBytes: UInt64 = 0
+        public var overLimitBytes: UInt64 = 0
         public var liveBuffers: UInt64 = 0
         /// Bytes handed out, as size classes: `requestedBytes` + slack.
         public var liveBytes: UInt64 = 0
@@ -140,9 +140,9 @@ extension Snapshot {
         public var freeBytes: UInt64 = 0
         /// Allocations refused for the limit since the start.
         public var failedAllocations: UInt64 = 0
-        /// Live buffers no holder reaches; nil where the snapshot has no edges and cannot tell.
-        public var unheldBuffers: UInt64?
-        public var unheldBytes: UInt64?
+        /// Live buffers no referrer reaches; nil where the snapshot has no references and cannot tell.
+        public var unreachableBuffers: UInt64?
+        public var unreachableBytes: UInt64?
         // Of foreign allocators; 0 in dumps of ours.
         /// Counted, and in no chunk: the program's other direct memory. Rows of chunks of kind `unpooled` are part of it.
         public var unpooledBytes: UInt64 = 0
@@ -218,16 +218,16 @@ extension Snapshot {
         public init() {}
     }
 
-    /// One row per (site, last touch, owner kind) that has live buffers.
-    public struct Retainer: Sendable, Equatable {
+    /// One row per (site, last access, owner kind) that has live buffers.
+    public struct AllocationGroup: Sendable, Equatable {
         public var site: UInt32 = 0
-        public var touchSite: UInt32 = 0
+        public var accessSite: UInt32 = 0
         public var ownerKind: OwnerKind = .free
         public var liveBuffers: UInt64 = 0
         public var liveBytes: UInt64 = 0
         public var requestedBytes: UInt64 = 0
-        public var unheldBuffers: UInt64 = 0
-        public var unheldBytes: UInt64 = 0
+        public var unreachableBuffers: UInt64 = 0
+        public var unreachableBytes: UInt64 = 0
         public var oldestBirth: UInt64 = 0
         public var newestBirth: UInt64 = 0
 
@@ -301,7 +301,7 @@ extension Snapshot {
         public var hugeBytes: UInt64 = 0
         public var unpooledBytes: UInt64 = 0
         /// Of all that, what no `ByteBuf` refers to.
-        public var unheldBytes: UInt64 = 0
+        public var unreachableBytes: UInt64 = 0
 
         public init() {}
     }
@@ -335,14 +335,14 @@ extension Snapshot {
         public init() {}
     }
 
-    /// What must hold before the absence of a holder proves that a buffer is lost.
+    /// What must hold before the absence of a referrer proves that a buffer is lost.
     public enum Premise: UInt8, Sendable, CaseIterable {
         /// One that a later version added.
         case other = 0
         /// All of the file was read: it has its end, and nothing in it is damaged.
         case wholeFile = 1
         /// Everybody who could hold a buffer was asked: all loops, or all roots of a Java heap.
-        case allHolders = 2
+        case allReferrers = 2
         /// What is counted outside of chunks is known, and what became of it.
         case knownCounter = 3
 
@@ -351,7 +351,7 @@ extension Snapshot {
             switch self {
             case .other: "other"
             case .wholeFile: "whole-file"
-            case .allHolders: "all-holders"
+            case .allReferrers: "all-referrers"
             case .knownCounter: "known-counter"
             }
         }
@@ -391,8 +391,8 @@ extension Snapshot {
         public var requested: UInt64 = 0
         public var site: UInt32 = 0
         public var owner: UInt32 = 0
-        public var touchSite: UInt32 = 0
-        public var touchTime: UInt64 = 0
+        public var accessSite: UInt32 = 0
+        public var accessTime: UInt64 = 0
         /// What the thread that freed it was doing.
         public var releaseSite: UInt32 = 0
         public var arena: UInt16 = 0
@@ -444,7 +444,7 @@ extension Snapshot {
         /// ... that a thread keeps for itself.
         public static let cached: UInt8 = 3
         public enum Column: UInt16, Sendable, CaseIterable {
-            case serial = 1, birth, address, requested, capacity, sizeClass, arena, site, owner, touchSite, touchTime
+            case serial = 1, birth, address, requested, capacity, sizeClass, arena, site, owner, accessSite, accessTime
             case state
         }
         /// Rows in the table, whichever columns were read.
@@ -461,8 +461,8 @@ extension Snapshot {
         public var arena: [UInt16] = []
         public var site: [UInt32] = []
         public var owner: [UInt32] = []
-        public var touchSite: [UInt32] = []
-        public var touchTime: [UInt64] = []
+        public var accessSite: [UInt32] = []
+        public var accessTime: [UInt64] = []
         /// 1 live; 2 freed by another thread and not yet taken back by its arena; 3 freed and kept by a thread for
         /// itself. All count as live in all totals.
         public var state: [UInt8] = []
@@ -470,15 +470,15 @@ extension Snapshot {
         public init() {}
     }
 
-    /// Which holder reaches which live buffer, one row per reach.
-    public struct EdgeColumns: Sendable, Equatable {
+    /// Which referrer reaches which live buffer, one row per reach.
+    public struct ReferenceColumns: Sendable, Equatable {
         /// Empty where only reaches were asked for.
-        public var holderOwner: [UInt32] = []
-        /// `HolderKind` raw values.
-        public var holderKind: [UInt8] = []
+        public var referrerOwner: [UInt32] = []
+        /// `ReferrerKind` raw values.
+        public var referrerKind: [UInt8] = []
         /// Row in `slots`.
         public var slotRow: [UInt32] = []
-        /// Bytes of the buffer that the holder refers to; empty where that is unknown. What is kept for its sake is the
+        /// Bytes of the buffer that the referrer refers to; empty where that is unknown. What is kept for its sake is the
         /// whole buffer.
         public var referredBytes: [UInt32] = []
         public var count: Int { slotRow.count }
@@ -486,8 +486,8 @@ extension Snapshot {
         public init() {}
 
         mutating func reserveCapacity(_ count: Int) {
-            holderOwner.reserveCapacity(count)
-            holderKind.reserveCapacity(count)
+            referrerOwner.reserveCapacity(count)
+            referrerKind.reserveCapacity(count)
             slotRow.reserveCapacity(count)
             referredBytes.reserveCapacity(count)
         }

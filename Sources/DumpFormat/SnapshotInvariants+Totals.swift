@@ -6,9 +6,10 @@ extension SnapshotInvariants {
     static func counter(_ snapshot: Snapshot) -> VerifyCheck {
         let totals = snapshot.totals
         let sum =
-            totals.chunkBytes &+ totals.hugeBytes &+ totals.ledgerBytes &+ totals.stagingBytes &+ totals.unpooledBytes
+            totals.chunkBytes &+ totals.hugeBytes &+ totals.ledgerBytes &+ totals.snapshotBufferBytes
+            &+ totals.unpooledBytes
         let unpooled = totals.unpooledBytes > 0 ? " + unpooled" : ""
-        var findings = Findings("counter = chunks + huge + ledger + staging\(unpooled)")
+        var findings = Findings("counter = chunks + huge + ledger + snapshot buffer\(unpooled)")
         findings.expect("the counter", totals.counterBytes, sum)
         if totals.peakCounterBytes < totals.counterBytes {
             findings.add("the peak \(totals.peakCounterBytes) is below the counter \(totals.counterBytes)")

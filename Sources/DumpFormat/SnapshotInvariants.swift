@@ -23,13 +23,13 @@ public enum SnapshotInvariants {
                 VerifyCheck(name: "slots", passed: false, detail: "the dump has no slots to check against")
             ]
         }
-        var edges: EdgeChecks?
-        if let all = snapshot.edges {
-            var found = EdgeChecks(slotCount: slots.count)
+        var references: ReferenceChecks?
+        if let all = snapshot.references {
+            var found = ReferenceChecks(slotCount: slots.count)
             found.add(all, owners: snapshot.owners.count)
-            edges = found
+            references = found
         }
-        var checks = SlotChecks(snapshot, Layout(snapshot), SerialSet(count: slots.count), edges: edges)
+        var checks = SlotChecks(snapshot, Layout(snapshot), SerialSet(count: slots.count), references: references)
         checks.add(slots)
         return tables(snapshot) + checks.results { (slots.address, slots.capacity) }
     }

@@ -51,34 +51,38 @@ struct SumChecks {
     }
 
     private var groups: VerifyCheck {
-        var findings = Findings("retainers = sums over slots")
-        matchGroups { retainer, group in
-            switch (retainer, group) {
-            case (let retainer?, let group?):
-                findings.expect("\(retainer.key)", retainer.live, group.live)
-                findings.expect("oldest birth of \(retainer.key)", retainer.oldestBirth, group.oldestBirth)
-                findings.expect("newest birth of \(retainer.key)", retainer.newestBirth, group.newestBirth)
-            case (let retainer?, nil): findings.add("\(retainer.key) has no slots")
+        var findings = Findings("allocation groups = sums over slots")
+        matchGroups { allocationGroup, group in
+            switch (allocationGroup, group) {
+            case (let allocationGroup?, let group?):
+                findings.expect("\(allocationGroup.key)", allocationGroup.live, group.live)
+                findings.expect(
+                    "oldest birth of \(allocationGroup.key)", allocationGroup.oldestBirth, group.oldestBirth)
+                findings.expect(
+                    "newest birth of \(allocationGroup.key)", allocationGroup.newestBirth, group.newestBirth)
+            case (let allocationGroup?, nil): findings.add("\(allocationGroup.key) has no slots")
             case (nil, let group?): findings.add("\(group.key) is not in the table and has \(group.live)")
             case (nil, nil): break
             }
         }
-        return findings.result(counted(tables.retainers.count, "retainer"))
+        return findings.result(counted(tables.allocationGroups.count, "allocation group"))
     }
 
     /// In all, and by group; where nobody was asked there is nothing to compare.
-    var unheld: VerifyCheck? {
+    var unreachable: VerifyCheck? {
         guard sums.parts.contains(.reach) else { return nil }
         let sum = sums[.nobody]
-        var findings = Findings("unheld = live slots without an edge")
-        if let stored = tables.totals.unheldBuffers { findings.expect("unheldBuffers", stored, sum.buffers) }
-        if let stored = tables.totals.unheldBytes { findings.expect("unheldBytes", stored, sum.bytes) }
-        if tables.totals.unheldBuffers != nil {
-            matchGroups { retainer, group in
-                guard let retainer else { return }
+        var findings = Findings("unreachable = live slots without a reference")
+        if let stored = tables.totals.unreachableBuffers { findings.expect("unreachableBuffers", stored, sum.buffers) }
+        if let stored = tables.totals.unreachableBytes { findings.expect("unreachableBytes", stored, sum.bytes) }
+        if tables.totals.unreachableBuffers != nil {
+            matchGroups { allocationGroup, group in
+                guard let allocationGroup else { return }
                 let sum = group?.unreachable ?? SlotAggregate.Sum()
-                findings.expect("unheld buffers of \(retainer.key)", retainer.unheldBuffers, sum.buffers)
-                findings.expect("unheld bytes of \(retainer.key)", retainer.unheldBytes, sum.bytes)
+                findings.expect(
+                    "unreachable buffers of \(allocationGroup.key)", allocationGroup.unreachableBuffers, sum.buffers)
+                findings.expect(
+                    "unreachable bytes of \(allocationGroup.key)", allocationGroup.unreachableBytes, sum.bytes)
             }
         }
         return findings.result(counted(sum.buffers, "buffer") + ", " + counted(sum.bytes, "byte"))
@@ -86,18 +90,18 @@ struct SumChecks {
 
     /// Calls `body` with each row of the table and the group that it is about, in the order of the table, then with the groups
     /// that no row is about. A row that is there twice has no group the second time.
-    private func matchGroups(_ body: (Snapshot.Retainer?, SlotAggregate.Group?) -> Void) {
+    private func matchGroups(_ body: (Snapshot.AllocationGroup?, SlotAggregate.Group?) -> Void) {
         var left = Dictionary(uniqueKeysWithValues: sums.groups.enumerated().map { ($1.key, $0) })
-        for retainer in tables.retainers {
-            body(retainer, left.removeValue(forKey: retainer.key).map { sums.groups[$0] })
+        for allocationGroup in tables.allocationGroups {
+            body(allocationGroup, left.removeValue(forKey: allocationGroup.key).map { sums.groups[$0] })
         }
         for place in left.values.sorted() { body(nil, sums.groups[place]) }
     }
 }
 
-extension Snapshot.Retainer {
+extension Snapshot.AllocationGroup {
     fileprivate var key: SlotAggregate.GroupKey {
-        SlotAggregate.GroupKey(site: site, touchSite: touchSite, ownerKind: ownerKind)
+        SlotAggregate.GroupKey(site: site, accessSite: accessSite, ownerKind: ownerKind)
     }
 
     fileprivate var live: SlotAggregate.Sum {

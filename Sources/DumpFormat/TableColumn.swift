@@ -138,7 +138,7 @@ enum SchemaNames {
         case .arenas: name(Snapshot.ArenaTotals.columns)
         case .sites: name(Snapshot.Site.columns)
         case .owners: name(Snapshot.Owner.columns)
-        case .retainers: name(Snapshot.Retainer.columns)
+        case .allocationGroups: name(Snapshot.AllocationGroup.columns)
         case .chunks: name(Snapshot.Chunk.columns)
         case .events: name(Snapshot.Event.columns)
         case .freed: name(Snapshot.Freed.columns)
@@ -147,10 +147,10 @@ enum SchemaNames {
         case .missingPremises: name(Snapshot.MissingPremise.columns)
         case .nettyCopies: name(Snapshot.NettyCopy.columns)
         case .nettyChunks: name(Snapshot.NettyChunk.columns)
-        case .directHolders: name(Snapshot.DirectHolder.columns)
+        case .directReferrers: name(Snapshot.DirectReferrer.columns)
         case .runs: Snapshot.RunColumns.Column(rawValue: column).map { "\($0)" }
         case .slots: Snapshot.SlotColumns.Column(rawValue: column).map { "\($0)" }
-        case .edges: Snapshot.EdgeColumns.Column(rawValue: column).map { "\($0)" }
+        case .references: Snapshot.ReferenceColumns.Column(rawValue: column).map { "\($0)" }
         case .payloads: Snapshot.PayloadColumns.Column(rawValue: column).map { "\($0)" }
         case .stringBytes, .payloadBytes: column == 1 ? "byte" : nil
         case .strings: column == 1 ? "end" : nil

@@ -57,39 +57,39 @@ extension Snapshot.Totals: TableRow {
             .number(8, "hugeCount", \.hugeCount),
             .number(9, "hugeBytes", \.hugeBytes),
             .number(10, "ledgerBytes", \.ledgerBytes),
-            .number(11, "stagingBytes", \.stagingBytes),
-            .number(12, "overdraftBytes", \.overdraftBytes),
+            .number(11, "snapshotBufferBytes", \.snapshotBufferBytes),
+            .number(12, "overLimitBytes", \.overLimitBytes),
             .number(13, "liveBuffers", \.liveBuffers),
             .number(14, "liveBytes", \.liveBytes),
             .number(15, "requestedBytes", \.requestedBytes),
             .number(16, "freeBytes", \.freeBytes),
             .number(17, "failedAllocations", \.failedAllocations),
             // The presence flags come before the values they are about.
-            .number(18, "unheldBuffersKnown", \.unheldBuffersKnown),
-            .number(19, "unheldBuffers", \.storedUnheldBuffers),
-            .number(20, "unheldBytesKnown", \.unheldBytesKnown),
-            .number(21, "unheldBytes", \.storedUnheldBytes),
+            .number(18, "unreachableBuffersKnown", \.unreachableBuffersKnown),
+            .number(19, "unreachableBuffers", \.storedUnreachableBuffers),
+            .number(20, "unreachableBytesKnown", \.unreachableBytesKnown),
+            .number(21, "unreachableBytes", \.storedUnreachableBytes),
             .number(22, "unpooledBytes", \.unpooledBytes).leftOut { $0.unpooledBytes == 0 },
             .number(23, "cachedBuffers", \.cachedBuffers).leftOut { $0.cachedBuffers == 0 },
             .number(24, "cachedBytes", \.cachedBytes).leftOut { $0.cachedBytes == 0 },
         ]
     }
 
-    private var unheldBuffersKnown: UInt8 {
-        get { unheldBuffers == nil ? 0 : 1 }
-        set { unheldBuffers = newValue == 0 ? nil : 0 }
+    private var unreachableBuffersKnown: UInt8 {
+        get { unreachableBuffers == nil ? 0 : 1 }
+        set { unreachableBuffers = newValue == 0 ? nil : 0 }
     }
-    private var unheldBytesKnown: UInt8 {
-        get { unheldBytes == nil ? 0 : 1 }
-        set { unheldBytes = newValue == 0 ? nil : 0 }
+    private var unreachableBytesKnown: UInt8 {
+        get { unreachableBytes == nil ? 0 : 1 }
+        set { unreachableBytes = newValue == 0 ? nil : 0 }
     }
-    private var storedUnheldBuffers: UInt64 {
-        get { unheldBuffers ?? 0 }
-        set { if unheldBuffers != nil { unheldBuffers = newValue } }
+    private var storedUnreachableBuffers: UInt64 {
+        get { unreachableBuffers ?? 0 }
+        set { if unreachableBuffers != nil { unreachableBuffers = newValue } }
     }
-    private var storedUnheldBytes: UInt64 {
-        get { unheldBytes ?? 0 }
-        set { if unheldBytes != nil { unheldBytes = newValue } }
+    private var storedUnreachableBytes: UInt64 {
+        get { unreachableBytes ?? 0 }
+        set { if unreachableBytes != nil { unreachableBytes = newValue } }
     }
 }
 
@@ -168,19 +168,19 @@ extension Snapshot.Owner: TableRow {
     }
 }
 
-extension Snapshot.Retainer: TableRow {
-    static var section: Section { .retainers }
+extension Snapshot.AllocationGroup: TableRow {
+    static var section: Section { .allocationGroups }
     static var blank: Self { Self() }
     static var columns: [TableColumn<Self>] {
         [
             .number(1, "site", \.site),
-            .number(2, "touchSite", \.touchSite),
+            .number(2, "accessSite", \.accessSite),
             .kind(3, "ownerKind", \.ownerKind, unknown: .component),
             .number(4, "liveBuffers", \.liveBuffers),
             .number(5, "liveBytes", \.liveBytes),
             .number(6, "requestedBytes", \.requestedBytes),
-            .number(7, "unheldBuffers", \.unheldBuffers),
-            .number(8, "unheldBytes", \.unheldBytes),
+            .number(7, "unreachableBuffers", \.unreachableBuffers),
+            .number(8, "unreachableBytes", \.unreachableBytes),
             .number(9, "oldestBirth", \.oldestBirth),
             .number(10, "newestBirth", \.newestBirth),
         ]
@@ -265,7 +265,7 @@ extension Snapshot.NettyCopy: TableRow {
             .number(11, "chunkBytes", \.chunkBytes),
             .number(12, "hugeBytes", \.hugeBytes),
             .number(13, "unpooledBytes", \.unpooledBytes),
-            .number(14, "unheldBytes", \.unheldBytes),
+            .number(14, "unreachableBytes", \.unreachableBytes),
         ]
     }
 }
@@ -287,16 +287,16 @@ extension Snapshot.NettyChunk: TableRow {
             .number(10, "requestedBytes", \.requestedBytes),
             .number(11, "cachedBuffers", \.cachedBuffers),
             .number(12, "cachedBytes", \.cachedBytes),
-            .number(13, "unheldBuffers", \.unheldBuffers),
-            .number(14, "unheldBytes", \.unheldBytes),
+            .number(13, "unreachableBuffers", \.unreachableBuffers),
+            .number(14, "unreachableBytes", \.unreachableBytes),
             .number(15, "idleBytes", \.idleBytes),
             .number(16, "emptySlabs", \.emptySlabs),
         ]
     }
 }
 
-extension Snapshot.DirectHolder: TableRow {
-    static var section: Section { .directHolders }
+extension Snapshot.DirectReferrer: TableRow {
+    static var section: Section { .directReferrers }
     static var blank: Self { Self() }
     static var columns: [TableColumn<Self>] {
         [
@@ -318,8 +318,8 @@ extension Snapshot.Freed: TableRow {
             .number(5, "requested", \.requested),
             .number(6, "site", \.site),
             .number(7, "owner", \.owner),
-            .number(8, "touchSite", \.touchSite),
-            .number(9, "touchTime", \.touchTime, .deltaPlanes),
+            .number(8, "accessSite", \.accessSite),
+            .number(9, "accessTime", \.accessTime, .deltaPlanes),
             .number(10, "releaseSite", \.releaseSite),
             .number(11, "arena", \.arena),
         ]

@@ -47,8 +47,8 @@
     }
 }
 
-/// By what kind of structure a holder reaches a buffer. Raw values are written to dumps: only ever add.
-@frozen public enum HolderKind: UInt8, Sendable, CaseIterable {
+/// By what kind of structure a referrer reaches a buffer. Raw values are written to dumps: only ever add.
+@frozen public enum ReferrerKind: UInt8, Sendable, CaseIterable {
     case readBuffer = 1
     case outbound = 2
     case inflight = 3

@@ -36,7 +36,7 @@ public struct LedgerGaps: Sendable {
 
     /// Who may hold a buffer that nobody has named; nil where it is known that nobody does. Buffers of the missing arenas may
     /// be anywhere in their loops; of others those that were handed to other threads, or are nobody's own.
-    public func possibleHolder(_ slot: SlotRecord) -> OwnerID? {
+    public func possibleReferrer(_ slot: SlotRecord) -> OwnerID? {
         if arenas.contains(slot.arena) { return owners[slot.arena] }
         return slot.arena == 0 || slot.next & SlotRecord.shared != 0 ? firstOwner : nil
     }

@@ -51,8 +51,8 @@ public enum LedgerTable: Int, CaseIterable, Sendable {
     public var hugeCount: UInt64
     public var hugeBytes: UInt64
     public var ledgerBytes: UInt64
-    public var stagingBytes: UInt64
-    public var overdraftBytes: UInt64
+    public var snapshotBufferBytes: UInt64
+    public var overLimitBytes: UInt64
     public var failedAllocations: UInt64
 
     public static let magic: UInt64 = 0x5245_4744_454c_5241  // "ARLEDGER", little-endian

@@ -140,7 +140,7 @@ struct LedgerSettling {
         guard arenas.contains(slots[slot].arena) else { return }
         // What came into the tables of sites and owners after these were copied.
         if Int(slots[slot].site) >= image.rows(.sites) { slots[slot].site = 0 }
-        if Int(slots[slot].touchSite) >= image.rows(.sites) { slots[slot].touchSite = 0 }
+        if Int(slots[slot].accessSite) >= image.rows(.sites) { slots[slot].accessSite = 0 }
         let owner = OwnerID(rawValue: slots[slot].owner).index
         let isKnown =
             owner < image.rows(.owners)
@@ -162,7 +162,7 @@ struct LedgerSettling {
         header.pointee.hugeBytes = huge.reduce(0) { $0 &+ chunks[$1].mappedBytes }
         header.pointee.counterBytes =
             header.pointee.chunkBytes &+ header.pointee.hugeBytes &+ header.pointee.ledgerBytes
-            &+ header.pointee.stagingBytes
+            &+ header.pointee.snapshotBufferBytes
         header.pointee.peakCounterBytes = max(header.pointee.peakCounterBytes, header.pointee.counterBytes)
         for chunk in states.indices where states[chunk] == .cached {
             chunks[chunk].mappedBytes = UInt64(SizeClasses.chunkSize)

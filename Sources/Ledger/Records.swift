@@ -4,21 +4,21 @@
 
 /// One live (or formerly live) buffer: exactly one cache line.
 ///
-///      0 serial      8 birth       16 touchTime   24 address
-///     32 requested  40 site 44 owner 48 touchSite 52 class 54 arena 55 state   56 next
+///      0 serial      8 birth       16 accessTime   24 address
+///     32 requested  40 site 44 owner 48 accessSite 52 class 54 arena 55 state   56 next
 @frozen public struct SlotRecord: Sendable {
     /// Never reused within the process: the arena's own count, times 256, plus the arena's index.
     public var serial: UInt64 = 0
     /// Nanoseconds on the ledger clock.
     public var birth: UInt64 = 0
-    public var touchTime: UInt64 = 0
+    public var accessTime: UInt64 = 0
     /// Offset in the pool's address range: `chunk << 24 | offset in chunk`.
     public var address: UInt64 = 0
     /// Bytes the caller asked for.
     public var requested: UInt64 = 0
     public var site: UInt32 = 0
     public var owner: UInt32 = 0
-    public var touchSite: UInt32 = 0
+    public var accessSite: UInt32 = 0
     /// `hugeClass` for a buffer with its own mapping.
     public var sizeClass: UInt16 = 0
     public var arena: UInt8 = 0
@@ -234,18 +234,18 @@
 ///
 /// A slot as it was, but for its last 12 bytes, so that entering one is a copy of a cache line:
 ///
-///      0 serial      8 birth       16 touchTime   24 address
-///     32 requested  40 site 44 owner 48 touchSite 52 releaseSite   56 freed
+///      0 serial      8 birth       16 accessTime   24 address
+///     32 requested  40 site 44 owner 48 accessSite 52 releaseSite   56 freed
 @frozen public struct FreedRecord: Sendable {
     /// 0 in an entry that was never used. Its low byte is the arena.
     public var serial: UInt64 = 0
     public var birth: UInt64 = 0
-    public var touchTime: UInt64 = 0
+    public var accessTime: UInt64 = 0
     public var address: UInt64 = 0
     public var requested: UInt64 = 0
     public var site: UInt32 = 0
     public var owner: UInt32 = 0
-    public var touchSite: UInt32 = 0
+    public var accessSite: UInt32 = 0
     /// The context's site on the thread that freed it.
     public var releaseSite: UInt32 = 0
     /// When its arena took it back, on the ledger clock.
@@ -289,7 +289,8 @@ public func checkRecordLayouts() {
     precondition(MemoryLayout<ChunkRecord>.stride == 64)
     precondition(MemoryLayout<SiteCounters>.stride == SiteCounters.lifetimesOffset)
     precondition(MemoryLayout<FreedRecord>.stride == MemoryLayout<SlotRecord>.stride)
-    precondition(MemoryLayout<FreedRecord>.offset(of: \.touchSite) == MemoryLayout<SlotRecord>.offset(of: \.touchSite))
+    precondition(
+        MemoryLayout<FreedRecord>.offset(of: \.accessSite) == MemoryLayout<SlotRecord>.offset(of: \.accessSite))
     precondition(MemoryLayout<ArenaRecord>.stride == ArenaRecord.nameOffset)
     precondition(MemoryLayout<SiteRecord>.stride == SiteRecord.labelOffset)
     precondition(MemoryLayout<OwnerRecord>.stride == OwnerRecord.nameOffset)
@@ -313,16 +314,16 @@ public func checkRecordLayouts() {
     @inlinable public static var none: SlotIndex { SlotIndex(rawValue: .max) }
 }
 
-/// One reach of a holder: `owner`'s structure of kind `kind` can get at the buffer in `slot`. Not part of the ledger:
-/// holders enumerate their edges at a safepoint.
-@frozen public struct LedgerEdge: Sendable, Equatable {
+/// One reach of a referrer: `owner`'s structure of kind `kind` can get at the buffer in `slot`. Not part of the ledger:
+/// referrers enumerate their references at a safepoint.
+@frozen public struct LedgerReference: Sendable, Equatable {
     public var slot: UInt32
     public var owner: UInt32
-    public var kind: HolderKind
-    /// Bytes of the buffer that the holder refers to; the slot's capacity is what it keeps.
+    public var kind: ReferrerKind
+    /// Bytes of the buffer that the referrer refers to; the slot's capacity is what it keeps.
     public var referredBytes: UInt32
 
-    public init(slot: UInt32, owner: UInt32, kind: HolderKind, referredBytes: UInt32 = 0) {
+    public init(slot: UInt32, owner: UInt32, kind: ReferrerKind, referredBytes: UInt32 = 0) {
         self.slot = slot
         self.owner = owner
         self.kind = kind

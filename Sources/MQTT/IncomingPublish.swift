@@ -19,8 +19,8 @@ public struct IncomingPublish: Sendable {
     public var messageExpiryInterval: UInt32?
     /// The properties that go to the receivers unaltered and in their order, as on the wire without a length
     /// (MQTT-3.3.2-4, -15, -16, -17, -18, -20); nil if there are none.
-    public var passedOn: ByteBuffer?
-    /// What follows ``passedOn``, where a property for this hop stood between.
+    public var forwardedProperties: ByteBuffer?
+    /// What follows ``forwardedProperties``, where a property for this hop stood between.
     public var morePassedOn: [ByteBuffer] = []
 
     public init(
@@ -106,6 +106,6 @@ extension IncomingPublish {
     private mutating func pass(_ buffer: ByteBuffer, _ range: Range<Int>) {
         if range.isEmpty { return }
         let slice = buffer.getSlice(at: range.lowerBound, length: range.count)!
-        if passedOn == nil { passedOn = slice } else { morePassedOn.append(slice) }
+        if forwardedProperties == nil { forwardedProperties = slice } else { morePassedOn.append(slice) }
     }
 }

@@ -2,8 +2,8 @@ public import NIOCore
 
 /// The property list of a PUBLISH from a server: what came with the message, and what this hop adds.
 public struct OutgoingProperties: Sendable {
-    /// As ``IncomingPublish/passedOn``: sent as it came.
-    public var passedOn: ByteBuffer?
+    /// As ``IncomingPublish/forwardedProperties``: sent as it came.
+    public var forwardedProperties: ByteBuffer?
     /// Seconds that are left; nil is never.
     public var messageExpiryInterval: UInt32?
     /// 0 is none.
@@ -15,7 +15,7 @@ public struct OutgoingProperties: Sendable {
 
     /// Bytes of the list, without its own length.
     public var encodedLength: Int {
-        (passedOn?.readableBytes ?? 0) + (messageExpiryInterval == nil ? 0 : 5) + (topicAlias == 0 ? 0 : 3)
+        (forwardedProperties?.readableBytes ?? 0) + (messageExpiryInterval == nil ? 0 : 5) + (topicAlias == 0 ? 0 : 3)
             + identifiers.count
     }
 
@@ -84,7 +84,7 @@ extension Publish {
         guard list > 0 else { return true }
         buffer.writeProperty(.messageExpiryInterval, properties.messageExpiryInterval)
         if properties.topicAlias != 0 { buffer.writeProperty(.topicAlias, properties.topicAlias) }
-        if let passedOn = properties.passedOn { buffer.writeImmutableBuffer(passedOn) }
+        if let forwardedProperties = properties.forwardedProperties { buffer.writeImmutableBuffer(forwardedProperties) }
         if !properties.identifiers.isEmpty { buffer.writeBytes(properties.identifiers) }
         return true
     }
@@ -92,12 +92,12 @@ extension Publish {
 
 extension WillProperties {
     /// Bytes that ``writePassedOn(to:)`` writes.
-    public var passedOnLength: Int { passedOn.encodedLength }
+    public var forwardedPropertiesLength: Int { forwardedProperties.encodedLength }
 
     /// Appends what the receivers of the will get with it: all but the two times, which are the server's to apply.
-    public func writePassedOn(to buffer: inout ByteBuffer) { passedOn.write(to: &buffer) }
+    public func writePassedOn(to buffer: inout ByteBuffer) { forwardedProperties.write(to: &buffer) }
 
-    private var passedOn: PublishProperties {
+    private var forwardedProperties: PublishProperties {
         var list = PublishProperties()
         list.payloadFormat = payloadFormat
         list.contentType = contentType

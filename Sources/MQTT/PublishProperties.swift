@@ -72,7 +72,7 @@ extension PublishProperties: PropertyList {
 
 extension PublishProperties {
     /// Bytes that ``writePassedOn(to:)`` writes.
-    public var passedOnLength: Int { encodedLength }
+    public var forwardedPropertiesLength: Int { encodedLength }
 
     /// Appends the properties as a message on its way carries them, without a length in front.
     public func writePassedOn(to buffer: inout ByteBuffer) { write(to: &buffer) }
@@ -80,7 +80,7 @@ extension PublishProperties {
     /// Reads what ``writePassedOn(to:)`` has written, or what a PUBLISH brought to be passed on.
     ///
     /// - Returns: nil if the bytes are not such a list.
-    public init?(passedOn bytes: ByteBuffer) {
+    public init?(forwardedProperties bytes: ByteBuffer) {
         self.init()
         var reader = PacketReader(
             bytes,

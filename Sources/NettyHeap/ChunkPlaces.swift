@@ -153,14 +153,14 @@ extension Snapshot.NettyChunk {
                 cachedBuffers += 1
                 cachedBytes += size
             case .nobody:
-                unheldBuffers += 1
-                unheldBytes += size
+                unreachableBuffers += 1
+                unreachableBytes += size
             }
         }
         if kind == .pooled {
             emptySlabs = UInt64(chunk.contents.runs.count { $0.elementBytes != nil && $0.liveElements == 0 })
         }
-        let used = liveBytes + cachedBytes + unheldBytes
+        let used = liveBytes + cachedBytes + unreachableBytes
         idleBytes = bytes - min(bytes, used)
     }
 }

@@ -104,7 +104,7 @@ struct CopyAccounts {
         }
         lost.append(dropped)
         rows[arena.copy].hugeBytes += dropped.bytes
-        rows[arena.copy].unheldBytes += dropped.bytes
+        rows[arena.copy].unreachableBytes += dropped.bytes
         let shown =
             dropped.isChunks ? ": all buffers in them were lost. They are shown as one." : "; they are shown as one."
         let collected =
@@ -169,7 +169,7 @@ struct CopyAccounts {
     ) {
         guard bytes > 0 else { return }
         lostUnpooled[index] = bytes
-        rows[index].unheldBytes += bytes
+        rows[index].unreachableBytes += bytes
         let live = unpooled.bytes - unpooled.uncountedBytes
         let others = unpooled.otherBytes > 0 ? ", other objects of it \(unpooled.otherBytes)" : ""
         notes.append(

@@ -45,7 +45,7 @@ final class Liveness {
         guard !kinds.isEmpty else { return [] }
         return [
             .init(
-                .allHolders,
+                .allReferrers,
                 "the dump names no roots of the kind \(kinds.joined(separator: ", ")), which a JVM's own dumps do "
                     + "(jcmd PID GC.heap_dump; those of jhsdb jmap do not)")
         ]
@@ -67,7 +67,7 @@ final class Liveness {
         guard missing > 0 else { return [] }
         return [
             .init(
-                .allHolders,
+                .allReferrers,
                 "the dump lacks the stacks of \(missing) of \(started) virtual threads, as those of a JDK before 25 do")
         ]
     }

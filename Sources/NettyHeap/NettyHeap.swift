@@ -39,13 +39,13 @@ public enum NettyHeap {
         }
     }
 
-    /// Looking for who holds the buffers takes more passes over the file than all the rest. Without `holders`, buffers belong
+    /// Looking for who holds the buffers takes more passes over the file than all the rest. Without `referrers`, buffers belong
     /// to "objects of the program", and who has the direct memory of others stays unsaid.
     public static func read(
-        path: String, holders: Bool = true, memory: NettyMemory = .direct
+        path: String, referrers: Bool = true, memory: NettyMemory = .direct
     ) throws(Failure) -> Result {
         do {
-            return try read(try Heap(path: path), lookingForHolders: holders, memory)
+            return try read(try Heap(path: path), lookingForReferrers: referrers, memory)
         } catch let error as HPROFError {
             throw .file(error)
         } catch let error as Failure {
@@ -56,7 +56,7 @@ public enum NettyHeap {
     }
 
     static func read(
-        _ heap: Heap, lookingForHolders: Bool, _ memory: NettyMemory = .direct
+        _ heap: Heap, lookingForReferrers: Bool, _ memory: NettyMemory = .direct
     ) throws(Failure) -> Result {
         let classes = NettyClasses(heap)
         guard
@@ -73,10 +73,10 @@ public enum NettyHeap {
         let detector = LeakDetector(classes)
         // The question is not about what the JVM counts where it is about the Java heap.
         let counted = memory == .direct ? DirectMemory(classes) : nil
-        var direct = counted == nil ? nil : DirectHolders(classes, nettys: table.memories)
-        let holders =
-            lookingForHolders
-            ? Holders(classes, of: table.buffers.map(\.id), memories: direct?.others.map(\.id) ?? []) : nil
+        var direct = counted == nil ? nil : DirectReferrers(classes, nettys: table.memories)
+        let referrers =
+            lookingForReferrers
+            ? Referrers(classes, of: table.buffers.map(\.id), memories: direct?.others.map(\.id) ?? []) : nil
         var header = Snapshot.Header()
         header.format = .nettyHeapDump
         let process = JavaProcess(classes)
@@ -88,7 +88,7 @@ public enum NettyHeap {
         header.reason = "request"
         header.threadCount = UInt64(heap.threads.count)
         var builder = SnapshotBuilder(
-            heap, table, arenas, copies, askers: detector.askerOfBuffer, holders: holders?.names, header: header,
+            heap, table, arenas, copies, askers: detector.askerOfBuffer, referrers: referrers?.names, header: header,
             memory)
         var snapshot = builder.build(counted)
         snapshot.completeness.sectionsRead = ["classes", "objects"]
@@ -100,14 +100,14 @@ public enum NettyHeap {
         snapshot.events = detector.events
         snapshot.notes += heap.remarks.map { Snapshot.Note($0) }
         snapshot.notes +=
-            [table.garbageNote(isInFigures: snapshot.totals.unheldBuffers ?? 0 > 0)].compactMap { $0 }.map {
+            [table.garbageNote(isInFigures: snapshot.totals.unreachableBuffers ?? 0 > 0)].compactMap { $0 }.map {
                 Snapshot.Note($0)
             } + detector.notes
-        snapshot.notes += (holders?.notes ?? []).map { Snapshot.Note($0) }
+        snapshot.notes += (referrers?.notes ?? []).map { Snapshot.Note($0) }
         addActiveAllocations(arenas, lostMappings: builder.lostMappings, &snapshot)
         addLostReferences(arenas, &snapshot)
-        if let counted, let holders {
-            snapshot.directHolders = direct?.rows(holders, from: table.buffers.count, counted) ?? []
+        if let counted, let referrers {
+            snapshot.directReferrers = direct?.rows(referrers, from: table.buffers.count, counted) ?? []
         } else if let hint = direct?.hint {
             snapshot.notes.append(Snapshot.Note(hint))
         }
@@ -148,7 +148,7 @@ public enum NettyHeap {
 
     /// Runs that nobody refers to and that are neighbours look like one; the arenas' own counts know how many they are.
     private static func addActiveAllocations(_ arenas: Arenas, lostMappings: UInt64, _ snapshot: inout Snapshot) {
-        let found = (snapshot.totals.unheldBuffers ?? 0) - lostMappings
+        let found = (snapshot.totals.unreachableBuffers ?? 0) - lostMappings
         // With other books beside them, their count would be told with those of others.
         guard found > 0, arenas.arenas.allSatisfy({ $0.era == nil || $0.era == .runs }) else { return }
         let active = arenas.arenas.reduce(UInt64(0)) { sum, arena in

@@ -6,7 +6,7 @@ internal import Ledger
 ///
 /// - Every allocation that a chunk's bookkeeping holds is a slot. Its *serial* is the address of its memory, which does
 ///   not move while it is in use, so that two dumps of a process can be compared; a later buffer may get the same one.
-/// - A live `ByteBuf` and an entry of a thread's cache are edges to their slots. What has none is *unheld*.
+/// - A live `ByteBuf` and an entry of a thread's cache are references to their slots. What has none is *unreachable*.
 /// - Owners are the threads, for what they cache, the objects that hold buffers, and the arenas, for what nobody does.
 /// - There is no clock: all times are 0.
 struct SnapshotBuilder {
@@ -14,7 +14,7 @@ struct SnapshotBuilder {
     private let table: BufferTable
     private let arenas: Arenas
     private let askers: [UInt64: String]
-    private let holders: [Int: String]?
+    private let referrers: [Int: String]?
     private let copies: NettyCopies
     private let accounts: CopyAccounts
     private(set) var snapshot: Snapshot
@@ -22,7 +22,7 @@ struct SnapshotBuilder {
     private var sizes = SizeTable()
     private var slots = Snapshot.SlotColumns()
     private var runs = Snapshot.RunColumns()
-    private var edges = Snapshot.EdgeColumns()
+    private var references = Snapshot.ReferenceColumns()
     private var ownerIDs: [String: UInt32] = [:]
     /// By arena of the snapshot.
     private var copyOfArena: [Int] = []
@@ -31,11 +31,11 @@ struct SnapshotBuilder {
     /// Of allocations that nobody has, those in no chunk.
     private(set) var lostMappings: UInt64 = 0
 
-    /// `askers` names, by object, the classes that asked for those buffers that the leak detector follows; `holders`
+    /// `askers` names, by object, the classes that asked for those buffers that the leak detector follows; `referrers`
     /// names who holds the buffers of those indices in `table.buffers`; nil where nobody looked.
     init(
         _ heap: Heap, _ table: BufferTable, _ arenas: Arenas, _ copies: NettyCopies, askers: [UInt64: String],
-        holders: [Int: String]?, header: Snapshot.Header, _ memory: NettyMemory
+        referrers: [Int: String]?, header: Snapshot.Header, _ memory: NettyMemory
     ) {
         self.copies = copies
         accounts = CopyAccounts(copies, arenas, table, memory)
@@ -43,7 +43,7 @@ struct SnapshotBuilder {
         self.heap = heap
         self.table = table
         self.arenas = arenas
-        self.holders = holders
+        self.referrers = referrers
         snapshot = Snapshot(header: header, totals: .init())
         var root = Snapshot.Owner()
         root.kind = .process
@@ -95,7 +95,7 @@ struct SnapshotBuilder {
         finishTotals(memory)
         snapshot.runs = runs
         snapshot.slots = slots
-        snapshot.edges = edges
+        snapshot.references = references
         return snapshot
     }
 
@@ -229,7 +229,7 @@ struct SnapshotBuilder {
             let label = askers[buffer.id].map { "asked for by \($0)" } ?? NettyClasses.shortName(name)
             site = sites.site(label, detail: NettyClasses.javaName(name))
             owner = ownerOfBuffer(index, buffer, slot.arena)
-            addEdge(owner, buffer.isUnjudged ? .unrooted : .heapObject)
+            addReference(owner, buffer.isUnjudged ? .unrooted : .heapObject)
             if buffer.isUnjudged {
                 snapshot.header.unjudgedBuffers += 1
                 snapshot.header.unjudgedBytes += slot.bytes
@@ -238,7 +238,7 @@ struct SnapshotBuilder {
             state = 3
             site = sites.site("freed, kept by a thread cache")
             owner = ownerOfCache(index, slot.arena)
-            addEdge(owner, .threadCache)
+            addReference(owner, .threadCache)
             snapshot.totals.cachedBuffers += 1
             snapshot.totals.cachedBytes += slot.bytes
         case .nobody:
@@ -247,7 +247,9 @@ struct SnapshotBuilder {
             site = sites.site("no ByteBuf refers to it: \(slot.lostAs)\(ofWhich)")
             owner = self.owner(.arena, snapshot.arenas[slot.arena].name)
             // What is in no chunk is in the copy's account already.
-            if slot.sizeClass != Snapshot.SlotColumns.hugeClass { snapshot.nettyCopies[copy].unheldBytes += slot.bytes }
+            if slot.sizeClass != Snapshot.SlotColumns.hugeClass {
+                snapshot.nettyCopies[copy].unreachableBytes += slot.bytes
+            }
         }
         slots.count += 1
         slots.serial.append(slot.serial)
@@ -259,15 +261,15 @@ struct SnapshotBuilder {
         slots.arena.append(UInt16(clamping: slot.arena))
         slots.site.append(site)
         slots.owner.append(owner)
-        slots.touchSite.append(0)
-        slots.touchTime.append(0)
+        slots.accessSite.append(0)
+        slots.accessTime.append(0)
         slots.state.append(state)
     }
 
-    private mutating func addEdge(_ owner: UInt32, _ kind: HolderKind) {
-        edges.holderOwner.append(owner)
-        edges.holderKind.append(kind.rawValue)
-        edges.slotRow.append(UInt32(clamping: slots.count))
+    private mutating func addReference(_ owner: UInt32, _ kind: ReferrerKind) {
+        references.referrerOwner.append(owner)
+        references.referrerKind.append(kind.rawValue)
+        references.slotRow.append(UInt32(clamping: slots.count))
     }
 
     // MARK: Owners
@@ -286,8 +288,8 @@ struct SnapshotBuilder {
 
     /// Who holds it, or else the thread that allocated it.
     private mutating func ownerOfBuffer(_ index: Int, _ buffer: BufferTable.Buffer, _ arena: Int) -> UInt32 {
-        guard let holders else { return owner(.component, "objects of the program") }
-        if let holder = holders[index] { return owner(.component, holder) }
+        guard let referrers else { return owner(.component, "objects of the program") }
+        if let referrer = referrers[index] { return owner(.component, referrer) }
         guard let cache = table.caches.firstIndex(where: { $0.id == buffer.cache }) else {
             return owner(.arena, snapshot.arenas[arena].name)
         }
@@ -303,9 +305,9 @@ struct SnapshotBuilder {
     /// What the tables say of the slots.
     private mutating func addUp() {
         var sums = SlotAggregate(snapshot, [.tables, .reach])
-        sums.add(slots, reach: edges.reach(slots.state))
+        sums.add(slots, reach: references.reach(slots.state))
         sums.store(to: &snapshot)
-        snapshot.retainers.sort {
+        snapshot.allocationGroups.sort {
             ($1.liveBytes, $0.site, $0.ownerKind.rawValue) < ($0.liveBytes, $1.site, $1.ownerKind.rawValue)
         }
     }

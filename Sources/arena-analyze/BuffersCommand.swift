@@ -9,7 +9,7 @@ struct BuffersCommand: ParsableCommand {
         discussion: """
             The oldest first, or largest with --sort size. `show` tells everything about one of them.
 
-              arena-analyze buffers --filter 'unheld and age > 5s' --sort size \\
+              arena-analyze buffers --filter 'unreachable and age > 5s' --sort size \\
                 2-near-limit.dump.zst
               arena-analyze buffers --filter 'owner = session/device-0007' \\
                 --format csv 2-near-limit.dump.zst

@@ -58,7 +58,7 @@ struct ChunksCommand: ParsableCommand {
         var snapshot = try DumpPath.read(dump, question.selection, memory: memory.kind)
         let study = ChunkStudy(snapshot, question)
         // Most of the memory; tables with a row for each owner come now.
-        (snapshot.slots, snapshot.edges) = (nil, nil)
+        (snapshot.slots, snapshot.references) = (nil, nil)
         var report = try Report.required(study.map { .chunks($0, snapshot) }, from: dump)
         report.origins = [Origin(path: dump, snapshot)]
         try list.apply(to: &report, people: 10, noun: "chunk", output)

@@ -8,7 +8,7 @@ struct DiffCommand: ParsableCommand {
         abstract: "What grew between two dumps or more, how fast, and the time left.",
         discussion: """
             Compares buffer by buffer (serial numbers are never reused in one process): born, freed, survived, per \
-            site, last touch and owner. With more than two dumps, what grows in every one of them is the suspect. \
+            site, last access and owner. With more than two dumps, what grows in every one of them is the suspect. \
             Dumps of different processes are compared by site, not by buffer. Heap dumps have neither start time nor host: \
             that they are of one process is decided by what only one has, and said with how sure it is.
 

@@ -8,7 +8,7 @@ struct DominatorsCommand: ParsableCommand {
         abstract: "The owner tree by retained size: what would go with each owner.",
         discussion: """
             Retained: buffers that only this owner and those below it hold. Shallow: of them, those it holds itself, \
-            and those that several below it share. A buffer with several holders counts for their lowest common owner. \
+            and those that several below it share. A buffer with several referrers counts for their lowest common owner. \
             "Answers for" is what the owner is charged with, held or not.
 
               arena-analyze dominators --limit 5 2-near-limit.dump.zst

@@ -6,10 +6,10 @@ import NettyHeap
 extension DumpPath {
     /// The small tables, or under a filter what they would be if only those buffers lived.
     static func readNarrowed(
-        _ path: String, _ filter: Filter?, _ selection: DumpSelection = .tables, holders: Bool = true,
+        _ path: String, _ filter: Filter?, _ selection: DumpSelection = .tables, referrers: Bool = true,
         memory: NettyMemory = .direct
     ) throws -> Snapshot {
-        guard let filter else { return try read(path, selection, holders: holders, memory: memory) }
+        guard let filter else { return try read(path, selection, referrers: referrers, memory: memory) }
         if let narrowed = try readNarrowedInTwo(path, filter, selection, memory) { return narrowed }
         let wanted = Snapshot.narrowingSelection(filter).union(selection)
         guard let narrowed = try read(path, wanted, memory: memory).narrowed(to: filter) else {

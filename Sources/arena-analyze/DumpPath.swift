@@ -8,12 +8,12 @@ import Synchronization
 
 /// Opening a dump for a command: what cannot be a dump is said in plain words, and the command ends with exit code 1.
 enum DumpPath {
-    /// `holders`: whether the answer tells who holds the buffers of a Java heap dump, which takes long to find.
+    /// `referrers`: whether the answer tells who holds the buffers of a Java heap dump, which takes long to find.
     static func read(
-        _ path: String, _ selection: DumpSelection = .tables, holders: Bool = true, memory: NettyMemory = .direct
+        _ path: String, _ selection: DumpSelection = .tables, referrers: Bool = true, memory: NettyMemory = .direct
     ) throws -> Snapshot {
         let file = try open(path)
-        if Heap.recognizes(path: file) { return try heapDump(path, holders: holders, memory).snapshot }
+        if Heap.recognizes(path: file) { return try heapDump(path, referrers: referrers, memory).snapshot }
         guard memory == .direct else {
             throw failure(path, "--java-heap asks about a Java heap dump, and this is none")
         }
@@ -58,7 +58,7 @@ enum DumpPath {
     {
         let file = try open(path)
         if Heap.recognizes(path: file) {
-            let result = try heapDump(path, holders: false, memory)
+            let result = try heapDump(path, referrers: false, memory)
             return (result.checks, Origin(path: path, result.snapshot))
         }
         Progress.begin(Origin.name(of: path))
@@ -73,13 +73,13 @@ enum DumpPath {
     private static let lastHeapDump = Mutex<(path: String, memory: NettyMemory, result: NettyHeap.Result)?>(nil)
 
     /// A Java heap dump of a Netty program. It is one piece: selections of columns save nothing.
-    private static func heapDump(_ path: String, holders: Bool, _ memory: NettyMemory) throws -> NettyHeap.Result {
+    private static func heapDump(_ path: String, referrers: Bool, _ memory: NettyMemory) throws -> NettyHeap.Result {
         if let known = lastHeapDump.withLock({ $0 }), known.path == path, known.memory == memory { return known.result }
         do {
-            let result = try NettyHeap.read(path: open(path), holders: holders, memory: memory)
+            let result = try NettyHeap.read(path: open(path), referrers: referrers, memory: memory)
             for warning in result.warnings { Terminal.warn("\(Origin.name(of: path)): \(warning)") }
-            // Some commands read their dump a second time, for details; without holders none does.
-            if holders { lastHeapDump.withLock { $0 = (path, memory, result) } }
+            // Some commands read their dump a second time, for details; without referrers none does.
+            if referrers { lastHeapDump.withLock { $0 = (path, memory, result) } }
             return result
         } catch let error as NettyHeap.Failure {
             throw failure(path, error.description, error.isDamage ? ExitCode(4) : .failure)

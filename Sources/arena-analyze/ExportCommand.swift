@@ -8,7 +8,7 @@ struct ExportCommand: ParsableCommand {
         abstract: "A dump for other programs: csv, JSON lines, SQLite, pprof, flame graphs.",
         discussion: """
             csv and jsonl write one table (--table; `query --schema` lists their columns); sqlite writes all tables and \
-            views; pprof writes a profile of live, unheld and allocated memory by site, last touch and owner kind; \
+            views; pprof writes a profile of live, unreachable and allocated memory by site, last access and owner kind; \
             folded writes the owner tree as stacks.
 
               arena-analyze export --to pprof -o live.pb 2-near-limit.dump.zst

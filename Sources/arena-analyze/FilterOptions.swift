@@ -29,7 +29,7 @@ struct FilterOptions: ParsableArguments {
 struct FailOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
-            "Exit with code 3 if this holds, as in 'unheld > 0' or 'use > 90% or refused > 0'.",
+            "Exit with code 3 if this holds, as in 'unreachable > 0' or 'use > 90% or refused > 0'.",
             valueName: "condition"))
     var failOn: String?
 
@@ -69,7 +69,7 @@ extension Report {
     static func required(_ report: Report?, from path: String) throws -> Report {
         if let report { return report }
         Terminal.complain(
-            "\(path) cannot answer this: the tables of buffers or of holders that the question needs are not in it, "
+            "\(path) cannot answer this: the tables of buffers or of referrers that the question needs are not in it, "
                 + "or not readable; `arena-analyze verify` says more")
         throw ExitCode.failure
     }

@@ -17,7 +17,7 @@ struct HelpFilterCommand: ParsableCommand {
             A filter is tests joined by 'and', 'or', 'not' and parentheses:
 
               site ~ "rpc" and age > 10m and size >= 4KiB and owner.kind = session
-              unheld and not (touch = "socket read" or idle < 1s)
+              unreachable and not (access = "socket read" or idle < 1s)
 
             Comparisons: =  !=  <  <=  >  >=  and for texts ~ (contains, in any case) and !~ (does not).
             Sizes: 512, 4KiB, 1.5MiB (binary; K, KB and KiB are the same). Times: 80ms, 30s, 10m, 1h30m, 7d.

@@ -10,7 +10,7 @@ struct HistogramCommand: ParsableCommand {
             One line a value, largest first (ages in order): how many buffers, their bytes, and the oldest.
 
               arena-analyze histogram --by client --limit 10 2-near-limit.dump.zst
-              arena-analyze histogram --by age --filter unheld 2-near-limit.dump.zst
+              arena-analyze histogram --by age --filter unreachable 2-near-limit.dump.zst
             """)
 
     @Argument(help: "The dump to read; - is standard input.", completion: .file())

@@ -8,11 +8,11 @@ struct LeaksCommand: ParsableCommand {
         commandName: "leaks",
         abstract: "Suspects, each with evidence, numbers, and where to look in the code.",
         discussion: """
-            One paragraph a suspect, to paste into an incident. Evidence, strongest first: no holder reaches the buffers; \
+            One paragraph a suspect, to paste into an incident. Evidence, strongest first: no referrer reaches the buffers; \
             far more and far older than the site's own lifetimes explain; growth in every dump, where several are given; \
             nearly all memory. What a queue or a retained message holds is never a suspect.
 
-            That no holder reaches them is proof only in a dump that lacks nothing that could refute it. A finding says \
+            That no referrer reaches them is proof only in a dump that lacks nothing that could refute it. A finding says \
             whether it is proved, likely or possible, and why it is not proved. Of a damaged heap dump nobody is accused.
 
               arena-analyze leaks 2-near-limit.dump.zst

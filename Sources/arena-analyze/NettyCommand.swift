@@ -33,7 +33,7 @@ struct NettyCommand: ParsableCommand {
         }
         report.origins = [Origin(path: dump, snapshot)]
         try list.apply(to: &report, people: 10, noun: "chunk", output)
-        for (name, noun) in [("magazines", "row"), ("pinners", "row"), ("direct_holders", "holder")] {
+        for (name, noun) in [("magazines", "row"), ("pinners", "row"), ("direct_referrers", "referrer")] {
             report.limit(name, to: output.rows(list.limit, people: 10), noun: noun)
         }
         try output.show(report)

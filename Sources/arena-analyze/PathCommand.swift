@@ -7,7 +7,7 @@ struct PathCommand: ParsableCommand {
         commandName: "path",
         abstract: "Who holds one buffer, from the root down.",
         discussion: """
-            Every holder that reaches the buffer, each with its path from the root of the owner tree. A buffer lives \
+            Every referrer that reaches the buffer, each with its path from the root of the owner tree. A buffer lives \
             until the last of them lets go.
 
               arena-analyze path 2-near-limit.dump.zst 258
@@ -26,7 +26,7 @@ struct PathCommand: ParsableCommand {
         let snapshot = try DumpPath.read(dump, around: buffer, else: Report.pathSelection)
         var report = try buffer.found(Report.path(to: buffer, in: snapshot), dump, snapshot)
         report.origins = [Origin(path: dump, snapshot)]
-        try list.apply(to: &report, people: 20, noun: "holder", output)
+        try list.apply(to: &report, people: 20, noun: "referrer", output)
         try output.show(report)
     }
 }

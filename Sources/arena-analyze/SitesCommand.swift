@@ -25,7 +25,7 @@ struct SitesCommand: ParsableCommand {
         let filter = try filter.parsed()
         let snapshot =
             filter == nil
-            ? try DumpPath.read(dump, holders: false, memory: memory.kind)
+            ? try DumpPath.read(dump, referrers: false, memory: memory.kind)
             : try DumpPath.readNarrowed(dump, filter, memory: memory.kind)
         var report = Report.sites(of: snapshot)
         report.note(filter, snapshot)

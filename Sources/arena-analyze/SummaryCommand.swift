@@ -14,7 +14,7 @@ struct SummaryCommand: ParsableCommand {
               arena-analyze summary --format json 2-near-limit.dump.zst | jq .verdict
               arena-analyze summary --filter 'owner.kind = session' \\
                 2-near-limit.dump.zst
-              arena-analyze summary --fail-on 'unheld > 0 or use > 90%' \\
+              arena-analyze summary --fail-on 'unreachable > 0 or use > 90%' \\
                 2-near-limit.dump.zst
 
             As csv it prints its table of sites. Under a filter the sites and the verdict are about the buffers that \
@@ -35,7 +35,7 @@ struct SummaryCommand: ParsableCommand {
         let filter = try filter.parsed()
         // A torn dump answers all but the byte ledger from its small tables.
         let whole = try DumpPath.readNarrowed(
-            dump, filter, Report.summarySelection, holders: false, memory: memory.kind)
+            dump, filter, Report.summarySelection, referrers: false, memory: memory.kind)
         let snapshot =
             whole.completeness.isComplete || whole.header.format == .nettyHeapDump
             ? whole : try DumpPath.readNarrowed(dump, filter)

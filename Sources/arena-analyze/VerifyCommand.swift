@@ -8,7 +8,7 @@ struct VerifyCommand: ParsableCommand {
         abstract: "Is a dump whole, and does it agree with itself?",
         discussion: """
             Checks the checksums, then the sums: live and free make a chunk, the counter is the sum of its parts, \
-            edges point to live buffers. Exits 4 if the file is torn or damaged, and else 1 if a check fails.
+            references point to live buffers. Exits 4 if the file is torn or damaged, and else 1 if a check fails.
 
               arena-analyze verify 2-near-limit.dump.zst && echo 'worth sending'
             """)

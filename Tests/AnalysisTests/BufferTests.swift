@@ -40,8 +40,8 @@ struct BufferTests {
     /// Two buffers in one chunk: one held twice, one lost.
     static func pair() -> Snapshot {
         let buffers = [
-            Fixture.Buffer(serial: 7, site: Fixture.publish, touch: Fixture.enqueue, owner: 2, bytes: 4_096),
-            Fixture.Buffer(serial: 263, site: Fixture.publish, touch: Fixture.convert, owner: 2, bytes: 1_024),
+            Fixture.Buffer(serial: 7, site: Fixture.publish, access: Fixture.enqueue, owner: 2, bytes: 4_096),
+            Fixture.Buffer(serial: 263, site: Fixture.publish, access: Fixture.convert, owner: 2, bytes: 1_024),
         ]
         var snapshot = Fixture.snapshot(of: buffers, secondsAfterNoon: 0, chunks: 1, ownerKind: .session)
         snapshot.owners += [
@@ -50,12 +50,12 @@ struct BufferTests {
         snapshot.slots?.address = [0x40, 0x2000]
         snapshot.slots?.requested = [4_000, 1_000]
         snapshot.slots?.birth = [720, 60].map { snapshot.header.monotonicTime - $0 * Fixture.second }
-        snapshot.slots?.touchTime = [719, 59].map { snapshot.header.monotonicTime - $0 * Fixture.second }
-        var edges = Snapshot.EdgeColumns()
-        edges.holderOwner = [2, 3]
-        edges.holderKind = [HolderKind.offlineQueue.rawValue, HolderKind.offlineQueue.rawValue]
-        edges.slotRow = [0, 0]
-        snapshot.edges = edges
+        snapshot.slots?.accessTime = [719, 59].map { snapshot.header.monotonicTime - $0 * Fixture.second }
+        var references = Snapshot.ReferenceColumns()
+        references.referrerOwner = [2, 3]
+        references.referrerKind = [ReferrerKind.offlineQueue.rawValue, ReferrerKind.offlineQueue.rawValue]
+        references.slotRow = [0, 0]
+        snapshot.references = references
         return snapshot
     }
 
@@ -66,7 +66,7 @@ struct BufferTests {
             TextRenderer(width: 140).render(report) == """
                 matched  2 buffers, 5 KiB: 100.0 % of 2 live buffers' 5 KiB
 
-                Buffer  address     size  capacity     age         idle  site            last touch     owner             held by
+                Buffer  address     size  capacity     age         idle  site            last access     owner             referrers
                 #7      0x40     3.9 KiB   4.0 KiB  12 min  11 min 59 s  publish packet  offline queue  session device-1  offline queue
                 … 1 more buffer
 
@@ -84,13 +84,13 @@ struct BufferTests {
         buffer     serial 263 at 0x2000: chunk 0, offset 8,192, arena 0
         size       1000 bytes asked for, takes 1 KiB, class unknown, slack 24 B
         allocated  publish packet  Broker/Connection.swift:88, 1 min before the dump (2026-11-23 11:59:03Z)
-        touched    last at convertToRpcCommandResponse  Broker/RPCBridge.swift:141, 59 s before the dump
+        accessed   last at convertToRpcCommandResponse  Broker/RPCBridge.swift:141, 59 s before the dump
         owner      process > listener 0.0.0.0:1883 > session device-1
 
-        No holder reaches it: it is lost, and its owner only had it last.
+        No referrer reaches it: it is lost, and its owner only had it last.
 
         Neighbours in the chunk
-        Address   serial  capacity  gap before     age  site            owner             held by
+        Address   serial  capacity  gap before     age  site            owner             referrers
         0x40           7   4.0 KiB        64 B  12 min  publish packet  session device-1  offline queue
         0x2000 *     263   1.0 KiB     3.9 KiB   1 min  publish packet  session device-1  nobody
 
@@ -110,14 +110,16 @@ struct BufferTests {
 struct DominatorTests {
     /// Which owners would have to go for the buffer to go, by trying each: the lowest of them dominates.
     private func dominator(of row: Int, in snapshot: Snapshot) -> UInt32? {
-        let edges = snapshot.edges!
-        let holders = edges.slotRow.indices.filter { edges.slotRow[$0] == UInt32(row) }.map { edges.holderOwner[$0] }
-        guard !holders.isEmpty else { return nil }
+        let references = snapshot.references!
+        let referrers = references.slotRow.indices.filter { references.slotRow[$0] == UInt32(row) }.map {
+            references.referrerOwner[$0]
+        }
+        guard !referrers.isEmpty else { return nil }
         func ancestors(_ owner: UInt32) -> [UInt32] {
             owner == 0 ? [0] : [owner] + ancestors(snapshot.owners[Int(owner)].parent)
         }
         return snapshot.owners.indices.map { UInt32($0) }
-            .filter { candidate in holders.allSatisfy { ancestors($0).contains(candidate) } }
+            .filter { candidate in referrers.allSatisfy { ancestors($0).contains(candidate) } }
             .max { ancestors($0).count < ancestors($1).count }
     }
 
@@ -130,13 +132,13 @@ struct DominatorTests {
             let slots = snapshot.slots!
             let dominators = try #require(Dominators(snapshot))
             var shallow = [UInt64](repeating: 0, count: snapshot.owners.count)
-            var unheld: UInt64 = 0
+            var unreachable: UInt64 = 0
             var freed: UInt64 = 0
             for row in 0..<slots.count {
                 if let owner = dominator(of: row, in: snapshot) {
                     shallow[Int(owner)] += slots.capacity[row]
                 } else if slots.state[row] == 1 {
-                    unheld += slots.capacity[row]
+                    unreachable += slots.capacity[row]
                 } else {
                     freed += slots.capacity[row]
                 }
@@ -153,11 +155,13 @@ struct DominatorTests {
                 #expect(dominators.retained[owner].bytes == retained, "seed \(seed), owner \(owner)")
                 #expect(dominators.owned[owner].bytes == snapshot.owners[owner].liveBytes, "seed \(seed)")
             }
-            #expect(dominators.unheld.bytes == unheld && unheld == snapshot.totals.unheldBytes, "seed \(seed)")
+            #expect(
+                dominators.unreachable.bytes == unreachable && unreachable == snapshot.totals.unreachableBytes,
+                "seed \(seed)")
             #expect(dominators.freed.bytes == freed, "seed \(seed)")
             #expect(dominators.total.bytes == snapshot.totals.liveBytes, "seed \(seed)")
             #expect(dominators.total.buffers == snapshot.totals.liveBuffers, "seed \(seed)")
-            #expect(dominators.retained[0].bytes + unheld + freed == snapshot.totals.liveBytes, "seed \(seed)")
+            #expect(dominators.retained[0].bytes + unreachable + freed == snapshot.totals.liveBytes, "seed \(seed)")
         }
     }
 
@@ -171,8 +175,8 @@ struct DominatorTests {
                 snapshot.owners[id].parent = .random(in: 0..<14, using: &random)
                 if Bool.random(using: &random) { snapshot.owners[id].kind = .free }
             }
-            for edge in snapshot.edges!.slotRow.indices where Bool.random(using: &random) {
-                snapshot.edges!.holderOwner[edge] = .random(in: 0..<30, using: &random)
+            for reference in snapshot.references!.slotRow.indices where Bool.random(using: &random) {
+                snapshot.references!.referrerOwner[reference] = .random(in: 0..<30, using: &random)
             }
             #expect(try #require(Dominators(snapshot)).total.bytes == snapshot.totals.liveBytes, "seed \(seed)")
             let report = try #require(Report.dominators(of: snapshot, siblings: nil))
@@ -181,7 +185,7 @@ struct DominatorTests {
         }
     }
 
-    @Test("path names every holder from the root down, and who would have to go")
+    @Test("path names every referrer from the root down, and who would have to go")
     func path() throws {
         let report = try #require(Report.path(to: .serial(7), in: BufferTests.pair()))
         #expect(TextRenderer(width: 100).render(report) == Self.path)
@@ -191,11 +195,11 @@ struct DominatorTests {
         buffer  serial 7 at 0x40, 4 KiB
         owner   process > listener 0.0.0.0:1883 > session device-1
 
-        Path from the root                                  holder
+        Path from the root                                  referrer
         process > listener 0.0.0.0:1883 > session device-1  offline queue
         process > listener 0.0.0.0:1883 > session device-2  offline queue
 
-        2 holders reach it; it goes only when all let go, or listener 0.0.0.0:1883 goes.
+        2 referrers reach it; it goes only when all let go, or listener 0.0.0.0:1883 goes.
 
         """
 

@@ -72,15 +72,15 @@ struct ChunkTests {
         try forEachTrial { trial, random, seed in
             let owner = UInt32.random(in: 0..<UInt32(trial.snapshot.owners.count), using: &random)
             let name = trial.snapshot.owners[Int(owner)].name
-            for text in ["owner = '\(name)'", "age > 1h", "size > 0", "unheld or freed", "size = 0"] {
+            for text in ["owner = '\(name)'", "age > 1h", "size > 0", "unreachable or freed", "size = 0"] {
                 let mask = try #require(try Filter(text).rows(in: trial.snapshot))
                 let answer = WhatIf(
                     trial.snapshot, trial.slots, trial.rows, freeing: mask, stays: trial.free.holdsReserve)
                 #expect(answer.bytes == trial.returned { mask[$0] }, "\(text), seed \(seed)")
                 let freed = trial.slots.capacity.indices.filter { mask[$0] }
                 #expect(answer.freed.bytes == freed.reduce(0) { $0 + trial.slots.capacity[$1] })
-                let touched = trial.inChunk.count { $0.contains { mask[$0] } }
-                #expect(UInt64(touched) == answer.chunks + answer.huge + answer.partly + answer.kept, "seed \(seed)")
+                let accessed = trial.inChunk.count { $0.contains { mask[$0] } }
+                #expect(UInt64(accessed) == answer.chunks + answer.huge + answer.partly + answer.kept, "seed \(seed)")
             }
         }
     }

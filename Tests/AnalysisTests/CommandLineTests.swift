@@ -140,7 +140,7 @@ struct CommandLineTests {
             let json = try run("diff", "--format", "json", torn, path)
             #expect(json.output.contains("\"partial\": true"))
             // Whatever is asked of it: what holds in a part may not hold in the whole.
-            for condition in ["live > 0", "live = 0", "unheld > 0", "suspects > 0"] {
+            for condition in ["live > 0", "live = 0", "unreachable > 0", "suspects > 0"] {
                 let gate = try run("leaks", "--fail-on", condition, torn)
                 #expect(gate.status == 4, "\(condition): \(gate.errors)")
             }
@@ -174,11 +174,11 @@ struct CommandLineTests {
             let histogram = try run("histogram", "--by", "owner", "--filter", "age > 5m", path)
             #expect(histogram.status == 0, "\(histogram.errors)")
             #expect(histogram.output.contains("session device-1"))
-            let csv = try run("buffers", "--filter", "unheld", "--format", "csv", path)
+            let csv = try run("buffers", "--filter", "unreachable", "--format", "csv", path)
             #expect(csv.output.split(separator: "\n").count == 2)
-            #expect(try run("show", path, "263").output.contains("No holder reaches it"))
-            #expect(try run("path", path, "0x41").output.contains("2 holders reach it"))
-            #expect(try run("dominators", path).output.contains("(unheld: no holder reaches them: lost)"))
+            #expect(try run("show", path, "263").output.contains("No referrer reaches it"))
+            #expect(try run("path", path, "0x41").output.contains("2 referrers reach it"))
+            #expect(try run("dominators", path).output.contains("(unreachable: no referrer reaches them: lost)"))
             let wrong = try run("buffers", "--filter", "agee > 5m", path)
             #expect(wrong.status == 64)
             #expect(wrong.errors.contains("\n  agee > 5m\n  ^~~~\n"))
@@ -200,14 +200,14 @@ struct CommandLineTests {
             #expect(gate.output.contains("1. Leak, proved: convertToRpcCommandResponse loses buffers"))
             #expect(gate.errors == "arena-analyze: --fail-on 'suspects > 0' holds\n")
             let suppressions = folder + "/leaks.supp"
-            try Data("touch ~ RpcCommand\n".utf8).write(to: URL(fileURLWithPath: suppressions))
+            try Data("access ~ RpcCommand\n".utf8).write(to: URL(fileURLWithPath: suppressions))
             #expect(try run("leaks", "--fail-on", "suspects > 0", "--suppress", suppressions, path).status == 0)
-            #expect(try run("summary", "--fail-on", "unheld > 0", path).status == 3)
-            #expect(try run("summary", "--fail-on", "unheld > zero", path).status == 64)
-            let blind = try write(Fixture.leak(hasEdges: false), to: folder, as: "blind.dump.zst")
-            let undecided = try run("summary", "--fail-on", "unheld > 0", blind)
+            #expect(try run("summary", "--fail-on", "unreachable > 0", path).status == 3)
+            #expect(try run("summary", "--fail-on", "unreachable > zero", path).status == 64)
+            let blind = try write(Fixture.leak(hasReferences: false), to: folder, as: "blind.dump.zst")
+            let undecided = try run("summary", "--fail-on", "unreachable > 0", blind)
             #expect(undecided.status == 1)
-            #expect(undecided.errors.contains("cannot be decided: this answer does not know unheld"))
+            #expect(undecided.errors.contains("cannot be decided: this answer does not know unreachable"))
         }
     }
 

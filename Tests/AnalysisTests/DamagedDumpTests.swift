@@ -9,7 +9,8 @@ import Testing
 struct DamagedDumpTests {
     /// Every question that reads buffers, and its answer shown: a trap anywhere ends the test.
     private func askEverything(_ snapshot: Snapshot) throws {
-        let filter = try Filter("not unheld and (age > 1s or under ~ o or client ~ o or site ~ publish) and chunk >= 0")
+        let filter = try Filter(
+            "not unreachable and (age > 1s or under ~ o or client ~ o or site ~ publish) and chunk >= 0")
         var reports: [Report?] = [
             .summary(of: snapshot), .buffers(of: snapshot, limit: 5, where: filter),
             .dominators(of: snapshot), .dominators(of: snapshot, siblings: nil, where: filter),
@@ -67,7 +68,7 @@ struct DamagedDumpTests {
             func wild() -> UInt64 { Bool.random(using: &random) ? .max : .random(in: 0...99, using: &random) }
             for row in 0..<snapshot.slots!.count where Bool.random(using: &random) {
                 snapshot.slots!.site[row] = UInt32(truncatingIfNeeded: wild())
-                snapshot.slots!.touchSite[row] = UInt32(truncatingIfNeeded: wild())
+                snapshot.slots!.accessSite[row] = UInt32(truncatingIfNeeded: wild())
                 snapshot.slots!.owner[row] = UInt32(truncatingIfNeeded: wild())
                 snapshot.slots!.arena[row] = UInt16(truncatingIfNeeded: wild())
                 snapshot.slots!.sizeClass[row] = UInt16(truncatingIfNeeded: wild())
@@ -76,10 +77,10 @@ struct DamagedDumpTests {
                 snapshot.slots!.birth[row] = wild()
                 snapshot.slots!.state[row] = UInt8(truncatingIfNeeded: wild())
             }
-            for edge in snapshot.edges!.slotRow.indices where Bool.random(using: &random) {
-                snapshot.edges!.slotRow[edge] = UInt32(truncatingIfNeeded: wild())
-                snapshot.edges!.holderOwner[edge] = UInt32(truncatingIfNeeded: wild())
-                snapshot.edges!.holderKind[edge] = UInt8(truncatingIfNeeded: wild())
+            for reference in snapshot.references!.slotRow.indices where Bool.random(using: &random) {
+                snapshot.references!.slotRow[reference] = UInt32(truncatingIfNeeded: wild())
+                snapshot.references!.referrerOwner[reference] = UInt32(truncatingIfNeeded: wild())
+                snapshot.references!.referrerKind[reference] = UInt8(truncatingIfNeeded: wild())
             }
             for run in 0..<snapshot.runs!.count where Bool.random(using: &random) {
                 snapshot.runs!.pages[run] = UInt16(truncatingIfNeeded: wild())
@@ -103,15 +104,15 @@ struct DamagedDumpTests {
         }
     }
 
-    /// Under a filter too, a site has what its retainers have.
+    /// Under a filter too, a site has what its allocation groups have.
     private static func expectAgreement(_ narrowed: Snapshot, _ comment: Comment) throws {
         for (id, site) in narrowed.sites.enumerated() {
-            let retainers = narrowed.retainers.filter { $0.site == id }
-            #expect(site.liveBuffers == retainers.reduce(0) { $0 + $1.liveBuffers }, comment)
-            #expect(site.liveBytes == retainers.reduce(0) { $0 &+ $1.liveBytes }, comment)
+            let allocationGroups = narrowed.allocationGroups.filter { $0.site == id }
+            #expect(site.liveBuffers == allocationGroups.reduce(0) { $0 + $1.liveBuffers }, comment)
+            #expect(site.liveBytes == allocationGroups.reduce(0) { $0 &+ $1.liveBytes }, comment)
         }
         let slots = try #require(narrowed.slots)
-        #expect(narrowed.retainers.reduce(0) { $0 + $1.liveBuffers } == UInt64(slots.count), comment)
+        #expect(narrowed.allocationGroups.reduce(0) { $0 + $1.liveBuffers } == UInt64(slots.count), comment)
         #expect(narrowed.owners.reduce(0) { $0 + $1.liveBuffers } == UInt64(slots.count), comment)
     }
 }

@@ -10,20 +10,20 @@ import Testing
 struct DamagedFileTests {
     /// Every command that reads a dump. `whole` is an intact one, `folder` a place for what it writes.
     private static func commands(_ dump: String, whole: String, in folder: String) -> [[String]] {
-        let filter = "not unheld and (age > 1s or under ~ o) and chunk >= 0"
+        let filter = "not unreachable and (age > 1s or under ~ o) and chunk >= 0"
         func export(_ format: String) -> [String] {
             ["export", "--to", format, "--force", "-o", "\(folder)/\(format)", dump]
         }
         return [
             ["summary", dump], ["summary", "--filter", filter, dump], ["sites", dump],
             ["sites", "--filter", filter, dump], ["owners", dump], ["owners", "--filter", filter, dump],
-            ["histogram", dump], ["histogram", "--by", "holder", "--filter", filter, dump], ["buffers", dump],
+            ["histogram", dump], ["histogram", "--by", "referrer", "--filter", filter, dump], ["buffers", dump],
             ["buffers", "--filter", filter, "--sort", "slack", dump], ["show", dump, "7"], ["show", dump, "0x40"],
             ["path", dump, "263"], ["dominators", dump], ["dominators", "--filter", filter, dump], ["leaks", dump],
             ["leaks", whole, dump], ["leaks", "--baseline", dump, whole],
             ["chunks", "--if-freed", filter, "--request", "1MiB", dump], ["chunks", "--by", "client", dump],
             ["diff", whole, dump], ["diff", "--filter", filter, dump, whole],
-            ["query", dump, "SELECT * FROM live"], ["query", dump, "SELECT * FROM by_holder"],
+            ["query", dump, "SELECT * FROM live"], ["query", dump, "SELECT * FROM by_referrer"],
             export("csv"), export("jsonl"), export("sqlite"), export("pprof"), export("folded"),
             ["report", "--force", "-o", folder + "/report.html", dump],
             ["report", "--force", "-o", folder + "/reports.html", whole, dump], ["verify", dump],

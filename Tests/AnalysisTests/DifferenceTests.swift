@@ -17,7 +17,7 @@ struct DifferenceTests {
                     // Everything but touch and owner is fixed at birth.
                     Fixture.Buffer(
                         serial: serial * 0x1_0001, site: UInt32(serial % 5) + 1,
-                        touch: .random(in: 0..<Fixture.siteCount, using: &generator),
+                        access: .random(in: 0..<Fixture.siteCount, using: &generator),
                         owner: .random(in: 0..<4, using: &generator), bytes: 64 << (serial % 7))
                 }
             }
@@ -59,10 +59,10 @@ struct DifferenceTests {
             for site in 0..<Fixture.siteCount {
                 let entry = difference.sites.entry(site, in: 0)
                 #expect(overall.bySite[entry] == expected { $0.site == site }, "seed \(seed), site \(site)")
-                for touch in 0..<Fixture.siteCount {
-                    let key = SlotDifference.pairKey(entry, difference.sites.entry(touch, in: 0))
+                for access in 0..<Fixture.siteCount {
+                    let key = SlotDifference.pairKey(entry, difference.sites.entry(access, in: 0))
                     let turnover = overall.byPair[key] ?? Turnover()
-                    #expect(turnover == expected { $0.site == site && $0.touch == touch }, "seed \(seed)")
+                    #expect(turnover == expected { $0.site == site && $0.access == access }, "seed \(seed)")
                 }
             }
         }
@@ -75,7 +75,7 @@ struct DifferenceTests {
                 let buffers = (0..<140_000 as Range<UInt64>).map { number in
                     Fixture.Buffer(
                         serial: (number + 500 * second) * 7919 % 1_000_003, site: UInt32(number % 5) + 1,
-                        touch: UInt32(number % 3), owner: UInt32(number % 2) + 1, bytes: 64 << (number % 7))
+                        access: UInt32(number % 3), owner: UInt32(number % 2) + 1, bytes: 64 << (number % 7))
                 }
                 var snapshot = Fixture.snapshot(of: buffers, secondsAfterNoon: second, chunks: 10, ownerKind: .session)
                 snapshot.owners.append(Fixture.owner(.session, "device-1", parent: 1))
@@ -111,7 +111,7 @@ struct DifferenceTests {
         #expect(difference.growth.headroom == headroom)
         #expect(difference.growth.nanosecondsToLimit == UInt64(Double(headroom) / 1_638_400 * 1e9))
         #expect(difference.suspect?.bytesChange == Int64(98_304_000))
-        #expect(difference.sites.names[difference.suspect?.touch ?? 0].label == "convertToRpcCommandResponse")
+        #expect(difference.sites.names[difference.suspect?.access ?? 0].label == "convertToRpcCommandResponse")
     }
 
     @Test("memory that shrinks or stands still has no deadline")
@@ -152,12 +152,12 @@ struct DifferenceTests {
         after.header.pid += 1
         // Another start interned its sites in another order.
         after.sites.swapAt(Int(Fixture.read), Int(Fixture.publish))
-        for index in after.retainers.indices {
-            let site = after.retainers[index].site
+        for index in after.allocationGroups.indices {
+            let site = after.allocationGroups[index].site
             let swapped = [Fixture.read: Fixture.publish, Fixture.publish: Fixture.read]
-            after.retainers[index].site = swapped[site] ?? site
-            after.retainers[index].touchSite =
-                swapped[after.retainers[index].touchSite] ?? after.retainers[index].touchSite
+            after.allocationGroups[index].site = swapped[site] ?? site
+            after.allocationGroups[index].accessSite =
+                swapped[after.allocationGroups[index].accessSite] ?? after.allocationGroups[index].accessSite
         }
         let difference = Difference([before, after])
         #expect(difference.overall == nil)
@@ -179,7 +179,9 @@ struct DifferenceTests {
     func backlog() {
         let snapshots = [UInt64(60), 120].map { seconds in
             var snapshot = Fixture.growing(secondsAfterNoon: seconds)
-            for index in snapshot.retainers.indices { snapshot.retainers[index].ownerKind = .offlineQueue }
+            for index in snapshot.allocationGroups.indices {
+                snapshot.allocationGroups[index].ownerKind = .offlineQueue
+            }
             return snapshot
         }
         #expect(Difference(snapshots).sentence.hasSuffix("They wait in offline queues, a backlog that is not drained."))

@@ -8,7 +8,7 @@ import Testing
 @Suite("Evidence") struct EvidenceTests {
     /// A dump of the incident, without one premise.
     enum Lack: String, CaseIterable {
-        case loop, end, section, edges, recorder, foreign
+        case loop, end, section, references, recorder, foreign
 
         func apply(to snapshot: inout Snapshot) {
             switch self {
@@ -18,11 +18,11 @@ import Testing
                 snapshot.missingLoops = [loop]
             case .end: snapshot.completeness.problems = ["the file ends inside a frame"]
             case .section: snapshot.completeness.sectionsMissing = ["slots"]
-            case .edges: (snapshot.totals.unheldBuffers, snapshot.totals.unheldBytes) = (nil, nil)
+            case .references: (snapshot.totals.unreachableBuffers, snapshot.totals.unreachableBytes) = (nil, nil)
             case .recorder:
                 snapshot.header.reason = "flight-recorder"
-                (snapshot.totals.unheldBuffers, snapshot.totals.unheldBytes) = (nil, nil)
-            case .foreign: snapshot.missingPremises = [.init(.allHolders, "nobody asked")]
+                (snapshot.totals.unreachableBuffers, snapshot.totals.unreachableBytes) = (nil, nil)
+            case .foreign: snapshot.missingPremises = [.init(.allReferrers, "nobody asked")]
             }
         }
     }
@@ -49,7 +49,7 @@ import Testing
         "without any one of them nothing says that it is proved, and each answer says what is missing",
         arguments: Lack.allCases)
     func lacking(lack: Lack) {
-        var snapshot = Fixture.leak(hasEdges: lack != .edges)
+        var snapshot = Fixture.leak(hasReferences: lack != .references)
         lack.apply(to: &snapshot)
         let grade = Diagnosis(snapshot).grade
         #expect(grade.level == .likely)
@@ -73,8 +73,8 @@ import Testing
         #expect(diagnosis.confidence == "none" && diagnosis.grade.level == .likely)
         #expect(diagnosis.sentence.hasPrefix("No suspect: "))
         let reservation = " Not proved, because \(diagnosis.grade.reason)."
-        // Without edges nothing is concluded from absence.
-        #expect(diagnosis.sentence.hasSuffix(reservation) == (snapshot.totals.unheldBuffers != nil))
+        // Without references nothing is concluded from absence.
+        #expect(diagnosis.sentence.hasSuffix(reservation) == (snapshot.totals.unreachableBuffers != nil))
     }
 
     @Test("of a heap dump that could not be read to its end nothing can be said")
@@ -90,7 +90,7 @@ import Testing
         let search = LeakSearch([snapshot, snapshot])
         #expect(!search.hasSuspects)
         #expect(try Condition("suspects > 0").outcome(search.figures) == .undecided(["suspects"]))
-        #expect(try Condition("unheld = 0").outcome(search.figures) == .undecided(["unheld"]))
+        #expect(try Condition("unreachable = 0").outcome(search.figures) == .undecided(["unreachable"]))
         #expect(texts(snapshot).allSatisfy { !$0.contains("proved") })
     }
 
@@ -108,14 +108,14 @@ import Testing
         #expect(diagnosis.grade.level == .cannotSay)
         #expect(diagnosis.sentence.hasPrefix("Cannot say: nobody who was asked holds 40,000 of 1,000,000 live buffers"))
         #expect(diagnosis.sentence.contains("loop 2 did not come to the safepoint"))
-        #expect(try Condition("unheld > 0").outcome(.init(snapshot)) == .undecided(["unheld"]))
+        #expect(try Condition("unreachable > 0").outcome(.init(snapshot)) == .undecided(["unreachable"]))
     }
 
     @Test("missing premises of a heap dump are kept in a redacted copy")
     func kept() throws {
         var snapshot = Fixture.leak()
         snapshot.header.format = .nettyHeapDump
-        snapshot.missingPremises = [.init(.allHolders, "the dump lacks the stacks of 50 virtual threads")]
+        snapshot.missingPremises = [.init(.allReferrers, "the dump lacks the stacks of 50 virtual threads")]
         let copy = Redaction(Pseudonyms()).apply(to: snapshot)
         try Program.withFolder { folder in
             let read = try DumpReader.read(path: try Program.write(copy, to: folder, as: "copy.dump.zst"))

@@ -12,7 +12,7 @@ import Testing
 enum DeepOwners {
     static func snapshot(_ depth: Int) -> Snapshot {
         let buffers = (0..<UInt32(depth)).map {
-            Fixture.Buffer(serial: UInt64($0), site: Fixture.publish, touch: Fixture.publish, owner: 2 + $0, bytes: 64)
+            Fixture.Buffer(serial: UInt64($0), site: Fixture.publish, access: Fixture.publish, owner: 2 + $0, bytes: 64)
         }
         var snapshot = Fixture.snapshot(of: buffers, secondsAfterNoon: 1, chunks: 1, ownerKind: .session)
         for level in 0..<UInt32(depth) {
@@ -53,7 +53,7 @@ struct ExportTests {
             numbers += [power - 1, power, power + 1, 2 * power - 1].filter { $0 <= UInt64(Int64.max) }
             power *= 10
         }
-        let buffers = numbers.map { Fixture.Buffer(serial: $0, site: 1, touch: 1, owner: 1, bytes: 64) }
+        let buffers = numbers.map { Fixture.Buffer(serial: $0, site: 1, access: 1, owner: 1, bytes: 64) }
         let snapshot = Fixture.snapshot(of: buffers, secondsAfterNoon: 10, chunks: 1, ownerKind: .session)
         let written = try text(.csv, snapshot).split(separator: "\n").dropFirst().map { $0.split(separator: ",")[1] }
         #expect(written.map(String.init) == numbers.map { "\($0)" })
@@ -61,25 +61,25 @@ struct ExportTests {
     }
 
     @Test(
-        "block by block the text is that of the whole, numbers of rows and holders too",
-        arguments: ["buffers", "edges"])
+        "block by block the text is that of the whole, numbers of rows and referrers too",
+        arguments: ["buffers", "referrers"])
     func blocks(table: String) throws {
         try Program.withFolder { folder in
             // More than two blocks of rows.
             let buffers = (0..<150_050 as Range<UInt64>).map {
                 Fixture.Buffer(
-                    serial: 10 * $0, site: Fixture.publish, touch: Fixture.convert, owner: 2, bytes: 64 + $0 % 7)
+                    serial: 10 * $0, site: Fixture.publish, access: Fixture.convert, owner: 2, bytes: 64 + $0 % 7)
             }
             var snapshot = Fixture.snapshot(of: buffers, secondsAfterNoon: 10, chunks: 2, ownerKind: .session)
             snapshot.owners.append(Fixture.owner(.session, "device-1", parent: 1))
-            snapshot.edges = Snapshot.EdgeColumns()
+            snapshot.references = Snapshot.ReferenceColumns()
             for row in stride(from: UInt32(0), to: 150_000, by: 2) {
-                snapshot.edges!.slotRow.append(row)
-                snapshot.edges!.holderOwner.append(2)
-                snapshot.edges!.holderKind.append(row % 3 == 0 ? 2 : 5)
-                snapshot.edges!.referredBytes.append(row % 60)
+                snapshot.references!.slotRow.append(row)
+                snapshot.references!.referrerOwner.append(2)
+                snapshot.references!.referrerKind.append(row % 3 == 0 ? 2 : 5)
+                snapshot.references!.referredBytes.append(row % 60)
             }
-            (snapshot.totals.unheldBuffers, snapshot.totals.unheldBytes) = (75_050, 75_050 * 67)
+            (snapshot.totals.unreachableBuffers, snapshot.totals.unreachableBytes) = (75_050, 75_050 * 67)
             let path = try Program.write(snapshot, to: folder, as: "a.dump.zst")
             let blocks = try #require(try DumpBlocks(path: path))
             for format in [ExportFormat.csv, .jsonl] {
@@ -103,9 +103,9 @@ struct ExportTests {
                 try DatabaseQueue(path: folder + name).read { database in
                     try database.run(
                         """
-                        SELECT count(*), sum(buffer), sum(serial), sum(unheld), sum(holder_mask), max(buffer) FROM buffers
+                        SELECT count(*), sum(buffer), sum(serial), sum(unreachable), sum(referrer_mask), max(buffer) FROM buffers
                         UNION ALL SELECT count(*), sum(buffer), sum(owner), count(DISTINCT kind), sum(referred_bytes), 0
-                        FROM edges
+                        FROM referrers
                         """
                     ) { rows.append($0.values) }
                 }
@@ -219,9 +219,9 @@ struct ExportTests {
             return profile.sample.reduce(0) { $0 + $1.value[index] }
         }
         #expect(try sum("live_bytes") == Int64(snapshot.totals.liveBytes))
-        #expect(try sum("unheld_bytes") == 1_996_357_632)
+        #expect(try sum("unreachable_bytes") == 1_996_357_632)
         #expect(try sum("allocations") == 60_000_000)
-        // Leaf first: allocated at, then last touched by, then the owner.
+        // Leaf first: allocated at, then last accessed by, then the owner.
         let worst = try #require(profile.sample.max { $0.value[4] < $1.value[4] })
         let names = worst.locationID.map { id in
             string(profile.function[Int(profile.location[Int(id) - 1].line[0].functionID) - 1].name)
@@ -248,8 +248,8 @@ struct ExportTests {
                 #expect(outcome.status == 0, "\(outcome.errors)")
                 return outcome.text
             }
-            let top = try pprof("-top", "-sample_index=unheld_bytes")
-            #expect(top.contains("Type: unheld_bytes"))
+            let top = try pprof("-top", "-sample_index=unreachable_bytes")
+            #expect(top.contains("Type: unreachable_bytes"))
             #expect(top.contains("decodePublish [publish packet]"))
             #expect(top.contains("convertToRpcCommandResponse [convertToRpcCommandResponse]"))
             #expect(try pprof("-raw").contains("live_buffers/count live_bytes/bytes"))
@@ -386,11 +386,13 @@ struct ExportTests {
     func usage() throws {
         let table = try Program.run("export", "--to", "csv", "--table", "bufers", "-o", "x", "y")
         #expect(table.status == 64)
-        #expect(table.errors.contains("tables: buffers, edges"))
+        #expect(table.errors.contains("tables: buffers, references"))
         #expect(try Program.run("export", "--to", "sqlite", "-o", "-", "y").status == 64)
         #expect(try Program.run("query", "only-a-file").status == 64)
         #expect(try Program.run("query", "file", "SELEC 1").status == 64)
         #expect(try Program.run("query", "--tables").text.contains("by_client"))
-        #expect(try Program.run("query", "--schema", "--format", "csv").text.contains("buffers,slack_bytes,integer,"))
+        #expect(
+            try Program.run("query", "--schema", "--format", "csv").text.contains(
+                "buffers,internal_fragmentation_bytes,integer,"))
     }
 }

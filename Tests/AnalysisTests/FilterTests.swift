@@ -14,10 +14,10 @@ struct FilterTests {
         ("capacity = 16K", { $0.slots!.capacity[$1] == 16_384 }),
         ("slack > 512", { $0.slots!.capacity[$1] - $0.slots!.requested[$1] > 512 }),
         ("age > 1h30m", { $0.header.monotonicTime - $0.slots!.birth[$1] > 5_400 * Fixture.second }),
-        ("idle <= 10 min", { $0.header.monotonicTime - $0.slots!.touchTime[$1] <= 600 * Fixture.second }),
+        ("idle <= 10 min", { $0.header.monotonicTime - $0.slots!.accessTime[$1] <= 600 * Fixture.second }),
         ("site ~ \"READ\"", { $0.slots!.site[$1] == Fixture.read }),
         ("site = 'publish packet'", { $0.slots!.site[$1] == Fixture.publish }),
-        ("touch ~ rpcbridge.swift:141", { $0.slots!.touchSite[$1] == Fixture.convert }),
+        ("access ~ rpcbridge.swift:141", { $0.slots!.accessSite[$1] == Fixture.convert }),
         ("file = Broker/Retained.swift", { $0.slots!.site[$1] == Fixture.retain }),
         ("owner.kind = offline-queue", { $0.owners[Int($0.slots!.owner[$1])].kind == .offlineQueue }),
         ("owner.kind != session", { $0.owners[Int($0.slots!.owner[$1])].kind != .session }),
@@ -46,13 +46,13 @@ struct FilterTests {
         ("serial > 0x200 and serial <= 1,024", { 0x200 < $0.slots!.serial[$1] && $0.slots!.serial[$1] <= 1_024 }),
         ("freed", { $0.slots!.state[$1] == 2 }),
         ("huge = yes or chunk < 2", { $0.slots!.sizeClass[$1] == .max || $0.slots!.address[$1] < 2 * 65_536 }),
-        ("unheld", { $0.slots!.state[$1] == 1 && !$0.edges!.slotRow.contains(UInt32($1)) }),
-        ("holder = none and not freed", { $0.slots!.state[$1] == 1 && !$0.edges!.slotRow.contains(UInt32($1)) }),
+        ("unreachable", { $0.slots!.state[$1] == 1 && !$0.references!.slotRow.contains(UInt32($1)) }),
+        ("referrer = none and not freed", { $0.slots!.state[$1] == 1 && !$0.references!.slotRow.contains(UInt32($1)) }),
         (
-            "holder = \"offline queue\"",
+            "referrer = \"offline queue\"",
             { snapshot, row in
-                snapshot.edges!.slotRow.indices.contains(where: {
-                    snapshot.edges!.slotRow[$0] == UInt32(row) && snapshot.edges!.holderKind[$0] == 4
+                snapshot.references!.slotRow.indices.contains(where: {
+                    snapshot.references!.slotRow[$0] == UInt32(row) && snapshot.references!.referrerKind[$0] == 4
                 })
             }
         ),
@@ -77,7 +77,7 @@ struct FilterTests {
                 // Only the columns it asked for.
                 var poor = snapshot
                 poor.slots = snapshot.slots!.only(filter.selection.slots)
-                if !filter.selection.reaches { poor.edges = nil }
+                if !filter.selection.reaches { poor.references = nil }
                 let rows = try #require(filter.rows(in: poor), "\(text)")
                 let expected = (0..<snapshot.slots!.count).map { meaning(snapshot, $0) }
                 #expect(rows.isIn == expected, "\(text), seed \(seed)")
@@ -89,11 +89,11 @@ struct FilterTests {
     func precedence() throws {
         let fields = Filter.fields
         #expect(
-            try Expression("freed or huge and not unheld", fields: fields)
-                == .or(.flag("freed"), .and(.flag("huge"), .not(.flag("unheld")))))
+            try Expression("freed or huge and not unreachable", fields: fields)
+                == .or(.flag("freed"), .and(.flag("huge"), .not(.flag("unreachable")))))
         #expect(
-            try Expression("(freed or huge) and unheld = no", fields: fields)
-                == .and(.or(.flag("freed"), .flag("huge")), .not(.flag("unheld"))))
+            try Expression("(freed or huge) and unreachable = no", fields: fields)
+                == .and(.or(.flag("freed"), .flag("huge")), .not(.flag("unreachable"))))
     }
 
     @Test(
@@ -112,7 +112,7 @@ struct FilterTests {
             ("site ~ \"rpc", 7, 4, "no closing quote"),
             ("site ; x", 5, 1, "';' means nothing"),
             ("size", 4, 0, "expected a comparison after 'size', such as size >= 4KiB"),
-            ("unheld = maybe", 9, 5, "yes or no"),
+            ("unreachable = maybe", 9, 5, "yes or no"),
             ("", 0, 0, "empty"),
         ])
     func errors(text: String, start: Int, length: Int, message: String) throws {
@@ -123,8 +123,9 @@ struct FilterTests {
 
     @Test("the caret stands beneath the word")
     func caret() throws {
-        let error = #expect(throws: ExpressionError.self) { try Filter("unheld and agee > 1m") }
-        #expect(error?.description.split(separator: "\n").suffix(2) == ["  unheld and agee > 1m", "             ^~~~"])
+        let error = #expect(throws: ExpressionError.self) { try Filter("unreachable and agee > 1m") }
+        #expect(
+            error?.description.split(separator: "\n").suffix(2) == ["  unreachable and agee > 1m", "             ^~~~"])
     }
 
     @Test("no text makes the parser trap")
@@ -132,7 +133,8 @@ struct FilterTests {
         let seed = UInt64.random(in: 0 ... .max)
         var random = SeededGenerator(seed: seed)
         let words = [
-            "site", "age", "size", "unheld", "holder", "(", ")", "and", "or", "not", "!", "=", "~", "<", ">=", "10m",
+            "site", "age", "size", "unreachable", "referrer", "(", ")", "and", "or", "not", "!", "=", "~", "<", ">=",
+            "10m",
             "4KiB", "99999999999999999999", "1e400GiB", "\"", "'x y'", "\\", "🦀", "", "0x", "-1", ".",
         ]
         for _ in 0..<2_000 {
@@ -147,29 +149,32 @@ struct FilterTests {
     @Test("a condition compares totals, and knows what it cannot know")
     func conditions() throws {
         let figures = Condition.Figures(Fixture.leak())
-        #expect(try Condition("unheld > 0").holds(figures))
+        #expect(try Condition("unreachable > 0").holds(figures))
         #expect(try Condition("use > 99% and refused = 0").holds(figures))
         #expect(try !Condition("counter < 1900MiB").holds(figures))
-        let blind = Condition.Figures(Fixture.leak(hasEdges: false))
-        #expect(try !Condition("unheld > 0").holds(blind))
-        #expect(try Condition("unheld > 0").outcome(blind) == .undecided(["unheld"]))
-        #expect(try Condition("not unheld > 0").outcome(blind) == .undecided(["unheld"]))
-        #expect(try Condition("unheld > 0 and use < 1%").outcome(blind) == .doesNotHold)
-        #expect(try Condition("unheld > 0 or use > 99%").outcome(blind) == .holds)
+        let blind = Condition.Figures(Fixture.leak(hasReferences: false))
+        #expect(try !Condition("unreachable > 0").holds(blind))
+        #expect(try Condition("unreachable > 0").outcome(blind) == .undecided(["unreachable"]))
+        #expect(try Condition("not unreachable > 0").outcome(blind) == .undecided(["unreachable"]))
+        #expect(try Condition("unreachable > 0 and use < 1%").outcome(blind) == .doesNotHold)
+        #expect(try Condition("unreachable > 0 or use > 99%").outcome(blind) == .holds)
     }
 
     @Test("what is known only between two bounds decides what both decide alike")
     func bounds() throws {
         var snapshot = Fixture.leak()
         snapshot.missingLoops = [Snapshot.MissingLoop()]
-        let unheld = try #require(snapshot.totals.unheldBuffers)
+        let unreachable = try #require(snapshot.totals.unreachableBuffers)
         snapshot.header.unjudgedBuffers = 10
         let figures = Condition.Figures(snapshot)
-        #expect(try Condition("unheld >= \(unheld)").outcome(figures) == .holds)
-        #expect(try Condition("unheld > \(unheld + 10)").outcome(figures) == .doesNotHold)
-        #expect(try Condition("unheld = \(unheld + 11)").outcome(figures) == .doesNotHold)
-        for open in ["unheld > \(unheld)", "unheld <= \(unheld + 9)", "unheld = \(unheld)", "unheld != \(unheld + 5)"] {
-            #expect(try Condition(open).outcome(figures) == .undecided(["unheld"]), "\(open)")
+        #expect(try Condition("unreachable >= \(unreachable)").outcome(figures) == .holds)
+        #expect(try Condition("unreachable > \(unreachable + 10)").outcome(figures) == .doesNotHold)
+        #expect(try Condition("unreachable = \(unreachable + 11)").outcome(figures) == .doesNotHold)
+        for open in [
+            "unreachable > \(unreachable)", "unreachable <= \(unreachable + 9)", "unreachable = \(unreachable)",
+            "unreachable != \(unreachable + 5)",
+        ] {
+            #expect(try Condition(open).outcome(figures) == .undecided(["unreachable"]), "\(open)")
         }
     }
 }

@@ -11,8 +11,8 @@ struct FilteredAnswerTests {
     @Test("a summary under a filter counts its sites and judges them; the counters stay those of the whole")
     func summary() throws {
         var snapshot = Fixture.growing(secondsAfterNoon: 60)
-        snapshot.edges = Snapshot.EdgeColumns()
-        (snapshot.totals.unheldBuffers, snapshot.totals.unheldBytes) = (6_050, snapshot.totals.liveBytes)
+        snapshot.references = Snapshot.ReferenceColumns()
+        (snapshot.totals.unreachableBuffers, snapshot.totals.unreachableBytes) = (6_050, snapshot.totals.liveBytes)
         let filter = try Filter("size < 4KiB")
         let narrowed = try #require(snapshot.narrowed(to: filter))
         let text = TextRenderer(width: 120).render(.summary(of: narrowed, where: filter))
@@ -22,7 +22,8 @@ struct FilteredAnswerTests {
         #expect(!text.contains("publish packet"))
         // 50 of 6,050 is too little to accuse a site of it.
         #expect(
-            text.contains("No suspects among the buffers that match size < 4KiB: 50 of them are unheld, but too few"))
+            text.contains(
+                "No suspects among the buffers that match size < 4KiB: 50 of them are unreachable, but too few"))
         let large = try Filter("size > 4KiB")
         let suspicious = try #require(snapshot.narrowed(to: large))
         #expect(TextRenderer(width: 900).render(.summary(of: suspicious, where: large)).contains("this is a leak."))

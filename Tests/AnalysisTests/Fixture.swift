@@ -48,8 +48,8 @@ enum Fixture {
         return snapshot
     }
 
-    /// The incident: everything the handler touched last stays, and nobody holds it.
-    static func leak(hasEdges: Bool = true) -> Snapshot {
+    /// The incident: everything the handler accessed last stays, and nobody holds it.
+    static func leak(hasReferences: Bool = true) -> Snapshot {
         var snapshot = empty()
         snapshot.header.reason = "near-limit"
         snapshot.header.residentBytes = 1_950 * mebibyte
@@ -62,16 +62,16 @@ enum Fixture {
         snapshot.sites[Int(read)].allocations = 40_000_000
         snapshot.sites[Int(read)].frees = 39_999_998
         snapshot.sites[Int(read)].lifetimes = histogram([18: 39_999_998])
-        let touched = snapshot.header.monotonicTime - 12 * minute - 3 * second
-        add(&snapshot, publish, convert, .session, 15_233, 1_996_357_632, oldest: touched, isHeld: !hasEdges)
+        let accessed = snapshot.header.monotonicTime - 12 * minute - 3 * second
+        add(&snapshot, publish, convert, .session, 15_233, 1_996_357_632, oldest: accessed, isReachable: !hasReferences)
         add(&snapshot, publish, publish, .inflight, 4, 65_536, oldest: snapshot.header.monotonicTime - second)
         add(&snapshot, read, read, .connection, 2, 4_096, oldest: snapshot.header.monotonicTime - second)
-        fill(&snapshot, chunks: 119, hasEdges: hasEdges)
+        fill(&snapshot, chunks: 119, hasReferences: hasReferences)
         return snapshot
     }
 
     /// 50,000 devices, each with a small read buffer for hours: old, of one site, near the limit, and as it must be.
-    static func manyConnections(hasEdges: Bool = true) -> Snapshot {
+    static func manyConnections(hasReferences: Bool = true) -> Snapshot {
         var snapshot = empty()
         for index in 0..<50_000 {
             var connection = owner(.connection, "device-\(index)", parent: 1)
@@ -84,38 +84,38 @@ enum Fixture {
         snapshot.sites[Int(read)].lifetimes = histogram([18: 899_950_000])
         let hoursAgo = snapshot.header.monotonicTime - 600 * minute
         add(&snapshot, read, read, .connection, 50_000, 50_000 * 32_768, oldest: hoursAgo, toOwner: false)
-        fill(&snapshot, chunks: 110, hasEdges: hasEdges)
+        fill(&snapshot, chunks: 110, hasReferences: hasReferences)
         return snapshot
     }
 
     /// Devices that are away: their queues are full of what was published hours ago.
-    static func deepQueues(hasEdges: Bool = true) -> Snapshot {
+    static func deepQueues(hasReferences: Bool = true) -> Snapshot {
         var snapshot = empty()
         snapshot.sites[Int(publish)].allocations = 20_000_000
         snapshot.sites[Int(publish)].frees = 19_000_000
         snapshot.sites[Int(publish)].lifetimes = histogram([20: 19_000_000])
         let hoursAgo = snapshot.header.monotonicTime - 300 * minute
         add(&snapshot, publish, enqueue, .offlineQueue, 1_000_000, 1_024_000_000, oldest: hoursAgo)
-        fill(&snapshot, chunks: 90, hasEdges: hasEdges)
+        fill(&snapshot, chunks: 90, hasReferences: hasReferences)
         return snapshot
     }
 
-    static func bigRetained(hasEdges: Bool = true) -> Snapshot {
+    static func bigRetained(hasReferences: Bool = true) -> Snapshot {
         var snapshot = empty()
         snapshot.sites[Int(publish)].allocations = 1_000_000
         snapshot.sites[Int(publish)].frees = 998_500
         snapshot.sites[Int(publish)].lifetimes = histogram([20: 998_500])
         let start = snapshot.header.startTime + minute
         add(&snapshot, publish, retain, .retained, 1_500, 1_500 * mebibyte, oldest: start)
-        fill(&snapshot, chunks: 110, hasEdges: hasEdges)
+        fill(&snapshot, chunks: 110, hasReferences: hasReferences)
         return snapshot
     }
 
-    static func nearlyEmpty(hasEdges: Bool = true) -> Snapshot {
+    static func nearlyEmpty(hasReferences: Bool = true) -> Snapshot {
         var snapshot = empty()
         let now = snapshot.header.monotonicTime
         add(&snapshot, read, read, .connection, 12, 24_576, oldest: now - 500 * minute)
-        fill(&snapshot, chunks: 1, hasEdges: hasEdges)
+        fill(&snapshot, chunks: 1, hasReferences: hasReferences)
         return snapshot
     }
 
@@ -144,23 +144,23 @@ enum Fixture {
         (0..<56).map { buckets[$0] ?? 0 }
     }
 
-    /// One retainer, with the site and an owner of that kind under the listener to match.
+    /// One allocation group, with the site and an owner of that kind under the listener to match.
     static func add(
-        _ snapshot: inout Snapshot, _ site: UInt32, _ touch: UInt32, _ kind: OwnerKind, _ buffers: UInt64,
-        _ bytes: UInt64, oldest: UInt64, isHeld: Bool = true, toOwner: Bool = true
+        _ snapshot: inout Snapshot, _ site: UInt32, _ access: UInt32, _ kind: OwnerKind, _ buffers: UInt64,
+        _ bytes: UInt64, oldest: UInt64, isReachable: Bool = true, toOwner: Bool = true
     ) {
-        var retainer = Snapshot.Retainer()
-        retainer.site = site
-        retainer.touchSite = touch
-        retainer.ownerKind = kind
-        retainer.liveBuffers = buffers
-        retainer.liveBytes = bytes
-        retainer.requestedBytes = bytes
-        retainer.unheldBuffers = isHeld ? 0 : buffers
-        retainer.unheldBytes = isHeld ? 0 : bytes
-        retainer.oldestBirth = oldest
-        retainer.newestBirth = snapshot.header.monotonicTime
-        snapshot.retainers.append(retainer)
+        var allocationGroup = Snapshot.AllocationGroup()
+        allocationGroup.site = site
+        allocationGroup.accessSite = access
+        allocationGroup.ownerKind = kind
+        allocationGroup.liveBuffers = buffers
+        allocationGroup.liveBytes = bytes
+        allocationGroup.requestedBytes = bytes
+        allocationGroup.unreachableBuffers = isReachable ? 0 : buffers
+        allocationGroup.unreachableBytes = isReachable ? 0 : bytes
+        allocationGroup.oldestBirth = oldest
+        allocationGroup.newestBirth = snapshot.header.monotonicTime
+        snapshot.allocationGroups.append(allocationGroup)
         snapshot.sites[Int(site)].liveBuffers += buffers
         snapshot.sites[Int(site)].liveBytes += bytes
         snapshot.sites[Int(site)].requestedBytes += bytes
@@ -171,20 +171,20 @@ enum Fixture {
         snapshot.owners.append(owner)
     }
 
-    /// Totals and chunks that agree with the retainers.
-    static func fill(_ snapshot: inout Snapshot, chunks: Int, hasEdges: Bool) {
-        let retainers = snapshot.retainers
-        snapshot.totals.liveBuffers = retainers.reduce(0) { $0 + $1.liveBuffers }
-        snapshot.totals.liveBytes = retainers.reduce(0) { $0 + $1.liveBytes }
+    /// Totals and chunks that agree with the allocation groups.
+    static func fill(_ snapshot: inout Snapshot, chunks: Int, hasReferences: Bool) {
+        let allocationGroups = snapshot.allocationGroups
+        snapshot.totals.liveBuffers = allocationGroups.reduce(0) { $0 + $1.liveBuffers }
+        snapshot.totals.liveBytes = allocationGroups.reduce(0) { $0 + $1.liveBytes }
         snapshot.totals.requestedBytes = snapshot.totals.liveBytes - snapshot.totals.liveBytes / 64
         snapshot.totals.chunkCount = UInt64(chunks)
         snapshot.totals.chunkBytes = UInt64(chunks) * snapshot.totals.chunkSize
         snapshot.totals.freeBytes = snapshot.totals.chunkBytes - snapshot.totals.liveBytes
         snapshot.totals.counterBytes = snapshot.totals.chunkBytes + snapshot.totals.ledgerBytes
         snapshot.totals.peakCounterBytes = snapshot.totals.counterBytes
-        if hasEdges {
-            snapshot.totals.unheldBuffers = retainers.reduce(0) { $0 + $1.unheldBuffers }
-            snapshot.totals.unheldBytes = retainers.reduce(0) { $0 + $1.unheldBytes }
+        if hasReferences {
+            snapshot.totals.unreachableBuffers = allocationGroups.reduce(0) { $0 + $1.unreachableBuffers }
+            snapshot.totals.unreachableBytes = allocationGroups.reduce(0) { $0 + $1.unreachableBytes }
         }
         var left = snapshot.totals.liveBytes
         for index in 0..<chunks {
@@ -204,12 +204,12 @@ extension Fixture {
     struct Buffer: Equatable {
         var serial: UInt64
         var site: UInt32
-        var touch: UInt32
+        var access: UInt32
         var owner: UInt32
         var bytes: UInt64
     }
 
-    /// A snapshot whose slots, retainers, sites and totals come from these buffers.
+    /// A snapshot whose slots, allocation groups, sites and totals come from these buffers.
     static func snapshot(of buffers: [Buffer], secondsAfterNoon: UInt64, chunks: Int, ownerKind: OwnerKind) -> Snapshot
     {
         var snapshot = empty()
@@ -219,25 +219,25 @@ extension Fixture {
         slots.count = buffers.count
         slots.serial = buffers.map(\.serial)
         slots.site = buffers.map(\.site)
-        slots.touchSite = buffers.map(\.touch)
+        slots.accessSite = buffers.map(\.access)
         slots.owner = buffers.map(\.owner)
         slots.capacity = buffers.map(\.bytes)
         slots.requested = slots.capacity
         slots.birth = buffers.map { _ in snapshot.header.monotonicTime }
-        slots.touchTime = slots.birth
+        slots.accessTime = slots.birth
         slots.address = buffers.indices.map { UInt64($0) << 20 }
         slots.sizeClass = buffers.map { _ in 0 }
         slots.arena = slots.sizeClass
         slots.state = buffers.map { _ in 1 }
         snapshot.slots = slots
-        let groups = Dictionary(grouping: buffers) { [$0.site, $0.touch] }
+        let groups = Dictionary(grouping: buffers) { [$0.site, $0.access] }
         for (key, group) in groups.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
             let bytes = group.reduce(0) { $0 + $1.bytes }
             add(
                 &snapshot, key[0], key[1], ownerKind, UInt64(group.count), bytes,
                 oldest: snapshot.header.startTime, toOwner: false)
         }
-        fill(&snapshot, chunks: chunks, hasEdges: false)
+        fill(&snapshot, chunks: chunks, hasReferences: false)
         return snapshot
     }
 
@@ -250,7 +250,7 @@ extension Fixture {
         arena.chunkCount = 1
         snapshot.arenas = [arena]
         for index in 0..<2_000 { snapshot.owners.append(owner(.session, "device-\(index * 7_919)", parent: 1)) }
-        fill(&snapshot, chunks: 1, hasEdges: false)
+        fill(&snapshot, chunks: 1, hasReferences: false)
         snapshot.chunks[0].freePages = 2_048
         snapshot.chunks[0].largestFreeRunPages = 2_048
         return snapshot
@@ -260,11 +260,11 @@ extension Fixture {
     static func growing(secondsAfterNoon seconds: UInt64) -> Snapshot {
         var buffers: [Buffer] = []
         for serial in 0..<100 * seconds {
-            buffers.append(Buffer(serial: 10 * serial, site: publish, touch: convert, owner: 2, bytes: 16_384))
+            buffers.append(Buffer(serial: 10 * serial, site: publish, access: convert, owner: 2, bytes: 16_384))
         }
         for brief in 0..<50 {
             let serial = 1_000 * seconds + 10 * UInt64(brief) + 5
-            buffers.append(Buffer(serial: serial, site: read, touch: read, owner: 2, bytes: 2_048))
+            buffers.append(Buffer(serial: serial, site: read, access: read, owner: 2, bytes: 2_048))
         }
         var snapshot = snapshot(of: buffers, secondsAfterNoon: seconds, chunks: 60, ownerKind: .session)
         snapshot.owners.append(owner(.session, "device-1", parent: 1))

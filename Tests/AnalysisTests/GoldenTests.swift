@@ -20,7 +20,7 @@ struct GoldenTests {
                          119 chunks x 16 MiB = 1904 MiB + ledger 2.1 MiB
                 of that  in use 1874.2 MiB (98.4 %), slack 29.7 MiB (1.6 %), free 60 KiB
                          (< 0.1 %)
-                live     15,239 buffers: held 6 (68 KiB), unheld 15,233 (1903.9 MiB)
+                live     15,239 buffers: reachable 6 (68 KiB), unreachable 15,233 (1903.9 MiB)
                 process  resident 1950 MiB, cgroup 1961 MiB of 2048 MiB (95.8 %)
 
                 Chunks by use  chunks   share
@@ -36,10 +36,10 @@ struct GoldenTests {
                 channel read  Broker/Listener.swift:61        2     4.0 KiB  < 0.1 %         1 s
 
                 Verdict
-                convertToRpcCommandResponse was the last to touch 15,233 of 15,239 live buffers
+                convertToRpcCommandResponse was the last to access 15,233 of 15,239 live buffers
                 (1903.9 MiB, 99.9 % of live bytes); they were allocated at "publish packet"
                 (Broker/Connection.swift:88), the oldest 12 min 3 s ago; 99.9 % of the buffers
-                freed there lived under 8.4 ms, and holders reach none of them: this is a leak.
+                freed there lived under 8.4 ms, and referrers reach none of them: this is a leak.
 
                 """)
     }
@@ -47,14 +47,14 @@ struct GoldenTests {
     @Test("summary of a full but healthy broker stays calm")
     func summaryOfHealth() {
         #expect(
-            TextRenderer(width: 100).render(.summary(of: Fixture.manyConnections(hasEdges: false))) == """
+            TextRenderer(width: 100).render(.summary(of: Fixture.manyConnections(hasReferences: false))) == """
                 arena-broker 0.1.0, pid 4242 on edge-3, up 3 d 4 h
                 dumped 2026-11-23 12:00:03Z on a signal, paused 4.2 ms
 
                 counter  1,847,705,600 bytes (1762.1 MiB) of limit 2,000,000,000 (1907.3 MiB), 92.4 %
                          110 chunks x 16 MiB = 1760 MiB + ledger 2.1 MiB
                 of that  in use 1538.1 MiB (87.4 %), slack 24.4 MiB (1.4 %), free 197.5 MiB (11.2 %)
-                live     50,000 buffers; held or unheld is unknown: this dump has no edges
+                live     50,000 buffers; reachable or unreachable is unknown: this dump has no references
                 process  resident 96 MiB, no cgroup limit
 
                 Chunks by use  chunks   share
@@ -80,7 +80,7 @@ struct GoldenTests {
             TextRenderer(width: 120).render(.sites(of: Fixture.leak())) == """
                 live  15,239 buffers, 1903.9 MiB, at 2 of 2 sites
 
-                Site, and last touch                                       buffers       bytes    share      oldest  p99 life  alloc/s
+                Site, and last access                                       buffers       bytes    share      oldest  p99 life  alloc/s
                 publish packet  Broker/Connection.swift:88                  15,237  1903.9 MiB   99.9 %  12 min 3 s  < 8.4 ms       73
                   convertToRpcCommandResponse  Broker/RPCBridge.swift:141   15,233  1903.9 MiB   99.9 %  12 min 3 s
                   publish packet  Broker/Connection.swift:88                     4    64.0 KiB  < 0.1 %         1 s
@@ -134,7 +134,7 @@ struct GoldenTests {
                 session device-1          +12,000  +187.5 MiB  12,050     50     6,000
 
                 Verdict
-                Buffers last touched by convertToRpcCommandResponse, allocated at "publish packet"
+                Buffers last accessed by convertToRpcCommandResponse, allocated at "publish packet"
                 (Broker/Connection.swift:88), grew by 12,000 buffers (187.5 MiB, 100.0 % of the growth), and in
                 every one of 3 dumps; of 6,000 there before, 0 were freed; at 1.6 MiB/s the limit is reached in
                 17 min 19 s (2026-11-23 12:20:22Z). A leak there is likely.
@@ -150,11 +150,11 @@ struct GoldenTests {
             ("problems", .array([])), ("counter_bytes", .unsigned(1_998_700_544)),
             ("limit_bytes", .unsigned(2_000_000_000)), ("chunk_count", .unsigned(119)),
             ("chunk_bytes", .unsigned(1_996_488_704)), ("huge_bytes", .unsigned(0)),
-            ("ledger_bytes", .unsigned(2_211_840)), ("staging_bytes", .unsigned(0)),
+            ("ledger_bytes", .unsigned(2_211_840)), ("snapshot_buffer_bytes", .unsigned(0)),
             ("live_buffers", .unsigned(15_239)), ("live_bytes", .unsigned(1_996_427_264)),
-            ("requested_bytes", .unsigned(1_965_233_088)), ("slack_bytes", .unsigned(31_194_176)),
-            ("free_bytes", .unsigned(61_440)), ("unheld_buffers", .unsigned(15_233)),
-            ("unheld_bytes", .unsigned(1_996_357_632)), ("reason", .string("near-limit")),
+            ("requested_bytes", .unsigned(1_965_233_088)), ("internal_fragmentation_bytes", .unsigned(31_194_176)),
+            ("free_bytes", .unsigned(61_440)), ("unreachable_buffers", .unsigned(15_233)),
+            ("unreachable_bytes", .unsigned(1_996_357_632)), ("reason", .string("near-limit")),
             ("leak", .string("proved")),
         ]
         for (name, value) in expected { #expect(json[name] == value, "\(name)") }
@@ -165,13 +165,13 @@ struct GoldenTests {
         #expect(sites[0]["function"] == .string("decodePublish()"))
         #expect(sites[0]["live_buffers"] == .unsigned(15_237))
         #expect(sites[0]["live_bytes"] == .unsigned(1_996_423_168))
-        #expect(sites[0]["last_touch"] == .string("convertToRpcCommandResponse"))
+        #expect(sites[0]["last_access"] == .string("convertToRpcCommandResponse"))
     }
 
-    @Test("what a dump without edges cannot tell is null, not zero")
+    @Test("what a dump without references cannot tell is null, not zero")
     func unknownFields() {
-        let json = JSONRenderer(toolVersion: "0").value(of: Report.summary(of: Fixture.leak(hasEdges: false)))
-        #expect(json["unheld_buffers"] == .null)
-        #expect(json["unheld_bytes"] == .null)
+        let json = JSONRenderer(toolVersion: "0").value(of: Report.summary(of: Fixture.leak(hasReferences: false)))
+        #expect(json["unreachable_buffers"] == .null)
+        #expect(json["unreachable_bytes"] == .null)
     }
 }

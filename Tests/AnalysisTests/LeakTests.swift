@@ -16,13 +16,13 @@ struct LeakTests {
     }
 
     /// The same broker, three times, a minute apart, with more of what it holds each time.
-    private static func filling(_ make: (Bool) -> Snapshot, hasEdges: Bool) -> [Snapshot] {
+    private static func filling(_ make: (Bool) -> Snapshot, hasReferences: Bool) -> [Snapshot] {
         (1...3 as ClosedRange<UInt64>).map { step in
-            var snapshot = make(hasEdges)
+            var snapshot = make(hasReferences)
             snapshot.header.wallTime += step * Fixture.minute
-            for index in snapshot.retainers.indices {
-                snapshot.retainers[index].liveBuffers = snapshot.retainers[index].liveBuffers * step / 3
-                snapshot.retainers[index].liveBytes = snapshot.retainers[index].liveBytes * step / 3
+            for index in snapshot.allocationGroups.indices {
+                snapshot.allocationGroups[index].liveBuffers = snapshot.allocationGroups[index].liveBuffers * step / 3
+                snapshot.allocationGroups[index].liveBytes = snapshot.allocationGroups[index].liveBytes * step / 3
             }
             snapshot.totals.liveBytes = snapshot.totals.liveBytes * step / 3
             return snapshot
@@ -30,11 +30,11 @@ struct LeakTests {
     }
 
     @Test("what grows because somebody holds it is a slow consumer and no leak", arguments: [true, false])
-    func growthIsNoLeak(hasEdges: Bool) {
+    func growthIsNoLeak(hasReferences: Bool) {
         for (index, make) in [Fixture.manyConnections, Fixture.deepQueues, Fixture.bigRetained].enumerated() {
-            let search = LeakSearch(Self.filling(make, hasEdges: hasEdges))
+            let search = LeakSearch(Self.filling(make, hasReferences: hasReferences))
             #expect(!search.hasSuspects, "shape \(index)")
-            #expect(TextRenderer(width: 200).render(search.report).contains("Growing, and held: no leak"))
+            #expect(TextRenderer(width: 200).render(search.report).contains("Growing, and reachable: no leak"))
         }
     }
 
@@ -48,11 +48,11 @@ struct LeakTests {
             story.text() == """
                 15,233 buffers that nobody holds, 1903.9 MiB, 99.9 % of live bytes. First born 2026-11-23 11:48:00Z, last \
                 2026-11-23 12:00:03Z (12 min 3 s and 0 ns before the dump). Allocated at "publish packet" \
-                (Broker/Connection.swift:88), last touched at "convertToRpcCommandResponse" (Broker/RPCBridge.swift:141). \
-                Owners: mostly sessions. Evidence (proved): at a safepoint, where no handler is running, no holder reaches \
+                (Broker/Connection.swift:88), last accessed at "convertToRpcCommandResponse" (Broker/RPCBridge.swift:141). \
+                Owners: mostly sessions. Evidence (proved): at a safepoint, where no handler is running, no referrer reaches \
                 them, which proves it; 99.9 % of what that site freed lived under 8.4 ms. Next: read \
                 Broker/RPCBridge.swift:141, convertToRpcCommandResponse(_:): some way out of it, perhaps an error or an \
-                early return, neither passes the buffer on nor releases it. Fingerprint unheld-f3e597c61deb.
+                early return, neither passes the buffer on nor releases it. Fingerprint unreachable-f3e597c61deb.
                 """)
     }
 
@@ -60,14 +60,14 @@ struct LeakTests {
     func details() throws {
         var snapshot = Fixture.growing(secondsAfterNoon: 60)
         // Nobody holds what convert had; an outbound queue holds the rest.
-        snapshot.edges = Snapshot.EdgeColumns()
+        snapshot.references = Snapshot.ReferenceColumns()
         for row in 6_000..<6_050 as Range<UInt32> {
-            snapshot.edges!.slotRow.append(row)
-            snapshot.edges!.holderOwner.append(2)
-            snapshot.edges!.holderKind.append(HolderKind.outbound.rawValue)
+            snapshot.references!.slotRow.append(row)
+            snapshot.references!.referrerOwner.append(2)
+            snapshot.references!.referrerKind.append(ReferrerKind.outbound.rawValue)
         }
         snapshot = try #require(snapshot.narrowed(to: try Filter("serial >= 0")))
-        (snapshot.totals.unheldBuffers, snapshot.totals.unheldBytes) = (6_000, 6_000 * 16_384)
+        (snapshot.totals.unreachableBuffers, snapshot.totals.unreachableBytes) = (6_000, 6_000 * 16_384)
         snapshot.sites[Int(Fixture.publish)].lifetimes = Fixture.histogram([20: 1_000])
         for row in 0..<6_000 { snapshot.slots!.birth[row] -= row < 5_000 ? Fixture.minute : 1_000 }
         var search = LeakSearch([snapshot])
@@ -82,7 +82,7 @@ struct LeakTests {
         #expect(cell("confidence") == .text("proved"))
     }
 
-    @Test("without holders, growth in every dump is possible with two dumps and likely with more")
+    @Test("without referrers, growth in every dump is possible with two dumps and likely with more")
     func growth() throws {
         for (count, confidence) in [(2, "possible"), (4, "likely")] {
             let dumps = (1...UInt64(count)).map { Fixture.growing(secondsAfterNoon: 30 * $0) }
@@ -107,7 +107,7 @@ struct LeakTests {
         var renamed = Fixture.leak()
         renamed.sites[Int(Fixture.convert)].function = "other(_:)"
         #expect(prints(renamed) != original)
-        #expect(prints(Fixture.leak(hasEdges: false)) != original)
+        #expect(prints(Fixture.leak(hasReferences: false)) != original)
     }
 
     @Test("suppressions cover what they name, and say how often")
@@ -116,7 +116,7 @@ struct LeakTests {
         let text = """
             # accepted until the bridge is rewritten
 
-            unheld-000000000000  gone
+            unreachable-000000000000  gone
             \(fingerprint)  the bridge's own
             kind = growth and site ~ "test"
             """
@@ -127,7 +127,7 @@ struct LeakTests {
             return #expect(Bool(false), "no suppressions")
         }
         #expect(rules.map { $0["matches"] } == [.unsigned(0), .unsigned(1), .unsigned(0)])
-        let byName = try Suppressions(text: "touch ~ RPCBridge and kind = unheld")
+        let byName = try Suppressions(text: "access ~ RPCBridge and kind = unreachable")
         #expect(!LeakSearch([Fixture.leak()], suppressions: byName).hasSuspects)
         let error = #expect(throws: SuppressionError.self) { try Suppressions(text: "\n\nsize > 3\n") }
         #expect(error?.line == 3)
@@ -151,9 +151,11 @@ struct LeakTests {
             let all = try #require(snapshot.narrowed(to: try Filter("size > 0")))
             #expect(all.sites.map(\.liveBytes) == snapshot.sites.map(\.liveBytes), "seed \(seed)")
             #expect(all.owners.map(\.liveBytes) == snapshot.owners.map(\.liveBytes), "seed \(seed)")
-            #expect(all.retainers.reduce(0) { $0 + $1.unheldBytes } == snapshot.totals.unheldBytes, "seed \(seed)")
+            #expect(
+                all.allocationGroups.reduce(0) { $0 + $1.unreachableBytes } == snapshot.totals.unreachableBytes,
+                "seed \(seed)")
             let none = try #require(snapshot.narrowed(to: try Filter("size = 0")))
-            #expect(none.retainers.isEmpty && none.sites.allSatisfy { $0.liveBuffers == 0 })
+            #expect(none.allocationGroups.isEmpty && none.sites.allSatisfy { $0.liveBuffers == 0 })
         }
     }
 }

@@ -9,15 +9,15 @@ struct PinnedForLittleTests {
     /// What the first site has is held by slices of `bytes`, what the others have as a whole.
     private static func snapshot(bytes: UInt32) -> Snapshot {
         var snapshot = Fixture.growing(secondsAfterNoon: 60)
-        var edges = Snapshot.EdgeColumns()
+        var references = Snapshot.ReferenceColumns()
         let slots = snapshot.slots!
         for row in 0..<slots.count {
-            edges.slotRow.append(UInt32(row))
-            edges.holderOwner.append(2)
-            edges.holderKind.append(HolderKind.outbound.rawValue)
-            edges.referredBytes.append(slots.site[row] == Fixture.publish ? bytes : UInt32(slots.capacity[row]))
+            references.slotRow.append(UInt32(row))
+            references.referrerOwner.append(2)
+            references.referrerKind.append(ReferrerKind.outbound.rawValue)
+            references.referredBytes.append(slots.site[row] == Fixture.publish ? bytes : UInt32(slots.capacity[row]))
         }
-        snapshot.edges = edges
+        snapshot.references = references
         return snapshot
     }
 
@@ -32,7 +32,7 @@ struct PinnedForLittleTests {
         #expect(PinnedForLittle(Self.snapshot(bytes: 4_096)).rows.count == 1)
         #expect(PinnedForLittle(Self.snapshot(bytes: 4_097)).rows.isEmpty)
         var unknown = snapshot
-        unknown.edges?.referredBytes = []
+        unknown.references?.referredBytes = []
         #expect(PinnedForLittle(unknown).rows.isEmpty)
     }
 

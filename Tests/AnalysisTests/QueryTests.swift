@@ -43,15 +43,16 @@ struct QueryTests {
         #expect(try Query(sql: "SELECT * FROM leaks").selection == .tables)
         #expect(try Query(sql: "SELECT sum(bytes) FROM buffers").selection.slots == [.capacity, .state])
         #expect(try Query(sql: "SELECT count(*) FROM runs").selection == DumpSelection(runs: true))
-        let unheld = try Query(sql: "SELECT sum(slack_bytes) FROM buffers WHERE unheld").selection
-        #expect(unheld == DumpSelection(slots: [.capacity, .requested, .state], reaches: true))
+        let unreachable = try Query(sql: "SELECT sum(internal_fragmentation_bytes) FROM buffers WHERE unreachable")
+            .selection
+        #expect(unreachable == DumpSelection(slots: [.capacity, .requested, .state], reaches: true))
         #expect(
-            try Query(sql: "SELECT * FROM buffers").selection.slots.isSuperset(of: [.serial, .address, .touchTime]))
+            try Query(sql: "SELECT * FROM buffers").selection.slots.isSuperset(of: [.serial, .address, .accessTime]))
     }
 
-    @Test("leaks names site, last touch and amounts; null where the dump cannot tell")
+    @Test("leaks names site, last access and amounts; null where the dump cannot tell")
     func leaks() throws {
-        let sql = "SELECT site, last_touch, unheld_buffers, unheld_bytes FROM leaks"
+        let sql = "SELECT site, last_access, unreachable_buffers, unreachable_bytes FROM leaks"
         #expect(
             try rows(sql, Fixture.leak()) == [
                 [
@@ -59,22 +60,22 @@ struct QueryTests {
                     .unsigned(1_996_357_632),
                 ]
             ])
-        #expect(try rows(sql, Fixture.leak(hasEdges: false)).isEmpty)
-        #expect(try rows("SELECT unheld_buffers FROM totals", Fixture.leak(hasEdges: false)) == [[.null]])
+        #expect(try rows(sql, Fixture.leak(hasReferences: false)).isEmpty)
+        #expect(try rows("SELECT unreachable_buffers FROM totals", Fixture.leak(hasReferences: false)) == [[.null]])
     }
 
-    @Test("an edge makes a buffer held, whoever has it")
-    func unheld() throws {
+    @Test("a reference makes a buffer reachable, whoever has it")
+    func unreachable() throws {
         var snapshot = Fixture.growing(secondsAfterNoon: 1)
-        var edges = Snapshot.EdgeColumns()
-        edges.holderOwner = [2, 1]
-        edges.holderKind = [4, 1]
-        edges.slotRow = [7, 7]
-        snapshot.edges = edges
-        snapshot.totals.unheldBuffers = 149
-        #expect(try rows("SELECT count(*) FROM buffers WHERE unheld", snapshot) == [[.signed(149)]])
+        var references = Snapshot.ReferenceColumns()
+        references.referrerOwner = [2, 1]
+        references.referrerKind = [4, 1]
+        references.slotRow = [7, 7]
+        snapshot.references = references
+        snapshot.totals.unreachableBuffers = 149
+        #expect(try rows("SELECT count(*) FROM buffers WHERE unreachable", snapshot) == [[.signed(149)]])
         #expect(
-            try rows("SELECT holder, live_buffers FROM by_holder ORDER BY 1", snapshot) == [
+            try rows("SELECT referrer, live_buffers FROM by_referrer ORDER BY 1", snapshot) == [
                 [.string("offline queue"), .unsigned(1)], [.string("read buffer"), .unsigned(1)],
             ])
     }

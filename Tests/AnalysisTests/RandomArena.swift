@@ -2,7 +2,7 @@ import DumpFormat
 import Ledger
 
 /// Small arenas whose tables agree with each other, different each time, for tests against brute force: chunks of
-/// eight pages with slabs, single buffers, reserves and holes, huge mappings, any owner tree, any edges.
+/// eight pages with slabs, single buffers, reserves and holes, huge mappings, any owner tree, any references.
 struct RandomArena {
     static let pageSize: UInt64 = 8_192
     static let pages = 8
@@ -13,9 +13,9 @@ struct RandomArena {
     var snapshot = Fixture.empty()
     private var slots = Snapshot.SlotColumns()
     private var runs = Snapshot.RunColumns()
-    private var edges = Snapshot.EdgeColumns()
+    private var references = Snapshot.ReferenceColumns()
 
-    static func make(_ random: inout SeededGenerator, hasEdges: Bool = true) -> Snapshot {
+    static func make(_ random: inout SeededGenerator, hasReferences: Bool = true) -> Snapshot {
         var arena = RandomArena()
         arena.snapshot.totals.chunkSize = chunkSize
         arena.snapshot.totals.pageSize = pageSize
@@ -39,8 +39,8 @@ struct RandomArena {
             arena.snapshot.owners.append(owner)
         }
         for index in 0..<UInt32.random(in: 1..<7, using: &random) { arena.addChunk(index * 2, &random) }
-        if hasEdges { arena.addEdges(&random) }
-        return arena.finished(hasEdges: hasEdges)
+        if hasReferences { arena.addReferences(&random) }
+        return arena.finished(hasReferences: hasReferences)
     }
 
     private mutating func addChunk(_ index: UInt32, _ random: inout SeededGenerator) {
@@ -116,40 +116,42 @@ struct RandomArena {
         let age = UInt64.random(in: 0..<(2 * 3_600 * Fixture.second), using: &random)
         slots.serial.append(UInt64(slots.count) * 256 + 7)
         slots.birth.append(now - age)
-        slots.touchTime.append(now - age + .random(in: 0...age, using: &random))
+        slots.accessTime.append(now - age + .random(in: 0...age, using: &random))
         slots.address.append(address)
         slots.requested.append(.random(in: 1...capacity, using: &random))
         slots.capacity.append(capacity)
         slots.sizeClass.append(sizeClass)
         slots.arena.append(arena)
         slots.site.append(.random(in: 0..<Fixture.siteCount, using: &random))
-        slots.touchSite.append(.random(in: 0..<Fixture.siteCount, using: &random))
+        slots.accessSite.append(.random(in: 0..<Fixture.siteCount, using: &random))
         slots.owner.append(.random(in: 0..<UInt32(snapshot.owners.count), using: &random))
         slots.state.append(Int.random(in: 0..<8, using: &random) == 0 ? 2 : 1)
         slots.count += 1
     }
 
-    private mutating func addEdges(_ random: inout SeededGenerator) {
+    private mutating func addReferences(_ random: inout SeededGenerator) {
         for row in 0..<slots.count where slots.state[row] == 1 {
             for _ in 0..<Int.random(in: 0..<4, using: &random) {
-                edges.holderOwner.append(.random(in: 0..<UInt32(snapshot.owners.count), using: &random))
-                edges.holderKind.append(HolderKind.allCases.randomElement(using: &random)!.rawValue)
-                edges.slotRow.append(UInt32(row))
+                references.referrerOwner.append(.random(in: 0..<UInt32(snapshot.owners.count), using: &random))
+                references.referrerKind.append(ReferrerKind.allCases.randomElement(using: &random)!.rawValue)
+                references.slotRow.append(UInt32(row))
             }
         }
     }
 
-    private consuming func finished(hasEdges: Bool) -> Snapshot {
-        var held = [Bool](repeating: false, count: slots.count)
-        for row in edges.slotRow { held[Int(row)] = true }
+    private consuming func finished(hasReferences: Bool) -> Snapshot {
+        var reachable = [Bool](repeating: false, count: slots.count)
+        for row in references.slotRow { reachable[Int(row)] = true }
         var totals = snapshot.totals
-        var unheld = (buffers: UInt64(0), bytes: UInt64(0))
+        var unreachable = (buffers: UInt64(0), bytes: UInt64(0))
         for row in 0..<slots.count {
             let capacity = slots.capacity[row]
             totals.liveBuffers += 1
             totals.liveBytes += capacity
             totals.requestedBytes += slots.requested[row]
-            if !held[row], slots.state[row] == 1 { unheld = (unheld.buffers + 1, unheld.bytes + capacity) }
+            if !reachable[row], slots.state[row] == 1 {
+                unreachable = (unreachable.buffers + 1, unreachable.bytes + capacity)
+            }
             let chunk = snapshot.chunks.firstIndex { UInt64($0.index) == slots.address[row] / Self.chunkSize }!
             snapshot.chunks[chunk].liveBuffers += 1
             snapshot.chunks[chunk].liveBytes += capacity
@@ -159,7 +161,9 @@ struct RandomArena {
             snapshot.sites[Int(slots.site[row])].liveBytes += capacity
             snapshot.sites[Int(slots.site[row])].requestedBytes += slots.requested[row]
         }
-        if hasEdges { (totals.unheldBuffers, totals.unheldBytes) = (unheld.buffers, unheld.bytes) }
+        if hasReferences {
+            (totals.unreachableBuffers, totals.unreachableBytes) = (unreachable.buffers, unreachable.bytes)
+        }
         for chunk in snapshot.chunks {
             if chunk.kind == .huge {
                 totals.hugeCount += 1
@@ -174,7 +178,7 @@ struct RandomArena {
         snapshot.totals = totals
         snapshot.slots = slots
         snapshot.runs = runs
-        snapshot.edges = hasEdges ? edges : nil
+        snapshot.references = hasReferences ? references : nil
         return snapshot
     }
 }

@@ -72,7 +72,7 @@ struct RedactionTests {
         #expect(copy.totals == snapshot.totals)
         #expect(copy.sites == snapshot.sites)
         #expect(copy.slots == snapshot.slots)
-        #expect(copy.retainers == snapshot.retainers)
+        #expect(copy.allocationGroups == snapshot.allocationGroups)
         #expect(copy.owners.map(\.kind) == snapshot.owners.map(\.kind))
         #expect(copy.owners.map(\.parent) == snapshot.owners.map(\.parent))
         #expect(copy.events.map(\.value) == [7])

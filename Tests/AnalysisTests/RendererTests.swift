@@ -7,7 +7,7 @@ struct RendererTests {
     private func sample() -> Report {
         var report = Report(command: "sample")
         let line: Phrase = "\(.bytes(2_000_000_000), as: "limit_bytes", exact: true) and \(.ratio(0.5), as: "half")"
-        report.add(nil, .lines([.init("limit", line), .init("", "\(.unknown, as: "unheld")")]))
+        report.add(nil, .lines([.init("limit", line), .init("", "\(.unknown, as: "unreachable")")]))
         var table = Table(
             name: "rows",
             columns: [
@@ -47,7 +47,7 @@ struct RendererTests {
         let json = JSONRenderer(toolVersion: "1").value(of: sample())
         #expect(json["limit_bytes"] == .unsigned(2_000_000_000))
         #expect(json["half"] == .double(0.5))
-        #expect(json["unheld"] == .null)
+        #expect(json["unreachable"] == .null)
         #expect(json["hidden"] == .string("1970-01-01T00:00:00.000000000Z"))
         guard case .array(let rows)? = json["rows"] else { return #expect(Bool(false), "no rows") }
         #expect(rows[0] == .object([.init("label", .string("b, \"quoted\"")), .init("live_bytes", .unsigned(.max))]))
@@ -130,7 +130,7 @@ struct RendererTests {
     @Test("no report is wider than its screen", arguments: [80, 100, 160])
     func width(width: Int) {
         let reports = [
-            Report.summary(of: Fixture.leak()), .summary(of: Fixture.manyConnections(hasEdges: false)),
+            Report.summary(of: Fixture.leak()), .summary(of: Fixture.manyConnections(hasReferences: false)),
             .sites(of: Fixture.leak()), .owners(of: Fixture.deepQueues()),
             .difference(of: [UInt64(10), 20, 40].map { Fixture.growing(secondsAfterNoon: $0) }),
         ]

@@ -51,7 +51,7 @@ struct ReportPageTests {
     @Test("it has the verdict, the suspects and every section a reader jumps to")
     func sections() {
         let html = page(Fixture.leak())
-        #expect(html.contains("holders reach none of them: this is a leak."))
+        #expect(html.contains("referrers reach none of them: this is a leak."))
         for id in ["verdict", "suspects", "chunks", "owners", "sites", "process"] {
             #expect(html.contains("<section id=\"\(id)\">"), "\(id)")
             #expect(html.contains("<a href=\"#\(id)\">"), "\(id)")
@@ -60,7 +60,7 @@ struct ReportPageTests {
         let grown = page(Fixture.growing(secondsAfterNoon: 10), Fixture.growing(secondsAfterNoon: 20))
         #expect(grown.contains("<section id=\"growth\">"))
         #expect(grown.contains("<polyline"))
-        #expect(page(Fixture.manyConnections()).contains("No suspect: every live buffer is held"))
+        #expect(page(Fixture.manyConnections()).contains("No suspect: every live buffer is reachable"))
         #expect(page(Fixture.empty()).contains("Too small to judge"))
     }
 
@@ -80,7 +80,7 @@ struct ReportPageTests {
         let totals = Fixture.leak().totals
         let ledger = ByteBar(totals)
         #expect(ledger.whole == totals.limitBytes)
-        #expect(ledger.parts.map(\.id) == ["unheld", "held", "free", "ledger", "left"])
+        #expect(ledger.parts.map(\.id) == ["unreachable", "reachable", "free", "ledger", "left"])
     }
 
     @Test("a page map has a letter a page, for buffers over several pages and slabs in one")
@@ -107,18 +107,18 @@ struct ReportPageTests {
         slots.site = [1, 1, 2, 2]
         slots.state = [1, 1, 1, 1]
         snapshot.slots = slots
-        var edges = Snapshot.EdgeColumns()
-        edges.slotRow = [0, 1, 2]
-        edges.holderOwner = [0, 0, 0]
-        edges.holderKind = [1, 1, 1]
-        snapshot.edges = edges
-        snapshot.totals.unheldBuffers = 1
+        var references = Snapshot.ReferenceColumns()
+        references.slotRow = [0, 1, 2]
+        references.referrerOwner = [0, 0, 0]
+        references.referrerKind = [1, 1, 1]
+        snapshot.references = references
+        snapshot.totals.unreachableBuffers = 1
         snapshot.sites[1].liveBytes = 128
         snapshot.sites[2].liveBytes = 5 * 8192
         let map = ChunkMap(snapshot)
         #expect(map.chunks.map(\.uses) == ["pfb3f4u2f5"])
         #expect(map.chunks.map(\.sites) == ["B.A3.4A2.5"])
-        #expect(map.chunks[0].unheldBytes == 2 * 8192)
+        #expect(map.chunks[0].unreachableBytes == 2 * 8192)
     }
 
     @Test("a million sessions become a flame graph of a few nodes, which keeps every byte")
@@ -151,7 +151,7 @@ struct ReportPageTests {
             let dump = Program.samples + "/2-near-limit.dump.zst"
             #expect(try Program.run("report", "-o", path, dump, Program.samples + "/1-before.dump.zst").status == 0)
             let html = try String(contentsOfFile: path, encoding: .utf8)
-            #expect(html.contains("convertToRpcCommandResponse was the last to touch"))
+            #expect(html.contains("convertToRpcCommandResponse was the last to access"))
             #expect(html.contains("<section id=\"growth\">"))
             #expect(try Program.run("report", "-o", path, dump).status == 1)
             #expect(try Program.run("report", "-o", path, "--force", dump).status == 0)

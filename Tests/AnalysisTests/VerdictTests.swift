@@ -9,11 +9,11 @@ import Testing
 struct VerdictTests {
     static let healthy: [(String, Snapshot)] = [
         ("many connections", Fixture.manyConnections()),
-        ("many connections, no edges", Fixture.manyConnections(hasEdges: false)),
+        ("many connections, no references", Fixture.manyConnections(hasReferences: false)),
         ("deep queues", Fixture.deepQueues()),
-        ("deep queues, no edges", Fixture.deepQueues(hasEdges: false)),
+        ("deep queues, no references", Fixture.deepQueues(hasReferences: false)),
         ("big retained messages", Fixture.bigRetained()),
-        ("big retained messages, no edges", Fixture.bigRetained(hasEdges: false)),
+        ("big retained messages, no references", Fixture.bigRetained(hasReferences: false)),
     ]
 
     @Test("a healthy broker has no suspect, however full it is", arguments: healthy.indices)
@@ -27,7 +27,8 @@ struct VerdictTests {
     func whereItIs() {
         #expect(
             Diagnosis(Fixture.deepQueues()).sentence
-                == "No suspect: every live buffer is held; 100.0 % of live bytes (976.6 MiB) belong to offline queues.")
+                == "No suspect: every live buffer is reachable; 100.0 % of live bytes (976.6 MiB) belong to offline queues."
+        )
     }
 
     @Test("little is too small to judge")
@@ -36,34 +37,34 @@ struct VerdictTests {
         #expect(Diagnosis(Fixture.empty()).sentence == "Too small to judge: 0 live buffers, 0 B.")
     }
 
-    @Test("unheld buffers prove the leak, and who touched them last")
+    @Test("unreachable buffers prove the leak, and who accessed them last")
     func provedLeak() {
         let diagnosis = Diagnosis(Fixture.leak())
         #expect(diagnosis.confidence == "proved")
         #expect(diagnosis.suspect?.site == Fixture.publish)
-        #expect(diagnosis.suspect?.touch == Fixture.convert)
+        #expect(diagnosis.suspect?.access == Fixture.convert)
     }
 
-    @Test("without edges, survivors beyond the site's own lifetimes make it likely")
+    @Test("without references, survivors beyond the site's own lifetimes make it likely")
     func likelyLeak() {
-        let diagnosis = Diagnosis(Fixture.leak(hasEdges: false))
+        let diagnosis = Diagnosis(Fixture.leak(hasReferences: false))
         #expect(diagnosis.confidence == "likely")
-        #expect(diagnosis.suspect?.touch == Fixture.convert)
+        #expect(diagnosis.suspect?.access == Fixture.convert)
         #expect(diagnosis.sentence.hasSuffix("lived under 8.4 ms: a leak there is likely."))
     }
 
-    @Test("without edges, young buffers are not suspected")
+    @Test("without references, young buffers are not suspected")
     func youngBuffers() {
-        var snapshot = Fixture.leak(hasEdges: false)
-        for index in snapshot.retainers.indices {
-            snapshot.retainers[index].oldestBirth = snapshot.header.monotonicTime - 59 * Fixture.second
+        var snapshot = Fixture.leak(hasReferences: false)
+        for index in snapshot.allocationGroups.indices {
+            snapshot.allocationGroups[index].oldestBirth = snapshot.header.monotonicTime - 59 * Fixture.second
         }
         #expect(Diagnosis(snapshot).confidence == "none")
     }
 
     @Test("a rate that explains as many live buffers clears the site")
     func explainedByRate() {
-        var snapshot = Fixture.leak(hasEdges: false)
+        var snapshot = Fixture.leak(hasReferences: false)
         // 73 a second, which live under 137 s: Little's law expects 10,000 of them.
         snapshot.sites[Int(Fixture.publish)].lifetimes = Fixture.histogram([36: 19_984_763])
         #expect(Diagnosis(snapshot).confidence == "none")
@@ -71,7 +72,7 @@ struct VerdictTests {
 
     @Test("a site that never freed anything is possible only near the limit")
     func neverFreed() {
-        var snapshot = Fixture.leak(hasEdges: false)
+        var snapshot = Fixture.leak(hasReferences: false)
         snapshot.sites[Int(Fixture.publish)].lifetimes = Fixture.histogram([:])
         snapshot.sites[Int(Fixture.publish)].frees = 0
         #expect(Diagnosis(snapshot).confidence == "possible")
@@ -79,22 +80,24 @@ struct VerdictTests {
         #expect(Diagnosis(snapshot).confidence == "none")
     }
 
-    @Test("a few unheld buffers are mentioned, not accused")
-    func fewUnheld() {
+    @Test("a few unreachable buffers are mentioned, not accused")
+    func fewUnreachable() {
         var snapshot = Fixture.deepQueues()
         Fixture.add(
-            &snapshot, Fixture.read, Fixture.read, .session, 3, 12_288, oldest: snapshot.header.startTime, isHeld: false
+            &snapshot, Fixture.read, Fixture.read, .session, 3, 12_288, oldest: snapshot.header.startTime,
+            isReachable: false
         )
         snapshot.chunks = []
-        Fixture.fill(&snapshot, chunks: 90, hasEdges: true)
+        Fixture.fill(&snapshot, chunks: 90, hasReferences: true)
         #expect(
-            Diagnosis(snapshot).sentence.hasPrefix("No suspect: only 3 of 1,000,003 live buffers (12 KiB) are unheld"))
+            Diagnosis(snapshot).sentence.hasPrefix(
+                "No suspect: only 3 of 1,000,003 live buffers (12 KiB) are unreachable"))
     }
 
-    @Test("a dump that lost its retainers cannot be judged, and does not pretend")
+    @Test("a dump that lost its allocation groups cannot be judged, and does not pretend")
     func tornTables() {
         var snapshot = Fixture.leak()
-        snapshot.retainers = []
+        snapshot.allocationGroups = []
         #expect(Diagnosis(snapshot).sentence.hasPrefix("Cannot say who holds the "))
     }
 

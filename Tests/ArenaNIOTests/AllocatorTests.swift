@@ -178,7 +178,7 @@ struct AllocatorTests {
         #expect(loops.pool.liveBufferCount == 0)
     }
 
-    @Test("an edge says how much of a buffer its holder refers to")
+    @Test("a reference says how much of a buffer its referrer refers to")
     func referredBytes() async throws {
         let loops = try await Loops(1)
         let arena = loops.arenas[0]
@@ -186,16 +186,16 @@ struct AllocatorTests {
             var buffer = try arena.buffer(capacity: 60_000, owner: .process, "packet")
             buffer.writeRepeatingByte(1, count: 60_000)
             let slice = buffer.getSlice(at: 10, length: 16)!
-            var visitor = HeldBufferVisitor(pool: loops.pool)
+            var visitor = ReachableBufferVisitor(pool: loops.pool)
             visitor.hold(buffer, owner: .process, kind: .readBuffer)
             visitor.hold(slice, owner: .process, kind: .retained)
             // Known beforehand, of the buffer and of its slice; of what is no buffer of the arena, nothing.
             visitor.hold(arena.slot(of: slice), bytes: 7, owner: .process, kind: .inflight)
             visitor.hold(arena.slot(of: ByteBuffer()), bytes: 7, owner: .process, kind: .inflight)
             visitor.hold(arena.slot(of: ByteBuffer(string: "heap")), bytes: 4, owner: .process, kind: .inflight)
-            let edges = visitor.finish().flatMap { $0 }
-            #expect(edges.map(\.referredBytes) == [60_000, 16, 7])
-            #expect(Set(edges.map(\.slot)).count == 1)
+            let references = visitor.finish().flatMap { $0 }
+            #expect(references.map(\.referredBytes) == [60_000, 16, 7])
+            #expect(Set(references.map(\.slot)).count == 1)
         }.get()
         try await loops.shutdown()
     }

@@ -19,9 +19,9 @@ struct GrowingLedgerTests {
         var rows = LedgerTable.allCases.map { _ in 0 }
         var copies = 0
         repeat {
-            let staging = try #require(pool.makeStaging(forced: true))
-            guard staging.fillWhileRunning() else { continue }
-            let now = LedgerTable.allCases.map { staging.image.rows($0) }
+            let snapshotBuffer = try #require(pool.makeSnapshotBuffer(forced: true))
+            guard snapshotBuffer.fillWhileRunning() else { continue }
+            let now = LedgerTable.allCases.map { snapshotBuffer.image.rows($0) }
             #expect(zip(rows, now).allSatisfy { $0 <= $1 })
             rows = now
             copies += 1
@@ -48,7 +48,7 @@ struct GrowingLedgerTests {
         #expect(pool.liveBufferCount == 0)
         #expect(!pool.isLockFree)
         withExtendedLifetime(pool.chargeDumpWork()) {}
-        #expect(try #require(pool.makeStaging()).fillWhileRunning())
+        #expect(try #require(pool.makeSnapshotBuffer()).fillWhileRunning())
         pool.recordEvent(.dump, "nobody waits for it")
         #expect(pool.eventCount == 0)
         isSeen.store(true, ordering: .releasing)

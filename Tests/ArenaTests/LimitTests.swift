@@ -48,12 +48,12 @@ struct LimitTests {
         live.append(reserved)
         #expect(pool.chunkCount == chunks, "the reserve was inside the limit")
         #expect(pool.counterBytes <= pool.limitBytes)
-        #expect(pool.ledger.header.pointee.overdraftBytes == 0)
+        #expect(pool.ledger.header.pointee.overLimitBytes == 0)
         for _ in 0..<40 {
             live.append(try #require(arena.allocate(65536, site: .unknown, owner: .process, mustSucceed: true)))
         }
         #expect(pool.counterBytes > pool.limitBytes, "beyond the reserve the limit is passed, not the process ended")
-        #expect(Int(pool.ledger.header.pointee.overdraftBytes) == pool.counterBytes - pool.limitBytes)
+        #expect(Int(pool.ledger.header.pointee.overLimitBytes) == pool.counterBytes - pool.limitBytes)
         for pointer in live { Arena.free(pointer) }
         try expectConsistent(pool, liveSizes: [], "all freed")
     }
@@ -82,8 +82,8 @@ struct LimitTests {
         }
     }
 
-    @Test("a dump's staging, given back, does not make an excursion look over")
-    func stagingIsNoRelief() throws {
+    @Test("a dump's snapshot buffer, given back, does not make an excursion look over")
+    func snapshotBufferIsNoRelief() throws {
         let pool = try makePool(64)
         let reports = Mutex<[ArenaPool.Pressure]>([])
         pool.onPressure { pressure in reports.withLock { $0.append(pressure) } }
@@ -93,7 +93,7 @@ struct LimitTests {
         var live: [UnsafeMutableRawPointer] = []
         while let pointer = try? arena.allocate(1 << 20, owner: .process, at: here) { live.append(pointer) }
         for _ in 0..<20 {
-            do { let staging = try #require(pool.makeStaging()); withExtendedLifetime(staging) {} }
+            do { let snapshotBuffer = try #require(pool.makeSnapshotBuffer()); withExtendedLifetime(snapshotBuffer) {} }
             #expect((try? arena.allocate(1 << 20, owner: .process, at: here)) == nil)
         }
         let seen = reports.withLock { $0 }

@@ -20,7 +20,7 @@ struct MisuseTests {
             let keep = try arena.allocate(100, owner: session, at: here)
             let pointer = try arena.allocate(
                 100, owner: session, at: CodeLocation("packet", file: "Frame.swift", line: 12, function: "f"))
-            Arena.touch(pointer, at: CodeLocation("handler", file: "Handler.swift", line: 7, function: "f"))
+            Arena.recordAccess(pointer, at: CodeLocation("handler", file: "Handler.swift", line: 7, function: "f"))
             arena.setContext(owner: session, at: CodeLocation("reading", file: "Read.swift", line: 3, function: "f"))
             Arena.free(pointer)
             Arena.free(pointer)
@@ -29,7 +29,7 @@ struct MisuseTests {
         let message = message(result)
         #expect(message.contains("double free: 0x"))
         #expect(message.contains("100 bytes from \"packet\" (Frame.swift:12), owner session \"device-1\""))
-        #expect(message.contains("last touched at \"handler\" (Handler.swift:7)"))
+        #expect(message.contains("last accessed at \"handler\" (Handler.swift:7)"))
         #expect(message.contains("under \"reading\" (Read.swift:3)"))
     }
 

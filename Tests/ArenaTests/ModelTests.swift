@@ -145,7 +145,7 @@ struct ModelTests {
                     }
                     if step % 64 == 0 {
                         for pointer in mailboxes[index].take() {
-                            Arena.touch(pointer, at: here)
+                            Arena.recordAccess(pointer, at: here)
                             Arena.free(pointer)
                         }
                     }
@@ -269,6 +269,7 @@ func expectConsistent(
     #expect(pool.chunkBytes == chunkCount * SizeClasses.chunkSize, "\(comment)", sourceLocation: sourceLocation)
     #expect(pool.hugeBytes == hugeBytes, "\(comment)", sourceLocation: sourceLocation)
     #expect(
-        pool.counterBytes == pool.chunkBytes + pool.hugeBytes + pool.ledgerBytes + pool.stagingBytes, "\(comment)",
+        pool.counterBytes == pool.chunkBytes + pool.hugeBytes + pool.ledgerBytes + pool.snapshotBufferBytes,
+        "\(comment)",
         sourceLocation: sourceLocation)
 }

@@ -36,7 +36,7 @@ struct OwnerAndSiteTests {
     }
 
     @Test("a touch from any byte of the buffer, on any thread, names the place and the new owner")
-    func touch() throws {
+    func access() throws {
         let pool = try makePool(64)
         let arena = try pool.makeArena(name: "test")
         arena.bind()
@@ -45,10 +45,11 @@ struct OwnerAndSiteTests {
         let slot = try #require(pool.slot(at: pointer))
         let birth = pool.slots[slot].birth
         let session = pool.openOwner(.session, name: "device-1")
-        Arena.touch(pointer + 4999, owner: session, at: CodeLocation("handler", file: "a", line: 1, function: "f"))
-        #expect(site(pool, pool.slots[slot].touchSite).label == "handler")
+        Arena.recordAccess(
+            pointer + 4999, owner: session, at: CodeLocation("handler", file: "a", line: 1, function: "f"))
+        #expect(site(pool, pool.slots[slot].accessSite).label == "handler")
         #expect(pool.slots[slot].owner == session.rawValue)
-        #expect(pool.slots[slot].touchTime >= birth)
+        #expect(pool.slots[slot].accessTime >= birth)
         #expect(pool.slots[slot].birth == birth)
         Arena.free(pointer)
     }

@@ -7,8 +7,8 @@ import Testing
 
 @Suite("Accounting for buffers", .mayBlock, .serialized)
 struct AccountingTests {
-    @Test("while sessions keep messages every live buffer is held; when all have gone none is live")
-    func everyBufferIsHeld() async throws {
+    @Test("while sessions keep messages every live buffer is reachable; when all have gone none is live")
+    func everyBufferIsReachable() async throws {
         try await withBroker(threads: 2) { broker in
             try await broker.awaitNothingLeft()
             let publisher = try TestClient(port: broker.port)
@@ -36,7 +36,7 @@ struct AccountingTests {
             let busy = try await broker.accounting()
             // Each message once, however many loops its receivers are on; each retained one, the will, half a packet.
             #expect(busy.live == 20 + 20 + 2)
-            #expect(busy.unheld == 0)
+            #expect(busy.unreachable == 0)
 
             publisher.vanish()
             for client in subscribers { client.vanish() }

@@ -70,20 +70,20 @@ extension Broker {
     /// What is live in the arena, and what of it no structure of the broker holds.
     struct Accounting: Equatable {
         var live = 0
-        var unheld = 0
+        var unreachable = 0
     }
 
     /// Looks at all loops one after the other: exact while nothing is sent.
     func accounting() async throws -> Accounting {
         var held: Set<UInt32> = []
         for shard in shards {
-            let edges = try await shard.loop.submit { [pool] in
+            let references = try await shard.loop.submit { [pool] in
                 shard.trim()
-                var visitor = HeldBufferVisitor(pool: pool)
-                shard.visitHeldBuffers(&visitor)
+                var visitor = ReachableBufferVisitor(pool: pool)
+                shard.visitReachableBuffers(&visitor)
                 return visitor.finish().flatMap { $0 }
             }.get()
-            held.formUnion(edges.map(\.slot))
+            held.formUnion(references.map(\.slot))
         }
         // Frees that arrived from other loops while these were looked at.
         for shard in shards { try await shard.loop.submit { _ = shard.arena.drainRemoteFrees() }.get() }
@@ -92,17 +92,17 @@ extension Broker {
             var accounting = Accounting()
             for index in 0..<image.rows(.slots) where slots[index].state == SlotRecord.State.live.rawValue {
                 accounting.live += 1
-                if !held.contains(UInt32(index)) { accounting.unheld += 1 }
+                if !held.contains(UInt32(index)) { accounting.unreachable += 1 }
             }
             return accounting
         }
     }
 
     /// Where what no structure of the broker holds was allocated: a label for each buffer.
-    func unheld() async throws -> [String] {
+    func unreachable() async throws -> [String] {
         let snapshot = try await snapshot()
-        return snapshot.retainers.filter { $0.unheldBuffers > 0 }.flatMap {
-            Array(repeating: snapshot.sites[Int($0.site)].label, count: Int($0.unheldBuffers))
+        return snapshot.allocationGroups.filter { $0.unreachableBuffers > 0 }.flatMap {
+            Array(repeating: snapshot.sites[Int($0.site)].label, count: Int($0.unreachableBuffers))
         }
     }
 
@@ -143,5 +143,5 @@ extension Broker {
     }
 
     /// The shard on which a client is connected.
-    func home(of clientID: String) -> Int? { context.registry.find(clientID)?.home }
+    func owningShard(of clientID: String) -> Int? { context.registry.find(clientID)?.owningShard }
 }

@@ -34,7 +34,7 @@ struct BuiltTopicTests {
                 let command = try device.receivePublish()
                 #expect(command.text == "as long as can be" && command.topic?.byteCount == 65_535)
                 #expect(broker.counters.commandsUndeliverable.value == 3)
-                #expect(try await broker.accounting().unheld == 0)
+                #expect(try await broker.accounting().unreachable == 0)
             }
             // What was acknowledged and not answered is there again, and ends nothing.
             try await withBroker(threads: 2, { $0.dataDirectory = directory }) { broker in
@@ -205,7 +205,7 @@ struct BuiltTopicTests {
                 #expect(try late.receivePublish().text == "one")
                 try late.ping()
                 try await broker.poll { broker.counters.messagesUnsendable.value == 5 }
-                #expect(try await broker.accounting().unheld == 0)
+                #expect(try await broker.accounting().unreachable == 0)
             }
             // They are gone for good.
             #expect(try file.count("entry") == 0)

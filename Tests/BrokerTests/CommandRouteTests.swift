@@ -230,9 +230,9 @@ struct CommandRouteTests {
                 ticket.withLock { $0 = broker.context.commandResponses.keep(payload) }
             }.get()
             let snapshot = try await broker.snapshot()
-            #expect(snapshot.totals.unheldBuffers == 0)
-            let holders = try await broker.memory().holders
-            #expect(holders.first { $0.name == "pending RPC" }?.buffers == 1)
+            #expect(snapshot.totals.unreachableBuffers == 0)
+            let referrers = try await broker.memory().referrers
+            #expect(referrers.first { $0.name == "pending RPC" }?.buffers == 1)
             ticket.withLock { $0 = nil }
             try await broker.awaitNothingLeft()
             _ = http

@@ -41,7 +41,7 @@ struct Connect5Tests {
                 let client = try TestClient(port: broker.port, version: .v5_0)
                 let ack = try client.connect("", clean: clean)
                 let name = try #require(ack.properties.assignedClientIdentifier)
-                #expect(broker.home(of: name) == 0)
+                #expect(broker.owningShard(of: name) == 0)
                 names.insert(name)
                 try client.disconnect()
             }

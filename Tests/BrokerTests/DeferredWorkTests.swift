@@ -266,14 +266,14 @@ struct DeferredWorkTests {
             try again.connect("leaver")
             let sessions = try (0..<members).map { try #require(broker.context.registry.find("member-\($0)")) }
             let deadline = Patience.end
-            var (given, unheld) = (0, [String]())
+            var (given, unreachable) = (0, [String]())
             while given < messages {
                 try #require(ContinuousClock.now < deadline, "\(given) messages were given")
-                if unheld.isEmpty { unheld = try await broker.unheld() }
+                if unreachable.isEmpty { unreachable = try await broker.unreachable() }
                 given = try await broker.shards[0].loop.submit { sessions.reduce(0) { $0 + $1.state.queuedCount } }
                     .get()
             }
-            #expect(unheld == [])
+            #expect(unreachable == [])
             #expect(try await broker.steps(of: 0).mostPerTick <= Self.most + messages + 256)
         }
     }

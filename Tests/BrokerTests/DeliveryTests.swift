@@ -169,8 +169,8 @@ struct DeliveryTests {
                 try client.subscribe(("news", index % 2 == 0 ? .atMostOnce : .atLeastOnce))
                 return client
             }
-            let homes = Set((0..<50).compactMap { broker.home(of: "subscriber-\($0)") })
-            #expect(homes == [0, 1, 2, 3], "the test is about several loops")
+            let owningShards = Set((0..<50).compactMap { broker.owningShard(of: "subscriber-\($0)") })
+            #expect(owningShards == [0, 1, 2, 3], "the test is about several loops")
             let publisher = try TestClient(port: broker.port)
             try publisher.connect("publisher")
             let payload = String(repeating: "x", count: payloadBytes)

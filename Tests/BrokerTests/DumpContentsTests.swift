@@ -29,7 +29,7 @@ struct DumpContentsTests {
     }
 
     private static func tables(_ pool: ArenaPool) -> Snapshot {
-        pool.withLedger { LedgerSnapshot($0, edges: []).tables }
+        pool.withLedger { LedgerSnapshot($0, references: []).tables }
     }
 
     @Test("the last 256 events are there, oldest first, their texts cut at a character")
@@ -155,7 +155,7 @@ struct DumpContentsTests {
                 let whole = Array("secret/topicpayload-\(number)-of-a-user".utf8)
                 #expect(try DumpReader.payload(path: path, snapshot, row: row) == Array(whole.prefix(bytes)))
             }
-            #expect(snapshot.totals.stagingBytes >= UInt64(bytes) * UInt64(slots.count))
+            #expect(snapshot.totals.snapshotBufferBytes >= UInt64(bytes) * UInt64(slots.count))
         }
     }
 

@@ -16,7 +16,8 @@ struct DumpMemoryTests {
     private static let fixedBytes = 24 << 20
 
     @Test(
-        "a dump of 400,000 buffers, with an edge for each, and of 200,000 owners takes at most what is charged for it")
+        "a dump of 400,000 buffers, with a reference for each, and of 200,000 owners takes at most what is charged for it"
+    )
     func peak() async {
         // A process of its own: others must not use memory meanwhile.
         await #expect(processExitsWith: .success) {
@@ -50,16 +51,17 @@ struct DumpMemoryTests {
                     _ = try pool.takeSnapshot(loops: [loop]) { _, visitor in
                         for slot in slots { visitor.hold(slot, bytes: 100, owner: .process, kind: .offlineQueue) }
                     } _: { contents in
-                        charged = pool.stagingBytes
-                        let snapshot = LedgerSnapshot(contents.ledger, edges: contents.takeEdges())
+                        charged = pool.snapshotBufferBytes
+                        let snapshot = LedgerSnapshot(contents.ledger, references: contents.takeReferences())
                         try DumpWriter(sink: sink).write(
-                            snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, edges: snapshot.edges)
+                            snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, references: snapshot.references
+                        )
                     }
                 }
                 _ = try file.commit()
                 let peak = try Self.residentBytes("VmHWM") - before
                 print("round \(round): peak \(peak) bytes above, charged \(charged)")
-                precondition(pool.stagingBytes == 0)
+                precondition(pool.snapshotBufferBytes == 0)
                 precondition(peak <= charged + Self.fixedBytes, "\(peak) bytes taken, \(charged) charged")
             }
         }

@@ -31,12 +31,12 @@ struct DumperTests {
         }
     }
 
-    private func holders(_ snapshot: Snapshot) throws -> Set<HolderKind> {
-        Set(try #require(snapshot.edges).holderKind.compactMap(HolderKind.init(rawValue:)))
+    private func referrers(_ snapshot: Snapshot) throws -> Set<ReferrerKind> {
+        Set(try #require(snapshot.references).referrerKind.compactMap(ReferrerKind.init(rawValue:)))
     }
 
-    @Test("every kind of holder shows up as an edge, and what it holds is never called unheld")
-    func everyHolder() async throws {
+    @Test("every kind of referrer shows up as a reference, and what it holds is never called unreachable")
+    func everyReferrer() async throws {
         try await withBroker(threads: 2) { broker in
             let publisher = try TestClient(port: broker.port)
             try publisher.connect("publisher", will: Will(topic: "will", payload: ByteBuffer(string: "w")))
@@ -66,9 +66,9 @@ struct DumperTests {
 
             let snapshot = try await snapshot(broker)
             expectConsistent(snapshot)
-            #expect(snapshot.totals.unheldBuffers == 0)
-            let kinds = try holders(snapshot)
-            for kind in [HolderKind.readBuffer, .inflight, .offlineQueue, .retained, .will, .transportWrite] {
+            #expect(snapshot.totals.unreachableBuffers == 0)
+            let kinds = try referrers(snapshot)
+            for kind in [ReferrerKind.readBuffer, .inflight, .offlineQueue, .retained, .will, .transportWrite] {
                 #expect(kinds.contains(kind), "\(kind.name)")
             }
             #expect(snapshot.header.reason == "request")
@@ -78,7 +78,7 @@ struct DumperTests {
         }
     }
 
-    @Test("dumps taken under load are consistent to the byte and call no buffer unheld")
+    @Test("dumps taken under load are consistent to the byte and call no buffer unreachable")
     func underLoad() async throws {
         try await withBroker(threads: 3) { broker in
             let stop = StopFlag()
@@ -115,7 +115,7 @@ struct DumperTests {
             for _ in 0..<25 {
                 let snapshot = try await snapshot(broker)
                 expectConsistent(snapshot)
-                #expect(snapshot.totals.unheldBuffers == 0)
+                #expect(snapshot.totals.unreachableBuffers == 0)
             }
             stop.set()
             for client in clients { client.vanish() }
@@ -137,8 +137,8 @@ struct DumperTests {
                     _ = Unmanaged.passRetained(Forgotten(buffer: buffer))
                 }.get()
                 let snapshot = try await snapshot(broker)
-                #expect(snapshot.totals.unheldBuffers == UInt64(round))
-                let lost = snapshot.retainers.filter { $0.unheldBuffers > 0 }
+                #expect(snapshot.totals.unreachableBuffers == UInt64(round))
+                let lost = snapshot.allocationGroups.filter { $0.unreachableBuffers > 0 }
                 #expect(lost.map { snapshot.sites[Int($0.site)].label } == ["forgotten"])
             }
             client.vanish()

@@ -41,7 +41,7 @@ struct FanOutTests {
             }
             #expect(
                 try await broker.steps(of: 0).mostPerTick <= DeferredWorkTests.most + 2 * Limits().receiversPerPiece)
-            #expect(try await broker.accounting().unheld == 0)
+            #expect(try await broker.accounting().unreachable == 0)
             try await shard.loop.submit { for session in sessions { shard.end(session) } }.get()
         }
     }
@@ -78,7 +78,7 @@ struct FanOutTests {
     }
 
     @Test("who publishes to many sessions of another loop waits while that has more to deliver than it should")
-    func mail() async throws {
+    func mailboxMessages() async throws {
         let (count, publishes) = (2_000, 400)
         try await withBroker(threads: 2, { $0.memoryLimit = 256 << 20 }) { broker in
             // All on the first loop.
@@ -88,23 +88,23 @@ struct FanOutTests {
             for number in 0..<4 {
                 let client = try TestClient(port: broker.port)
                 try client.connect("client-\(number)")
-                if broker.home(of: "client-\(number)") == 1 { clients.append(client) }
+                if broker.owningShard(of: "client-\(number)") == 1 { clients.append(client) }
             }
             try #require(clients.count >= 2)
             try BusyLoop.during(here) {
                 for _ in 0..<publishes { try clients[0].publish("x", "a message") }
                 // Whoever does not publish to them is served.
                 let deadline = Patience.end
-                while !there.wantsMailRoom.load(ordering: .sequentiallyConsistent) {
+                while !there.wantsMailboxRoom.load(ordering: .sequentiallyConsistent) {
                     try #require(ContinuousClock.now < deadline, "nobody waits")
                     try clients[1].ping()
                 }
                 for _ in 0..<10 { try clients[1].ping() }
-                #expect(here.mailLoad.load(ordering: .relaxed) <= there.mostMail + 2 * Limits.stepsPerTick)
+                #expect(here.mailboxLoad.load(ordering: .relaxed) <= there.mostMailboxLoad + 2 * Limits.stepsPerTick)
                 #expect(there.traffic.publishesReceived.value < publishes)
             }
             try await broker.poll { there.traffic.publishesReceived.value == publishes }
-            try await broker.poll { here.mailLoad.load(ordering: .relaxed) == 0 }
+            try await broker.poll { here.mailboxLoad.load(ordering: .relaxed) == 0 }
             try clients[0].ping()
             try await here.loop.submit { for session in sessions { here.end(session) } }.get()
         }
@@ -349,7 +349,7 @@ extension Broker {
                     let session = Session(
                         clientID: "kept-\(number)", userName: nil,
                         owner: context.pool.openOwner(.session, name: "kept-\(number)", parent: context.listenerOwner),
-                        expiryInterval: 3_600, home: 0, heap: context.heap, rpcTopics: context.rpcTopics)
+                        expiryInterval: 3_600, owningShard: 0, heap: context.heap, rpcTopics: context.rpcTopics)
                     session.came(by: context.listeners[0])
                     shard.sessions[ObjectIdentifier(session)] = session
                     _ = shard.subscribe(session, Subscription(filter: filter, qos: .atLeastOnce), identifier: nil)

@@ -51,9 +51,9 @@ struct FlightRecorderTests {
     @Test("has the totals, tables and slots of a dump taken at the same moment")
     func sameAsDump() throws {
         try Self.withPool { pool, path in
-            let staging = try #require(pool.makeStaging())
-            #expect(staging.fill(part: 0, of: 1))
-            var dumped = LedgerSnapshot(staging.image, edges: nil).tables
+            let snapshotBuffer = try #require(pool.makeSnapshotBuffer())
+            #expect(snapshotBuffer.fill(part: 0, of: 1))
+            var dumped = LedgerSnapshot(snapshotBuffer.image, references: nil).tables
             let recorded = try DumpReader.read(path: path, .everything)
             // The copy itself is charged before it is made, and still is.
             #expect(recorded.totals == dumped.totals)
@@ -61,10 +61,10 @@ struct FlightRecorderTests {
             #expect(recorded.owners == dumped.owners)
             #expect(recorded.chunks == dumped.chunks)
             #expect(recorded.arenas == dumped.arenas)
-            #expect(recorded.retainers == dumped.retainers)
+            #expect(recorded.allocationGroups == dumped.allocationGroups)
             #expect(recorded.totals.liveBuffers == 378)
             #expect(recorded.totals.hugeCount == 1)
-            #expect(recorded.totals.unheldBuffers == nil)
+            #expect(recorded.totals.unreachableBuffers == nil)
             #expect(recorded.slots?.count == 378)
             #expect(recorded.header.monotonicTime == dumped.header.monotonicTime)
             // It is being written to, which is said; otherwise it is whole.
@@ -406,9 +406,9 @@ struct FlightRecorderTests {
             for pointer in mailbox.takeAll() { Arena.free(pointer) }
             let arenas = pool.arenas.map { Arena(state: $0) }
             for arena in arenas { _ = arena.drainRemoteFrees() }
-            let staging = try #require(pool.makeStaging())
-            #expect(staging.fill(part: 0, of: 1))
-            let ledger = LedgerSnapshot(staging.image, edges: nil)
+            let snapshotBuffer = try #require(pool.makeSnapshotBuffer())
+            #expect(snapshotBuffer.fill(part: 0, of: 1))
+            let ledger = LedgerSnapshot(snapshotBuffer.image, references: nil)
             let kept = workers.reduce(0) { $0 + $1.kept.count }
             #expect(ledger.tables.totals.liveBuffers == UInt64(378 + kept))
             #expect(ledger.contradictions() == [])

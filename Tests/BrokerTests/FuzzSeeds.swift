@@ -23,24 +23,24 @@ struct FuzzSeeds {
         for size in [100, 100, 5000, 70_000, 17 << 20] {
             held.append(try pool.sharedArena.allocate(size, owner: owner, at: here))
         }
-        Arena.touch(held[1], at: CodeLocation("touch", file: #fileID, line: #line, function: #function))
+        Arena.recordAccess(held[1], at: CodeLocation("access", file: #fileID, line: #line, function: #function))
         Arena.free(held.removeFirst())
         defer { for pointer in held { Arena.free(pointer) } }
 
-        let staging = try #require(pool.makeStaging(prefixBytes: 16))
-        #expect(staging.fill(part: 0, of: 1))
-        let ledger = staging.image.base
-        let count = staging.image.copySize
+        let snapshotBuffer = try #require(pool.makeSnapshotBuffer(prefixBytes: 16))
+        #expect(snapshotBuffer.fill(part: 0, of: 1))
+        let ledger = snapshotBuffer.image.base
+        let count = snapshotBuffer.image.copySize
         try write(Array(UnsafeRawBufferPointer(start: ledger, count: count)), "\(folder)/ledger/seed")
 
         var snapshot = LedgerSnapshot(
-            staging.image, edges: [[LedgerEdge(slot: 1, owner: owner.rawValue, kind: .retained)]],
-            payloads: staging.payloads)
+            snapshotBuffer.image, references: [[LedgerReference(slot: 1, owner: owner.rawValue, kind: .retained)]],
+            payloads: snapshotBuffer.payloads)
         snapshot.tables.header.program = "seed"
         snapshot.tables.header.reason = "request"
         let sink = Sink()
         try DumpWriter(sink: sink).write(
-            snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, edges: snapshot.edges,
+            snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, references: snapshot.references,
             payloads: snapshot.payloads)
         try write(sink.bytes, "\(folder)/dump/seed")
         let torn = sink.bytes.prefix(sink.bytes.count * 3 / 4)

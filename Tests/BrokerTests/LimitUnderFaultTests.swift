@@ -87,7 +87,7 @@ struct LimitUnderFaultTests {
                 broker.dumper.finishRequests()
                 #expect(broker.dumper.written.load(ordering: .relaxed) > dumps)
                 #expect(broker.pool.counterBytes <= Self.limit)
-                #expect(broker.pool.withLedger { $0.header.pointee.overdraftBytes } == 0)
+                #expect(broker.pool.withLedger { $0.header.pointee.overLimitBytes } == 0)
                 for flood in floods { flood.stop() }
                 for device in devices { device.vanish() }
                 try probe.ping()

@@ -212,7 +212,7 @@ struct ListenerTests {
                 try await broker.poll { broker.context.listeners[0].openConnections <= 2 }
                 let next = try TestClient(port: broker.port)
                 #expect(try next.connect("next").code == .success)
-                #expect(try await broker.accounting().unheld == 0)
+                #expect(try await broker.accounting().unreachable == 0)
             }
         }
     }
@@ -260,7 +260,7 @@ struct ListenerTests {
                         return client
                     }
                 }
-                #expect(try await broker.snapshot().totals.unheldBuffers == 0)
+                #expect(try await broker.snapshot().totals.unreachableBuffers == 0)
                 for client in clients { while try client.receiveRaw() != nil {} }
                 try await broker.awaitNoConnections()
             }
@@ -306,7 +306,7 @@ struct ProxyHeaderTests {
                 let local = try TestClient(port: broker.port)
                 for byte in Self.signature + [0x20, 0, 0, 0] { try local.send(raw: [byte]) }
                 #expect(try local.connect("local", user: "anna", password: "a").code == .success)
-                #expect(try await broker.accounting().unheld == 0)
+                #expect(try await broker.accounting().unreachable == 0)
             }
         }
         #expect(log.lines.contains { $0.contains("login failed") && $0.contains("peer=203.0.113.9:4711") })

@@ -15,7 +15,7 @@ struct LiveMemoryTests {
     /// Every list adds up to its total, to the byte.
     private static func checkSums(_ memory: LiveMemory) {
         #expect(memory.parts.reduce(0) { $0 + $1.bytes } == memory.counterBytes)
-        for list in [memory.sizeClasses, memory.owners, memory.holders] {
+        for list in [memory.sizeClasses, memory.owners, memory.referrers] {
             #expect(list.reduce(0) { $0 + $1.bytes } == memory.liveBytes)
             #expect(list.reduce(0) { $0 + $1.buffers } == memory.liveBuffers)
         }
@@ -55,8 +55,8 @@ struct LiveMemoryTests {
             // 905 to 908 bytes asked for, of a class of 1,024 bytes.
             #expect(memory.queues == [.init(name: "away", buffers: 50, bytes: 50 * 1_024)])
             #expect(memory.clients.first { $0.name == "away" }?.bytes == 50 * 1_024)
-            #expect(memory.holders.first { $0.name == "offline queue" }?.buffers == 50)
-            #expect(memory.holders.first { $0.name == "unheld" } == nil)
+            #expect(memory.referrers.first { $0.name == "offline queue" }?.buffers == 50)
+            #expect(memory.referrers.first { $0.name == "unreachable" } == nil)
             #expect(memory.retained.count == LiveMemory.topCount)
             // 28,672 bytes are the next class below: 29 and 30 are of the same, and come in the order of their names.
             #expect(memory.retained.first == .init(name: "retained/29", buffers: 1, bytes: 32_768))
@@ -70,39 +70,40 @@ struct LiveMemoryTests {
     private struct Dumped {
         var classes: [String: LiveMemory.Share] = [:]
         var owners: [String: LiveMemory.Share] = [:]
-        var holders: [String: LiveMemory.Share] = [:]
+        var referrers: [String: LiveMemory.Share] = [:]
         var queues: [String: LiveMemory.Share] = [:]
         var states: Set<UInt8> = []
 
-        init(_ contents: SnapshotContents, edges: [[LedgerEdge]]) throws {
-            let ledger = LedgerSnapshot(contents.ledger, edges: edges)
+        init(_ contents: SnapshotContents, references: [[LedgerReference]]) throws {
+            let ledger = LedgerSnapshot(contents.ledger, references: references)
             let sink = MemorySink()
-            try DumpWriter(sink: sink).write(ledger.tables, runs: ledger.runs, slots: ledger.slots, edges: ledger.edges)
+            try DumpWriter(sink: sink).write(
+                ledger.tables, runs: ledger.runs, slots: ledger.slots, references: ledger.references)
             let dump = try DumpReader.read(bytes: sink.bytes, name: "of the same moment", .everything)
             #expect(dump.completeness.isComplete)
             let slots = try #require(dump.slots)
-            let edges = try #require(dump.edges)
+            let references = try #require(dump.references)
             var reached: [Int: (kinds: Set<UInt8>, queues: [UInt32])] = [:]
-            for edge in 0..<edges.count {
-                let row = Int(edges.slotRow[edge])
-                reached[row, default: ([], [])].kinds.insert(edges.holderKind[edge])
-                if [HolderKind.offlineQueue, .inflight].map(\.rawValue).contains(edges.holderKind[edge]) {
-                    reached[row]?.queues.append(edges.holderOwner[edge])
+            for reference in 0..<references.count {
+                let row = Int(references.slotRow[reference])
+                reached[row, default: ([], [])].kinds.insert(references.referrerKind[reference])
+                if [ReferrerKind.offlineQueue, .inflight].map(\.rawValue).contains(references.referrerKind[reference]) {
+                    reached[row]?.queues.append(references.referrerOwner[reference])
                 }
             }
             states = Set(slots.state)
             for row in 0..<slots.count {
-                let (kinds, holders) = reached[row] ?? ([], [])
+                let (kinds, referrers) = reached[row] ?? ([], [])
                 let isHuge = slots.sizeClass[row] == Snapshot.SlotColumns.hugeClass
                 add(\.classes, isHuge ? "huge" : "\(slots.capacity[row])", slots.capacity[row])
                 add(\.owners, dump.owners[Int(slots.owner[row])].kind.name, slots.capacity[row])
-                let holder =
+                let referrer =
                     slots.state[row] == 2
                     ? "freed"
                     : kinds.isEmpty
-                        ? "unheld" : kinds.count > 1 ? "several" : HolderKind(rawValue: kinds.first!)!.name
-                add(\.holders, holder, slots.capacity[row])
-                for queue in holders { add(\.queues, dump.owners[Int(queue)].name, slots.capacity[row]) }
+                        ? "unreachable" : kinds.count > 1 ? "several" : ReferrerKind(rawValue: kinds.first!)!.name
+                add(\.referrers, referrer, slots.capacity[row])
+                for queue in referrers { add(\.queues, dump.owners[Int(queue)].name, slots.capacity[row]) }
             }
         }
 
@@ -149,10 +150,10 @@ struct LiveMemoryTests {
             let firstHasVisited = DispatchSemaphore(value: 0)
             var compared = false
             _ = try broker.pool.takeSnapshot(loops: shards.map(\.loop)) { index, visitor in
-                shards[index].visitHeldBuffers(&visitor)
+                shards[index].visitReachableBuffers(&visitor)
                 if index == 0 {
                     for (number, slot) in slots.enumerated() {
-                        let kind = HolderKind.allCases[number % HolderKind.allCases.count]
+                        let kind = ReferrerKind.allCases[number % ReferrerKind.allCases.count]
                         visitor.hold(SlotIndex(rawValue: UInt32(slot)), bytes: 1, owner: owner, kind: kind)
                     }
                     firstHasVisited.signal()
@@ -161,11 +162,12 @@ struct LiveMemoryTests {
                 firstHasVisited.wait()
                 for pointer in foreign.prefix(sizes.count) { Arena.free(UnsafeMutableRawPointer(bitPattern: pointer)!) }
             } _: { contents in
-                let edges = contents.takeEdges()
+                let references = contents.takeReferences()
                 let memory = LiveMemory(
-                    LedgerSnapshot(contents.ledger, edges: edges), pauseNanoseconds: 0, retained: [], heap: nil,
+                    LedgerSnapshot(contents.ledger, references: references), pauseNanoseconds: 0, retained: [],
+                    heap: nil,
                     mallocBytes: 0)
-                let dump = try Dumped(contents, edges: edges)
+                let dump = try Dumped(contents, references: references)
                 Self.checkSums(memory)
                 #expect(memory.liveBuffers > 20_000)
                 #expect(dump.states == [1, 2])
@@ -173,9 +175,9 @@ struct LiveMemoryTests {
                 #expect(memory.sizeClasses.last?.name == "huge")
                 #expect(Self.byName(memory.sizeClasses) == dump.classes)
                 #expect(Self.byName(memory.owners) == dump.owners)
-                #expect(Self.byName(memory.holders) == dump.holders)
-                #expect(dump.holders["freed"]?.buffers == UInt64(sizes.count))
-                #expect(dump.holders["unheld"]?.buffers == UInt64(sizes.count))
+                #expect(Self.byName(memory.referrers) == dump.referrers)
+                #expect(dump.referrers["freed"]?.buffers == UInt64(sizes.count))
+                #expect(dump.referrers["unreachable"]?.buffers == UInt64(sizes.count))
                 // The report names the largest of them.
                 #expect(memory.queues.count == LiveMemory.topCount)
                 for queue in memory.queues { #expect(queue == dump.queues[queue.name]) }
@@ -194,14 +196,14 @@ struct LiveMemoryTests {
         Dictionary(uniqueKeysWithValues: shares.map { ($0.name, $0) })
     }
 
-    @Test("what a fault forgets is unheld")
-    func unheld() async throws {
+    @Test("what a fault forgets is unreachable")
+    func unreachable() async throws {
         try await withBroker({ $0.faults.rpcResponseLeakPercent = 100 }) { broker in
             let (device, backEnd) = try RPCBridgeTests.parties(broker)
             for id in 1...7 { try RPCBridgeTests.exchange(id, device, backEnd) }
             let memory = try await broker.memory()
             Self.checkSums(memory)
-            #expect(memory.holders.first { $0.name == "unheld" }?.buffers == 7)
+            #expect(memory.referrers.first { $0.name == "unreachable" }?.buffers == 7)
         }
     }
 
@@ -227,11 +229,11 @@ struct LiveMemoryTests {
             let client = try Self.fill(broker)
             try client.subscribe(("$SYS/broker/memory/#", .atMostOnce))
             var values: [String: String] = [:]
-            while values["report"] == nil || values["holders/offline-queue"] == nil || values["parts/ledger"] == nil {
+            while values["report"] == nil || values["referrers/offline-queue"] == nil || values["parts/ledger"] == nil {
                 let publish = try client.receivePublish()
                 values[String(publish.topicString.dropFirst("$SYS/broker/memory/".count))] = publish.text
             }
-            #expect(values["holders/offline-queue"] == "\(50 * 1_024)")
+            #expect(values["referrers/offline-queue"] == "\(50 * 1_024)")
             let decoder = JSONDecoder()
             decoder.keyDecodingStrategy = .convertFromSnakeCase
             Self.checkSums(try decoder.decode(LiveMemory.self, from: Data(values["report"]!.utf8)))

@@ -285,7 +285,7 @@ struct LoginTests {
                     "dying", will: Will(topic: "home/door", payload: ByteBuffer(string: "forged")), user: "otto",
                     password: "o")
                 dying.vanish()
-                try await broker.poll { broker.home(of: "dying") == nil }
+                try await broker.poll { broker.owningShard(of: "dying") == nil }
                 try anna.ping()
             }
         }

@@ -37,7 +37,7 @@ struct LossTests {
         #expect(log.lines.last?.contains("backlog_drops=1") == true)
         tick(30)
         #expect(log.lines.count == 2, "nothing more was lost")
-        let events = pool.withLedger { LedgerSnapshot($0, edges: nil).tables.events }
+        let events = pool.withLedger { LedgerSnapshot($0, references: nil).tables.events }
         #expect(events.map(\.kind) == ["loss", "loss"])
         #expect(events.first?.detail == "slow: 7; queue_drops 8")
         #expect(events.map(\.value) == [8, 9])

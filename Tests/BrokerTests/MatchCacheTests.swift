@@ -10,7 +10,7 @@ struct MatchCacheTests {
     private static func router(groups: Int, _ heap: HeapAccount) -> Router {
         let router = Router(heap: heap)
         let session = Session(
-            clientID: "member", userName: nil, owner: .process, expiryInterval: .max, home: 0, heap: heap,
+            clientID: "member", userName: nil, owner: .process, expiryInterval: .max, owningShard: 0, heap: heap,
             rpcTopics: RPCTopics(Configuration.RPC()))
         session.becomesMember()
         for number in 0..<groups {

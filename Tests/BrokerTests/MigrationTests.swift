@@ -47,7 +47,7 @@ struct MigrationTests {
     }
 
     /// Sessions that are at their homes without their clients, if there is no other connection than one.
-    private static func awayAtHome(_ broker: Broker) async throws -> Int {
+    private static func awayAtOwningShard(_ broker: Broker) async throws -> Int {
         var (away, connections) = (0, 0)
         for shard in broker.shards {
             let found = try await shard.loop.submit {
@@ -103,7 +103,7 @@ struct MigrationTests {
             var looks = 0
             while looks < 2 {
                 try #require(ContinuousClock.now < deadline, "sessions are not at their homes")
-                looks = try await Self.awayAtHome(broker) == rounds ? looks + 1 : 0
+                looks = try await Self.awayAtOwningShard(broker) == rounds ? looks + 1 : 0
             }
             let time = Task {
                 while !Task.isCancelled {
@@ -160,9 +160,10 @@ struct MigrationTests {
             client.vanish()
             let session = try #require(broker.context.registry.find("client"))
             try await broker.poll { session.presence == .away }
-            let old = session.home
-            let watching = try #require(broker.home(of: "watcher"))
-            // The loop that is neither the old home nor the watcher's answers no fence for now; the session goes to it.
+            let old = session.owningShard
+            let watching = try #require(broker.owningShard(of: "watcher"))
+            // The loop that is neither the former owning shard nor the watcher's answers no barrier for now; the session goes to
+            // it.
             let new = try #require((0..<3).first { $0 != old && $0 != watching })
             let busy = BusyLoop(broker.shards[new])
             let from = broker.shards[old]
@@ -174,9 +175,9 @@ struct MigrationTests {
                     core.endsAt = now + .seconds(2)
                 }
                 from.takeOver(
-                    session, for: SessionClaim(connection: Self.gone(on: new), discard: false, number: .max))
+                    session, for: SessionWaiter(connection: Self.gone(on: new), discard: false, number: .max))
             }.get()
-            #expect(session.home == new)
+            #expect(session.owningShard == new)
             let due = try await from.loop.submit { from.watchedSessions }.get()
             #expect(due == 0)
             // Until both are due: nothing else is to be seen of it.
@@ -205,14 +206,14 @@ struct MigrationTests {
                 try await broker.poll { session.presence == .away }
                 let publisher = try TestClient(port: broker.port)
                 try publisher.connect("publisher")
-                let publishing = try #require(broker.home(of: "publisher"))
+                let publishing = try #require(broker.owningShard(of: "publisher"))
                 try publisher.publish("t", "before", qos: .atLeastOnce)
-                let from = broker.shards[session.home]
+                let from = broker.shards[session.owningShard]
                 let new = try #require((0..<3).first { $0 != from.index && $0 != publishing })
                 let busy = BusyLoop(broker.shards[new])
                 try await from.loop.submit {
                     from.takeOver(
-                        session, for: SessionClaim(connection: Self.gone(on: new), discard: false, number: .max))
+                        session, for: SessionWaiter(connection: Self.gone(on: new), discard: false, number: .max))
                 }.get()
                 try publisher.publish("t", "on the way", qos: .atLeastOnce)
                 // When the others have begun to end, as far as they can before this one.
@@ -224,7 +225,7 @@ struct MigrationTests {
                 }
             }
             let broker = try #require(ended)
-            for shard in broker.shards { #expect(shard.departures.isEmpty && shard.sessions.isEmpty) }
+            for shard in broker.shards { #expect(shard.migrations.isEmpty && shard.sessions.isEmpty) }
             #expect(broker.context.heap.bytes(of: .queues) == 0)
             try await withBroker(threads: 2, configure) { broker in
                 let device = try TestClient(port: broker.port)
@@ -236,7 +237,7 @@ struct MigrationTests {
     }
 
     @Test("a loop that ends gives no session up, and one that came later keeps it from one that came before")
-    func claims() async throws {
+    func waiters() async throws {
         try await withBroker(threads: 2) { broker in
             let visitors = try await Self.visitors(broker)
             defer { for visitor in visitors { visitor.vanish() } }
@@ -246,25 +247,25 @@ struct MigrationTests {
             let back = try TestClient(port: broker.port)
             try back.connect("client", clean: false)
             let session = try #require(broker.context.registry.find("client"))
-            let (home, other) = (broker.shards[session.home], broker.shards[1 - session.home])
-            // By the other loop, and before the client came back: its mail was long on its way.
-            try await home.loop.submit {
-                home.takeOver(
-                    session, for: SessionClaim(connection: Self.gone(on: other.index), discard: true, number: 1))
+            let (owningShard, other) = (broker.shards[session.owningShard], broker.shards[1 - session.owningShard])
+            // By the other loop, and before the client came back: its mailbox messages was long on its way.
+            try await owningShard.loop.submit {
+                owningShard.takeOver(
+                    session, for: SessionWaiter(connection: Self.gone(on: other.index), discard: true, number: 1))
             }.get()
             try back.ping()
-            #expect(session.home == home.index)
+            #expect(session.owningShard == owningShard.index)
             var number: UInt64 = 1
             guard
                 case .superseded = broker.context.registry.claim(
                     "client", of: nil, number: &number, isPersistent: true, limit: 9, isKnown: { _ in true },
                     make: { _ in session })
             else { throw TestClient.Failure(description: "an old claim got a session") }
-            try await home.loop.submit {
-                home.closeConnections()
-                home.takeOver(
-                    session, for: SessionClaim(connection: Self.gone(on: other.index), discard: false, number: .max))
-                #expect(home.departures.isEmpty && !session.isInTransit)
+            try await owningShard.loop.submit {
+                owningShard.closeConnections()
+                owningShard.takeOver(
+                    session, for: SessionWaiter(connection: Self.gone(on: other.index), discard: false, number: .max))
+                #expect(owningShard.migrations.isEmpty && !session.isInTransit)
             }.get()
         }
     }

@@ -207,7 +207,7 @@ struct PressureTests {
             let sessions = (0..<count).map { number in
                 Session(
                     clientID: "away-\(number)", userName: nil, owner: .process, expiryInterval: .max,
-                    home: number % threads, heap: broker.context.heap, rpcTopics: broker.context.rpcTopics)
+                    owningShard: number % threads, heap: broker.context.heap, rpcTopics: broker.context.rpcTopics)
             }
             for session in sessions {
                 broker.context.router.subscribe(session, "crowd", SubscriptionOptions(qos: .atLeastOnce))
@@ -226,7 +226,7 @@ struct PressureTests {
                 try #require(ContinuousClock.now < deadline, "no publish was refused")
                 // Free pages are given back to the system while memory is short.
                 var used = broker.pool.externalBytes + broker.context.heap.bytes(of: .queues)
-                used += broker.pool.counterBytes - broker.pool.stagingBytes
+                used += broker.pool.counterBytes - broker.pool.snapshotBufferBytes
                 for shard in broker.shards { used -= try await shard.loop.submit { shard.arena.freeBytes }.get() }
                 #expect(used <= Self.limit)
             }
@@ -300,7 +300,7 @@ struct PressureTests {
             }
             #expect(try await shard.loop.submit { shard.pressure.gauge.level }.get() == .normal)
             // Nor is there room for a copy of the ledger then.
-            #expect(broker.pool.makeStaging(besideBytes: broker.context.passingBytes) == nil)
+            #expect(broker.pool.makeSnapshotBuffer(besideBytes: broker.context.passingBytes) == nil)
             try await shard.loop.submit {
                 for address in kept { Arena.free(UnsafeMutableRawPointer(bitPattern: address)!) }
             }.get()
@@ -458,8 +458,10 @@ extension Broker {
     /// Messages that wait for a client, or for its acknowledgement.
     func owed(_ clientID: String) async throws -> Int {
         let session = try #require(context.registry.find(clientID))
-        return try await shards[session.home].loop.submit { session.state.queuedCount + session.state.inflightCount }
-            .get()
+        return try await shards[session.owningShard].loop.submit {
+            session.state.queuedCount + session.state.inflightCount
+        }
+        .get()
     }
 
     /// What is kept for a client because it does not read.
@@ -470,7 +472,7 @@ extension Broker {
     /// The same; nil if it is gone.
     func bytesBehindIfThere(_ clientID: String) async throws -> Int? {
         guard let session = context.registry.find(clientID) else { return nil }
-        return try await shards[session.home].loop.submit { session.connection?.bytesBehind ?? 0 }.get()
+        return try await shards[session.owningShard].loop.submit { session.connection?.bytesBehind ?? 0 }.get()
     }
 }
 

@@ -32,7 +32,7 @@ struct Publish5Tests {
     @Test(
         "properties reach the subscriber unaltered and in order, whatever is taken out between them [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]",
         arguments: QoS.allCases, [1, 2])
-    func passedOn(qos: QoS, threads: Int) async throws {
+    func forwardedProperties(qos: QoS, threads: Int) async throws {
         try await withBroker(threads: threads) { broker in
             let (publisher, subscriber) = try Self.pair(broker)
             try subscriber.subscribe(("t", qos))
@@ -84,7 +84,7 @@ struct Publish5Tests {
             will.properties.userProperties = expected.userProperties
             let testator = try TestClient(port: broker.port, version: .v5_0)
             try testator.connect("testator", will: will)
-            #expect(try await broker.unheld() == [])
+            #expect(try await broker.unreachable() == [])
             testator.vanish()
             try await broker.poll { broker.context.retained.count == 2 }
 
@@ -113,13 +113,13 @@ struct Publish5Tests {
                 #expect(publish.topicString == expected && publish.properties == nil)
                 try subscriber.send(.puback(Ack(packetID: publish.packetID)))
             }
-            #expect(try await broker.unheld() == [])
+            #expect(try await broker.unreachable() == [])
             // A large one comes in a buffer of its own, which its topic is not in.
             let large = String(repeating: "x", count: 200_000)
             try publisher.publish("", large, qos: .atLeastOnce) { $0.topicAlias = 1 }
             let publish = try subscriber.receivePublish()
             #expect(publish.topicString == "a/3" && publish.payload.readableBytes == 200_000)
-            #expect(try await broker.unheld() == [])
+            #expect(try await broker.unreachable() == [])
             // Aliases end with their connection.
             let next = try TestClient(port: broker.port, version: .v5_0)
             try next.connect("publisher")
@@ -150,7 +150,7 @@ struct Publish5Tests {
                 }
             }
             #expect(Set(topics.keys) == [1, 2])
-            #expect(try await broker.unheld() == [])
+            #expect(try await broker.unreachable() == [])
         }
     }
 
@@ -186,7 +186,7 @@ struct Publish5Tests {
             try publisher.publish("t", "for ever", qos: .atLeastOnce)
             try publisher.publish("r", "short", qos: .atLeastOnce, retain: true) { $0.messageExpiryInterval = 1 }
             try publisher.publish("r2", "long", qos: .atLeastOnce, retain: true) { $0.messageExpiryInterval = 1_000 }
-            #expect(try await broker.unheld() == [])
+            #expect(try await broker.unreachable() == [])
             // The queue and the retained store let go by themselves.
             try await broker.poll {
                 broker.counters.messagesExpired.value == 1 && broker.context.retained.count == 1

@@ -192,7 +192,7 @@ struct RPCBridgeTests {
             try device.disconnect()
             try backEnd.disconnect()
             try await broker.awaitNoConnections()
-            try await broker.awaitLeft(.init(live: leaked, unheld: leaked))
+            try await broker.awaitLeft(.init(live: leaked, unreachable: leaked))
         }
     }
 }

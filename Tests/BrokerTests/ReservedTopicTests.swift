@@ -77,7 +77,7 @@ struct ReservedTopicTests {
                 try client.publish("kept", "kept", qos: .atLeastOnce, retain: true) { _ in }
                 client.vanish()
                 let session = try #require(broker.context.registry.find("client"))
-                let shard = broker.shards[session.home]
+                let shard = broker.shards[session.owningShard]
                 let deadline = Patience.end
                 while try await shard.loop.submit({ session.connection != nil || session.isLeaving }).get() {
                     try #require(ContinuousClock.now < deadline, "the client is still there")

@@ -125,7 +125,7 @@ struct Session5Tests {
                 client.vanish()
                 if cleanAfter {
                     try await broker.poll { broker.context.registry.find(name)?.presence == .away }
-                    #expect(try await broker.unheld() == [])
+                    #expect(try await broker.unreachable() == [])
                     let next = try TestClient(port: broker.port, version: .v5_0)
                     try next.connect(name, clean: true)
                 }
@@ -151,7 +151,7 @@ struct Session5Tests {
             #expect(try back.connect("client", clean: false) { $0.sessionExpiryInterval = 2_000 }.sessionPresent)
             // When the delay of any of them has passed.
             let session = try #require(broker.context.registry.find("client"))
-            let shard = broker.shards[session.home]
+            let shard = broker.shards[session.owningShard]
             try await shard.loop.submit { shard.check(session, at: .now() + .seconds(1_500)) }.get()
             let marker = try TestClient(port: broker.port, version: .v5_0)
             try marker.connect("marker", will: Self.will(nil, "marker"))
@@ -169,7 +169,7 @@ struct Session5Tests {
             try client.connect("client", will: Self.will(1_000, "due")) { $0.sessionExpiryInterval = 2_000 }
             client.vanish()
             let session = try #require(broker.context.registry.find("client"))
-            let shard = broker.shards[session.home]
+            let shard = broker.shards[session.owningShard]
             var isWaiting = false
             while !isWaiting {
                 isWaiting = try await shard.loop.submit { session.will?.dueAt != .distantFuture }.get()
@@ -199,8 +199,8 @@ struct Session5Tests {
         }
     }
 
-    @Test("while wills wait, groups share, aliases stand and messages expire, every buffer is held")
-    func everyBufferIsHeld() async throws {
+    @Test("while wills wait, groups share, aliases stand and messages expire, every buffer is reachable")
+    func everyBufferIsReachable() async throws {
         try await withBroker(threads: 2) { broker in
             let publisher = try TestClient(port: broker.port, version: .v5_0)
             try publisher.connect("publisher")
@@ -236,11 +236,11 @@ struct Session5Tests {
             let busy = try await broker.accounting()
             // Messages, each once; those retained, of which one was empty; wills; aliases in, and out to four clients.
             #expect(busy.live == 20 + 2 + 8 + 10 + 4 * 4)
-            #expect(try await broker.unheld() == [])
+            #expect(try await broker.unreachable() == [])
             for client in clients[4...] { client.vanish() }
             publisher.vanish()
             try await broker.awaitNoConnections()
-            #expect(try await broker.unheld() == [])
+            #expect(try await broker.unreachable() == [])
             for index in 0..<8 {
                 let client = try TestClient(port: broker.port, version: .v5_0)
                 try client.connect("client-\(index)", clean: true)

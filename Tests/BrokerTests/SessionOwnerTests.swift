@@ -171,7 +171,8 @@ struct SessionOwnerTests {
     @Test("users are told apart byte for byte")
     func spelling() {
         let session = Session(
-            clientID: "c", userName: "e\u{301}", owner: .process, expiryInterval: 0, home: 0, heap: HeapAccount(),
+            clientID: "c", userName: "e\u{301}", owner: .process, expiryInterval: 0, owningShard: 0,
+            heap: HeapAccount(),
             rpcTopics: RPCTopics(Configuration.RPC()))
         func title(_ user: String?) -> Session.Title { session.title(of: user) { UTF8Key($0) == UTF8Key("e\u{301}") } }
         #expect(title("\u{e9}") == .none && title(nil) == .none)
@@ -260,7 +261,7 @@ struct SessionOwnerTests {
                 try anna.ping()
                 #expect(broker.counters.messagesWithheld.value == secrets + 2)
                 let session = try #require(broker.context.registry.find("gw"))
-                let left = try await broker.shards[session.home].loop.submit {
+                let left = try await broker.shards[session.owningShard].loop.submit {
                     [session.state.inflightCount, session.state.queuedCount]
                 }.get()
                 #expect(left == [0, 0])
@@ -338,7 +339,7 @@ struct SessionOwnerTests {
             let (back, _) = try come(broker, as: "anna")
             #expect(try back.receivePublish().text == "last")
             #expect(broker.counters.messagesWithheld.value == count)
-            let shard = broker.shards[try #require(broker.home(of: "gw"))]
+            let shard = broker.shards[try #require(broker.owningShard(of: "gw"))]
             let most = try await shard.loop.submit { shard.work.mostWithheld }.get()
             #expect(most == Limits.withheldPerTick)
         }
@@ -381,7 +382,7 @@ struct SessionOwnerTests {
         try await withUsers(rules: Self.all) { broker, _ in
             try come(broker, as: "anna").client.disconnect()
             let session = try #require(broker.context.registry.find("gw"))
-            let (home, other) = (broker.shards[session.home], broker.shards[1 - session.home])
+            let (owningShard, other) = (broker.shards[session.owningShard], broker.shards[1 - session.owningShard])
             // Where there was a connection before, one can be gone.
             var visitors: [TestClient] = []
             while try await other.loop.submit({ other.connections.count }).get() == 0 {
@@ -389,7 +390,7 @@ struct SessionOwnerTests {
                 try visitors.last!.connect("visitor-\(visitors.count)")
             }
             let topic = try TopicName("secret/x")
-            let before = try await home.loop.submit { session.mayReceive(topic) }.get()
+            let before = try await owningShard.loop.submit { session.mayReceive(topic) }.get()
             #expect(before)
             // What a reload does, but for the sessions that it finds.
             var configuration = broker.configuration
@@ -398,12 +399,13 @@ struct SessionOwnerTests {
                 let listener = broker.context.listeners[0]
                 listener.settings = try Listener.Settings(listener.settings.configuration, in: configuration)
             }
-            try await home.loop.submit {
+            try await owningShard.loop.submit {
                 let gone = ConnectionReference(shard: other.index, index: 0, generation: .max)
-                home.takeOver(session, for: SessionClaim(connection: gone, discard: false, number: session.claim))
+                owningShard.takeOver(
+                    session, for: SessionWaiter(connection: gone, discard: false, number: session.claim))
             }.get()
             let deadline = Patience.end
-            while try await other.loop.submit({ session.home != other.index || session.isInTransit }).get() {
+            while try await other.loop.submit({ session.owningShard != other.index || session.isInTransit }).get() {
                 try #require(ContinuousClock.now < deadline, "the session did not come")
             }
             let after = try await other.loop.submit { session.mayReceive(topic) }.get()

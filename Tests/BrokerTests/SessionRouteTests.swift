@@ -52,7 +52,7 @@ struct SessionRouteTests {
                 threads: 2,
                 {
                     $0.dataDirectory = directory
-                    $0.limits.safeEndSeconds = Patience.seconds
+                    $0.limits.durableEndSeconds = Patience.seconds
                 }
             ) { broker, http in
                 let client = try TestClient(port: broker.port)
@@ -79,17 +79,17 @@ struct SessionRouteTests {
             try client.connect("kept", clean: false)
             try client.disconnect()
             let session = try #require(broker.context.registry.find("kept"))
-            let home = broker.shards[session.home]
-            let other = broker.shards[1 - home.index]
-            try await home.loop.submit { home.update(session) { $0.isInTransit = true } }.get()
+            let owningShard = broker.shards[session.owningShard]
+            let other = broker.shards[1 - owningShard.index]
+            try await owningShard.loop.submit { owningShard.update(session) { $0.isInTransit = true } }.get()
             async let answer = end(http, "kept")
             let deadline = Patience.end
-            while try await home.loop.submit({ session.operators.isEmpty }).get() {
+            while try await owningShard.loop.submit({ session.operators.isEmpty }).get() {
                 try #require(ContinuousClock.now < deadline, "nobody has asked")
             }
             #expect(!session.isEnded)
-            try await home.loop.submit {
-                home.adopt(
+            try await owningShard.loop.submit {
+                owningShard.adopt(
                     session, for: ConnectionReference(shard: other.index, index: 0, generation: .max), hasMoved: true)
             }.get()
             #expect(try await answer.status == 204)
@@ -114,7 +114,7 @@ struct SessionRouteTests {
             }
             try await withHTTPBroker({
                 $0.dataDirectory = directory
-                $0.limits.safeEndSeconds = Patience.seconds
+                $0.limits.durableEndSeconds = Patience.seconds
             }) { broker, http in
                 let store = try #require(broker.context.store)
                 try store.queue.write {
@@ -137,7 +137,7 @@ struct SessionRouteTests {
     }
 
     @Test("what a session had of its groups goes to another member; its command over HTTP is answered")
-    func belongings() async throws {
+    func sessionRecord() async throws {
         try await withHTTPBroker { broker, http in
             let member = try TestClient(port: broker.port)
             try member.connect("member", clean: false)

@@ -126,7 +126,7 @@ struct SessionTests {
             try device.subscribe(("n", .atLeastOnce))
             let publisher = try TestClient(port: broker.port)
             try publisher.connect("publisher")
-            var homes: Set<Int?> = []
+            var owningShards: Set<Int?> = []
             var received: [Int] = []
             for round in 0..<20 {
                 // Sent without waiting, so that the session moves while messages are under way.
@@ -139,7 +139,7 @@ struct SessionTests {
                 }
                 let next = try TestClient(port: broker.port)
                 #expect(try next.connect("device", clean: false).sessionPresent)
-                homes.insert(broker.home(of: "device"))
+                owningShards.insert(broker.owningShard(of: "device"))
                 let old = device
                 device = next
                 // What the old connection got and did not acknowledge comes again.
@@ -152,7 +152,7 @@ struct SessionTests {
                 try device.ping()
             }
             #expect(received == Array(0..<400), "each once, in order")
-            #expect(homes.count == threads, "the session was on every loop")
+            #expect(owningShards.count == threads, "the session was on every loop")
         }
     }
 

@@ -9,7 +9,7 @@ import Testing
 struct SessionWheelTests {
     private static func session(_ number: Int) -> Session {
         Session(
-            clientID: "\(number)", userName: nil, owner: OwnerID(rawValue: 0), expiryInterval: 1, home: 0,
+            clientID: "\(number)", userName: nil, owner: OwnerID(rawValue: 0), expiryInterval: 1, owningShard: 0,
             heap: HeapAccount(), rpcTopics: RPCTopics(Configuration.RPC()))
     }
 

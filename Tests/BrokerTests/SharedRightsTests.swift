@@ -83,7 +83,7 @@ extension SessionOwnerTests {
                 try publisher.publish("secret/x", "last", qos: .atLeastOnce)
                 #expect(try takeAll(bob).dropLast().compactMap { Int($0) }.sorted() == Array(0..<count))
                 #expect(broker.counters.messagesWithheld.value == 0)
-                #expect(try await broker.unheld() == [])
+                #expect(try await broker.unreachable() == [])
             }
             if isStored { #expect(try StoreFile(in: directory).count("entry") == 0) }
         }
@@ -103,8 +103,8 @@ extension SessionOwnerTests {
             try bob.subscribe([Self.group])
             try await setRules(Self.revoked)
             let again = try come(broker, as: "anna", to: "anna").client
-            let passedOn = try bob.receivePublish()
-            #expect(passedOn.text == "1" && !passedOn.dup)
+            let forwardedProperties = try bob.receivePublish()
+            #expect(forwardedProperties.text == "1" && !forwardedProperties.dup)
             guard case .pubrel? = try again.receive() else { throw Missing(what: "PUBREL") }
             try bob.ping()
             #expect(broker.counters.messagesWithheld.value == 1)
@@ -127,7 +127,7 @@ extension SessionOwnerTests {
                     let members = shard.match(message.topic).shares[0].members
                     message.route = try #require(members.first { $0.session === her }).route
                     // As the loop that has chosen her does.
-                    if isStored { shard.journal?.keep(&message, for: her) }
+                    if isStored { shard.writeBehind?.keep(&message, for: her) }
                     try shard.deliver(&message, to: her)
                 }.get()
                 #expect(try takeAll(members[1]) == ["last"])
@@ -146,7 +146,7 @@ extension Broker {
     ) async throws {
         let deadline = Patience.end
         while true {
-            let shard = shards[session.home]
+            let shard = shards[session.owningShard]
             let now = try await shard.loop.submit { figure(session.state) }.get()
             if now == count { return }
             try #require(ContinuousClock.now < deadline, "\(now) messages, not \(count)")

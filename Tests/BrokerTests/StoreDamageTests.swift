@@ -514,11 +514,11 @@ struct StoreDamageTests {
             let (session, queued) = try store.queue.read { database in
                 let reader = store.reading(database)
                 let session = try #require(try reader.sessions().first?.id)
-                return (session, try reader.belongings(of: session).queued.map(\.id))
+                return (session, try reader.sessionRecord(of: session).queued.map(\.id))
             }
             #expect(queued.count == 3)
-            func page() -> StorePage? {
-                let page = NIOLockedValueBox<StorePage?>(nil)
+            func page() -> OverflowBatch? {
+                let page = NIOLockedValueBox<OverflowBatch?>(nil)
                 store.read {
                     .messages(try $0.owed(to: session, queued), order: queued)
                 } whenRead: { found in
@@ -539,7 +539,7 @@ struct StoreDamageTests {
             #expect(throws: DatabaseError.self) { try store.queue.read { _ = try store.reading($0).sessions() } }
             try file.change("UPDATE subscription SET filter = 'u'")
             #expect(throws: DatabaseError.self) {
-                try store.queue.read { _ = try store.reading($0).belongings(of: session) }
+                try store.queue.read { _ = try store.reading($0).sessionRecord(of: session) }
             }
         }
     }

@@ -32,7 +32,7 @@ struct StoreFanOutTests {
     private static func quietly(_ shard: EventLoopShard, _ body: @escaping @Sendable () throws -> Void) async throws {
         let deadline = Patience.end
         while try await shard.loop.submit({ () -> Bool in
-            guard shard.journal?.hasChanges == false, shard.work.fanOuts.isEmpty else { return false }
+            guard shard.writeBehind?.hasChanges == false, shard.work.fanOuts.isEmpty else { return false }
             try body()
             return true
         }).get() == false { try #require(ContinuousClock.now < deadline, "there is always something") }
@@ -60,9 +60,9 @@ struct StoreFanOutTests {
             try await Self.quietly(shard) {
                 shard.end(session)
                 #expect(shard.work.fanOuts.count == 1)
-                #expect(shard.journal?.hasChanges == false)
+                #expect(shard.writeBehind?.hasChanges == false)
                 shard.finishFanOuts()
-                #expect(shard.journal?.hasChanges == true)
+                #expect(shard.writeBehind?.hasChanges == true)
             }
             #expect(try await broker.owed("first") == 1)
         }
@@ -77,9 +77,9 @@ struct StoreFanOutTests {
                 shard.update(session) { $0.will = will.due(at: .now() - .seconds(1)) }
                 shard.settleWill(of: session)
                 shard.keep(will, of: session)
-                #expect(shard.journal?.hasChanges == false)
+                #expect(shard.writeBehind?.hasChanges == false)
                 shard.finishFanOuts()
-                #expect(shard.journal?.hasChanges == true)
+                #expect(shard.writeBehind?.hasChanges == true)
                 #expect(session.will != nil && session.isWillStored)
             }
             #expect(try await broker.owed("first") == 1)
@@ -95,7 +95,7 @@ struct StoreFanOutTests {
                 shard.end(session)
                 #expect(shard.work.fanOuts.count == 1)
                 // A kill would leave what is in this batch.
-                shard.journal?.post()
+                shard.writeBehind?.post()
                 let deadline = Patience.end
                 while try store.count("retained WHERE topic = CAST('x' AS BLOB)") == 0 {
                     try #require(ContinuousClock.now < deadline, "it is not retained")
@@ -126,9 +126,9 @@ struct StoreFanOutTests {
                 #expect(match.receivers == 2)
                 let rpc = try #require(broker.context.rpcTopics.parse(topic))
                 #expect(try shard.bridge(&message, match, rpc, from: session) == false)
-                #expect(shard.journal?.hasChanges == false)
+                #expect(shard.writeBehind?.hasChanges == false)
                 shard.finishFanOuts()
-                #expect(shard.journal?.hasChanges == true)
+                #expect(shard.writeBehind?.hasChanges == true)
             }
             #expect(try device.receivePublish().text == "do it")
         }

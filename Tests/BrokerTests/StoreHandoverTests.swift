@@ -53,7 +53,7 @@ struct StoreHandoverTests {
 
     private func queued(_ name: String, _ broker: Broker) async throws -> Int {
         guard let session = broker.context.registry.find(name) else { return 0 }
-        return try await broker.shards[session.home].loop.submit { session.state.queuedCount }.get()
+        return try await broker.shards[session.owningShard].loop.submit { session.state.queuedCount }.get()
     }
 
     @Test("a group's queue is in the store, and goes to another member in order and by pages when a session ends")
@@ -69,7 +69,7 @@ struct StoreHandoverTests {
                 try publish(count, bytes: 2_048, broker.port)
                 // Each has the memory of any session, and no more.
                 var accounting = try await broker.accounting()
-                #expect(accounting.live <= 2 * Limits.queueMemoryMessages + 8 && accounting.unheld == 0)
+                #expect(accounting.live <= 2 * Limits.queueMemoryMessages + 8 && accounting.unreachable == 0)
                 #expect(try await queued("a", broker) == count / 2)
 
                 let clean = try TestClient(port: broker.port)
@@ -78,8 +78,8 @@ struct StoreHandoverTests {
                 let deadline = Patience.end
                 while try await queued("b", broker) < count { try #require(ContinuousClock.now < deadline) }
                 accounting = try await broker.accounting()
-                #expect(accounting.live <= Limits.queueMemoryMessages + 8 && accounting.unheld == 0)
-                #expect(try await broker.unheld() == [])
+                #expect(accounting.live <= Limits.queueMemoryMessages + 8 && accounting.unreachable == 0)
+                #expect(try await broker.unreachable() == [])
 
                 let worker = try TestClient(port: broker.port)
                 try worker.connect("b", clean: false)

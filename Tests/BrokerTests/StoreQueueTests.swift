@@ -82,13 +82,13 @@ struct StoreQueueTests {
                 try subscribe("device", broker)
                 try publish(0..<2_000, to: "t", bytes: 2_048, broker)
                 let session = try #require(broker.context.registry.find("device"))
-                let counts = try await broker.shards[session.home].loop.submit {
+                let counts = try await broker.shards[session.owningShard].loop.submit {
                     (session.state.queuedCount, session.state.queuedBytes, session.state.spilledBytes)
                 }.get()
                 #expect(counts.0 == 2_000)
                 #expect(counts.1 <= Limits.queueMemoryBytes && counts.2 > 2_000 * 1_800)
                 let accounting = try await broker.accounting()
-                #expect(accounting.live <= Limits.queueMemoryMessages + 8 && accounting.unheld == 0)
+                #expect(accounting.live <= Limits.queueMemoryMessages + 8 && accounting.unreachable == 0)
                 // Some now, the rest from the next broker.
                 let device = try TestClient(port: broker.port)
                 try device.connect("device", clean: false)
@@ -108,7 +108,7 @@ struct StoreQueueTests {
             }
             try await withBroker(threads: 2, configure) { broker in
                 let accounting = try await broker.accounting()
-                #expect(accounting.live <= Limits().maxInflight + 8 && accounting.unheld == 0)
+                #expect(accounting.live <= Limits().maxInflight + 8 && accounting.unreachable == 0)
                 let device = try TestClient(port: broker.port)
                 #expect(try device.connect("device", clean: false).sessionPresent)
                 // What was sent and not answered comes first, and again.
@@ -174,7 +174,7 @@ struct StoreQueueTests {
 
     @Test("what is delivered while the disk is busy is bounded, since its removal waits for the disk")
     func readAhead() async throws {
-        let most = (Limits.maxPagesAhead + 1) * Limits.queueMemoryMessages
+        let most = (Limits.maxOverflowBatchesAhead + 1) * Limits.queueMemoryMessages
         try await withDataDirectory { directory in
             try await withBroker(threads: 1) {
                 $0.dataDirectory = directory
@@ -211,8 +211,11 @@ struct StoreQueueTests {
                     try again.send(.puback(Ack(packetID: publish.packetID)))
                 }
                 // The first messages were in memory when the client left.
-                while store.pagesAhead.load(ordering: .relaxed) <= Limits.maxPagesAhead, next < most { try take() }
-                try await broker.poll { store.pagesAhead.load(ordering: .relaxed) > Limits.maxPagesAhead }
+                while store.overflowBatchesAhead.load(ordering: .relaxed) <= Limits.maxOverflowBatchesAhead, next < most
+                { try take() }
+                try await broker.poll {
+                    store.overflowBatchesAhead.load(ordering: .relaxed) > Limits.maxOverflowBatchesAhead
+                }
                 #expect(store.waitingBytes < 16 << 20)
                 disk.letGo()
                 while next < all { try take() }
@@ -278,13 +281,13 @@ struct StoreQueueTests {
                 try subscribe("device", broker)
                 try publish(0..<1_500, to: "t", broker)
                 var next = 0
-                var homes: Set<Int> = []
+                var owningShards: Set<Int> = []
                 var open: Set<UInt16> = []
                 while next < 1_500 || !open.isEmpty {
                     // Takes over from the connection before, in the middle of its traffic.
                     let device = try TestClient(port: broker.port)
                     try device.connect("device", clean: false)
-                    homes.insert(try #require(broker.home(of: "device")))
+                    owningShards.insert(try #require(broker.owningShard(of: "device")))
                     for _ in 0..<150 where next < 1_500 || !open.isEmpty {
                         switch try device.receive() {
                         case .publish(let publish):
@@ -302,8 +305,8 @@ struct StoreQueueTests {
                         }
                     }
                 }
-                #expect(homes.count == 2)
-                #expect(try await broker.unheld() == [])
+                #expect(owningShards.count == 2)
+                #expect(try await broker.unreachable() == [])
             }
         }
     }

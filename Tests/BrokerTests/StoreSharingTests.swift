@@ -23,7 +23,7 @@ struct StoreSharingTests {
                     try client.connect("publisher-\(number)")
                     return client
                 }
-                #expect(Set(clients.indices.compactMap { broker.home(of: "publisher-\($0)") }).count == 2)
+                #expect(Set(clients.indices.compactMap { broker.owningShard(of: "publisher-\($0)") }).count == 2)
                 // Both at once, each topic by both; some are cleared.
                 for round in 0..<400 {
                     let topic = "r/\(round % 10)"
@@ -109,7 +109,7 @@ struct StoreSharingTests {
                     try device.subscribe(("will/+", .atLeastOnce))
                     try device.disconnect()
                 }
-                #expect(Set(names.compactMap { broker.home(of: $0) }).count > 1)
+                #expect(Set(names.compactMap { broker.owningShard(of: $0) }).count > 1)
                 for number in 0..<4 {
                     let client = try TestClient(port: broker.port)
                     try client.connect(

@@ -67,7 +67,9 @@ struct StoreTakeOverTests {
                 var packet = Publish(topic: "t", payload: "once", qos: .exactlyOnce, packetID: 9)
                 try first.send(.publish(packet))
                 let deadline = Patience.end
-                while try await broker.shards[session.home].loop.submit({ session.state.incomingCount }).get() == 0 {
+                while try await broker.shards[session.owningShard].loop.submit({ session.state.incomingCount }).get()
+                    == 0
+                {
                     try #require(ContinuousClock.now < deadline)
                 }
                 let second = try TestClient(port: broker.port)

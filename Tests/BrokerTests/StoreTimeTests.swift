@@ -21,7 +21,7 @@ struct StoreTimeTests {
         client.vanish()
         // What follows from its going takes its turn.
         let session = try #require(broker.context.registry.find(name))
-        let shard = broker.shards[session.home]
+        let shard = broker.shards[session.owningShard]
         let deadline = Patience.end
         while try await shard.loop.submit({ session.connection != nil || session.isLeaving }).get() {
             try #require(ContinuousClock.now < deadline, "\(name) is still there")
@@ -33,7 +33,8 @@ struct StoreTimeTests {
 
     private func deadlines(of name: String, _ broker: Broker) async throws -> Deadlines {
         let session = try #require(broker.context.registry.find(name))
-        let found = try await broker.shards[session.home].loop.submit { (session.will?.dueAt, session.endsAt) }.get()
+        let found = try await broker.shards[session.owningShard].loop.submit { (session.will?.dueAt, session.endsAt) }
+            .get()
         return (try #require(found.0), found.1)
     }
 
@@ -97,7 +98,7 @@ struct StoreTimeTests {
             }
             try stored.change("UPDATE will SET due = due - 1500000; UPDATE session SET ends = ends - 1500000")
             try await withBroker(threads: 2, configure) { broker in
-                #expect(Set(["x", "y"].compactMap { broker.home(of: $0) }).count == 2)
+                #expect(Set(["x", "y"].compactMap { broker.owningShard(of: $0) }).count == 2)
                 try await broker.poll { broker.counters.sessionsExpired.value == 1 }
                 for name in ["x", "y"] {
                     let device = try TestClient(port: broker.port)

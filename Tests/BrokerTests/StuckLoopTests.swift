@@ -73,7 +73,7 @@ struct StuckLoopTests {
     }
 
     private static func labels(_ snapshot: Snapshot) -> [String] {
-        snapshot.retainers.filter { $0.unheldBuffers > 0 }.map { snapshot.sites[Int($0.site)].label }
+        snapshot.allocationGroups.filter { $0.unreachableBuffers > 0 }.map { snapshot.sites[Int($0.site)].label }
     }
 
     private static func dumps(_ broker: Broker) -> [String] {
@@ -121,7 +121,7 @@ struct StuckLoopTests {
             broker.requestDump()
             let dumper = broker.dumper
             try await NIOThreadPool.singleton.runIfActive { dumper.finishRequests() }
-            broker.context.shortage.loopIsNear()
+            broker.context.pressureEpisode.loopIsNear()
             try await NIOThreadPool.singleton.runIfActive { dumper.finishRequests() }
             let answer = try await http.request("POST", "/v1/dumps")
             #expect(answer.status == 201, "\(answer.text)")
@@ -137,8 +137,8 @@ struct StuckLoopTests {
                 let snapshot = try Self.expectWithout(stuck, path)
                 // The loop that came has lost its buffer, and only that is said.
                 #expect(Self.labels(snapshot) == ["forgotten"])
-                #expect(snapshot.totals.unheldBuffers == 1)
-                #expect(snapshot.totals.unheldBytes == 1_024)
+                #expect(snapshot.totals.unreachableBuffers == 1)
+                #expect(snapshot.totals.unreachableBytes == 1_024)
                 #expect(snapshot.header.unjudgedBuffers >= 1)
                 #expect(snapshot.header.pauseNanoseconds > 0)
             }
@@ -156,7 +156,7 @@ struct StuckLoopTests {
             try await broker.poll { true }
             let whole = try await broker.snapshot()
             #expect(whole.missingLoops.isEmpty && whole.header.unjudgedBuffers == 0)
-            #expect(whole.totals.unheldBuffers == 2)
+            #expect(whole.totals.unreachableBuffers == 2)
             try await Self.free(forgotten, on: broker)
         }
     }
@@ -172,7 +172,7 @@ struct StuckLoopTests {
             let snapshot = try await broker.snapshot()
             #expect(snapshot.missingLoops.map(\.name) == ["loop-0", "loop-1"])
             #expect(snapshot.missingLoops.allSatisfy { $0.place == "Hang.hangHere" })
-            #expect(snapshot.totals.unheldBuffers == 0)
+            #expect(snapshot.totals.unreachableBuffers == 0)
             #expect(snapshot.header.unjudgedBuffers >= 2)
             for check in SnapshotInvariants.check(snapshot) { #expect(check.passed, "\(check)") }
             for hang in hangs { hang.end() }
@@ -201,7 +201,7 @@ struct StuckLoopTests {
         }
     }
 
-    @Test("a loop that hangs with the retained messages locked stops no dump, and they are not called unheld")
+    @Test("a loop that hangs with the retained messages locked stops no dump, and they are not called unreachable")
     func lockedStore() async throws {
         // The other is waited for in vain if it waits for the lock.
         try await withBroker(threads: 2, { $0.dumps.loopWaitMilliseconds = 2_000 }) { broker in
@@ -209,18 +209,18 @@ struct StuckLoopTests {
             try client.connect("publisher")
             try client.publish("kept", "for later", qos: .atLeastOnce, retain: true)
             try client.ping()
-            let home = try #require(broker.home(of: "publisher"))
+            let owningShard = try #require(broker.owningShard(of: "publisher"))
             let hang = Hang()
             defer { hang.end() }
             let context = broker.context
-            try await hang.begin(on: broker.shards[1 - home].loop) { hang in
+            try await hang.begin(on: broker.shards[1 - owningShard].loop) { hang in
                 context.visitRetained { _, _ in hang.hangHere() }
             }
             broker.expectHanging(1)
             let snapshot = try await broker.snapshot()
             // The other may have to wait for the lock by now.
-            #expect(snapshot.missingLoops.map(\.name).contains("loop-\(1 - home)"))
-            #expect(snapshot.totals.unheldBuffers == 0, "\(Self.labels(snapshot))")
+            #expect(snapshot.missingLoops.map(\.name).contains("loop-\(1 - owningShard)"))
+            #expect(snapshot.totals.unreachableBuffers == 0, "\(Self.labels(snapshot))")
             #expect(snapshot.header.unjudgedBuffers >= 1)
             hang.end()
         }
@@ -251,7 +251,7 @@ struct StuckLoopTests {
     }
 
     @Test(
-        "a thread without a loop that hangs with its arena locked stops no dump, and what it may hold is not called unheld"
+        "a thread without a loop that hangs with its arena locked stops no dump, and what it may hold is not called unreachable"
     )
     func lockedArena() async throws {
         try await withBroker(threads: 2) { broker in
@@ -268,7 +268,7 @@ struct StuckLoopTests {
             let snapshot = try await broker.snapshot()
             #expect(snapshot.missingLoops.map(\.name) == ["a-thread-without-loop"])
             #expect(Self.labels(snapshot) == ["forgotten"])
-            #expect(snapshot.totals.unheldBuffers == 2)
+            #expect(snapshot.totals.unreachableBuffers == 2)
             #expect(snapshot.header.unjudgedBuffers == 1)
             for check in SnapshotInvariants.check(snapshot) { #expect(check.passed, "\(check)") }
             #expect(!hang.isEnded, "somebody waited for it")
@@ -279,18 +279,18 @@ struct StuckLoopTests {
     }
 
     @Test(
-        "what was handed to it is not called unheld on the loop that it came from",
+        "what was handed to it is not called unreachable on the loop that it came from",
         arguments: [QoS.atMostOnce, .atLeastOnce])
     func handedOver(_ qos: QoS) async throws {
         try await withBroker(threads: 2) { broker in
-            var clients: [(client: TestClient, home: Int)] = []
+            var clients: [(client: TestClient, owningShard: Int)] = []
             for number in 0..<4 {
                 let client = try TestClient(port: broker.port)
                 try client.connect("client-\(number)")
-                clients.append((client, try #require(broker.home(of: "client-\(number)"))))
+                clients.append((client, try #require(broker.owningShard(of: "client-\(number)"))))
             }
-            let receiver = try #require(clients.first { $0.home == 1 }?.client)
-            let sender = try #require(clients.first { $0.home == 0 }?.client)
+            let receiver = try #require(clients.first { $0.owningShard == 1 }?.client)
+            let sender = try #require(clients.first { $0.owningShard == 0 }?.client)
             try receiver.subscribe(("to/it", qos))
             try receiver.ping()
             let hang = Hang()
@@ -302,10 +302,10 @@ struct StuckLoopTests {
             try sender.ping()
             let snapshot = try await broker.snapshot()
             #expect(snapshot.missingLoops.map(\.name) == ["loop-1"])
-            #expect(snapshot.totals.unheldBuffers == 0, "\(Self.labels(snapshot))")
+            #expect(snapshot.totals.unreachableBuffers == 0, "\(Self.labels(snapshot))")
             hang.end()
             broker.expectHanging(0)
-            #expect(try await broker.unheld().isEmpty)
+            #expect(try await broker.unreachable().isEmpty)
         }
     }
 }
@@ -377,20 +377,20 @@ struct RunningCopyTests {
         var gaps = LedgerGaps()
         gaps.add(arena: moving.index, owner: .process)
         for round in 0..<150 {
-            let staging = try #require(pool.makeStaging(forced: true))
-            guard staging.fillWhileRunning() else { continue }
-            gaps.leftOut = staging.settle(gaps.arenas)
-            let found = LedgerSnapshot(staging.image, edges: [[]], gaps: gaps)
+            let snapshotBuffer = try #require(pool.makeSnapshotBuffer(forced: true))
+            guard snapshotBuffer.fillWhileRunning() else { continue }
+            gaps.leftOut = snapshotBuffer.settle(gaps.arenas)
+            let found = LedgerSnapshot(snapshotBuffer.image, references: [[]], gaps: gaps)
             let sink = CopySink()
             try DumpWriter(sink: sink).write(
-                found.tables, runs: found.runs, slots: found.slots, edges: found.edges)
+                found.tables, runs: found.runs, slots: found.slots, references: found.references)
             let snapshot = try DumpReader.read(bytes: sink.bytes, name: "copy", .everything)
             for check in SnapshotInvariants.check(snapshot) where !check.passed {
                 Issue.record("round \(round): \(check.name): \(check.detail)")
             }
             #expect(snapshot.arenas[standing.index].liveBuffers == UInt64(mine.count))
             // Nobody has named anything: what stands still is lost, of what moves nothing can be said.
-            #expect(snapshot.totals.unheldBuffers == UInt64(mine.count))
+            #expect(snapshot.totals.unreachableBuffers == UInt64(mine.count))
             #expect(snapshot.header.unjudgedBuffers == snapshot.totals.liveBuffers - UInt64(mine.count))
         }
         isOver.store(true, ordering: .relaxed)

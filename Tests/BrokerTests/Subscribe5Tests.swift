@@ -249,7 +249,7 @@ struct SharedSubscriptionTests {
             try publisher.publish("work/1", "lost", qos: .atMostOnce)
             try publisher.publish("work/1", "waits", qos: .atLeastOnce)
             #expect(broker.counters.sharedUndeliverable.value == 1)
-            #expect(try await broker.unheld() == [])
+            #expect(try await broker.unreachable() == [])
         }
     }
 
@@ -286,7 +286,7 @@ struct SharedSubscriptionTests {
             // Sessions that nobody comes for.
             let away = (0..<count).map { number in
                 Session(
-                    clientID: "away-\(number)", userName: nil, owner: .process, expiryInterval: .max, home: 0,
+                    clientID: "away-\(number)", userName: nil, owner: .process, expiryInterval: .max, owningShard: 0,
                     heap: broker.context.heap, rpcTopics: broker.context.rpcTopics)
             }
             try await shard.loop.submit {
@@ -367,7 +367,7 @@ struct SharedSubscriptionTests {
                 second.append(publish.text)
                 if publish.qos == .atLeastOnce { try members[1].send(.puback(Ack(packetID: publish.packetID))) }
             }
-            #expect(try await broker.unheld() == [])
+            #expect(try await broker.unreachable() == [])
             // The session of the first ends with this connection.
             var goodbye = Disconnect()
             goodbye.properties.sessionExpiryInterval = 0
@@ -383,7 +383,7 @@ struct SharedSubscriptionTests {
             }
             try members[1].ping()
             #expect(Set(second) == Set((0..<20).map { "\($0)" }).subtracting(first.filter { Int($0)! >= 10 }))
-            #expect(try await broker.unheld() == [])
+            #expect(try await broker.unreachable() == [])
         }
     }
 

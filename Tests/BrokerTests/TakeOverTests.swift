@@ -41,7 +41,7 @@ struct TakeOverTests {
 
     private static func claim(_ session: Session, _ shard: EventLoopShard) {
         let gone = ConnectionReference(shard: shard.index, index: 0, generation: .max)
-        shard.takeOver(session, for: SessionClaim(connection: gone, discard: false, number: session.claim))
+        shard.takeOver(session, for: SessionWaiter(connection: gone, discard: false, number: session.claim))
     }
 
     private static func awaitAway(_ broker: Broker) async throws {

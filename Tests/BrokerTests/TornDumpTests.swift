@@ -50,7 +50,7 @@ struct TornDumpTests {
         try await withDump { bytes, whole in
             // As it is read below: small tables only.
             var tables = whole
-            (tables.runs, tables.slots, tables.edges) = (nil, nil, nil)
+            (tables.runs, tables.slots, tables.references) = (nil, nil, nil)
             let expected = TextRenderer().render(.summary(of: tables))
             for offset in stride(from: part, to: bytes.count, by: 2) {
                 var damaged = bytes

@@ -158,7 +158,7 @@ struct TLSTests {
                     try tls.publish("t/\(size)", text, qos: .atLeastOnce)
                     #expect(try secure.receivePublish().text.count == size)
                 }
-                #expect(try await broker.snapshot().totals.unheldBuffers == 0)
+                #expect(try await broker.snapshot().totals.unreachableBuffers == 0)
                 try tls.disconnect()
                 try secure.disconnect()
                 try await broker.awaitNoConnections()
@@ -288,7 +288,7 @@ struct TLSTests {
                 for _ in 0..<200 { try publisher.publish("t", String(repeating: "x", count: 100_000)) }
                 try publisher.ping()
                 let snapshot = try await broker.snapshot()
-                #expect(snapshot.totals.unheldBuffers == 0)
+                #expect(snapshot.totals.unreachableBuffers == 0)
                 let limits = broker.configuration.limits
                 // For each: the backlog, what was handed over before the socket said no, and its ciphertext.
                 #expect(broker.pool.counterBytes < 64 << 20 + 2 * (limits.maxBacklogBytes + 4 << 20))
@@ -312,15 +312,15 @@ struct TLSTests {
                 // The two that it keeps for a connection, recorded as what they are.
                 let snapshot = try await broker.snapshot()
                 let site = try #require(snapshot.sites.firstIndex { $0.label == "tls buffer" })
-                let retainers = snapshot.retainers.filter { Int($0.site) == site }
-                #expect(retainers.reduce(0) { $0 + $1.liveBuffers } == 2)
+                let allocationGroups = snapshot.allocationGroups.filter { Int($0.site) == site }
+                #expect(allocationGroups.reduce(0) { $0 + $1.liveBuffers } == 2)
             }
         }
     }
 }
 
 @Suite("Who holds which buffer, over TLS and WebSocket", .mayBlock, .serialized)
-struct TransportHeldBufferTests {
+struct TransportReachableBufferTests {
     private final class Clients: Sendable {
         let isOver = Atomic<Bool>(false)
         let rounds = Atomic<Int>(0)
@@ -382,7 +382,7 @@ struct TransportHeldBufferTests {
         client.vanish()
     }
 
-    @Test("while clients come, talk and vanish, every buffer is held in every dump")
+    @Test("while clients come, talk and vanish, every buffer is reachable in every dump")
     func churn() async throws {
         try await withFiles { directory in
             let certificates = try Certificates(in: directory)
@@ -412,9 +412,9 @@ struct TransportHeldBufferTests {
                 }
                 for _ in 0..<100 {
                     let snapshot = try await broker.snapshot()
-                    let unheld = snapshot.retainers.filter { $0.unheldBuffers > 0 }
-                    #expect(unheld.map { snapshot.sites[Int($0.site)].label } == [])
-                    #expect(snapshot.totals.unheldBuffers == 0)
+                    let unreachable = snapshot.allocationGroups.filter { $0.unreachableBuffers > 0 }
+                    #expect(unreachable.map { snapshot.sites[Int($0.site)].label } == [])
+                    #expect(snapshot.totals.unreachableBuffers == 0)
                 }
                 clients.isOver.store(true, ordering: .relaxed)
                 let count = Kind.allCases.count
@@ -425,7 +425,7 @@ struct TransportHeldBufferTests {
         }
     }
 
-    @Test("a buffer that is forgotten is unheld, over TLS and over WebSocket: the transport excuses nothing")
+    @Test("a buffer that is forgotten is unreachable, over TLS and over WebSocket: the transport excuses nothing")
     func forgotten() async throws {
         try await withFiles { directory in
             let certificates = try Certificates(in: directory)
@@ -450,7 +450,7 @@ struct TransportHeldBufferTests {
                     try device.ping()
                     #expect(broker.counters.responsesLeaked.value == 1)
                     let snapshot = try await broker.snapshot()
-                    #expect(snapshot.totals.unheldBuffers == 1, "\(kind)")
+                    #expect(snapshot.totals.unreachableBuffers == 1, "\(kind)")
                 }
             }
         }

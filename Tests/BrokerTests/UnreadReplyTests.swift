@@ -187,12 +187,15 @@ final class Flood: @unchecked Sendable {
 extension Broker {
     fileprivate func waitingBytes(_ clientID: String) async throws -> Int {
         let session = try #require(context.registry.find(clientID))
-        return try await shards[session.home].loop.submit { session.connection?.output.unwrittenBytes ?? 0 }.get()
+        return try await shards[session.owningShard].loop.submit { session.connection?.output.unwrittenBytes ?? 0 }
+            .get()
     }
 
     fileprivate func isPaused(_ clientID: String, _ reason: ConnectionHandler.Pauses) -> Bool {
         guard let session = context.registry.find(clientID) else { return false }
-        return (try? shards[session.home].loop.submit { session.connection?.pauses.contains(reason) ?? false }.wait())
+        return
+            (try? shards[session.owningShard].loop.submit { session.connection?.pauses.contains(reason) ?? false }
+            .wait())
             ?? false
     }
 }

@@ -39,7 +39,7 @@ struct DamageTests {
                     #expect(read.sites == Self.small.sites, "cut at \(length)")
                     hadSites = true
                 }
-                if !read.completeness.sectionsMissing.contains("retainers") {
+                if !read.completeness.sectionsMissing.contains("allocation_groups") {
                     #expect(read.owners == Self.small.owners, "cut at \(length)")
                 }
                 if let slots = read.slots {
@@ -91,16 +91,16 @@ struct DamageTests {
         let original = try #require(snapshot.slots)
         #expect(slots.count == 150_000 - 65536)
         #expect(slots.serial == Array(original.serial[0..<65536] + original.serial[131_072...]))
-        #expect(slots.touchTime == Array(original.touchTime[0..<65536] + original.touchTime[131_072...]))
+        #expect(slots.accessTime == Array(original.accessTime[0..<65536] + original.accessTime[131_072...]))
         #expect(read.completeness.problems.contains { $0.hasPrefix("slots.birth rows 65536..<131072: ") })
         #expect(read.completeness.problems.contains("slots: 65536 of 150000 rows left out"))
         // What was not asked for is not missed.
         let other = try DumpReader.read(path: file.path, DumpSelection(slots: [.serial]))
         #expect(other.slots?.serial == original.serial)
-        // Edges keep pointing to the buffers they pointed to.
-        let edges = try #require(read.edges)
-        for edge in 0..<edges.count {
-            #expect(slots.owner[Int(edges.slotRow[edge])] == edges.holderOwner[edge])
+        // References keep pointing to the buffers they pointed to.
+        let references = try #require(read.references)
+        for reference in 0..<references.count {
+            #expect(slots.owner[Int(references.slotRow[reference])] == references.referrerOwner[reference])
         }
     }
 

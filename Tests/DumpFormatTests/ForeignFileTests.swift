@@ -66,7 +66,7 @@ struct ForeignFileTests {
         #expect(error.message.contains("3.9"))
     }
 
-    @Test("a dump of version 1, whose edges name their owners outright, is read as before")
+    @Test("a dump of version 1, whose references name their owners outright, is read as before")
     func versionOne() throws {
         let path = try #require(Bundle.module.path(forResource: "Fixtures/version-1.dump", ofType: "zst"))
         #expect(DumpVerifier.verify(path: path).passed)
@@ -74,14 +74,14 @@ struct ForeignFileTests {
         #expect(snapshot.completeness.isComplete, "\(snapshot.completeness)")
         #expect(snapshot.totals.counterBytes == 33_923_072)
         #expect(snapshot.totals.liveBuffers == 102)
-        #expect(snapshot.totals.unheldBuffers == 100)
+        #expect(snapshot.totals.unreachableBuffers == 100)
         #expect(snapshot.freed.isEmpty && snapshot.payloads == nil)
-        let (edges, slots) = (try #require(snapshot.edges), try #require(snapshot.slots))
-        #expect(edges.count == 2)
-        #expect(edges.referredBytes.isEmpty)
-        for edge in 0..<edges.count {
-            #expect(slots.owner[Int(edges.slotRow[edge])] == edges.holderOwner[edge])
-            #expect(snapshot.owners[Int(edges.holderOwner[edge])].kind == .eventLoop)
+        let (references, slots) = (try #require(snapshot.references), try #require(snapshot.slots))
+        #expect(references.count == 2)
+        #expect(references.referredBytes.isEmpty)
+        for reference in 0..<references.count {
+            #expect(slots.owner[Int(references.slotRow[reference])] == references.referrerOwner[reference])
+            #expect(snapshot.owners[Int(references.referrerOwner[reference])].kind == .eventLoop)
         }
     }
 

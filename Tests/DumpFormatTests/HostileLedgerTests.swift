@@ -151,7 +151,7 @@ struct HostileLedgerTests {
         }
         let file = ledger.write()
         let contents = try withExtendedLifetime(file) { try LedgerFileContents(DumpInput(path: file.path)) }
-        let found = LedgerSnapshot(contents.image, edges: nil).slots
+        let found = LedgerSnapshot(contents.image, references: nil).slots
         #expect(found.count == 60_000)
         #expect(found.strays == 60_000 - SizeClasses.maximumSlabElements)
     }
@@ -176,7 +176,7 @@ struct HostileLedgerTests {
             slot.state = SlotRecord.State.live.rawValue
             slot.serial = UInt64(row)
             slot.site = UInt32(random.next() % 4)
-            slot.touchSite = UInt32(truncatingIfNeeded: random.next())
+            slot.accessSite = UInt32(truncatingIfNeeded: random.next())
             slot.owner = UInt32(truncatingIfNeeded: random.next() % 2 == 0 ? random.next() : random.next() % 3)
             slot.arena = UInt8(random.next() % 4)
             slot.address = random.next()

@@ -52,14 +52,14 @@ func expectSame(_ a: Snapshot, _ b: Snapshot, _ location: SourceLocation = #_sou
     #expect(a.arenas == b.arenas, sourceLocation: location)
     #expect(a.sites == b.sites, sourceLocation: location)
     #expect(a.owners == b.owners, sourceLocation: location)
-    #expect(a.retainers == b.retainers, sourceLocation: location)
+    #expect(a.allocationGroups == b.allocationGroups, sourceLocation: location)
     #expect(a.chunks == b.chunks, sourceLocation: location)
     #expect(a.events == b.events, sourceLocation: location)
     #expect(a.freed == b.freed, sourceLocation: location)
     #expect(a.notes == b.notes, sourceLocation: location)
     #expect(a.runs == b.runs, sourceLocation: location)
     #expect(a.slots == b.slots, sourceLocation: location)
-    #expect(a.edges == b.edges, sourceLocation: location)
+    #expect(a.references == b.references, sourceLocation: location)
 }
 
 @Suite("what is written is read back")
@@ -108,22 +108,22 @@ struct SelectionTests {
         case .arena: expected.arena = slots.arena
         case .site: expected.site = slots.site
         case .owner: expected.owner = slots.owner
-        case .touchSite: expected.touchSite = slots.touchSite
-        case .touchTime: expected.touchTime = slots.touchTime
+        case .accessSite: expected.accessSite = slots.accessSite
+        case .accessTime: expected.accessTime = slots.accessTime
         case .state: expected.state = slots.state
         }
         #expect(read.slots == expected)
         #expect(read.runs == nil)
-        #expect(read.edges == nil)
+        #expect(read.references == nil)
         #expect(read.completeness.isComplete)
     }
 
     @Test("tables that were not written are absent, not missing")
     func absent() throws {
         var snapshot = VerifyTests.arena()
-        snapshot.edges = nil
-        snapshot.totals.unheldBuffers = nil
-        snapshot.totals.unheldBytes = nil
+        snapshot.references = nil
+        snapshot.totals.unreachableBuffers = nil
+        snapshot.totals.unreachableBytes = nil
         let read = try DumpFormatTests.read(try encode(snapshot))
         #expect(read.completeness.isComplete)
         expectSame(read, snapshot)

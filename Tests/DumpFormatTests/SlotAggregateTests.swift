@@ -41,7 +41,7 @@ private struct RandomRows {
             row.requested = random.next() % 5 == 0 ? .max : random.next() % 10_000
             row.birth = random.next() % 1_000
             row.site = UInt32(truncatingIfNeeded: number(below: sites))
-            row.touchSite = UInt32(truncatingIfNeeded: number(below: min(sites, 4)))
+            row.accessSite = UInt32(truncatingIfNeeded: number(below: min(sites, 4)))
             row.owner = UInt32(truncatingIfNeeded: number(below: 4))
             row.sizeClass = UInt16(truncatingIfNeeded: number(below: 5))
             row.arena = UInt16(truncatingIfNeeded: number(below: 3))
@@ -75,7 +75,7 @@ private struct RandomRows {
         slots.requested = rows.map(\.requested)
         slots.birth = rows.map(\.birth)
         slots.site = rows.map(\.site)
-        slots.touchSite = rows.map(\.touchSite)
+        slots.accessSite = rows.map(\.accessSite)
         slots.owner = rows.map(\.owner)
         slots.sizeClass = rows.map(\.sizeClass)
         slots.arena = rows.map(\.arena)
@@ -97,7 +97,7 @@ private struct RandomRows {
 
     func key(_ row: SlotAggregate.Row) -> SlotAggregate.GroupKey {
         SlotAggregate.GroupKey(
-            site: site(row.site), touchSite: site(row.touchSite), ownerKind: tables.owners[owner(row.owner)].kind)
+            site: site(row.site), accessSite: site(row.accessSite), ownerKind: tables.owners[owner(row.owner)].kind)
     }
 
     func expectGroups(_ groups: [SlotAggregate.Group]) {
@@ -114,7 +114,7 @@ private struct RandomRows {
     func expectQueues(_ queues: ArraySlice<SlotAggregate.Sum>) {
         var expected = [SlotAggregate.Sum](repeating: SlotAggregate.Sum(), count: tables.owners.count)
         for reference in references
-        where [HolderKind.offlineQueue, .inflight].map(\.rawValue).contains(reference.kind) {
+        where [ReferrerKind.offlineQueue, .inflight].map(\.rawValue).contains(reference.kind) {
             let owner = owner(reference.owner)
             expected[owner].buffers += 1
             expected[owner].bytes &+= rows[reference.row].capacity
@@ -200,10 +200,11 @@ struct SlotAggregateTests {
         let snapshot = VerifyTests.arena()
         var cleared = snapshot
         SlotAggregate(snapshot, [.tables, .reach]).store(to: &cleared)
-        #expect(cleared.totals.liveBytes == 0 && cleared.totals.unheldBuffers == 0 && cleared.retainers == [])
+        #expect(
+            cleared.totals.liveBytes == 0 && cleared.totals.unreachableBuffers == 0 && cleared.allocationGroups == [])
         var tables = cleared
         var sums = SlotAggregate(snapshot, [.tables, .reach])
-        sums.add(snapshot.slots!, reach: snapshot.edges!.reach(snapshot.slots!.state))
+        sums.add(snapshot.slots!, reach: snapshot.references!.reach(snapshot.slots!.state))
         sums.store(to: &tables)
         expectSame(tables, snapshot)
 
@@ -218,24 +219,24 @@ struct SlotAggregateTests {
 
     @Test("of allocation groups have room for every kind of owner")
     func kinds() {
-        #expect(OwnerKind.allCases.allSatisfy { Int($0.rawValue) < AllocationGroups.kinds })
+        #expect(OwnerKind.allCases.allSatisfy { Int($0.rawValue) < AllocationGroupSums.kinds })
     }
 
     @Test("a slot is reached by one kind, or by several; a kind that nobody knows is one more")
     func reach() {
-        var edges = Snapshot.EdgeColumns()
+        var references = Snapshot.ReferenceColumns()
         func add(_ row: UInt32, _ kind: UInt8) {
-            edges.slotRow.append(row)
-            edges.holderKind.append(kind)
+            references.slotRow.append(row)
+            references.referrerKind.append(kind)
         }
-        for kind in [HolderKind.will, .will] { add(1, kind.rawValue) }
-        for kind in [HolderKind.will, .retained, .will] { add(2, kind.rawValue) }
+        for kind in [ReferrerKind.will, .will] { add(1, kind.rawValue) }
+        for kind in [ReferrerKind.will, .retained, .will] { add(2, kind.rawValue) }
         for kind in [0, 200, 255] as [UInt8] { add(3, kind) }
         add(4, 200)
-        add(4, HolderKind.will.rawValue)
-        for row in [5, 6, .max] as [UInt32] { add(row, HolderKind.inflight.rawValue) }
-        let reach = edges.reach([1, 1, 1, 1, 1, 2])
-        #expect(reach == [.nobody, Reach(kind: HolderKind.will.rawValue), .several, .otherKind, .several, .freed])
+        add(4, ReferrerKind.will.rawValue)
+        for row in [5, 6, .max] as [UInt32] { add(row, ReferrerKind.inflight.rawValue) }
+        let reach = references.reach([1, 1, 1, 1, 1, 2])
+        #expect(reach == [.nobody, Reach(kind: ReferrerKind.will.rawValue), .several, .otherKind, .several, .freed])
         #expect(reach.map(\.kind) == [nil, .will, nil, nil, nil, nil])
     }
 }

@@ -32,8 +32,8 @@ struct SyntheticArena {
     var arenas = 2
     /// Huge buffers, each in its own mapping.
     var huge = 1
-    /// Of 1,000 buffers, so many that no holder reaches.
-    var unheldPerMille: UInt64 = 30
+    /// Of 1,000 buffers, so many that no referrer reaches.
+    var unreachablePerMille: UInt64 = 30
 
     /// Mean time between the births of live buffers.
     var interval: UInt64 = 2_000
@@ -67,7 +67,7 @@ struct SyntheticArena {
     private struct Habit {
         var sizes: ClosedRange<UInt64>
         var owners: Range<Int>
-        var touchSite: UInt32
+        var accessSite: UInt32
     }
 
     private struct OpenRun {
@@ -90,7 +90,7 @@ struct SyntheticArena {
             let low = UInt64(16) << UInt64(index * 7 % 9)
             return Habit(
                 sizes: low...(low + low / 2 * (UInt64(index) % 3)), owners: 2..<max(3, owners - index % 3),
-                touchSite: UInt32((index * 5 + 1) % sites))
+                accessSite: UInt32((index * 5 + 1) % sites))
         }
         var columns = Snapshot.SlotColumns()
         var runs = Snapshot.RunColumns()
@@ -132,9 +132,9 @@ struct SyntheticArena {
             columns.arena.append(UInt16(arena))
             columns.site.append(UInt32(site))
             columns.owner.append(UInt32(owner))
-            let isTouched = random.next() % 4 != 0
-            columns.touchSite.append(isTouched ? habit.touchSite : UInt32(site))
-            columns.touchTime.append(isTouched ? clock + random.interval(mean: 500) : clock)
+            let isAccessed = random.next() % 4 != 0
+            columns.accessSite.append(isAccessed ? habit.accessSite : UInt32(site))
+            columns.accessTime.append(isAccessed ? clock + random.interval(mean: 500) : clock)
             columns.state.append(random.next() % 500 == 0 ? 2 : 1)
             if isHuge {
                 let bytes = (requested + Self.pageSize - 1) / Self.pageSize * Self.pageSize
@@ -176,7 +176,7 @@ struct SyntheticArena {
         addChunk(.cached, arena: 0, bytes: Self.chunkSize)
         snapshot.slots = columns
         snapshot.runs = runs
-        snapshot.edges = makeEdges(columns, &random)
+        snapshot.references = makeReferences(columns, &random)
         snapshot.events = makeEvents(&random)
         snapshot.freed = makeFreed(&random)
         snapshot.notes = [.init("Some sentence."), .init("")]
@@ -229,19 +229,21 @@ struct SyntheticArena {
         }
     }
 
-    private func makeEdges(_ slots: Snapshot.SlotColumns, _ random: inout SeededGenerator) -> Snapshot.EdgeColumns {
-        var edges = Snapshot.EdgeColumns()
+    private func makeReferences(_ slots: Snapshot.SlotColumns, _ random: inout SeededGenerator)
+        -> Snapshot.ReferenceColumns
+    {
+        var references = Snapshot.ReferenceColumns()
         for row in 0..<slots.count where slots.state[row] == 1 {
-            if random.next() % 1000 < unheldPerMille { continue }
+            if random.next() % 1000 < unreachablePerMille { continue }
             for _ in 0...(random.next() % 10 == 0 ? 1 : 0) {
-                edges.holderOwner.append(slots.owner[row])
-                edges.holderKind.append(HolderKind.allCases[Int(random.next() % 8)].rawValue)
-                edges.slotRow.append(UInt32(row))
+                references.referrerOwner.append(slots.owner[row])
+                references.referrerKind.append(ReferrerKind.allCases[Int(random.next() % 8)].rawValue)
+                references.slotRow.append(UInt32(row))
                 let requested = UInt32(truncatingIfNeeded: slots.requested[row])
-                edges.referredBytes.append(random.next() % 8 == 0 ? requested / 3 : requested)
+                references.referredBytes.append(random.next() % 8 == 0 ? requested / 3 : requested)
             }
         }
-        return edges
+        return references
     }
 
     private func makeFreed(_ random: inout SeededGenerator) -> [Snapshot.Freed] {
@@ -254,8 +256,8 @@ struct SyntheticArena {
             freed.requested = random.next() % 5000
             freed.site = UInt32(random.next() % UInt64(sites))
             freed.releaseSite = UInt32(random.next() % UInt64(sites))
-            freed.touchSite = freed.site
-            freed.touchTime = freed.birth
+            freed.accessSite = freed.site
+            freed.accessTime = freed.birth
             freed.owner = UInt32(random.next() % UInt64(owners))
             freed.arena = UInt16(index % 2)
             return freed
@@ -277,18 +279,18 @@ struct SyntheticArena {
     private static func addUp(_ snapshot: inout Snapshot, _ random: inout SeededGenerator) {
         struct Key: Hashable {
             let site: UInt32
-            let touchSite: UInt32
+            let accessSite: UInt32
             let kind: UInt8
         }
         let slots = snapshot.slots!
         let runs = snapshot.runs!
-        let held = Set(snapshot.edges!.slotRow)
+        let reachable = Set(snapshot.references!.slotRow)
         var chunkRows: [UInt32: Int] = [:]
         for (row, chunk) in snapshot.chunks.enumerated() { chunkRows[chunk.index] = row }
-        var retainers: [Key: Int] = [:]
+        var allocationGroups: [Key: Int] = [:]
         var totals = Snapshot.Totals()
-        totals.unheldBuffers = 0
-        totals.unheldBytes = 0
+        totals.unreachableBuffers = 0
+        totals.unreachableBytes = 0
         for row in 0..<slots.count {
             let site = Int(slots.site[row])
             let owner = Int(slots.owner[row])
@@ -297,27 +299,29 @@ struct SyntheticArena {
             let capacity = slots.capacity[row]
             let requested = slots.requested[row]
             let kind = snapshot.owners[owner].kind
-            let key = Key(site: slots.site[row], touchSite: slots.touchSite[row], kind: kind.rawValue)
-            let retainer = retainers[key] ?? snapshot.retainers.count
-            if retainers[key] == nil {
-                retainers[key] = retainer
-                var new = Snapshot.Retainer()
+            let key = Key(site: slots.site[row], accessSite: slots.accessSite[row], kind: kind.rawValue)
+            let allocationGroup = allocationGroups[key] ?? snapshot.allocationGroups.count
+            if allocationGroups[key] == nil {
+                allocationGroups[key] = allocationGroup
+                var new = Snapshot.AllocationGroup()
                 new.site = slots.site[row]
-                new.touchSite = slots.touchSite[row]
+                new.accessSite = slots.accessSite[row]
                 new.ownerKind = kind
                 new.oldestBirth = .max
-                snapshot.retainers.append(new)
+                snapshot.allocationGroups.append(new)
             }
-            snapshot.retainers[retainer].liveBuffers += 1
-            snapshot.retainers[retainer].liveBytes += capacity
-            snapshot.retainers[retainer].requestedBytes += requested
-            snapshot.retainers[retainer].oldestBirth = min(snapshot.retainers[retainer].oldestBirth, slots.birth[row])
-            snapshot.retainers[retainer].newestBirth = max(snapshot.retainers[retainer].newestBirth, slots.birth[row])
-            if slots.state[row] == 1, !held.contains(UInt32(row)) {
-                snapshot.retainers[retainer].unheldBuffers += 1
-                snapshot.retainers[retainer].unheldBytes += capacity
-                totals.unheldBuffers! += 1
-                totals.unheldBytes! += capacity
+            snapshot.allocationGroups[allocationGroup].liveBuffers += 1
+            snapshot.allocationGroups[allocationGroup].liveBytes += capacity
+            snapshot.allocationGroups[allocationGroup].requestedBytes += requested
+            snapshot.allocationGroups[allocationGroup].oldestBirth = min(
+                snapshot.allocationGroups[allocationGroup].oldestBirth, slots.birth[row])
+            snapshot.allocationGroups[allocationGroup].newestBirth = max(
+                snapshot.allocationGroups[allocationGroup].newestBirth, slots.birth[row])
+            if slots.state[row] == 1, !reachable.contains(UInt32(row)) {
+                snapshot.allocationGroups[allocationGroup].unreachableBuffers += 1
+                snapshot.allocationGroups[allocationGroup].unreachableBytes += capacity
+                totals.unreachableBuffers! += 1
+                totals.unreachableBytes! += capacity
             }
             snapshot.sites[site].liveBuffers += 1
             snapshot.sites[site].liveBytes += capacity
@@ -355,8 +359,8 @@ struct SyntheticArena {
         totals.hugeCount = UInt64(snapshot.chunks.count { $0.kind == .huge })
         totals.hugeBytes = snapshot.chunks.reduce(0) { $0 + ($1.kind == .huge ? $1.bytes : 0) }
         totals.ledgerBytes = 3 << 20
-        totals.stagingBytes = 1 << 20
-        totals.counterBytes = totals.chunkBytes + totals.hugeBytes + totals.ledgerBytes + totals.stagingBytes
+        totals.snapshotBufferBytes = 1 << 20
+        totals.counterBytes = totals.chunkBytes + totals.hugeBytes + totals.ledgerBytes + totals.snapshotBufferBytes
         totals.peakCounterBytes = totals.counterBytes + 12345
         totals.freeBytes = totals.chunkBytes + totals.hugeBytes - totals.liveBytes
         totals.failedAllocations = 3

@@ -57,8 +57,11 @@ struct VerifyTests {
                 == ["serial numbers are unique: serial \(whole.slots!.serial[3]) is there twice"])
         let sizes = try failures { $0.slots!.requested[last] = $0.slots!.capacity[last] + 1 }
         #expect(sizes.contains { $0.contains("slot row 139999: requested") })
-        let edges = try failures { $0.edges!.slotRow[$0.edges!.count - 1] = 1 << 30 }
-        #expect(edges.contains { $0.contains("edge row \(whole.edges!.count - 1) points to slot row \(1 << 30)") })
+        let references = try failures { $0.references!.slotRow[$0.references!.count - 1] = 1 << 30 }
+        #expect(
+            references.contains {
+                $0.contains("reference row \(whole.references!.count - 1) points to slot row \(1 << 30)")
+            })
         // Where the second thread's rows begin.
         let border = 65_536
         let overlap = try failures { $0.slots!.address[border] = $0.slots!.address[border - 1] }
@@ -87,7 +90,7 @@ struct VerifyTests {
     }
 
     static let faults: [Fault] = [
-        Fault("counter = chunks + huge + ledger + staging") { $0.totals.counterBytes += 1 },
+        Fault("counter = chunks + huge + ledger + snapshot buffer") { $0.totals.counterBytes += 1 },
         Fault("chunk bytes = chunks x chunk size") { $0.totals.chunkBytes += 1 },
         Fault("live + free = chunks + huge") { $0.totals.freeBytes -= 1 },
         Fault("totals = table of chunks") { $0.chunks.removeLast() },
@@ -96,8 +99,8 @@ struct VerifyTests {
         Fault("sites = sums over slots") { $0.sites[1].liveBytes += 16 },
         Fault("owners = sums over slots") { $0.owners[2].liveBuffers += 1 },
         Fault("arenas = sums over slots") { $0.arenas[0].chunkCount += 1 },
-        Fault("retainers = sums over slots") { $0.retainers[0].oldestBirth += 1 },
-        Fault("sites, owners and arenas of slots exist") { $0.slots!.touchSite[3] = 99 },
+        Fault("allocation groups = sums over slots") { $0.allocationGroups[0].oldestBirth += 1 },
+        Fault("sites, owners and arenas of slots exist") { $0.slots!.accessSite[3] = 99 },
         Fault("requested <= capacity = size class") { $0.slots!.requested[0] = $0.slots!.capacity[0] + 1 },
         Fault("no two slots overlap") { $0.slots!.address[1] = $0.slots!.address[0] },
         Fault("serial numbers are unique") { $0.slots!.serial[1] = $0.slots!.serial[0] },
@@ -107,8 +110,8 @@ struct VerifyTests {
         Fault("each slot lies in a run of its size class") { $0.runs!.sizeClass[0] += 1 },
         Fault("live elements of runs = slots in them") { $0.runs!.liveElements[0] += 1 },
         Fault("free pages = pages no run covers") { $0.chunks[0].largestFreeRunPages -= 1 },
-        Fault("edges lead from owners to live slots") { $0.edges!.slotRow[0] = 100_000 },
-        Fault("unheld = live slots without an edge") { $0.totals.unheldBuffers! += 1 },
+        Fault("references lead from owners to live slots") { $0.references!.slotRow[0] = 100_000 },
+        Fault("unreachable = live slots without a reference") { $0.totals.unreachableBuffers! += 1 },
     ]
 
     @Test("finds each inconsistency and gives numbers", arguments: faults)
@@ -136,26 +139,26 @@ struct VerifyTests {
         Fault("arenas = sums over slots") { $0.arenas[1].liveBuffers += 1 },
         Fault("arenas = sums over slots") { $0.arenas[1].liveBytes += 1 },
         Fault("arenas = sums over slots") { $0.arenas[1].requestedBytes += 1 },
-        Fault("retainers = sums over slots") { $0.retainers[1].site += 1 },
-        Fault("retainers = sums over slots") { $0.retainers[1].touchSite += 1 },
-        Fault("retainers = sums over slots") { $0.retainers[1].ownerKind = .arena },
-        Fault("retainers = sums over slots") { $0.retainers[1].liveBuffers += 1 },
-        Fault("retainers = sums over slots") { $0.retainers[1].liveBytes += 1 },
-        Fault("retainers = sums over slots") { $0.retainers[1].requestedBytes += 1 },
-        Fault("retainers = sums over slots") { $0.retainers[1].oldestBirth -= 1 },
-        Fault("retainers = sums over slots") { $0.retainers[1].newestBirth += 1 },
-        Fault("retainers = sums over slots") { $0.retainers.removeLast() },
-        Fault("retainers = sums over slots") { $0.retainers.append($0.retainers[0]) },
-        Fault("unheld = live slots without an edge") { $0.totals.unheldBuffers! += 1 },
-        Fault("unheld = live slots without an edge") { $0.totals.unheldBytes! += 1 },
-        // What all retainers have together stays the same.
-        Fault("unheld = live slots without an edge") {
-            $0.retainers[0].unheldBuffers += 1
-            $0.retainers[1].unheldBuffers -= 1
+        Fault("allocation groups = sums over slots") { $0.allocationGroups[1].site += 1 },
+        Fault("allocation groups = sums over slots") { $0.allocationGroups[1].accessSite += 1 },
+        Fault("allocation groups = sums over slots") { $0.allocationGroups[1].ownerKind = .arena },
+        Fault("allocation groups = sums over slots") { $0.allocationGroups[1].liveBuffers += 1 },
+        Fault("allocation groups = sums over slots") { $0.allocationGroups[1].liveBytes += 1 },
+        Fault("allocation groups = sums over slots") { $0.allocationGroups[1].requestedBytes += 1 },
+        Fault("allocation groups = sums over slots") { $0.allocationGroups[1].oldestBirth -= 1 },
+        Fault("allocation groups = sums over slots") { $0.allocationGroups[1].newestBirth += 1 },
+        Fault("allocation groups = sums over slots") { $0.allocationGroups.removeLast() },
+        Fault("allocation groups = sums over slots") { $0.allocationGroups.append($0.allocationGroups[0]) },
+        Fault("unreachable = live slots without a reference") { $0.totals.unreachableBuffers! += 1 },
+        Fault("unreachable = live slots without a reference") { $0.totals.unreachableBytes! += 1 },
+        // What all allocation groups have together stays the same.
+        Fault("unreachable = live slots without a reference") {
+            $0.allocationGroups[0].unreachableBuffers += 1
+            $0.allocationGroups[1].unreachableBuffers -= 1
         },
-        Fault("unheld = live slots without an edge") {
-            $0.retainers[0].unheldBytes += 1
-            $0.retainers[1].unheldBytes -= 1
+        Fault("unreachable = live slots without a reference") {
+            $0.allocationGroups[0].unreachableBytes += 1
+            $0.allocationGroups[1].unreachableBytes -= 1
         },
     ]
 
@@ -163,15 +166,16 @@ struct VerifyTests {
     func figure(fault: Fault) throws {
         var snapshot = Self.arena()
         // So that it can have one less.
-        for row in 0..<2 where snapshot.retainers[row].unheldBuffers == 0 {
-            let retainer = snapshot.retainers[row]
+        for row in 0..<2 where snapshot.allocationGroups[row].unreachableBuffers == 0 {
+            let allocationGroup = snapshot.allocationGroups[row]
             let slots = snapshot.slots!
             let slot = try #require(
                 (0..<slots.count).first {
-                    slots.site[$0] == retainer.site && slots.touchSite[$0] == retainer.touchSite
-                        && snapshot.owners[Int(slots.owner[$0])].kind == retainer.ownerKind && slots.state[$0] == 1
+                    slots.site[$0] == allocationGroup.site && slots.accessSite[$0] == allocationGroup.accessSite
+                        && snapshot.owners[Int(slots.owner[$0])].kind == allocationGroup.ownerKind
+                        && slots.state[$0] == 1
                 })
-            snapshot.removeEdges(of: slot)
+            snapshot.removeReferences(of: slot)
         }
         #expect(SnapshotInvariants.check(snapshot).filter { !$0.passed } == [])
         fault.make(&snapshot)
@@ -190,20 +194,20 @@ struct VerifyTests {
 }
 
 extension Snapshot {
-    /// Makes a live slot unheld, in all tables.
-    fileprivate mutating func removeEdges(of slot: Int) {
-        let kept = edges!.slotRow.indices.filter { edges!.slotRow[$0] != slot }
-        edges!.holderOwner = kept.map { edges!.holderOwner[$0] }
-        edges!.holderKind = kept.map { edges!.holderKind[$0] }
-        edges!.referredBytes = kept.map { edges!.referredBytes[$0] }
-        edges!.slotRow = kept.map { edges!.slotRow[$0] }
-        let row = retainers.firstIndex {
-            $0.site == slots!.site[slot] && $0.touchSite == slots!.touchSite[slot]
+    /// Makes a live slot unreachable, in all tables.
+    fileprivate mutating func removeReferences(of slot: Int) {
+        let kept = references!.slotRow.indices.filter { references!.slotRow[$0] != slot }
+        references!.referrerOwner = kept.map { references!.referrerOwner[$0] }
+        references!.referrerKind = kept.map { references!.referrerKind[$0] }
+        references!.referredBytes = kept.map { references!.referredBytes[$0] }
+        references!.slotRow = kept.map { references!.slotRow[$0] }
+        let row = allocationGroups.firstIndex {
+            $0.site == slots!.site[slot] && $0.accessSite == slots!.accessSite[slot]
                 && $0.ownerKind == owners[Int(slots!.owner[slot])].kind
         }!
-        totals.unheldBuffers! += 1
-        totals.unheldBytes! += slots!.capacity[slot]
-        retainers[row].unheldBuffers += 1
-        retainers[row].unheldBytes += slots!.capacity[slot]
+        totals.unreachableBuffers! += 1
+        totals.unreachableBytes! += slots!.capacity[slot]
+        allocationGroups[row].unreachableBuffers += 1
+        allocationGroups[row].unreachableBytes += slots!.capacity[slot]
     }
 }

@@ -10,7 +10,7 @@ struct Summary: Decodable {
         let function: String
         let live_buffers: Int
         let live_bytes: Int
-        let last_touch: String?
+        let last_access: String?
     }
 
     let counter_bytes: Int
@@ -22,8 +22,8 @@ struct Summary: Decodable {
     let live_bytes: Int
     let requested_bytes: Int
     let free_bytes: Int
-    let unheld_buffers: Int?
-    let unheld_bytes: Int?
+    let unreachable_buffers: Int?
+    let unreachable_bytes: Int?
     let reason: String
     let verdict: String
     let sites: [Site]

@@ -28,11 +28,11 @@ extension EndToEnd {
                 var dump = try await broker.signalDump()
                 var totals = try await summary(of: dump.file)
                 let deadline = Date(timeIntervalSinceNow: TimeInterval(Patience.seconds))
-                while totals.unheld_buffers != totals.live_buffers, Date.now < deadline {
+                while totals.unreachable_buffers != totals.live_buffers, Date.now < deadline {
                     dump = try await broker.signalDump()
                     totals = try await summary(of: dump.file)
                 }
-                try #require(totals.live_buffers > 0 && totals.unheld_buffers == totals.live_buffers)
+                try #require(totals.live_buffers > 0 && totals.unreachable_buffers == totals.live_buffers)
                 try await end(broker)
                 try await check(broker.directory.appending(path: "flight.ledger"), dump.file)
             }
@@ -60,9 +60,9 @@ extension EndToEnd {
                 #expect(recorded.live_buffers == dumped.live_buffers)
                 #expect(recorded.live_bytes == dumped.live_bytes)
                 #expect(recorded.requested_bytes == dumped.requested_bytes)
-                #expect(recorded.unheld_bytes == nil)
+                #expect(recorded.unreachable_bytes == nil)
                 #expect(recorded.sites.map(\.live_bytes) == dumped.sites.map(\.live_bytes))
-                // The dump's own copy counted as staging while it was written.
+                // The dump's own copy counted as snapshot buffer while it was written.
                 #expect(recorded.counter_bytes <= dumped.counter_bytes)
                 #expect(try await ending(of: file).hasPrefix("the process did not end in order: kill -9"))
 

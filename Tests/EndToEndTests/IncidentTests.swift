@@ -25,9 +25,9 @@ extension EndToEnd {
                 #expect(atTheEnd.chunk_count == (134_217_728 - beside) >> 24)
                 #expect(atTheEnd.counter_bytes <= 134_217_728)
                 #expect(atTheEnd.verdict.contains(Self.culprit))
-                #expect(atTheEnd.sites.first?.last_touch?.contains(Self.culprit) == true)
-                if let unheld = atTheEnd.unheld_bytes {
-                    #expect(unheld > atTheEnd.live_bytes / 2)
+                #expect(atTheEnd.sites.first?.last_access?.contains(Self.culprit) == true)
+                if let unreachable = atTheEnd.unreachable_bytes {
+                    #expect(unreachable > atTheEnd.live_bytes / 2)
                 }
 
                 #expect(try await analyze("sites", end.file.path()).contains(Self.culprit))
@@ -50,7 +50,7 @@ extension EndToEnd {
                 let summary = try await summary(of: dump.file)
                 #expect(!summary.verdict.contains(Self.culprit))
                 #expect(summary.live_bytes < 16 << 20)
-                #expect((summary.unheld_bytes ?? 0) == 0)
+                #expect((summary.unreachable_bytes ?? 0) == 0)
                 #expect(broker.writtenDumps.map(\.reason) == ["signal"])
             }
         }

@@ -62,8 +62,8 @@ struct TopicNameTests {
             properties.correlationData = ByteBuffer(repeating: 1, count: 66_000)
             var list = ByteBuffer()
             properties.writePassedOn(to: &list)
-            #expect(list.readableBytes == properties.passedOnLength)
-            let read = try #require(PublishProperties(passedOn: list))
+            #expect(list.readableBytes == properties.forwardedPropertiesLength)
+            let read = try #require(PublishProperties(forwardedProperties: list))
             let kept = String(repeating: character, count: min(count, 65_535 / character.utf8.count))
             #expect(read.contentType == kept && read.userProperties.first?.value == kept)
             #expect(read.correlationData?.readableBytes == 65_535)
@@ -72,8 +72,8 @@ struct TopicNameTests {
         properties.contentType = "text\0plain"
         var list = ByteBuffer()
         properties.writePassedOn(to: &list)
-        #expect(list.readableBytes == properties.passedOnLength)
-        #expect(PublishProperties(passedOn: list)?.contentType == "text")
+        #expect(list.readableBytes == properties.forwardedPropertiesLength)
+        #expect(PublishProperties(forwardedProperties: list)?.contentType == "text")
     }
 
     @Test("a PUBLISH that no packet can hold is not begun", arguments: ProtocolVersion.allCases)

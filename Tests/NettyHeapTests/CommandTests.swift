@@ -59,11 +59,12 @@ import Testing
     func one() throws {
         let dump = try path(.adaptive)
         let rows = try Analyzer.run("buffers", "--format", "csv", "--limit", "0", "--filter", "owner ~ queue", dump)
-        let held = try #require(rows.text.split(separator: "\n").dropFirst().first?.split(separator: ",").first)
-        #expect(try Analyzer.run("show", dump, String(held)).words.contains("component Ledger$Session.queue"))
-        #expect(try Analyzer.run("path", dump, String(held)).words.contains("component Ledger$Session.queue"))
-        let unheld = try Analyzer.run("buffers", "--format", "csv", "--limit", "1", "--filter", "unheld", dump)
-        let lost = try #require(unheld.text.split(separator: "\n").dropFirst().first?.split(separator: ",").first)
+        let reachable = try #require(rows.text.split(separator: "\n").dropFirst().first?.split(separator: ",").first)
+        #expect(try Analyzer.run("show", dump, String(reachable)).words.contains("component Ledger$Session.queue"))
+        #expect(try Analyzer.run("path", dump, String(reachable)).words.contains("component Ledger$Session.queue"))
+        let unreachable = try Analyzer.run(
+            "buffers", "--format", "csv", "--limit", "1", "--filter", "unreachable", dump)
+        let lost = try #require(unreachable.text.split(separator: "\n").dropFirst().first?.split(separator: ",").first)
         #expect(try Analyzer.run("show", dump, String(lost)).words.contains("nobody can release it"))
         let nothing = try Analyzer.run("show", dump, "1")
         #expect(nothing.status == 1)

@@ -10,10 +10,10 @@ struct Counts: Equatable, CustomStringConvertible {
     /// Those of a dump, what thread caches have left out.
     static func bySize(_ snapshot: Snapshot) throws -> [UInt64: Counts] {
         let slots = try #require(snapshot.slots)
-        let held = Set(try #require(snapshot.edges).slotRow.map { Int($0) })
+        let reachable = Set(try #require(snapshot.references).slotRow.map { Int($0) })
         var counts: [UInt64: Counts] = [:]
         for row in 0..<slots.count where slots.state[row] == 1 {
-            if held.contains(row) {
+            if reachable.contains(row) {
                 counts[slots.capacity[row], default: Counts()].kept += 1
             } else {
                 counts[slots.capacity[row], default: Counts()].lost += 1

@@ -13,7 +13,7 @@ import Testing
         let path = NSTemporaryDirectory() + "/netty-\(UUID().uuidString).hprof"
         defer { unlink(path) }
         try bytes.write(to: URL(fileURLWithPath: path))
-        return try NettyHeap.read(path: path, holders: false)
+        return try NettyHeap.read(path: path, referrers: false)
     }
 
     private func copy(_ name: String, _ snapshot: Snapshot) throws -> Snapshot.NettyCopy {
@@ -38,15 +38,15 @@ import Testing
         #expect((totals.counterBytes, totals.limitBytes) == (500_000_000, 500_000_000))
         #expect((totals.chunkCount, totals.hugeCount) == (0, 0))
         #expect(totals.unpooledBytes == 500_000_000 && snapshot.unpooledInRows == 500_000_000)
-        #expect(totals.unheldBytes == 500_000_000)
+        #expect(totals.unreachableBytes == 500_000_000)
         let netty = try copy("io.netty", snapshot)
         #expect(netty.version == "4.1.96.Final" && netty.counting == .counted && netty.fate == .kept)
-        #expect((netty.arenas, netty.unpooledBytes, netty.unheldBytes) == (0, 500_000_000, 500_000_000))
+        #expect((netty.arenas, netty.unpooledBytes, netty.unreachableBytes) == (0, 500_000_000, 500_000_000))
         let answer = Answer(snapshot)
         #expect(answer.leak == "proved" && answer.evidence == "proved")
         #expect(answer.words.contains("Leak, proved: no ByteBuf refers to it: unpooled"))
         #expect(answer.words.contains("in use 476.8 MiB (100.0 %)"))
-        for condition in ["suspects > 0", "proved > 0", "unheld.bytes > 450MiB", "use > 99%"] {
+        for condition in ["suspects > 0", "proved > 0", "unreachable.bytes > 450MiB", "use > 99%"] {
             #expect(
                 try Analyzer.run("leaks", "--fail-on", condition, Fixture.unpooled.path).status == 3, "\(condition)")
         }
@@ -76,13 +76,13 @@ import Testing
     @Test("memory that no collection frees is lost though Netty does not count it")
     func uncollected() throws {
         let snapshot = try Fixture.uncollected.read().snapshot
-        #expect(snapshot.totals.unheldBytes == 200_000_000)
+        #expect(snapshot.totals.unreachableBytes == 200_000_000)
         #expect((snapshot.totals.hugeCount, snapshot.totals.hugeBytes) == (1, 200_000_000))
         #expect(snapshot.totals.counterBytes == 204_194_304)
         let netty = try copy("io.netty", snapshot)
         #expect(netty.cleaner == "CleanerJava24Linker" && netty.version == "4.2.7.Final")
         #expect(netty.counting == .none && netty.fate == .kept)
-        #expect((netty.limitBytes, netty.unheldBytes) == (0, 200_000_000))
+        #expect((netty.limitBytes, netty.unreachableBytes) == (0, 200_000_000))
         #expect(snapshot.nettyCopies.count == 1)
         let answer = Answer(snapshot)
         #expect(answer.leak == "proved" && answer.evidence == "proved")
@@ -93,14 +93,14 @@ import Testing
     @Test("what a copy with cleaners dropped was collected, and is not lost; the other copy counts for itself")
     func oneWithCleaners() throws {
         let snapshot = try Fixture.oneWithCleaners.read().snapshot
-        #expect((snapshot.totals.unheldBuffers, snapshot.totals.hugeBytes) == (0, 0))
+        #expect((snapshot.totals.unreachableBuffers, snapshot.totals.hugeBytes) == (0, 0))
         let counting = try copy("io.netty", snapshot)
         #expect(counting.counting == .counted && counting.version == "4.1.48.Final")
         #expect((counting.counterBytes, counting.limitBytes) == (16_777_216, 314_572_800))
         #expect(counting.books.contains("buddy trees"))
         let shaded = try copy("org.apache.flink.shaded.netty4.io.netty", snapshot)
         #expect(shaded.counting == .none && shaded.fate == .collected && shaded.cleaner == "CleanerJava9")
-        #expect((shaded.chunkBytes, shaded.limitBytes, shaded.unheldBytes) == (16_777_216, 0, 0))
+        #expect((shaded.chunkBytes, shaded.limitBytes, shaded.unreachableBytes) == (16_777_216, 0, 0))
         #expect(shaded.books.contains("runs"))
         let java = try copy("java.nio.Bits", snapshot)
         #expect((java.counterBytes, java.limitBytes) == (16_777_218, 314_572_800))
@@ -129,7 +129,7 @@ import Testing
     func unknownCleaner() throws {
         let bytes = renaming("CleanerJava24Linker", to: "CleanerJava99Future", try Fixture.uncollected.bytes())
         let snapshot = try read(bytes).snapshot
-        #expect(snapshot.totals.unheldBuffers == 0)
+        #expect(snapshot.totals.unreachableBuffers == 0)
         let answer = Answer(snapshot)
         #expect(!answer.claimsProof)
         #expect(answer.evidence == "likely")
@@ -180,10 +180,10 @@ import Testing
         #expect(snapshot.totals.limitBytes == 0)
         let full = try copy("io.netty", snapshot)
         #expect((full.counterBytes, full.limitBytes, full.chunkCount) == (117_440_512, 120_000_000, 7))
-        #expect(full.unheldBytes == 112 << 20)
+        #expect(full.unreachableBytes == 112 << 20)
         let other = try copy("org.apache.beam.vendor.grpc.v1p48p1.io.netty", snapshot)
         #expect((other.counterBytes, other.limitBytes, other.chunkCount) == (4_194_304, 314_572_800, 1))
-        #expect(other.unheldBytes == 0)
+        #expect(other.unreachableBytes == 0)
         #expect(full.books.contains("buddy trees") && other.books.contains("runs"))
         let answer = Answer(snapshot)
         #expect(answer.leak == "proved")
@@ -219,7 +219,7 @@ import Testing
         #expect(result.checks.filter { !$0.passed } == [])
         #expect(result.checks.contains { $0.name == "allocations - deallocations = allocations found" })
         #expect(Set(result.snapshot.nettyCopies.map(\.books)) == Set(try dump.read().snapshot.nettyCopies.map(\.books)))
-        #expect(result.snapshot.totals.unheldBytes == (try dump.read().snapshot.totals.unheldBytes))
+        #expect(result.snapshot.totals.unreachableBytes == (try dump.read().snapshot.totals.unreachableBytes))
     }
 
     @Test("the count of allocations is checked in the copy that records each of them, and in no other")
@@ -239,7 +239,7 @@ import Testing
             let last = try #require(offsets.first) + 7
             bytes[bytes.startIndex + last] += 2
             try bytes.write(to: URL(fileURLWithPath: path))
-            let failed = try NettyHeap.read(path: path, holders: false).checks.filter { !$0.passed }.map(\.name)
+            let failed = try NettyHeap.read(path: path, referrers: false).checks.filter { !$0.passed }.map(\.name)
             #expect(failed == (isChecked ? ["allocations - deallocations = allocations found"] : []), "\(package)")
         }
     }
@@ -268,8 +268,8 @@ import Testing
     func cycles() throws {
         let result = try Fixture.cycleAll.read()
         let totals = result.snapshot.totals
-        #expect(totals.unheldBuffers == 80)
-        #expect(totals.unheldBytes == 80 * 8_192)
+        #expect(totals.unreachableBuffers == 80)
+        #expect(totals.unreachableBytes == 80 * 8_192)
         #expect(totals.liveBuffers == 100)
         #expect(result.snapshot.owners.first { $0.name == "static Cycle.KEPT" }?.liveBuffers == 20)
         #expect(result.snapshot.notes.contains { $0.text.contains("no GC root leads to 80 of its ByteBufs") })
@@ -287,7 +287,7 @@ import Testing
     @Test("jhsdb jmap leaves kinds of roots out: what they could lead to is not called lost")
     func jhsdb() throws {
         let snapshot = try made(.cycleJhsdb)
-        #expect((snapshot.totals.unheldBuffers, snapshot.header.unjudgedBuffers) == (0, 80))
+        #expect((snapshot.totals.unreachableBuffers, snapshot.header.unjudgedBuffers) == (0, 80))
         #expect(snapshot.totals.liveBuffers == 100)
         let answer = Answer(snapshot)
         #expect(answer.leak == "unknown" && answer.evidence == "cannot-say" && !answer.claimsProof)
@@ -297,7 +297,7 @@ import Testing
     @Test("JDK 25 has the stacks of virtual threads in its dumps: buffers that only they hold are live")
     func virtualThreads25() throws {
         let snapshot = try made(.virtualThreads25)
-        #expect((snapshot.totals.unheldBuffers, snapshot.header.unjudgedBuffers) == (0, 0))
+        #expect((snapshot.totals.unreachableBuffers, snapshot.header.unjudgedBuffers) == (0, 0))
         #expect(snapshot.totals.liveBuffers == 50)
         // Nothing is lost, and nothing of the dump is missing.
         let answer = Answer(snapshot)
@@ -313,7 +313,7 @@ import Testing
     func allReleased() throws {
         let snapshot = try Fixture.allReleased.read().snapshot
         #expect(!snapshot.notes.contains { $0.text.contains("without release") })
-        #expect(snapshot.totals.unheldBuffers == 0)
+        #expect(snapshot.totals.unreachableBuffers == 0)
         #expect(!Answer(snapshot).claimsProof)
     }
 
@@ -327,7 +327,7 @@ import Testing
     func garbageWords(dump: Fixture) throws {
         let snapshot = try dump.read().snapshot
         let counts = snapshot.notes.contains { $0.text.contains("counts as without a ByteBuf") }
-        #expect(!counts || snapshot.totals.unheldBuffers != 0)
+        #expect(!counts || snapshot.totals.unreachableBuffers != 0)
     }
 
     @Test(

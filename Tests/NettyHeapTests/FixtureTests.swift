@@ -8,10 +8,10 @@ import Testing
 
 @Suite("Heap dumps of Netty programs", .mayBlock) struct FixtureTests {
     /// Buffers and bytes of the slots in a state, without those nobody holds.
-    private func held(_ snapshot: Snapshot, state: UInt8) throws -> (buffers: Int, bytes: UInt64) {
+    private func reachable(_ snapshot: Snapshot, state: UInt8) throws -> (buffers: Int, bytes: UInt64) {
         let slots = try #require(snapshot.slots)
-        let edges = try #require(snapshot.edges)
-        let rows = Set(edges.slotRow.map { Int($0) }).filter { slots.state[$0] == state }
+        let references = try #require(snapshot.references)
+        let rows = Set(references.slotRow.map { Int($0) }).filter { slots.state[$0] == state }
         return (rows.count, rows.reduce(0) { $0 + slots.capacity[$1] })
     }
 
@@ -25,10 +25,10 @@ import Testing
         #expect(totals.chunkSize == 16 << 20)
         #expect(totals.hugeBytes == 0)
         #expect(totals.unpooledBytes == 287)
-        #expect(totals.unheldBuffers == 15_453)
-        #expect(totals.unheldBytes == 1_993_277_440)
-        #expect(try held(snapshot, state: 1) == (4, 458_752))
-        #expect(try held(snapshot, state: 3) == (4, 34_816))
+        #expect(totals.unreachableBuffers == 15_453)
+        #expect(totals.unreachableBytes == 1_993_277_440)
+        #expect(try reachable(snapshot, state: 1) == (4, 458_752))
+        #expect(try reachable(snapshot, state: 3) == (4, 34_816))
         #expect((totals.cachedBuffers, totals.cachedBytes) == (4, 34_816))
         #expect(snapshot.arenas.map(\.chunkCount).filter { $0 > 0 }.count == 2)
         #expect(snapshot.header.program == "IncidentBroker")
@@ -39,8 +39,8 @@ import Testing
         let snapshot = try Fixture.kept41.read().snapshot
         #expect(snapshot.totals.counterBytes == 33_554_719)
         #expect(snapshot.totals.chunkCount == 2)
-        #expect(try held(snapshot, state: 1) == (6_250, 600_000))
-        #expect(snapshot.totals.unheldBuffers == 0)
+        #expect(try reachable(snapshot, state: 1) == (6_250, 600_000))
+        #expect(snapshot.totals.unreachableBuffers == 0)
     }
 
     @Test("clean: nothing live, nothing lost")
@@ -48,8 +48,8 @@ import Testing
         let snapshot = try Fixture.clean41.read().snapshot
         #expect(snapshot.totals.counterBytes == 33_554_719)
         #expect(snapshot.totals.chunkCount == 2)
-        #expect(try held(snapshot, state: 1) == (0, 0))
-        #expect(snapshot.totals.unheldBuffers == 0)
+        #expect(try reachable(snapshot, state: 1) == (0, 0))
+        #expect(snapshot.totals.unreachableBuffers == 0)
     }
 
     @Test("Netty 4.2: bytes are exact, adjacent lost runs are one, and that is said")
@@ -61,9 +61,9 @@ import Testing
         #expect(totals.chunkCount == 211)
         #expect(totals.chunkSize == 4 << 20)
         #expect(totals.unpooledBytes == 287)
-        #expect(totals.unheldBytes == 871_170_048)
-        #expect(try held(snapshot, state: 1) == (4, 458_752))
-        #expect(try held(snapshot, state: 3) == (4, 69_632))
+        #expect(totals.unreachableBytes == 871_170_048)
+        #expect(try reachable(snapshot, state: 1) == (4, 458_752))
+        #expect(try reachable(snapshot, state: 3) == (4, 69_632))
         #expect(snapshot.notes.contains { $0.text.contains("look like one") })
     }
 
@@ -75,8 +75,8 @@ import Testing
         #expect(totals.unpooledBytes == 10 * 1_000 + 5 * 3_000)
         #expect(totals.counterBytes == totals.chunkBytes + totals.hugeBytes + totals.unpooledBytes)
         // Of 500 pooled ones, all huge ones and all unpooled ones as one each.
-        #expect(totals.unheldBuffers == 502)
-        #expect(totals.unheldBytes == 500 * 65_536 + (60 << 20) + 5 * 3_000)
+        #expect(totals.unreachableBuffers == 502)
+        #expect(totals.unreachableBytes == 500 * 65_536 + (60 << 20) + 5 * 3_000)
         #expect(snapshot.notes.contains { $0.text.contains("62914560 bytes of 3 huge allocations") })
         #expect(snapshot.notes.contains { $0.text.contains("No ByteBuf refers to the other 15000 bytes") })
         let owners = Dictionary(uniqueKeysWithValues: snapshot.owners.map { ($0.name, $0.liveBuffers) })
@@ -106,12 +106,12 @@ import Testing
     }
 
     @Test("a live buffer belongs to the nearest object of the program that holds it")
-    func holders() throws {
+    func referrers() throws {
         let owners = try Fixture.kept41.read().snapshot.owners
-        let holder = try #require(owners.max { $0.liveBuffers < $1.liveBuffers })
-        #expect(holder.kind == .component)
-        #expect(holder.liveBuffers == 6_250)
-        #expect(holder.name == "static IncidentBroker.kept")
+        let referrer = try #require(owners.max { $0.liveBuffers < $1.liveBuffers })
+        #expect(referrer.kind == .component)
+        #expect(referrer.liveBuffers == 6_250)
+        #expect(referrer.name == "static IncidentBroker.kept")
     }
 
     @Test("a dump compared with itself: all buffers survive")

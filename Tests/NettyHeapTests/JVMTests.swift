@@ -6,8 +6,8 @@ import Testing
 
 @testable import NettyHeap
 
-/// The dumps of `Field.java`, `Pair.java` and `Columns.java` in `Fixtures/source`: what was kept and lost is known, by other JVMs,
-/// collectors and Nettys than those of the other suites.
+/// The dumps of `Field.java`, `Pair.java` and `Columns.java` in `Fixtures/source`: what was kept and lost is known, by other
+/// JVMs, collectors and Nettys than those of the other suites.
 @Suite("Other JVMs, collectors and Nettys", .mayBlock) struct JVMTests {
     private func copy(_ name: String, _ snapshot: Snapshot) throws -> Snapshot.NettyCopy {
         try #require(snapshot.nettyCopies.first { $0.name == name })
@@ -114,7 +114,7 @@ import Testing
         #expect(counts[32_768] == Counts(kept: 5))
         #expect(kept(counts) == 39 + 5)
         let pooled: UInt64 = 40 * 224 + 1_280 + 2 * 3_584 + 12 * 6_144 + 5 * 57_344
-        #expect(snapshot.totals.unheldBytes == 34_002_700 + pooled)
+        #expect(snapshot.totals.unreachableBytes == 34_002_700 + pooled)
         #expect(try copy("io.netty", snapshot).cleaner == "CleanerJava24Linker")
         let answer = Answer(snapshot)
         #expect(answer.leak == "proved" && answer.evidence == "proved")
@@ -172,7 +172,7 @@ import Testing
     func unpooledByJhsdb() throws {
         let snapshot = try read(.jdk11Unpooled)
         #expect(snapshot.totals.counterBytes == 54_533_300)
-        #expect(snapshot.totals.unheldBytes == 0)
+        #expect(snapshot.totals.unreachableBytes == 0)
         // All that was lost is still there as garbage.
         let pooled: UInt64 = 40 * 200 + 12 * 6_000 + 5 * 50_000 + 1_200 + 2 * 3_500
         let lost = 34_002_700 + pooled
@@ -180,7 +180,7 @@ import Testing
         #expect(snapshot.header.unjudgedBuffers >= 65)
         let answer = Answer(snapshot)
         #expect(answer.leak == "unknown" && answer.evidence == "cannot-say" && !answer.claimsProof)
-        #expect(try Analyzer.run("leaks", "--fail-on", "unheld > 0", Fixture.jdk11Unpooled.path).status == 1)
+        #expect(try Analyzer.run("leaks", "--fail-on", "unreachable > 0", Fixture.jdk11Unpooled.path).status == 1)
     }
 
     // MARK: Several copies
@@ -189,12 +189,12 @@ import Testing
     func pair() throws {
         let snapshot = try read(.jdk17Pair)
         let shaded = try copy("org.apache.flink.shaded.netty4.io.netty", snapshot)
-        #expect((shaded.limitBytes, shaded.unheldBytes) == (100_000_000, 9 * 57_344))
+        #expect((shaded.limitBytes, shaded.unreachableBytes) == (100_000_000, 9 * 57_344))
         #expect(shaded.books.contains("runs"))
         let twice = snapshot.nettyCopies.filter { $0.name.hasPrefix("io.netty of URLClassLoader@") }
         #expect(twice.count == 2 && Set(twice.map(\.name)).count == 2)
         #expect(twice.allSatisfy { $0.limitBytes == 209_715_200 && $0.books.contains("buddy trees") })
-        #expect(twice.map(\.unheldBytes).sorted() == [0, 30 * 8_192])
+        #expect(twice.map(\.unreachableBytes).sorted() == [0, 30 * 8_192])
         #expect(snapshot.nettyCopies.count == 3)
         #expect(snapshot.nettyCopies.allSatisfy { $0.counterBytes == 1 << 20 && $0.chunkCount == 1 })
         // Nothing of them is added up that has a limit.

@@ -23,7 +23,7 @@ import Testing
         try heap.bytes.write(to: URL(fileURLWithPath: path))
         let result = try NettyHeap.read(path: path)
         #expect(result.checks.filter { !$0.passed } == [])
-        #expect(result.snapshot.totals.unheldBuffers == 0)
+        #expect(result.snapshot.totals.unreachableBuffers == 0)
         return result.snapshot
     }
 

@@ -100,9 +100,9 @@ import Testing
     }
 
     @Test(
-        "holders have names in every version",
+        "referrers have names in every version",
         arguments: [Fixture.pooled4168, .pooled4196, .adaptive, .adaptiveAll, .adaptive4213])
-    func holders(fixture: Fixture) throws {
+    func referrers(fixture: Fixture) throws {
         let owners = Dictionary(
             try fixture.read().snapshot.owners.map { ($0.name, $0.liveBuffers) }, uniquingKeysWith: +)
         #expect(owners["static Ledger.KEPT"] == 57)

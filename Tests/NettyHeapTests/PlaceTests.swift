@@ -25,7 +25,7 @@ import Testing
         let result = try NettyHeap.read(path: path(name), memory: memory)
         #expect(result.checks.filter { !$0.passed } == [])
         for row in result.snapshot.nettyChunks {
-            #expect(row.liveBytes + row.cachedBytes + row.unheldBytes + row.idleBytes == row.bytes)
+            #expect(row.liveBytes + row.cachedBytes + row.unreachableBytes + row.idleBytes == row.bytes)
         }
         let chunks = result.snapshot.nettyChunks.reduce(0) { $0 + $1.bytes }
         #expect(chunks == result.snapshot.totals.chunkBytes)
@@ -74,7 +74,7 @@ import Testing
         }
         // 3 of 1,000 bytes, 2 of 4,000, 5 of 300, 2 of 100,000.
         #expect(live == (12, 212_500))
-        #expect(snapshot.totals.unheldBuffers == 0)
+        #expect(snapshot.totals.unreachableBuffers == 0)
     }
 
     @Test("4.1.118: the magazines' chunks and the central queue of the versions before size classes")
@@ -93,7 +93,7 @@ import Testing
         #expect(snapshot.totals.counterBytes == 4_849_664)
         #expect(snapshot.nettyChunks.allSatisfy { $0.kind == .bump })
         #expect(snapshot.nettyChunks.reduce(0) { $0 + $1.liveBuffers } == 12)
-        #expect(snapshot.totals.unheldBuffers == 0)
+        #expect(snapshot.totals.unreachableBuffers == 0)
     }
 
     @Test("summary says why the memory is many times what is live, and in which places")
@@ -166,7 +166,7 @@ import Testing
         let (original, read) = (try read("netty-4.2.13-peak"), try DumpReader.read(path: copy, .everything))
         #expect(read.nettyChunks.map(\.place) == original.nettyChunks.map(\.place))
         #expect(read.nettyChunks.map(\.idleBytes) == original.nettyChunks.map(\.idleBytes))
-        #expect(read.directHolders == original.directHolders)
+        #expect(read.directReferrers == original.directReferrers)
         #expect(!read.nettyChunks.contains { $0.thread == "worker" })
         #expect(Set(read.nettyChunks.map(\.thread)).count == Set(original.nettyChunks.map(\.thread)).count)
         #expect(try Analyzer.run("netty", copy).words.contains("for 207.5 KiB that 12 live ByteBufs asked for"))
@@ -203,7 +203,7 @@ import Testing
         let used = rows.filter { $0.allocator == "allocator 1 pooled arenas" }
         #expect(used.count { $0.liveBuffers == 1 && $0.liveBytes == 65_536 && $0.cachedBuffers == 0 } == 2)
         #expect(used.count { $0.liveBuffers == 2 && $0.liveBytes == 131_072 && $0.cachedBuffers == 0 } == 1)
-        #expect(used.count { $0.liveBuffers == 0 && $0.unheldBytes == 65_536 } == 1)
+        #expect(used.count { $0.liveBuffers == 0 && $0.unreachableBytes == 65_536 } == 1)
         let cached = try #require(used.first { $0.cachedBuffers > 0 })
         #expect((cached.cachedBuffers, cached.cachedBytes, cached.liveBuffers) == (16, 262_144, 0))
         #expect(cached.emptySlabs == 1)
@@ -240,7 +240,7 @@ import Testing
         #expect((snapshot.totals.chunkCount, snapshot.totals.chunkBytes) == (3, 3 << 20))
         #expect(snapshot.totals.counterBytes == 3 << 20)
         #expect(snapshot.totals.limitBytes == 0)
-        #expect((snapshot.totals.unheldBuffers, snapshot.totals.unheldBytes) == (1, 65_536))
+        #expect((snapshot.totals.unreachableBuffers, snapshot.totals.unreachableBytes) == (1, 65_536))
         func owner(_ name: String) -> UInt64? { snapshot.owners.first { $0.name == name }?.liveBytes }
         #expect(owner("Pools$Session.pending") == 65_536)
         #expect(owner("static Pools.KEPT") == 131_072)
@@ -266,10 +266,10 @@ import Testing
     // MARK: Direct memory of others
 
     @Test("who holds the direct memory that is not Netty's: the sum is what java.nio.Bits says")
-    func directHolders() throws {
-        let rows = try read("netty-4.1.118-pools").directHolders
+    func directReferrers() throws {
+        let rows = try read("netty-4.1.118-pools").directReferrers
         #expect(rows.reduce(0) { $0 + $1.bytes } == 904_682)
-        func row(_ name: String) -> Snapshot.DirectHolder? { rows.first { $0.name == name } }
+        func row(_ name: String) -> Snapshot.DirectReferrer? { rows.first { $0.name == name } }
         #expect(row("Pools$SegmentPool.segments").map { [$0.buffers, $0.bytes] } == [10, 327_680])
         #expect(row("Pools$Segment.memory").map { [$0.buffers, $0.bytes] } == [5, 500_000])
         // It holds a slice, which holds the buffer.
@@ -289,7 +289,7 @@ import Testing
     @Test("Flink: what java.nio.Bits counts beside Netty's chunk are its network buffers")
     func flink() throws {
         let snapshot = try read("flink-1.14.6-network-buffers")
-        let rows = snapshot.directHolders
+        let rows = snapshot.directReferrers
         #expect(rows.reduce(0) { $0 + $1.bytes } == 7_602_178)
         #expect(rows.first?.name == "org.apache.flink.core.memory.MemorySegment.offHeapBuffer")
         #expect(rows.first.map { [$0.buffers, $0.bytes] } == [200, 200 * 32_768])
@@ -303,9 +303,9 @@ import Testing
     @Test("where Netty leaves its memory to the JVM, its own part of the counter is a row of its own")
     func nettysShare() throws {
         let snapshot = try Fixture.oneWithCleaners.read().snapshot
-        let netty = try #require(snapshot.directHolders.first { $0.kind == .netty })
+        let netty = try #require(snapshot.directReferrers.first { $0.kind == .netty })
         #expect(netty.bytes > 0)
         let bits = try #require(snapshot.nettyCopies.first { $0.counting == .jvm })
-        #expect(snapshot.directHolders.reduce(0) { $0 + $1.bytes } >= bits.counterBytes)
+        #expect(snapshot.directReferrers.reduce(0) { $0 + $1.bytes } >= bits.counterBytes)
     }
 }

@@ -454,9 +454,9 @@ class Swarm:
         self.check_resident()
         if report["counter_bytes"] > report["limit_bytes"]:
             raise Finding("/v1/memory: counter %(counter_bytes)d over the limit %(limit_bytes)d" % report)
-        unheld = [one for one in report["holders"] if "unheld" in str(one)]
-        if not self.options.get("drill") and any(isinstance(one, dict) and one.get("bytes", one.get("buffers", 0)) for one in unheld):
-            raise Finding("/v1/memory: unreachable: %s" % unheld)
+        unreachable = [one for one in report["referrers"] if "unreachable" in str(one)]
+        if not self.options.get("drill") and any(isinstance(one, dict) and one.get("bytes", one.get("buffers", 0)) for one in unreachable):
+            raise Finding("/v1/memory: unreachable: %s" % unreachable)
 
     async def look_at_metrics(self):
         await self.broker.metrics()
@@ -485,7 +485,7 @@ class Swarm:
         os.link(path, kept)
         questions = [["verify"], ["leaks"]]
         if not self.options.get("drill"):
-            questions.append(["summary", "--fail-on", "unheld > 0"])
+            questions.append(["summary", "--fail-on", "unreachable > 0"])
         for arguments in questions:
             code, output = await analyze(self.programs["analyze"], arguments[0], kept, *arguments[1:])
             if code:
@@ -601,8 +601,8 @@ class Swarm:
             if report["live_bytes"] == 0:
                 return
             if self.now > deadline:
-                raise Finding("%d bytes are live when nothing is left: %s, held by %s" % (
-                    report["live_bytes"], report["owners"], report["holders"]))
+                raise Finding("%d bytes are live when nothing is left: %s, referrers %s" % (
+                    report["live_bytes"], report["owners"], report["referrers"]))
             await asyncio.sleep(0.2)
 
     async def bring_back(self):

@@ -139,13 +139,13 @@ class Scale:
 
     async def memory(self):
         report = await self.broker.memory()
-        for part in ("size_classes", "owners", "holders"):
+        for part in ("size_classes", "owners", "referrers"):
             total = sum(one["bytes"] for one in report[part])
             if total != report["live_bytes"]:
                 raise Finding("%s add up to %d, live bytes are %d" % (part, total, report["live_bytes"]))
-        unheld = [one for one in report["holders"] if "unheld" in one.values()]
-        if any(one["bytes"] for one in unheld):
-            raise Finding("unreachable: %s" % unheld)
+        unreachable = [one for one in report["referrers"] if "unreachable" in one.values()]
+        if any(one["bytes"] for one in unreachable):
+            raise Finding("unreachable: %s" % unreachable)
         return "%d MiB of %d, loops stood still for %.1f ms" % (
             report["counter_bytes"] // MIB, report["limit_bytes"] // MIB, report["pause_nanoseconds"] / 1e6)
 
@@ -224,7 +224,7 @@ class Scale:
         await self.timed("top", self.command("top", pid, "--count", "2", "--interval", "1"))
         serial = self.slots(dump)
         for arguments in (
-            ["verify"], ["summary", "--fail-on", "unheld > 0"], ["sites"], ["owners"], ["histogram"], ["buffers"],
+            ["verify"], ["summary", "--fail-on", "unreachable > 0"], ["sites"], ["owners"], ["histogram"], ["buffers"],
             ["show", serial], ["path", serial], ["dominators"], ["leaks", "--fail-on", "suspects > 0"], ["chunks"],
             ["query", "SELECT * FROM leaks"], ["report", "-o", out + ".html"],
             ["export", "--to", "csv", "-o", out + ".csv"], ["export", "--to", "jsonl", "-o", out + ".jsonl"],

@@ -22,7 +22,7 @@ struct SyntheticBroker {
     private var snapshot = Snapshot(header: .init(), totals: .init())
     private var slots = Snapshot.SlotColumns()
     private var runs = Snapshot.RunColumns()
-    private var edges = Snapshot.EdgeColumns()
+    private var references = Snapshot.ReferenceColumns()
     private let geometries = (0..<SizeClasses.count).map { SizeClasses.geometry(of: $0) }
 
     init(buffers: Int, generation: UInt64 = 0) {
@@ -35,10 +35,10 @@ struct SyntheticBroker {
         describeProcess()
         addOwners()
         addBuffers()
-        addRetainersAndTotals()
+        addAllocationGroupsAndTotals()
         snapshot.slots = slots
         snapshot.runs = runs
-        snapshot.edges = edges
+        snapshot.references = references
         return snapshot
     }
 
@@ -142,10 +142,10 @@ struct SyntheticBroker {
         slots.address.reserveCapacity(buffers)
         slots.requested.reserveCapacity(buffers)
         slots.capacity.reserveCapacity(buffers)
-        slots.touchTime.reserveCapacity(buffers)
-        edges.slotRow.reserveCapacity(buffers)
-        edges.holderOwner.reserveCapacity(buffers)
-        edges.holderKind.reserveCapacity(buffers)
+        slots.accessTime.reserveCapacity(buffers)
+        references.slotRow.reserveCapacity(buffers)
+        references.referrerOwner.reserveCapacity(buffers)
+        references.referrerKind.reserveCapacity(buffers)
     }
 
     private func newChunk(_ index: UInt32) -> Snapshot.Chunk {
@@ -192,7 +192,7 @@ struct SyntheticBroker {
         let birth = rounded(isReborn ? header.monotonicTime - Self.second : header.monotonicTime - min(age, Self.hours))
 
         let kind = random.below(100)
-        let (site, touch): (Site, Site) =
+        let (site, access): (Site, Site) =
             switch kind {
             case ..<5: (.publish, .convert)
             case ..<70: (.publish, .queue)
@@ -202,12 +202,12 @@ struct SyntheticBroker {
             }
         let client = random.below(UInt64(max(1, buffers / Self.clients)))
         let session = UInt32(3 + 2 * client)
-        let owner: UInt32 = touch == .queue ? session + 1 : touch == .retain ? 2 : session
-        let wait = touch == .queue ? random.below(3_600) * Self.second : random.below(20_000_000)
+        let owner: UInt32 = access == .queue ? session + 1 : access == .retain ? 2 : session
+        let wait = access == .queue ? random.below(3_600) * Self.second : random.below(20_000_000)
 
         slots.serial.append(serial)
         slots.birth.append(birth)
-        slots.touchTime.append(rounded(min(header.monotonicTime, birth + wait)))
+        slots.accessTime.append(rounded(min(header.monotonicTime, birth + wait)))
         slots.address.append(
             UInt64(chunk.index) << 24
                 | UInt64(page * SizeClasses.pageSize + element * Int(geometry.bytes)))
@@ -217,28 +217,28 @@ struct SyntheticBroker {
         slots.sizeClass.append(UInt16(sizeClass))
         slots.arena.append(chunk.arena)
         slots.site.append(site.rawValue)
-        slots.touchSite.append(touch.rawValue)
+        slots.accessSite.append(access.rawValue)
         slots.owner.append(owner)
         slots.state.append(1)
         slots.count += 1
-        guard touch != .convert else { return }
-        edges.slotRow.append(UInt32(row))
-        edges.holderOwner.append(owner)
-        let holder: HolderKind =
-            switch touch {
+        guard access != .convert else { return }
+        references.slotRow.append(UInt32(row))
+        references.referrerOwner.append(owner)
+        let referrer: ReferrerKind =
+            switch access {
             case .queue: .offlineQueue
             case .retain: .retained
             case .assembly: .inflight
             default: .readBuffer
             }
-        edges.holderKind.append(holder.rawValue)
+        references.referrerKind.append(referrer.rawValue)
     }
 
     private func rounded(_ time: UInt64) -> UInt64 { time / Self.tick * Self.tick }
 
     // MARK: Sums
 
-    private mutating func addRetainersAndTotals() {
+    private mutating func addAllocationGroupsAndTotals() {
         let kinds = 16
         let sites = Site.allCases.count
         var places = [Int](repeating: -1, count: sites * sites * kinds)
@@ -246,25 +246,29 @@ struct SyntheticBroker {
         for row in 0..<slots.count {
             let owner = Int(slots.owner[row])
             let kind = snapshot.owners[owner].kind
-            let (site, touch) = (Int(slots.site[row]), Int(slots.touchSite[row]))
-            let key = (site * sites + touch) * kinds + Int(kind.rawValue)
+            let (site, access) = (Int(slots.site[row]), Int(slots.accessSite[row]))
+            let key = (site * sites + access) * kinds + Int(kind.rawValue)
             if places[key] < 0 {
-                places[key] = snapshot.retainers.count
-                var retainer = Snapshot.Retainer()
-                (retainer.site, retainer.touchSite, retainer.ownerKind) = (UInt32(site), UInt32(touch), kind)
-                (retainer.oldestBirth, retainer.newestBirth) = (slots.birth[row], slots.birth[row])
-                snapshot.retainers.append(retainer)
+                places[key] = snapshot.allocationGroups.count
+                var allocationGroup = Snapshot.AllocationGroup()
+                (allocationGroup.site, allocationGroup.accessSite, allocationGroup.ownerKind) = (
+                    UInt32(site), UInt32(access), kind
+                )
+                (allocationGroup.oldestBirth, allocationGroup.newestBirth) = (slots.birth[row], slots.birth[row])
+                snapshot.allocationGroups.append(allocationGroup)
             }
             let (capacity, requested) = (slots.capacity[row], slots.requested[row])
-            let isUnheld = touch == Int(Site.convert.rawValue)
+            let isUnreachable = access == Int(Site.convert.rawValue)
             let place = places[key]
-            snapshot.retainers[place].liveBuffers += 1
-            snapshot.retainers[place].liveBytes += capacity
-            snapshot.retainers[place].requestedBytes += requested
-            snapshot.retainers[place].unheldBuffers += isUnheld ? 1 : 0
-            snapshot.retainers[place].unheldBytes += isUnheld ? capacity : 0
-            snapshot.retainers[place].oldestBirth = min(snapshot.retainers[place].oldestBirth, slots.birth[row])
-            snapshot.retainers[place].newestBirth = max(snapshot.retainers[place].newestBirth, slots.birth[row])
+            snapshot.allocationGroups[place].liveBuffers += 1
+            snapshot.allocationGroups[place].liveBytes += capacity
+            snapshot.allocationGroups[place].requestedBytes += requested
+            snapshot.allocationGroups[place].unreachableBuffers += isUnreachable ? 1 : 0
+            snapshot.allocationGroups[place].unreachableBytes += isUnreachable ? capacity : 0
+            snapshot.allocationGroups[place].oldestBirth = min(
+                snapshot.allocationGroups[place].oldestBirth, slots.birth[row])
+            snapshot.allocationGroups[place].newestBirth = max(
+                snapshot.allocationGroups[place].newestBirth, slots.birth[row])
             snapshot.sites[site].liveBuffers += 1
             snapshot.sites[site].liveBytes += capacity
             snapshot.sites[site].requestedBytes += requested
@@ -282,8 +286,8 @@ struct SyntheticBroker {
             snapshot.sites[site].allocations = snapshot.sites[site].frees + snapshot.sites[site].liveBuffers
             snapshot.sites[site].allocatedBytes = snapshot.sites[site].allocations * 300
         }
-        totals.unheldBuffers = snapshot.retainers.reduce(0) { $0 + $1.unheldBuffers }
-        totals.unheldBytes = snapshot.retainers.reduce(0) { $0 + $1.unheldBytes }
+        totals.unreachableBuffers = snapshot.allocationGroups.reduce(0) { $0 + $1.unreachableBuffers }
+        totals.unreachableBytes = snapshot.allocationGroups.reduce(0) { $0 + $1.unreachableBytes }
         totals.chunkSize = UInt64(SizeClasses.chunkSize)
         totals.pageSize = UInt64(SizeClasses.pageSize)
         totals.chunkCount = UInt64(snapshot.chunks.count)

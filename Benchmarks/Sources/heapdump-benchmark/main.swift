@@ -83,10 +83,10 @@ func index() throws -> Int {
 }
 
 let bytes = try index()
-_ = try measure("all of it, without holders (summary)", bytes: bytes) {
-    try NettyHeap.read(path: path, holders: false)
+_ = try measure("all of it, without referrers (summary)", bytes: bytes) {
+    try NettyHeap.read(path: path, referrers: false)
 }
-let result = try measure("all of it, with holders", bytes: bytes) { try NettyHeap.read(path: path) }
+let result = try measure("all of it, with referrers", bytes: bytes) { try NettyHeap.read(path: path) }
 print(
-    "\(result.snapshot.totals.liveBuffers) allocations, \(result.snapshot.totals.unheldBuffers ?? 0) without a ByteBuf, "
+    "\(result.snapshot.totals.liveBuffers) allocations, \(result.snapshot.totals.unreachableBuffers ?? 0) without a ByteBuf, "
         + "\(result.checks.count { !$0.passed }) checks failed")

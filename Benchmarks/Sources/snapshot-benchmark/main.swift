@@ -75,13 +75,13 @@ func now() -> UInt64 {
 
 let directory = String(cString: mkdtemp(strdup("/tmp/snapshot-benchmark-XXXXXX")))
 print("live buffers \(pool.liveBufferCount), ledger \(pool.ledgerBytes) bytes")
-for withEdges in [false, true] {
+for withReferences in [false, true] {
     for round in 1...rounds {
         let file = try DumpFile.create(directory: directory, name: "arena.dump.zst", replacing: true)
         let sink = file.sink
         let start = now()
         let cost = try pool.takeSnapshot(loops: loops) { index, visitor in
-            guard withEdges else { return }
+            guard withReferences else { return }
             let kept = holdings[index]
             for row in kept.slots.indices {
                 visitor.hold(
@@ -89,16 +89,17 @@ for withEdges in [false, true] {
                     kind: .offlineQueue)
             }
         } _: { contents in
-            let snapshot = LedgerSnapshot(contents.ledger, edges: withEdges ? contents.takeEdges() : nil)
+            let snapshot = LedgerSnapshot(contents.ledger, references: withReferences ? contents.takeReferences() : nil)
             let writer = DumpWriter(sink: sink)
-            try writer.write(snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, edges: snapshot.edges)
+            try writer.write(
+                snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, references: snapshot.references)
         }
         let path = try file.commit()
         let elapsed = now() - start
         var status = stat()
         stat(path, &status)
         print(
-            "round \(round) edges \(withEdges): pause \(milliseconds(cost.pauseNanoseconds)) ms,",
+            "round \(round) referrers \(withReferences): pause \(milliseconds(cost.pauseNanoseconds)) ms,",
             "dump \(milliseconds(elapsed)) ms, file \(status.st_size) bytes, staged \(cost.wasStaged)")
     }
 }

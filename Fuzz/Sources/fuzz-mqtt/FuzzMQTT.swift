@@ -68,9 +68,9 @@ private func comparePublish(_ header: FixedHeader, _ body: ByteBuffer, _ version
 /// Sent on, a message has the properties it came with but for those of the hop.
 private func comparePassedOn(_ whole: Publish, _ incoming: IncomingPublish) {
     var properties = OutgoingProperties()
-    if var passedOn = incoming.passedOn {
-        for piece in incoming.morePassedOn { passedOn.writeImmutableBuffer(piece) }
-        properties.passedOn = passedOn
+    if var forwardedProperties = incoming.forwardedProperties {
+        for piece in incoming.morePassedOn { forwardedProperties.writeImmutableBuffer(piece) }
+        properties.forwardedProperties = forwardedProperties
     }
     properties.messageExpiryInterval = incoming.messageExpiryInterval
     guard let topic = incoming.topic ?? (try? TopicName("t")) else { fatalError("t is a topic") }

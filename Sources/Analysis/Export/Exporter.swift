@@ -57,7 +57,7 @@ public struct Exporter {
     /// goes with them has the runs.
     public func databaseParts(of blocks: DumpBlocks) throws -> [String: DumpParts]? {
         var parts: [String: DumpParts] = [:]
-        for table in [DumpTables.buffers, DumpTables.edges] where table.name == "buffers" || blocks.hasEdges {
+        for table in [DumpTables.buffers, DumpTables.references] where table.name == "buffers" || blocks.hasReferences {
             guard let found = try DumpParts(blocks, table: table.name, table.selection(for: nil)) else { return nil }
             parts[table.name] = found
         }

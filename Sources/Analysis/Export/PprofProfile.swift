@@ -3,8 +3,8 @@ import Ledger
 
 /// Live memory as a profile that pprof opens (https://github.com/google/pprof/blob/main/proto/profile.proto).
 ///
-/// A sample is a group of buffers of one site, last touch and kind of owner. Its stack, from the leaf: the allocation
-/// site; who touched the buffers last, if that is another place; the kind of owner. The owner kind, and how old the
+/// A sample is a group of buffers of one site, last access and kind of owner. Its stack, from the leaf: the allocation
+/// site; who accessed the buffers last, if that is another place; the kind of owner. The owner kind, and how old the
 /// oldest buffer is, are labels too, so that `-tagfocus` and `-tags` work.
 struct PprofProfile {
     private var profile = ProtobufMessage()
@@ -45,13 +45,14 @@ struct PprofProfile {
         profile.set(
             Profile.comment,
             packed: [text("dumped \(Format.time(snapshot.header.wallTime)), \(snapshot.header.reason)")])
-        for retainer in snapshot.retainers { add(retainer, snapshot) }
+        for allocationGroup in snapshot.allocationGroups { add(allocationGroup, snapshot) }
         addHistory(snapshot)
     }
 
     private static let sampleTypes = [
-        ("live_buffers", "count"), ("live_bytes", "bytes"), ("requested_bytes", "bytes"), ("unheld_buffers", "count"),
-        ("unheld_bytes", "bytes"), ("allocations", "count"), ("allocated_bytes", "bytes"),
+        ("live_buffers", "count"), ("live_bytes", "bytes"), ("requested_bytes", "bytes"),
+        ("unreachable_buffers", "count"),
+        ("unreachable_bytes", "bytes"), ("allocations", "count"), ("allocated_bytes", "bytes"),
     ]
 
     /// Without a mapping that has functions, pprof asks for the binary.
@@ -65,31 +66,32 @@ struct PprofProfile {
         profile.add(Profile.mapping, mapping)
     }
 
-    private mutating func add(_ retainer: Snapshot.Retainer, _ snapshot: Snapshot) {
-        var stack = [location(snapshot, retainer.site)]
-        if retainer.touchSite != retainer.site, retainer.touchSite != 0 {
-            stack.append(location(snapshot, retainer.touchSite))
+    private mutating func add(_ allocationGroup: Snapshot.AllocationGroup, _ snapshot: Snapshot) {
+        var stack = [location(snapshot, allocationGroup.site)]
+        if allocationGroup.accessSite != allocationGroup.site, allocationGroup.accessSite != 0 {
+            stack.append(location(snapshot, allocationGroup.accessSite))
         }
-        stack.append(location(name: "owner: \(retainer.ownerKind.name)", file: "", line: 0))
-        let kind = label("owner_kind", retainer.ownerKind.name)
+        stack.append(location(name: "owner: \(allocationGroup.ownerKind.name)", file: "", line: 0))
+        let kind = label("owner_kind", allocationGroup.ownerKind.name)
         var age = ProtobufMessage()
         age.set(Label.key, text("oldest_age"))
-        age.set(Label.num, Int64(clamping: snapshot.age(retainer.oldestBirth) / 1_000_000_000))
+        age.set(Label.num, Int64(clamping: snapshot.age(allocationGroup.oldestBirth) / 1_000_000_000))
         age.set(Label.numUnit, text("seconds"))
-        let held = label(
-            "held",
-            snapshot.totals.unheldBuffers == nil
+        let reachable = label(
+            "reachable",
+            snapshot.totals.unreachableBuffers == nil
                 ? "unknown"
-                : retainer.unheldBuffers == 0
+                : allocationGroup.unreachableBuffers == 0
                     ? "all"
-                    : retainer.unheldBuffers == retainer.liveBuffers
+                    : allocationGroup.unreachableBuffers == allocationGroup.liveBuffers
                         ? "none" : "some")
         addSample(
             stack,
             [
-                retainer.liveBuffers, retainer.liveBytes, retainer.requestedBytes, retainer.unheldBuffers,
-                retainer.unheldBytes, 0, 0,
-            ], [kind, held, age])
+                allocationGroup.liveBuffers, allocationGroup.liveBytes, allocationGroup.requestedBytes,
+                allocationGroup.unreachableBuffers,
+                allocationGroup.unreachableBytes, 0, 0,
+            ], [kind, reachable, age])
     }
 
     /// What sites have allocated since the start is known by site only.

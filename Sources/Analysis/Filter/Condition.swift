@@ -1,6 +1,6 @@
 public import DumpFormat
 
-/// When a build or a monitor should fail: `unheld > 0 or counter > 90%`. Asks totals, not buffers.
+/// When a build or a monitor should fail: `unreachable > 0 or counter > 90%`. Asks totals, not buffers.
 ///
 /// A dump may know of an amount only that it lies between two others, or nothing; a condition that depends on which it is
 /// cannot be decided, and neither can its opposite (Kleene's three values).
@@ -16,22 +16,22 @@ public struct Condition: Sendable {
         /// What the answer is worth where it is not proved, in words that follow "because"; empty where it is.
         var reason = ""
 
-        /// What every dump can say. `unheld` is missing where the dump has no edges, or where what could be read of it does
-        /// not tell.
+        /// What every dump can say. `unreachable` is missing where the dump has no references, or where what could be read of it
+        /// does not tell.
         public init(_ snapshot: Snapshot) {
             let totals = snapshot.totals
             let exact: [String: UInt64] = [
                 "counter": totals.counterBytes, "live": totals.liveBuffers, "live.bytes": totals.liveBytes,
                 "slack.bytes": totals.liveBytes.less(totals.requestedBytes), "free.bytes": totals.freeBytes,
                 "chunks": totals.chunkCount, "refused": totals.failedAllocations,
-                "overdraft.bytes": totals.overdraftBytes,
+                "over_limit.bytes": totals.overLimitBytes,
             ]
             numbers = exact.mapValues { $0...$0 }
             let grade = EvidenceGrade(snapshot, for: .lost)
             reason = grade.reason
             if grade.level != .cannotSay {
-                numbers["unheld"] = Self.range(totals.unheldBuffers, snapshot.header.unjudgedBuffers)
-                numbers["unheld.bytes"] = Self.range(totals.unheldBytes, snapshot.header.unjudgedBytes)
+                numbers["unreachable"] = Self.range(totals.unreachableBuffers, snapshot.header.unjudgedBuffers)
+                numbers["unreachable.bytes"] = Self.range(totals.unreachableBytes, snapshot.header.unjudgedBytes)
             }
             use = snapshot.use
         }
@@ -52,8 +52,8 @@ public struct Condition: Sendable {
     }
 
     static let fields: [ExpressionField] = [
-        .init(name: "unheld", type: .number, help: "buffers no holder reaches"),
-        .init(name: "unheld.bytes", type: .bytes, help: "their bytes"),
+        .init(name: "unreachable", type: .number, help: "buffers no referrer reaches"),
+        .init(name: "unreachable.bytes", type: .bytes, help: "their bytes"),
         .init(name: "suspects", type: .number, help: "findings not suppressed and not in the baseline (leaks)"),
         .init(name: "suspect.bytes", type: .bytes, help: "their bytes (leaks)"),
         .init(name: "proved", type: .number, help: "of these findings, those that are proved (leaks)"),
@@ -63,7 +63,7 @@ public struct Condition: Sendable {
         .init(name: "live.bytes", type: .bytes, help: "their bytes"),
         .init(name: "slack.bytes", type: .bytes, help: "of them, what nobody asked for"),
         .init(name: "free.bytes", type: .bytes, help: "free in chunks"),
-        .init(name: "overdraft.bytes", type: .bytes, help: "taken above the limit"),
+        .init(name: "over_limit.bytes", type: .bytes, help: "taken above the limit"),
         .init(name: "chunks", type: .number, help: "chunks mapped"),
         .init(name: "refused", type: .number, help: "allocations refused since the start"),
     ]

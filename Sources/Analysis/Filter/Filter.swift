@@ -20,16 +20,17 @@ public struct Filter: Sendable {
     public var selection: DumpSelection {
         DumpSelection(
             slots: usedFields.reduce(into: []) { $0.formUnion($1.columns) },
-            reaches: usedFields.contains(where: \.needsEdges))
+            reaches: usedFields.contains(where: \.needsReferences))
     }
 
     /// The rows of `slots` it lets through; nil where the snapshot lacks what it asks about.
     func rows(in snapshot: Snapshot) -> RowMask? {
         guard let slots = snapshot.slots, slots.hasWhole(selection.slots) else { return nil }
-        guard let holders = selection.reaches ? HolderMasks(snapshot) : HolderMasks(unknownFor: slots.count) else {
+        guard let referrers = selection.reaches ? ReferrerMasks(snapshot) : ReferrerMasks(unknownFor: slots.count)
+        else {
             return nil
         }
-        return FilterScan(snapshot: snapshot, slots: slots, holders: holders).mask(expression)
+        return FilterScan(snapshot: snapshot, slots: slots, referrers: referrers).mask(expression)
     }
 }
 
@@ -45,16 +46,16 @@ struct RowMask {
     var count: Int { isIn.reduce(0) { $0 + ($1 ? 1 : 0) } }
 }
 
-/// By which kinds of holder each buffer is reached, as a set of `HolderKind` raw values; 0 is none.
-struct HolderMasks {
+/// By which kinds of referrer each buffer is reached, as a set of `ReferrerKind` raw values; 0 is none.
+struct ReferrerMasks {
     let kinds: [UInt16]
 
-    /// Nil where the snapshot has no edges.
+    /// Nil where the snapshot has no references.
     init?(_ snapshot: Snapshot) {
-        guard let edges = snapshot.edges, let slots = snapshot.slots else { return nil }
+        guard let references = snapshot.references, let slots = snapshot.slots else { return nil }
         var kinds = [UInt16](repeating: 0, count: slots.count)
-        for edge in 0..<edges.count where Int(edges.slotRow[edge]) < kinds.count {
-            kinds[Int(edges.slotRow[edge])] |= Self.bit(edges.holderKind[edge])
+        for reference in 0..<references.count where Int(references.slotRow[reference]) < kinds.count {
+            kinds[Int(references.slotRow[reference])] |= Self.bit(references.referrerKind[reference])
         }
         self.kinds = kinds
     }
@@ -66,7 +67,7 @@ struct HolderMasks {
 
     static func names(_ mask: UInt16) -> String {
         if mask == 0 { return "none" }
-        let known = HolderKind.allCases.filter { mask & bit($0.rawValue) != 0 }.map(\.name)
+        let known = ReferrerKind.allCases.filter { mask & bit($0.rawValue) != 0 }.map(\.name)
         return (known.isEmpty ? ["other"] : known).joined(separator: " + ")
     }
 }

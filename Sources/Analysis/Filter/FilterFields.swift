@@ -4,23 +4,23 @@ import Ledger
 extension Filter {
     /// What a filter can ask about a buffer.
     enum Field: String, CaseIterable {
-        case site, file, touch, owner
+        case site, file, access, owner
         case ownerKind = "owner.kind"
         case ownerState = "owner.state"
         case under, client, size, capacity, slack, age, idle
         case sizeClass = "class"
-        case arena, chunk, address, serial, unheld, holder, freed, huge
+        case arena, chunk, address, serial, unreachable, referrer, freed, huge
 
         var type: FieldType {
             switch self {
-            case .site, .file, .touch, .owner, .under, .client, .arena: .text
+            case .site, .file, .access, .owner, .under, .client, .arena: .text
             case .ownerKind: .choice(OwnerKind.allCases.map(\.name))
             case .ownerState: .choice(["open", "closed"])
-            case .holder: .choice(["none"] + HolderKind.allCases.map(\.name))
+            case .referrer: .choice(["none"] + ReferrerKind.allCases.map(\.name))
             case .size, .capacity, .slack, .sizeClass: .bytes
             case .age, .idle: .duration
             case .chunk, .address, .serial: .number
-            case .unheld, .freed, .huge: .flag
+            case .unreachable, .freed, .huge: .flag
             }
         }
 
@@ -28,7 +28,7 @@ extension Filter {
             switch self {
             case .site: "where it was allocated: label, function or file:line"
             case .file: "file of that place, with or without :line"
-            case .touch: "where it was last touched"
+            case .access: "where it was last accessed"
             case .owner: "who answers for it: name, or kind/name as in session/device-7"
             case .ownerKind: "session, connection, \"offline queue\" ..."
             case .ownerState: "open or closed"
@@ -38,14 +38,14 @@ extension Filter {
             case .capacity: "bytes it takes"
             case .slack: "capacity less size"
             case .age: "time since it was allocated"
-            case .idle: "time since it was last touched"
+            case .idle: "time since it was last accessed"
             case .sizeClass: "bytes of its size class"
             case .arena: "name or number of its arena"
             case .chunk: "number of its chunk"
             case .address: "0x..., as show prints it"
             case .serial: "its serial number"
-            case .unheld: "no holder reaches it"
-            case .holder: "a holder of this kind reaches it, or none does"
+            case .unreachable: "no referrer reaches it"
+            case .referrer: "a referrer of this kind reaches it, or none does"
             case .freed: "freed by another thread, not yet taken back"
             case .huge: "larger than a chunk"
             }
@@ -54,23 +54,23 @@ extension Filter {
         var columns: Set<Snapshot.SlotColumns.Column> {
             switch self {
             case .site, .file: [.site]
-            case .touch: [.touchSite]
+            case .access: [.accessSite]
             case .owner, .ownerKind, .ownerState, .under, .client: [.owner]
             case .size: [.requested]
             case .capacity, .sizeClass: [.capacity]
             case .slack: [.requested, .capacity]
             case .age: [.birth]
-            case .idle: [.touchTime]
+            case .idle: [.accessTime]
             case .arena: [.arena]
             case .chunk, .address: [.address]
             case .serial: [.serial]
-            case .unheld, .freed: [.state]
-            case .holder: []
+            case .unreachable, .freed: [.state]
+            case .referrer: []
             case .huge: [.sizeClass]
             }
         }
 
-        var needsEdges: Bool { self == .unheld || self == .holder }
+        var needsReferences: Bool { self == .unreachable || self == .referrer }
     }
 
     static let fields = Field.allCases.map { ExpressionField(name: $0.rawValue, type: $0.type, help: $0.help) }

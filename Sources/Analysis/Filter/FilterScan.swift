@@ -5,7 +5,7 @@ import Ledger
 struct FilterScan {
     let snapshot: Snapshot
     let slots: Snapshot.SlotColumns
-    let holders: HolderMasks
+    let referrers: ReferrerMasks
 
     func mask(_ expression: Expression) -> RowMask {
         switch expression {
@@ -33,8 +33,8 @@ struct FilterScan {
 
     private func flag(_ field: Filter.Field?) -> RowMask {
         switch field {
-        case .unheld:
-            let kinds = holders.kinds
+        case .unreachable:
+            let kinds = referrers.kinds
             let state = slots.state
             return RowMask(state.indices.map { kinds[$0] == 0 && state[$0] == Snapshot.SlotColumns.live })
         case .freed: return RowMask(slots.state.map { $0 != Snapshot.SlotColumns.live })
@@ -50,11 +50,11 @@ struct FilterScan {
             return byID(slots.owner, snapshot.owners.map { $0.kind == kind })
         case .ownerState:
             return byID(slots.owner, snapshot.owners.map { ($0.closedTime != 0) == (choice == 1) })
-        case .holder where choice == 0:
-            return RowMask(holders.kinds.map { $0 == 0 })
-        case .holder:
-            let bit = HolderMasks.bit(HolderKind.allCases[choice - 1].rawValue)
-            return RowMask(holders.kinds.map { $0 & bit != 0 })
+        case .referrer where choice == 0:
+            return RowMask(referrers.kinds.map { $0 == 0 })
+        case .referrer:
+            let bit = ReferrerMasks.bit(ReferrerKind.allCases[choice - 1].rawValue)
+            return RowMask(referrers.kinds.map { $0 & bit != 0 })
         default: return RowMask(all: slots.count)
         }
     }
@@ -70,7 +70,7 @@ struct FilterScan {
             let capacity = slots.capacity
             return RowMask(requested.indices.map { range.contains(capacity[$0].less(requested[$0])) })
         case .age: return RowMask(slots.birth.map { range.contains(now.less($0)) })
-        case .idle: return RowMask(slots.touchTime.map { range.contains(now.less($0)) })
+        case .idle: return RowMask(slots.accessTime.map { range.contains(now.less($0)) })
         case .chunk:
             let shift = snapshot.chunkShift
             return RowMask(slots.address.map { range.contains($0 >> shift) })
@@ -83,7 +83,7 @@ struct FilterScan {
     private func text(_ field: Filter.Field?, _ test: TextTest) -> RowMask {
         switch field {
         case .site: return byID(slots.site, sites(test))
-        case .touch: return byID(slots.touchSite, sites(test))
+        case .access: return byID(slots.accessSite, sites(test))
         case .file:
             return byID(
                 slots.site,

@@ -15,19 +15,21 @@ struct ByteBar {
     let whole: UInt64
 
     init(_ totals: Snapshot.Totals) {
-        let unheld = totals.unheldBytes
+        let unreachable = totals.unreachableBytes
         let left = totals.limitBytes.less(totals.counterBytes)
         let all = [
-            unheld.map { Part(id: "unheld", name: "unheld", about: "live, and no holder reaches it", bytes: $0) },
+            unreachable.map {
+                Part(id: "unreachable", name: "unreachable", about: "live, and no referrer reaches it", bytes: $0)
+            },
             Part(
-                id: "held", name: unheld == nil ? "live" : "held",
-                about: unheld == nil ? "held or unheld is unknown" : "live, and a holder reaches it",
-                bytes: totals.liveBytes.less(unheld ?? 0)),
+                id: "reachable", name: unreachable == nil ? "live" : "reachable",
+                about: unreachable == nil ? "reachable or unreachable is unknown" : "live, and a referrer reaches it",
+                bytes: totals.liveBytes.less(unreachable ?? 0)),
             Part(id: "free", name: "free", about: "in chunks, not handed out", bytes: totals.freeBytes),
             Part(id: "ledger", name: "ledger", about: "the arena's own records", bytes: totals.ledgerBytes),
             Part(
-                id: "staging", name: "dump staging", about: "the copy the dump was written from",
-                bytes: totals.stagingBytes),
+                id: "snapshot-buffer", name: "snapshot buffer", about: "the copy the dump was written from",
+                bytes: totals.snapshotBufferBytes),
             Part(id: "left", name: "left", about: "below the limit", bytes: left),
         ]
         parts = all.compactMap { $0 }.filter { $0.bytes > 0 }

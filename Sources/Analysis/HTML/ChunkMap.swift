@@ -13,11 +13,11 @@ struct ChunkMap {
     private enum Use: UInt8 {
         case free = 0x66  // f
         case buffer = 0x62  // b
-        case unheld = 0x75  // u
+        case unreachable = 0x75  // u
         case reserve = 0x76  // v
         /// Slabs, by how full the page is: p, q, r, s for each quarter.
         case slabFirstQuarter = 0x70
-        case slabUnheld = 0x78  // x
+        case slabUnreachable = 0x78  // x
     }
 
     let pageSize: Int
@@ -30,19 +30,19 @@ struct ChunkMap {
         let chunk: Snapshot.Chunk
         var uses = ""
         var sites = ""
-        var unheldBytes: UInt64 = 0
+        var unreachableBytes: UInt64 = 0
     }
 
     private struct Page {
         var live: UInt64 = 0
-        var unheld: UInt64 = 0
+        var unreachable: UInt64 = 0
         /// The site of most of the bytes, if one has most of them (Boyer and Moore's majority vote).
         var site: UInt32 = 0
         var votes: UInt64 = 0
 
-        mutating func add(_ bytes: UInt64, _ other: UInt32, isUnheld: Bool) {
+        mutating func add(_ bytes: UInt64, _ other: UInt32, isUnreachable: Bool) {
             live += bytes
-            if isUnheld { unheld += bytes }
+            if isUnreachable { unreachable += bytes }
             if other == site {
                 votes += bytes
             } else if bytes > votes {
@@ -67,9 +67,9 @@ struct ChunkMap {
         let shown = snapshot.chunks.filter { !$0.isMapping }
         let position = Dictionary(shown.enumerated().map { ($1.index, $0) }, uniquingKeysWith: { first, _ in first })
         var pages = [Page](repeating: Page(), count: shown.count * pagesPerChunk)
-        var unheld = [UInt64](repeating: 0, count: shown.count)
+        var unreachable = [UInt64](repeating: 0, count: shown.count)
         let runs = Self.runs(snapshot.runs, position, pagesPerChunk, chunks: shown.count)
-        add(snapshot, position, chunkSize, to: &pages, &unheld)
+        add(snapshot, position, chunkSize, to: &pages, &unreachable)
 
         var siteLetters = [UInt8](repeating: 0x7A, count: snapshot.sites.count)
         for (rank, site) in siteIDs.enumerated() { siteLetters[Int(site)] = 0x41 + UInt8(rank) }
@@ -77,7 +77,7 @@ struct ChunkMap {
             // Chunks of foreign allocators may be shorter than the largest.
             let length = min(pagesPerChunk, max(1, Int(clamping: chunk.bytes / UInt64(pageSize))))
             let range = index * pagesPerChunk..<index * pagesPerChunk + length
-            var row = Row(chunk: chunk, unheldBytes: unheld[index])
+            var row = Row(chunk: chunk, unreachableBytes: unreachable[index])
             row.uses = Self.encoded(range.map { Self.use(pages[$0], runs[$0], UInt64(pageSize)) })
             row.sites = Self.encoded(
                 range.map { page -> UInt8 in
@@ -105,36 +105,36 @@ struct ChunkMap {
 
     private func add(
         _ snapshot: Snapshot, _ position: [UInt32: Int], _ chunkSize: Int, to pages: inout [Page],
-        _ unheld: inout [UInt64]
+        _ unreachable: inout [UInt64]
     ) {
         guard let slots = snapshot.slots else { return }
-        let isUnheld = snapshot.unheldSlots()
+        let isUnreachable = snapshot.unreachableSlots()
         for row in 0..<slots.count {
             let index = UInt32(truncatingIfNeeded: slots.address[row] / UInt64(chunkSize))
             guard let chunk = position[index] else { continue }
-            let lost = isUnheld?[row] ?? false
-            if lost { unheld[chunk] &+= slots.capacity[row] }
+            let lost = isUnreachable?[row] ?? false
+            if lost { unreachable[chunk] &+= slots.capacity[row] }
             var offset = Int(slots.address[row] % UInt64(chunkSize))
             let end = min(offset + Int(clamping: min(slots.capacity[row], UInt64(chunkSize))), pagesPerChunk * pageSize)
             while offset < end {
                 let page = offset / pageSize
                 let next = min(end, (page + 1) * pageSize)
-                pages[chunk * pagesPerChunk + page].add(UInt64(next - offset), slots.site[row], isUnheld: lost)
+                pages[chunk * pagesPerChunk + page].add(UInt64(next - offset), slots.site[row], isUnreachable: lost)
                 offset = next
             }
         }
     }
 
     private static func use(_ page: Page, _ run: UInt8, _ pageSize: UInt64) -> UInt8 {
-        let isLost = page.unheld * 2 > page.live
+        let isLost = page.unreachable * 2 > page.live
         switch Snapshot.RunColumns.Kind(rawValue: run) {
         case .reserve: return Use.reserve.rawValue
         case .slab, .bump:
-            if isLost { return Use.slabUnheld.rawValue }
+            if isLost { return Use.slabUnreachable.rawValue }
             return Use.slabFirstQuarter.rawValue + UInt8(min(3, page.live * 4 / pageSize))
-        case .buffer: return isLost ? Use.unheld.rawValue : Use.buffer.rawValue
+        case .buffer: return isLost ? Use.unreachable.rawValue : Use.buffer.rawValue
         case nil:
-            return page.live == 0 ? Use.free.rawValue : isLost ? Use.unheld.rawValue : Use.buffer.rawValue
+            return page.live == 0 ? Use.free.rawValue : isLost ? Use.unreachable.rawValue : Use.buffer.rawValue
         }
     }
 
@@ -165,7 +165,7 @@ struct ChunkMap {
         .object([
             .init("pageSize", .unsigned(UInt64(pageSize))),
             .init("pagesPerChunk", .unsigned(UInt64(pagesPerChunk))),
-            .init("knowsUnheld", .bool(snapshot.totals.unheldBuffers != nil)),
+            .init("knowsUnreachable", .bool(snapshot.totals.unreachableBuffers != nil)),
             .init("sites", .array(siteIDs.map { .string(snapshot.siteName($0).label) })),
             .init(
                 "chunks",
@@ -178,7 +178,7 @@ struct ChunkMap {
                             .init("bytes", .unsigned(row.chunk.bytes)),
                             .init("live", .unsigned(row.chunk.liveBytes)),
                             .init("buffers", .unsigned(row.chunk.liveBuffers)),
-                            .init("unheld", .unsigned(row.unheldBytes)),
+                            .init("unreachable", .unsigned(row.unreachableBytes)),
                             .init("freePages", .unsigned(UInt64(row.chunk.freePages))),
                             .init("largestFree", .unsigned(UInt64(row.chunk.largestFreeRunPages))),
                             .init(

@@ -1,6 +1,6 @@
 import DumpFormat
 
-/// Counter, live and unheld memory over several dumps, with the limit above them.
+/// Counter, live and unreachable memory over several dumps, with the limit above them.
 struct GrowthChart {
     private let points: [(x: Double, totals: Snapshot.Totals)]
     private let top: Double
@@ -19,12 +19,12 @@ struct GrowthChart {
 
     var svg: String {
         let series: [(id: String, name: String, value: (Snapshot.Totals) -> UInt64)] = [
-            ("counter", "counter", { $0.counterBytes }), ("held", "live", { $0.liveBytes }),
-            ("unheld", "unheld", { $0.unheldBytes ?? 0 }),
+            ("counter", "counter", { $0.counterBytes }), ("reachable", "live", { $0.liveBytes }),
+            ("unreachable", "unreachable", { $0.unreachableBytes ?? 0 }),
         ]
         var svg = """
             <svg class="chart" viewBox="0 0 \(Int(Self.size.width)) \(Int(Self.size.height) + 24)" role="img" \
-            aria-label="Counter, live and unheld bytes over the dumps">
+            aria-label="Counter, live and unreachable bytes over the dumps">
 
             """
         if limit > 0 {

@@ -12,18 +12,18 @@ struct OwnerFlame {
 
     private let snapshot: Snapshot
     private let tree: OwnerTree
-    /// Pairs of owner and site in order, with the bytes, and of these the unheld.
+    /// Pairs of owner and site in order, with the bytes, and of these the unreachable.
     private var amounts: [(pair: UInt64, amount: Amount)] = []
 
     private struct Amount {
         var bytes: UInt64 = 0
         var buffers: UInt64 = 0
-        var unheld: UInt64 = 0
+        var unreachable: UInt64 = 0
 
         mutating func add(_ other: Amount) {
             bytes &+= other.bytes
             buffers &+= other.buffers
-            unheld &+= other.unheld
+            unreachable &+= other.unreachable
         }
     }
 
@@ -31,12 +31,12 @@ struct OwnerFlame {
         self.snapshot = snapshot
         tree = OwnerTree(snapshot)
         guard let slots = snapshot.slots else { return }
-        let isUnheld = snapshot.unheldSlots()
+        let isUnreachable = snapshot.unreachableSlots()
         var pairs = PairNumbers()
         var counts: [Amount] = []
         for row in 0..<slots.count {
             var amount = Amount(bytes: slots.capacity[row], buffers: 1)
-            if isUnheld?[row] == true { amount.unheld = amount.bytes }
+            if isUnreachable?[row] == true { amount.unreachable = amount.bytes }
             let number = pairs.number(of: PairNumbers.pair(slots.owner[row], slots.site[row]))
             if number == counts.count { counts.append(Amount()) }
             counts[number].add(amount)
@@ -74,7 +74,7 @@ struct OwnerFlame {
         var json: JSONValue {
             var members: [JSONValue.Member] = [
                 .init("n", .string(name)), .init("k", .string(kind)), .init("b", .unsigned(amount.bytes)),
-                .init("c", .unsigned(amount.buffers)), .init("u", .unsigned(amount.unheld)),
+                .init("c", .unsigned(amount.buffers)), .init("u", .unsigned(amount.unreachable)),
             ]
             if isClosed { members.append(.init("x", .bool(true))) }
             if !children.isEmpty { members.append(.init("s", .array(children.map(\.json)))) }
@@ -118,7 +118,7 @@ struct OwnerFlame {
             total.bytes &+= tree.bytes[Int(id)]
             total.buffers &+= tree.buffers[Int(id)]
         }
-        total.unheld = bySite.values.reduce(0) { $0 &+ $1.unheld }
+        total.unreachable = bySite.values.reduce(0) { $0 &+ $1.unreachable }
         let kinds = Set(rest.map { snapshot.owners[Int($0)].kind })
         let noun = kinds.count == 1 ? kinds.first!.plural : "owners"
         return Node(

@@ -130,12 +130,15 @@ public struct ReportPage {
         let limit = fullest.map {
             "\($0.name): \(Format.count($0.counterBytes)) of \(Format.count($0.limitBytes)) bytes"
         }
-        let unheld = totals.unheldBuffers.map { Format.count($0) } ?? "unknown"
+        let unreachable = totals.unreachableBuffers.map { Format.count($0) } ?? "unknown"
         let tiles = [
             ("counter", Format.bytes(totals.counterBytes), "\(Format.count(totals.counterBytes)) bytes"),
             ("of the limit", use, limit ?? (totals.limitBytes > 0 ? "\(Format.count(totals.limitBytes)) bytes" : "")),
             (newest.liveNoun + "s", Format.count(totals.liveBuffers), Format.bytes(totals.liveBytes)),
-            ("unheld", unheld, totals.unheldBytes.map { Format.bytes($0) } ?? "this dump has no edges"),
+            (
+                "unreachable", unreachable,
+                totals.unreachableBytes.map { Format.bytes($0) } ?? "this dump has no references"
+            ),
             ("chunks", Format.count(totals.chunkCount), "of \(Format.bytes(totals.chunkSize))"),
         ]
         var html = "<p class=\"verdict tone-\(diagnosis.tone)\">\(HTMLText.escaped(diagnosis.sentence))</p>\n"
@@ -198,7 +201,7 @@ public struct ReportPage {
     private var owners: String {
         """
         <p class="note">Width is live bytes: the process above, what answers for its buffers below, allocation sites at \
-        the bottom. The red edge is the unheld share. Small siblings are summed up.</p>
+        the bottom. The red edge is the unreachable share. Small siblings are summed up.</p>
         <div class="flame-tools"><button type="button" id="flame-reset" disabled>Show all</button>\
         <span class="hint">Click or Enter zooms in, Escape out; arrow keys move.</span></div>
         <div id="flame" role="tree" aria-label="Owners of live memory"></div>

@@ -58,8 +58,8 @@
     const box = byID("map"), canvas = box.querySelector("canvas"), space = byID("map-space"), detail = byID("map-detail");
     const across = Math.min(64, map.pagesPerChunk), down = Math.ceil(map.pagesPerChunk / across), gap = 6;
     const uses = [
-      ["b", "--held", "one buffer"], ["u", "--unheld", "one buffer, unheld"], ["s", "--slab", "small buffers"],
-      ["x", "--unheld", "small buffers, mostly unheld"], ["f", "--free", "free"], ["v", "--reserve", "reserve"],
+      ["b", "--reachable", "one buffer"], ["u", "--unreachable", "one buffer, unreachable"], ["s", "--slab", "small buffers"],
+      ["x", "--unreachable", "small buffers, mostly unreachable"], ["f", "--free", "free"], ["v", "--reserve", "reserve"],
     ];
     const names = { p: "small buffers, under a quarter full", q: "small buffers, under half full", r: "small buffers, over half full" };
     for (const [letter, , name] of uses) names[letter] = name;
@@ -147,7 +147,7 @@
     };
     const describe = (chunk) => `Chunk ${chunk.index}${chunk.kind === "cached" ? " (cached)" : ""}: `
       + `${buffers(chunk.buffers)}, ${bytes(chunk.live)} live (${percent(chunk.live, chunk.bytes)})`
-      + (map.knowsUnheld ? `, ${bytes(chunk.unheld)} unheld` : "") + `, arena ${chunk.arena}, ${chunk.age} old`;
+      + (map.knowsUnreachable ? `, ${bytes(chunk.unreachable)} unreachable` : "") + `, arena ${chunk.arena}, ${chunk.age} old`;
     const select = (index, show) => {
       selected = Math.max(0, Math.min(map.chunks.length - 1, index));
       byID("map-status").textContent = describe(map.chunks[selected]);
@@ -170,7 +170,7 @@
       fact("arena", chunk.arena);
       fact("mapped", `${bytes(chunk.bytes)}, ${chunk.age} ago`);
       fact("live", `${buffers(chunk.buffers)}, ${bytes(chunk.live)} (${percent(chunk.live, chunk.bytes)})`);
-      if (map.knowsUnheld) fact("unheld", `${bytes(chunk.unheld)} (${percent(chunk.unheld, chunk.live)} of live)`);
+      if (map.knowsUnreachable) fact("unreachable", `${bytes(chunk.unreachable)} (${percent(chunk.unreachable, chunk.live)} of live)`);
       fact("free pages", `${count(chunk.freePages)} of ${count(map.pagesPerChunk)}`);
       fact("largest free run", `${count(chunk.largestFree)} pages, ${bytes(chunk.largestFree * map.pageSize)}`);
       large.addEventListener("mousemove", (event) => {
@@ -189,7 +189,7 @@
     const setZoom = (value) => { zoom = Math.max(1, Math.min(8, value)); select(selected); };
     const legend = () => {
       const items = mode === "use"
-        ? uses.filter(([letter]) => letter !== "x").map(([, name, text]) => [colour(name), text === "one buffer, unheld" ? "unheld" : text])
+        ? uses.filter(([letter]) => letter !== "x").map(([, name, text]) => [colour(name), text === "one buffer, unreachable" ? "unreachable" : text])
         : [...map.sites.map((name, rank) => [siteColour(rank), name]), [colour("--muted"), "other sites"], [colour("--free"), "free"]];
       byID("map-legend").replaceChildren(...items.map(([shade, text]) => {
         const item = make("li"), dot = make("i");
@@ -251,7 +251,7 @@
     };
     link(flame, null, 0);
     const says = (node) => `${node.n}${node.x ? " (closed)" : ""}: ${bytes(node.b)} in ${buffers(node.c)}, ${percent(node.b, flame.b)}`
-      + (node.u ? `; unheld ${bytes(node.u)}` : "");
+      + (node.u ? `; unreachable ${bytes(node.u)}` : "");
     const paint = (restore) => {
       const width = box.clientWidth, nodes = [];
       let deepest = 0;
@@ -280,7 +280,7 @@
         const hue = hues[node.k] ?? 220, light = (dark.matches ? 62 : 76) - (node.n.length * 7 + node.depth * 3) % 8;
         button.style.setProperty("--kind", `hsl(${hue} ${dark.matches ? 38 : 52}% ${light}%)`);
         if (node.u) {
-          const share = Math.max(2, Math.round(100 * node.u / node.b)), red = colour("--unheld");
+          const share = Math.max(2, Math.round(100 * node.u / node.b)), red = colour("--unreachable");
           button.style.backgroundImage = `linear-gradient(${red}, ${red})`;
           button.style.backgroundSize = `${share}% 4px`;
           button.style.backgroundPosition = "left bottom";

@@ -1,11 +1,11 @@
 import DumpFormat
 import Ledger
 
-/// One suspect: buffers of one allocation site and one last touch, and what speaks against them.
+/// One suspect: buffers of one allocation site and one last access, and what speaks against them.
 struct Finding {
     enum Kind: String, CaseIterable {
-        /// No holder reaches them.
-        case unheld
+        /// No referrer reaches them.
+        case unreachable
         /// More of them, and older, than the lifetimes of what the site freed explain.
         case survivors
         /// They grew in every one of several dumps.
@@ -17,10 +17,10 @@ struct Finding {
     var kind: Kind
     var confidence: Confidence
     var site: UInt32
-    var touch: UInt32
+    var access: UInt32
     /// The kind of owner that most of the bytes have.
     var ownerKind: OwnerKind
-    /// The suspicious ones: those unheld where that is the evidence, else all live ones of the group.
+    /// The suspicious ones: those unreachable where that is the evidence, else all live ones of the group.
     var amount: Amount
     var oldestBirth: UInt64
     var newestBirth: UInt64
@@ -54,12 +54,12 @@ struct FindingDetails {
 }
 
 enum Fingerprint {
-    /// Kind, site, last touch and owner kind, without line numbers and ids: the same defect has the same fingerprint
-    /// in the next build and in every broker of a fleet. `unheld-3f9a2b71c04d`.
-    static func make(_ kind: Finding.Kind, _ site: UInt32, _ touch: UInt32, _ owner: OwnerKind, _ snapshot: Snapshot)
+    /// Kind, site, last access and owner kind, without line numbers and ids: the same defect has the same fingerprint
+    /// in the next build and in every broker of a fleet. `unreachable-3f9a2b71c04d`.
+    static func make(_ kind: Finding.Kind, _ site: UInt32, _ access: UInt32, _ owner: OwnerKind, _ snapshot: Snapshot)
         -> String
     {
-        let places = [snapshot.site(site), snapshot.site(touch)].flatMap { [$0.label, $0.file, $0.function] }
+        let places = [snapshot.site(site), snapshot.site(access)].flatMap { [$0.label, $0.file, $0.function] }
         // FNV-1a, 64 bits; http://www.isthe.com/chongo/tech/comp/fnv/
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         for part in [kind.rawValue] + places + [owner.name] {

@@ -4,7 +4,7 @@ import Ledger
 extension Findings {
     /// What a reader must load for the details of suspects; without suspects the small tables are enough.
     static let detailsSelection = DumpSelection(
-        slots: [.site, .touchSite, .owner, .capacity, .birth, .state], reaches: true)
+        slots: [.site, .accessSite, .owner, .capacity, .birth, .state], reaches: true)
     /// More suspects than a person reads are told without.
     private static let detailed = 8
 
@@ -12,7 +12,7 @@ extension Findings {
     mutating func addDetails(from snapshot: Snapshot, where filter: Filter?) {
         guard let slots = snapshot.slots, slots.hasWhole(Self.detailsSelection.slots), !findings.isEmpty else { return }
         let mask = filter.flatMap { $0.rows(in: snapshot) }
-        let holders = HolderMasks(snapshot)
+        let referrers = ReferrerMasks(snapshot)
         let now = snapshot.header.monotonicTime
         let count = min(findings.count, Self.detailed)
         var scans = findings[..<count].map { finding in
@@ -30,9 +30,9 @@ extension Findings {
         for row in 0..<slots.count {
             let site = Int(slots.site[row])
             guard site < hasFindings.count, hasFindings[site], mask?[row] ?? true else { continue }
-            for index in bySite[site] where slots.touchSite[row] == findings[index].touch {
-                if findings[index].kind == .unheld {
-                    guard let holders, holders.kinds[row] == 0, slots.state[row] == Snapshot.SlotColumns.live else {
+            for index in bySite[site] where slots.accessSite[row] == findings[index].access {
+                if findings[index].kind == .unreachable {
+                    guard let referrers, referrers.kinds[row] == 0, slots.state[row] == Snapshot.SlotColumns.live else {
                         continue
                     }
                 }

@@ -11,15 +11,15 @@ struct FindingStory {
         self.snapshot = snapshot
     }
 
-    private var touch: SiteName { snapshot.siteName(finding.touch) }
+    private var access: SiteName { snapshot.siteName(finding.access) }
     var site: SiteName { snapshot.siteName(finding.site) }
-    private var wasPassedOn: Bool { finding.touch != finding.site && finding.touch != 0 }
+    private var wasPassedOn: Bool { finding.access != finding.site && finding.access != 0 }
 
     var headline: String {
         if !snapshot.hasClock { return heapDumpHeadline }
-        let label = wasPassedOn ? touch.label : site.label
+        let label = wasPassedOn ? access.label : site.label
         return switch finding.kind {
-        case .unheld: "Leak, \(finding.confidence.word): \(label) loses buffers"
+        case .unreachable: "Leak, \(finding.confidence.word): \(label) loses buffers"
         case .survivors: "Leak, \(finding.confidence.word): buffers outlive everything else of \(label)"
         case .growth: "Leak, \(finding.confidence.word): buffers of \(label) only grow"
         case .share: "Leak, \(finding.confidence.word): \(label) has nearly all memory"
@@ -34,7 +34,7 @@ struct FindingStory {
 
     private var amount: String {
         let share = Format.ratio(finding.amount.bytes.share(of: snapshot.totals.liveBytes))
-        let which = finding.kind == .unheld ? " that nobody holds" : ""
+        let which = finding.kind == .unreachable ? " that nobody holds" : ""
         return "\(Format.count(finding.amount.buffers, of: "buffer"))\(which),"
             + " \(Format.bytes(finding.amount.bytes)), \(share) of live bytes."
     }
@@ -49,8 +49,8 @@ struct FindingStory {
 
     private var place: String {
         let allocated = "Allocated at \(quoted(site))"
-        guard wasPassedOn else { return allocated + ", and touched nowhere else since." }
-        return allocated + ", last touched at \(quoted(touch))."
+        guard wasPassedOn else { return allocated + ", and accessed nowhere else since." }
+        return allocated + ", last accessed at \(quoted(access))."
     }
 
     var owners: String {
@@ -72,9 +72,9 @@ struct FindingStory {
         var parts: [String] = []
         let lifetimes = Lifetimes(snapshot.site(finding.site))
         switch finding.kind {
-        case .unheld:
+        case .unreachable:
             parts.append(
-                "at a safepoint, where no handler is running, no holder reaches them"
+                "at a safepoint, where no handler is running, no referrer reaches them"
                     + (finding.confidence.isProved ? ", which proves it" : reservation))
         case .survivors:
             let expected = Diagnosis.expectedLive(snapshot.site(finding.site), snapshot)
@@ -106,21 +106,21 @@ struct FindingStory {
 
     /// Why absence is no proof in this dump; empty where it is, and where nothing is concluded from it.
     var reservation: String {
-        finding.confidence.isProved || finding.kind != .unheld
+        finding.confidence.isProved || finding.kind != .unreachable
             ? "" : "; not proved, because \(EvidenceGrade(snapshot, for: .lost).reason)"
     }
 
     private var next: String {
-        let place = wasPassedOn ? touch : site
-        let function = snapshot.site(wasPassedOn ? finding.touch : finding.site).function
+        let place = wasPassedOn ? access : site
+        let function = snapshot.site(wasPassedOn ? finding.access : finding.site).function
         let name = function.isEmpty || function == place.label ? "" : ", \(function)"
         let spot = place.location.isEmpty ? "\"\(place.label)\"" : "\(place.location)\(name)"
         switch finding.kind {
-        case .unheld:
+        case .unreachable:
             return "Next: read \(spot): some way out of it, perhaps an error or an early return, neither passes the"
                 + " buffer on nor releases it."
         case .survivors:
-            return "Next: read \(spot) for a way out that keeps the buffer; a dump with holders would prove it."
+            return "Next: read \(spot) for a way out that keeps the buffer; a dump with referrers would prove it."
         case .growth, .share:
             return "Next: take another dump in some minutes and compare (diff); then read \(spot)."
         }

@@ -4,12 +4,12 @@ import Ledger
 /// The suspects of one dump, or of several of one process.
 ///
 /// The rules are `Diagnosis`'s; several dumps add growth. Growth alone accuses nobody whose buffers somebody holds: a
-/// queue that grows is a slow consumer, and is reported as such (`growingHeld`), not as a leak.
+/// queue that grows is a slow consumer, and is reported as such (`growingReachable`), not as a leak.
 struct Findings {
     /// Strongest evidence first.
     var findings: [Finding] = []
     /// Groups that grew in every dump and are held.
-    var growingHeld: [(group: Diagnosis.Group, growth: GroupGrowth)] = []
+    var growingReachable: [(group: Diagnosis.Group, growth: GroupGrowth)] = []
     let diagnosis: Diagnosis
     let newest: Snapshot
 
@@ -28,7 +28,7 @@ struct Findings {
         for (group, rule) in diagnosis.suspects {
             let kind: Finding.Kind =
                 switch rule.evidence {
-                case .unheld: .unheld
+                case .unreachable: .unreachable
                 case .survivors: .survivors
                 case .share: .share
                 }
@@ -39,17 +39,17 @@ struct Findings {
         guard let growth else { return }
         let liveOwners = Diagnosis.liveOwners(newest)
         for group in diagnosis.groups {
-            guard !findings.contains(where: { $0.site == group.site && $0.touch == group.touch }),
+            guard !findings.contains(where: { $0.site == group.site && $0.access == group.access }),
                 let grown = growth.growth(of: group), growth.isNotable(grown)
             else { continue }
-            let isHeld =
-                newest.totals.unheldBuffers != nil
-                ? !growth.unheldGrew(group)
-                : !newest.retainers.contains {
-                    $0.site == group.site && $0.touchSite == group.touch && Diagnosis.isSuspicious($0, liveOwners)
+            let isReachable =
+                newest.totals.unreachableBuffers != nil
+                ? !growth.unreachableGrew(group)
+                : !newest.allocationGroups.contains {
+                    $0.site == group.site && $0.accessSite == group.access && Diagnosis.isSuspicious($0, liveOwners)
                 }
-            if isHeld {
-                growingHeld.append((group, grown))
+            if isReachable {
+                growingReachable.append((group, grown))
             } else {
                 var finding = Self.finding(.growth, group, newest, grown.dumps > 2 ? .likely : .possible)
                 finding.growth = grown
@@ -61,20 +61,22 @@ struct Findings {
     private static func finding(
         _ kind: Finding.Kind, _ group: Diagnosis.Group, _ snapshot: Snapshot, _ confidence: Confidence
     ) -> Finding {
-        let retainers = snapshot.retainers.filter { $0.site == group.site && $0.touchSite == group.touch }
-        let main = retainers.max { weight($0, kind) < weight($1, kind) }
+        let allocationGroups = snapshot.allocationGroups.filter {
+            $0.site == group.site && $0.accessSite == group.access
+        }
+        let main = allocationGroups.max { weight($0, kind) < weight($1, kind) }
         let owner = main?.ownerKind ?? .free
         return Finding(
-            kind: kind, confidence: confidence, site: group.site, touch: group.touch, ownerKind: owner,
-            amount: kind == .unheld
-                ? Amount(buffers: group.unheldBuffers, bytes: group.unheldBytes)
+            kind: kind, confidence: confidence, site: group.site, access: group.access, ownerKind: owner,
+            amount: kind == .unreachable
+                ? Amount(buffers: group.unreachableBuffers, bytes: group.unreachableBytes)
                 : Amount(buffers: group.liveBuffers, bytes: group.liveBytes),
-            oldestBirth: group.oldestBirth, newestBirth: retainers.map(\.newestBirth).max() ?? 0,
-            fingerprint: Fingerprint.make(kind, group.site, group.touch, owner, snapshot))
+            oldestBirth: group.oldestBirth, newestBirth: allocationGroups.map(\.newestBirth).max() ?? 0,
+            fingerprint: Fingerprint.make(kind, group.site, group.access, owner, snapshot))
     }
 
-    private static func weight(_ retainer: Snapshot.Retainer, _ kind: Finding.Kind) -> UInt64 {
-        kind == .unheld ? retainer.unheldBytes : retainer.liveBytes
+    private static func weight(_ allocationGroup: Snapshot.AllocationGroup, _ kind: Finding.Kind) -> UInt64 {
+        kind == .unreachable ? allocationGroup.unreachableBytes : allocationGroup.liveBytes
     }
 }
 
@@ -85,7 +87,7 @@ private struct GroupGrowths {
     private let seconds: Double
     private let liveChange: Int64
     private var live: [UInt64: [Amount]] = [:]
-    private var unheld: [UInt64: [Amount]] = [:]
+    private var unreachable: [UInt64: [Amount]] = [:]
 
     /// Nil where the snapshots are not of one process.
     init?(_ snapshots: [Snapshot]) {
@@ -97,23 +99,23 @@ private struct GroupGrowths {
         liveChange = snapshots[last].totals.liveBytes.change(from: snapshots[0].totals.liveBytes)
         let none = [Amount](repeating: Amount(), count: snapshots.count)
         for (index, snapshot) in snapshots.enumerated() {
-            for retainer in snapshot.retainers {
-                let key = self.key(retainer.site, retainer.touchSite, index)
+            for allocationGroup in snapshot.allocationGroups {
+                let key = self.key(allocationGroup.site, allocationGroup.accessSite, index)
                 live[key, default: none][index].add(
-                    Amount(buffers: retainer.liveBuffers, bytes: retainer.liveBytes))
-                unheld[key, default: none][index].add(
-                    Amount(buffers: retainer.unheldBuffers, bytes: retainer.unheldBytes))
+                    Amount(buffers: allocationGroup.liveBuffers, bytes: allocationGroup.liveBytes))
+                unreachable[key, default: none][index].add(
+                    Amount(buffers: allocationGroup.unreachableBuffers, bytes: allocationGroup.unreachableBytes))
             }
         }
     }
 
-    private func key(_ site: UInt32, _ touch: UInt32, _ snapshot: Int) -> UInt64 {
-        SlotDifference.pairKey(sites.entry(site, in: snapshot), sites.entry(touch, in: snapshot))
+    private func key(_ site: UInt32, _ access: UInt32, _ snapshot: Int) -> UInt64 {
+        SlotDifference.pairKey(sites.entry(site, in: snapshot), sites.entry(access, in: snapshot))
     }
 
     /// Nil unless it grew in every step.
     func growth(of group: Diagnosis.Group) -> GroupGrowth? {
-        guard let series = live[key(group.site, group.touch, last)], Difference.grewInEveryStep(series) else {
+        guard let series = live[key(group.site, group.access, last)], Difference.grewInEveryStep(series) else {
             return nil
         }
         let change = series[last].bytes.change(from: series[0].bytes)
@@ -127,8 +129,8 @@ private struct GroupGrowths {
             && Double(growth.bytesChange) >= Findings.growthShare * Double(max(0, liveChange))
     }
 
-    func unheldGrew(_ group: Diagnosis.Group) -> Bool {
-        guard let series = unheld[key(group.site, group.touch, last)] else { return false }
+    func unreachableGrew(_ group: Diagnosis.Group) -> Bool {
+        guard let series = unreachable[key(group.site, group.access, last)] else { return false }
         return Difference.grewInEveryStep(series)
             && series[last].bytes.change(from: series[0].bytes) >= Findings.growthFloor
     }

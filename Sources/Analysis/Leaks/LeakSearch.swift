@@ -80,7 +80,7 @@ public struct LeakSearch {
             let tone: Report.Tone = finding.isKnown ? .plain : finding.confidence.isProved ? .alarm : .warning
             report.add("\(index + 1). \(story.headline)\(known)", .paragraph("\(.text(story.paragraph))", tone))
         }
-        addHeld(to: &report)
+        addReachable(to: &report)
         pinnedForLittle?.add(to: &report, findings.newest)
         addSuppressions(to: &report)
         let open = findings.findings.filter { !$0.isKnown }
@@ -90,8 +90,8 @@ public struct LeakSearch {
             .init("known_count", .count(UInt64(findings.findings.count - open.count))),
             .init("suppressed_count", .count(UInt64(suppressed.count))),
             .init("has_baseline", .flag(hasBaseline)),
-            .init("unheld_buffers", findings.newest.totals.unheldBuffers.map { .count($0) } ?? .unknown),
-            .init("unheld_bytes", findings.newest.totals.unheldBytes.map { .bytes($0) } ?? .unknown),
+            .init("unreachable_buffers", findings.newest.totals.unreachableBuffers.map { .count($0) } ?? .unknown),
+            .init("unreachable_bytes", findings.newest.totals.unreachableBytes.map { .bytes($0) } ?? .unknown),
         ]
         report.data += findings.diagnosis.grade.fields
         report.data += Report.filterFields(filter)
@@ -104,8 +104,8 @@ public struct LeakSearch {
             return .paragraph("No suspects that are not suppressed.", .good)
         }
         if let words = filter.flatMap({ findings.diagnosis.reassurance(under: $0) }) {
-            let isHeld = findings.newest.retainers.allSatisfy { $0.unheldBuffers == 0 }
-            return .paragraph("\(.text(words))", isHeld ? .good : .plain)
+            let isReachable = findings.newest.allocationGroups.allSatisfy { $0.unreachableBuffers == 0 }
+            return .paragraph("\(.text(words))", isReachable ? .good : .plain)
         }
         return .paragraph("\(.text(findings.diagnosis.sentence))", findings.diagnosis.tone)
     }
@@ -118,7 +118,8 @@ public struct LeakSearch {
                 .init("confidence", "confidence"), .init("buffers", "buffers"), .init("bytes", "bytes"),
                 .init("share", "share"), .init("first_birth"), .init("last_birth"), .init("oldest_age_ns"),
                 .init("newest_age_ns"), .init("label"), .init("file"), .init("line"), .init("function"),
-                .init("last_touch"), .init("last_touch_file"), .init("last_touch_line"), .init("last_touch_function"),
+                .init("last_access"), .init("last_access_file"), .init("last_access_line"),
+                .init("last_access_function"),
                 .init("owner_kind"), .init("owner_count"), .init("top_owners"), .init("outlived_buffers"),
                 .init("growth_bytes"), .init("growth_bytes_per_second"), .init("known"), .init("story"),
             ])
@@ -129,19 +130,20 @@ public struct LeakSearch {
         let newest = findings.newest
         table.rows = findings.findings.map { finding in
             let site = newest.siteName(finding.site)
-            let touch = newest.siteName(finding.touch)
+            let access = newest.siteName(finding.access)
             let details = finding.details
             let owners = details?.topOwners.map { newest.ownerTitle($0.owner) }.joined(separator: ", ")
             return Table.Row(
                 [
-                    .site(finding.touch == 0 ? site : touch), .text(finding.fingerprint), .text(finding.kind.rawValue),
+                    .site(finding.access == 0 ? site : access), .text(finding.fingerprint),
+                    .text(finding.kind.rawValue),
                     .text(finding.confidence.word), .count(finding.amount.buffers), .bytes(finding.amount.bytes),
                     .ratio(finding.amount.bytes.share(of: newest.totals.liveBytes)),
                     newest.momentValue(finding.oldestBirth), newest.momentValue(finding.newestBirth),
                     newest.ageValue(finding.oldestBirth), newest.ageValue(finding.newestBirth),
                     .text(site.label), .text(site.file), .number(UInt64(site.line)),
-                    .text(newest.site(finding.site).function), .text(touch.label), .text(touch.file),
-                    .number(UInt64(touch.line)), .text(newest.site(finding.touch).function),
+                    .text(newest.site(finding.site).function), .text(access.label), .text(access.file),
+                    .number(UInt64(access.line)), .text(newest.site(finding.access).function),
                     .text(finding.ownerKind.name), details.map { .count(UInt64($0.ownerCount)) } ?? .unknown,
                     owners.map { .text($0) } ?? .unknown, details.map { .count($0.outlived) } ?? .unknown,
                     finding.growth.map { .bytesChange($0.bytesChange) } ?? .unknown,
@@ -153,21 +155,23 @@ public struct LeakSearch {
     }
 
     /// A slow consumer looks like a leak from afar.
-    private func addHeld(to report: inout Report) {
-        guard !findings.growingHeld.isEmpty else { return }
+    private func addReachable(to report: inout Report) {
+        guard !findings.growingReachable.isEmpty else { return }
         let newest = findings.newest
         var table = Table(
-            name: "growing_held",
+            name: "growing_reachable",
             columns: [
-                .init("last_touch", "Growing, and held: no leak"), .init("owner_kind", "mostly of"),
+                .init("last_access", "Growing, and reachable: no leak"), .init("owner_kind", "mostly of"),
                 .init("growth_bytes", "growth"), .init("growth_buffers", "buffers"),
                 .init("growth_bytes_per_second", "rate"), .init("oldest_age_ns", "backlog's age"),
             ])
-        table.rows = findings.growingHeld.map { group, growth in
-            let retainers = newest.retainers.filter { $0.site == group.site && $0.touchSite == group.touch }
-            let kind = retainers.max { $0.liveBytes < $1.liveBytes }?.ownerKind
+        table.rows = findings.growingReachable.map { group, growth in
+            let allocationGroups = newest.allocationGroups.filter {
+                $0.site == group.site && $0.accessSite == group.access
+            }
+            let kind = allocationGroups.max { $0.liveBytes < $1.liveBytes }?.ownerKind
             return Table.Row([
-                .site(newest.siteName(group.touch)), .text(kind?.plural ?? "unknown"),
+                .site(newest.siteName(group.access)), .text(kind?.plural ?? "unknown"),
                 .bytesChange(growth.bytesChange), .countChange(growth.buffersChange),
                 .bytesPerSecond(growth.bytesPerSecond), newest.ageValue(group.oldestBirth),
             ])

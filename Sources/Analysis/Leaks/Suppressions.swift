@@ -3,7 +3,7 @@ import Ledger
 /// Findings that somebody has looked at and accepted: one a line, with a reason behind it that is not read.
 ///
 ///     # known until the bridge is rewritten
-///     unheld-3f9a2b71c04d      the bridge's own leak, tracked
+///     unreachable-3f9a2b71c04d      the bridge's own leak, tracked
 ///     site ~ "test payload" and kind = growth
 ///
 /// A line is a fingerprint, or an expression over kind, site, touch, owner.kind and confidence.
@@ -18,7 +18,7 @@ public struct Suppressions: Sendable {
     static let fields: [ExpressionField] = [
         .init(name: "kind", type: .choice(Finding.Kind.allCases.map(\.rawValue)), help: "kind of evidence"),
         .init(name: "site", type: .text, help: "where allocated: label or file:line"),
-        .init(name: "touch", type: .text, help: "where last touched"),
+        .init(name: "access", type: .text, help: "where last accessed"),
         .init(name: "owner.kind", type: .text, help: "kind of the main owner"),
         .init(name: "confidence", type: .text, help: "proved, likely or possible"),
     ]
@@ -74,9 +74,9 @@ extension Findings {
         case .choice(_, let index): return Finding.Kind.allCases[index] == finding.kind
         case .text(let field, let contains, let wanted):
             let test = TextTest(wanted, contains: contains)
-            let place = newest.siteName(field == "site" ? finding.site : finding.touch)
+            let place = newest.siteName(field == "site" ? finding.site : finding.access)
             switch field {
-            case "site", "touch": return test.holds(place.label) || test.holds(place.location)
+            case "site", "access": return test.holds(place.label) || test.holds(place.location)
             case "owner.kind": return test.holds(finding.ownerKind.name)
             default: return test.holds(finding.confidence.word)
             }

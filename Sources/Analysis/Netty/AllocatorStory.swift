@@ -82,10 +82,10 @@ struct AllocatorStory {
                         + "back with its last buffer"
                 ))
         }
-        let unheld = sum.unheldBytes
-        if unheld > 0 {
+        let unreachable = sum.unreachableBytes
+        if unreachable > 0 {
             let words = evidence.level == .proved ? "lost: nothing can release it" : "of no ByteBuf in the dump"
-            parts.append((unheld, "\(part(unheld)) is \(words)"))
+            parts.append((unreachable, "\(part(unreachable)) is \(words)"))
         }
         let slack = sum.liveBytes > sum.requestedBytes ? sum.liveBytes - sum.requestedBytes : 0
         if slack > 0 { parts.append((slack, "\(part(slack)) is rounding of live ByteBufs")) }
@@ -143,8 +143,9 @@ struct AllocatorStory {
         if sum.cachedBuffers > 0 {
             parts.append("\(Format.count(sum.cachedBuffers)) in thread caches, \(Format.bytes(sum.cachedBytes))")
         }
-        if sum.unheldBuffers > 0 {
-            parts.append("\(Format.count(sum.unheldBuffers)) without a ByteBuf, \(Format.bytes(sum.unheldBytes))")
+        if sum.unreachableBuffers > 0 {
+            parts.append(
+                "\(Format.count(sum.unreachableBuffers)) without a ByteBuf, \(Format.bytes(sum.unreachableBytes))")
         }
         return parts.isEmpty ? "" : ": " + parts.joined(separator: "; ")
     }

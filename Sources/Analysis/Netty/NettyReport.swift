@@ -21,8 +21,8 @@ extension Report {
                 report.add(nil, .table(pinTable(study.pinners, snapshot, "pinners", "Who pins them")))
             }
         }
-        if !snapshot.directHolders.isEmpty {
-            report.add("Direct memory that java.nio.Bits counts", .table(directHolders(snapshot)))
+        if !snapshot.directReferrers.isEmpty {
+            report.add("Direct memory that java.nio.Bits counts", .table(directReferrers(snapshot)))
         }
         for note in snapshot.notes { report.add(nil, .paragraph("\(.text(note.text))")) }
         let sum = PlaceSum(snapshot.nettyChunks)
@@ -30,7 +30,7 @@ extension Report {
             Field("chunk_count", .count(sum.chunks)), Field("chunk_bytes", .bytes(sum.bytes)),
             Field("live_buffers", .count(sum.liveBuffers)), Field("live_bytes", .bytes(sum.liveBytes)),
             Field("requested_bytes", .bytes(sum.requestedBytes)), Field("cached_bytes", .bytes(sum.cachedBytes)),
-            Field("unheld_bytes", .bytes(sum.unheldBytes)), Field("idle_bytes", .bytes(sum.idleBytes)),
+            Field("unreachable_bytes", .bytes(sum.unreachableBytes)), Field("idle_bytes", .bytes(sum.idleBytes)),
             Field("why", .text(AllocatorStory.all(snapshot).map(\.words).joined(separator: "\n"))),
             Field("notes", .text(snapshot.notes.map(\.text).joined(separator: "\n"))),
         ]
@@ -49,7 +49,7 @@ extension Report {
                 .init("place_in_words", "where", for: .people), .init("thread", "thread", isOptional: true),
                 .init("bytes", "bytes"), .init("live_buffers", "buffers"), .init("live_bytes", "live"),
                 .init("requested_bytes"), .init("cached_buffers"), .init("cached_bytes", "cached", isOptional: true),
-                .init("unheld_buffers"), .init("unheld_bytes", "no ByteBuf", isOptional: true),
+                .init("unreachable_buffers"), .init("unreachable_bytes", "no ByteBuf", isOptional: true),
                 .init("idle_bytes", "idle"),
                 .init("waits_for", "waits for"),
             ])
@@ -61,7 +61,7 @@ extension Report {
                 .text(row.place.name), .text(row.place.words(isOwn: !row.thread.isEmpty)),
                 row.thread.isEmpty ? .blank : .text(row.thread), .bytes(row.bytes), .count(row.liveBuffers),
                 .bytes(row.liveBytes), .bytes(row.requestedBytes), .count(row.cachedBuffers), .bytes(row.cachedBytes),
-                .count(row.unheldBuffers), .bytes(row.unheldBytes), .bytes(row.idleBytes),
+                .count(row.unreachableBuffers), .bytes(row.unreachableBytes), .bytes(row.idleBytes),
                 .text(row.waitsFor(evidence)),
             ])
         }
@@ -96,7 +96,7 @@ extension Report {
                 .init("segment_bytes"), .init("kind_in_words", "for", for: .people),
                 .init("current_chunks", "current"), .init("next_chunks", "next"), .init("cached_chunks", "in caches"),
                 .init("bytes", "bytes"), .init("live_buffers", "buffers"), .init("live_bytes", "live"),
-                .init("requested_bytes"), .init("unheld_bytes", "no ByteBuf", isOptional: true),
+                .init("requested_bytes"), .init("unreachable_bytes", "no ByteBuf", isOptional: true),
                 .init("idle_bytes", "idle"),
             ])
         var groups: [MagazineKey: [Snapshot.NettyChunk]] = [:]
@@ -123,7 +123,7 @@ extension Report {
                 .text(key.allocator), .text(owner), .text(kindName(key.kind)),
                 key.segmentBytes > 0 ? .bytes(key.segmentBytes) : .blank, .text(first.kindInWords), chunks([.current]),
                 chunks([.nextInLine]), chunks([.cache, .centralQueue]), .bytes(sum.bytes), .count(sum.liveBuffers),
-                .bytes(sum.liveBytes), .bytes(sum.requestedBytes), .bytes(sum.unheldBytes), .bytes(sum.idleBytes),
+                .bytes(sum.liveBytes), .bytes(sum.requestedBytes), .bytes(sum.unreachableBytes), .bytes(sum.idleBytes),
             ])
         }
         return table
@@ -131,15 +131,16 @@ extension Report {
 
     // MARK: The rest of direct memory
 
-    private static func directHolders(_ snapshot: Snapshot) -> Table {
+    private static func directReferrers(_ snapshot: Snapshot) -> Table {
         var table = Table(
-            name: "direct_holders",
+            name: "direct_referrers",
             columns: [
-                .init("holder", "Held by"), .init("kind"), .init("buffers", "buffers"), .init("bytes", "bytes"),
+                .init("referrer", "Reachable from"), .init("kind"), .init("buffers", "buffers"),
+                .init("bytes", "bytes"),
                 .init("share", "share"),
             ])
-        let all = snapshot.directHolders.reduce(UInt64(0)) { $0 &+ $1.bytes }
-        table.rows = snapshot.directHolders.map { row in
+        let all = snapshot.directReferrers.reduce(UInt64(0)) { $0 &+ $1.bytes }
+        table.rows = snapshot.directReferrers.map { row in
             Table.Row([
                 .text(row.words), .text(row.kind.name), row.kind == .unknown ? .unknown : .count(row.buffers),
                 .bytes(row.bytes), .ratio(row.bytes.share(of: all)),
@@ -149,7 +150,7 @@ extension Report {
     }
 }
 
-extension Snapshot.DirectHolder {
+extension Snapshot.DirectReferrer {
     var words: String {
         switch kind {
         case .program: name
@@ -162,7 +163,7 @@ extension Snapshot.DirectHolder {
     }
 }
 
-extension Snapshot.DirectHolder.Kind {
+extension Snapshot.DirectReferrer.Kind {
     /// For programs.
     var name: String {
         switch self {

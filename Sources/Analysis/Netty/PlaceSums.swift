@@ -9,8 +9,8 @@ struct PlaceSum {
     var requestedBytes: UInt64 = 0
     var cachedBuffers: UInt64 = 0
     var cachedBytes: UInt64 = 0
-    var unheldBuffers: UInt64 = 0
-    var unheldBytes: UInt64 = 0
+    var unreachableBuffers: UInt64 = 0
+    var unreachableBytes: UInt64 = 0
     var idleBytes: UInt64 = 0
     /// Threads whose own they are.
     var threads: Set<String> = []
@@ -27,25 +27,25 @@ struct PlaceSum {
         requestedBytes &+= row.requestedBytes
         cachedBuffers &+= row.cachedBuffers
         cachedBytes &+= row.cachedBytes
-        unheldBuffers &+= row.unheldBuffers
-        unheldBytes &+= row.unheldBytes
+        unreachableBuffers &+= row.unreachableBuffers
+        unreachableBytes &+= row.unreachableBytes
         idleBytes &+= row.idleBytes
         if !row.thread.isEmpty { threads.insert(row.thread) }
     }
 }
 
 extension Snapshot.NettyChunk {
-    var isEmpty: Bool { liveBuffers == 0 && cachedBuffers == 0 && unheldBuffers == 0 }
+    var isEmpty: Bool { liveBuffers == 0 && cachedBuffers == 0 && unreachableBuffers == 0 }
 
     /// What somebody has in it, so that it cannot go back.
-    var pinnedBytes: UInt64 { liveBytes &+ cachedBytes &+ unheldBytes }
+    var pinnedBytes: UInt64 { liveBytes &+ cachedBytes &+ unreachableBytes }
 
     /// What must happen before it goes back, in words that follow "waits for".
     func waitsFor(_ evidence: EvidenceGrade) -> String {
         var what: [String] = []
         if liveBuffers > 0 { what.append("live ByteBufs") }
         if cachedBuffers > 0 { what.append("thread caches") }
-        if unheldBuffers > 0 {
+        if unreachableBuffers > 0 {
             what.append(
                 evidence.level == .proved
                     ? "memory that nothing can release" : "memory that no ByteBuf of the dump refers to")
@@ -136,8 +136,8 @@ extension Report {
                 .init("owned"), .init("threads", "threads", isOptional: true), .init("chunks", "chunks"),
                 .init("bytes", "bytes"), .init("live_buffers", "buffers", isOptional: true),
                 .init("live_bytes", "live"), .init("requested_bytes"), .init("cached_buffers"),
-                .init("cached_bytes", "cached", isOptional: true), .init("unheld_buffers"),
-                .init("unheld_bytes", "no ByteBuf", isOptional: true), .init("idle_bytes", "idle"),
+                .init("cached_bytes", "cached", isOptional: true), .init("unreachable_buffers"),
+                .init("unreachable_bytes", "no ByteBuf", isOptional: true), .init("idle_bytes", "idle"),
             ])
         var sums: [PlaceKey: PlaceSum] = [:]
         for row in snapshot.nettyChunks {
@@ -156,7 +156,8 @@ extension Report {
                 .text(key.allocator), .text(key.place.name), .text(key.place.words(isOwn: key.isOwn)), .flag(key.isOwn),
                 key.isOwn ? .count(UInt64(sum.threads.count)) : .blank, .count(sum.chunks), .bytes(sum.bytes),
                 .count(sum.liveBuffers), .bytes(sum.liveBytes), .bytes(sum.requestedBytes), .count(sum.cachedBuffers),
-                .bytes(sum.cachedBytes), .count(sum.unheldBuffers), .bytes(sum.unheldBytes), .bytes(sum.idleBytes),
+                .bytes(sum.cachedBytes), .count(sum.unreachableBuffers), .bytes(sum.unreachableBytes),
+                .bytes(sum.idleBytes),
             ])
         }
         return table

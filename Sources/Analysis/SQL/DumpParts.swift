@@ -23,19 +23,19 @@ public struct DumpParts {
         switch table {
         case "buffers":
             count = blocks.slotBlocks
-            let kinds = try selection.edges || selection.reaches ? blocks.holderKinds() : nil
+            let kinds = try selection.references || selection.reaches ? blocks.referrerKinds() : nil
             let tables = blocks.tables
             facts = { part in
                 var snapshot = tables
                 snapshot.slots = try DumpBlockReader(blocks).slots(selection.slots, block: part)
-                return DumpFacts(snapshot, firstRow: blocks.rows(of: part).lowerBound, holderKinds: kinds)
+                return DumpFacts(snapshot, firstRow: blocks.rows(of: part).lowerBound, referrerKinds: kinds)
             }
-        case "edges" where blocks.hasEdges:
-            count = blocks.edgeBlocks
+        case "referrers" where blocks.hasReferences:
+            count = blocks.referenceBlocks
             let tables = blocks.tables
             facts = { part in
                 var snapshot = tables
-                snapshot.edges = try DumpBlockReader(blocks).edges(block: part)
+                snapshot.references = try DumpBlockReader(blocks).references(block: part)
                 return DumpFacts(snapshot)
             }
         default: return nil
@@ -44,41 +44,43 @@ public struct DumpParts {
 }
 
 extension DumpBlocks {
-    /// By row of all slots, the kinds of holder that reach it; nil where the dump has no edges.
-    func holderKinds() throws -> [UInt16]? {
-        guard hasEdges else { return nil }
+    /// By row of all slots, the kinds of referrer that reach it; nil where the dump has no references.
+    func referrerKinds() throws -> [UInt16]? {
+        guard hasReferences else { return nil }
         var kinds = [UInt16](repeating: 0, count: slotCount)
         let reader = DumpBlockReader(self)
-        for block in 0..<edgeBlocks {
-            let edges = try reader.reaches(block: block)
-            for edge in 0..<edges.count where Int(edges.slotRow[edge]) < kinds.count {
-                kinds[Int(edges.slotRow[edge])] |= HolderMasks.bit(edges.holderKind[edge])
+        for block in 0..<referenceBlocks {
+            let references = try reader.reaches(block: block)
+            for reference in 0..<references.count where Int(references.slotRow[reference]) < kinds.count {
+                kinds[Int(references.slotRow[reference])] |= ReferrerMasks.bit(references.referrerKind[reference])
             }
         }
         return kinds
     }
 
-    /// A snapshot of these slots only, in this order, with the edges that lead to them.
+    /// A snapshot of these slots only, in this order, with the references that lead to them.
     public func excerpt(_ rows: [Int]) throws -> Snapshot {
         var result = tables
         let reader = DumpBlockReader(self)
         result.slots = try reader.slots(Set(Snapshot.SlotColumns.Column.allCases), rows: rows)
-        guard hasEdges else { return result }
+        guard hasReferences else { return result }
         let places = Dictionary(rows.enumerated().map { ($1, UInt32($0)) }, uniquingKeysWith: { first, _ in first })
         var isWanted = [Bool](repeating: false, count: slotCount)
         for row in rows { isWanted[row] = true }
-        var kept = Snapshot.EdgeColumns()
-        for block in 0..<edgeBlocks {
-            let edges = try reader.edges(block: block)
-            for edge in 0..<edges.count where Int(edges.slotRow[edge]) < slotCount {
-                guard isWanted[Int(edges.slotRow[edge])], let place = places[Int(edges.slotRow[edge])] else { continue }
-                kept.holderOwner.append(edges.holderOwner[edge])
-                kept.holderKind.append(edges.holderKind[edge])
+        var kept = Snapshot.ReferenceColumns()
+        for block in 0..<referenceBlocks {
+            let references = try reader.references(block: block)
+            for reference in 0..<references.count where Int(references.slotRow[reference]) < slotCount {
+                guard isWanted[Int(references.slotRow[reference])],
+                    let place = places[Int(references.slotRow[reference])]
+                else { continue }
+                kept.referrerOwner.append(references.referrerOwner[reference])
+                kept.referrerKind.append(references.referrerKind[reference])
                 kept.slotRow.append(place)
-                if !edges.referredBytes.isEmpty { kept.referredBytes.append(edges.referredBytes[edge]) }
+                if !references.referredBytes.isEmpty { kept.referredBytes.append(references.referredBytes[reference]) }
             }
         }
-        result.edges = kept
+        result.references = kept
         return result
     }
 }

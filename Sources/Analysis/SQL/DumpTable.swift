@@ -96,7 +96,7 @@ extension DumpSelection {
     public mutating func formUnion(_ other: DumpSelection) {
         slots.formUnion(other.slots)
         runs = runs || other.runs
-        edges = edges || other.edges
+        references = references || other.references
         reaches = reaches || other.reaches
         payloads = payloads || other.payloads
     }
@@ -107,36 +107,36 @@ final class DumpFacts {
     let snapshot: Snapshot
     /// Of the table as a whole, where the snapshot has one block of it.
     let firstRow: Int
-    private let knownHolders: [UInt16]?
+    private let knownReferrers: [UInt16]?
 
-    /// `holderKinds` is for all rows of the dump's slots, where the snapshot has one block of them.
-    init(_ snapshot: Snapshot, firstRow: Int = 0, holderKinds: [UInt16]? = nil) {
+    /// `referrerKinds` is for all rows of the dump's slots, where the snapshot has one block of them.
+    init(_ snapshot: Snapshot, firstRow: Int = 0, referrerKinds: [UInt16]? = nil) {
         self.snapshot = snapshot
         self.firstRow = firstRow
-        knownHolders = holderKinds
+        knownReferrers = referrerKinds
     }
 
     var slots: Snapshot.SlotColumns { snapshot.slots ?? Snapshot.SlotColumns() }
-    var edges: Snapshot.EdgeColumns { snapshot.edges ?? Snapshot.EdgeColumns() }
+    var references: Snapshot.ReferenceColumns { snapshot.references ?? Snapshot.ReferenceColumns() }
     var runs: Snapshot.RunColumns { snapshot.runs ?? Snapshot.RunColumns() }
 
-    /// By row of all slots, the kinds of holder that reach it; nil where the dump has no edges and cannot tell.
-    lazy var holderKinds: [UInt16]? = knownHolders ?? HolderMasks(snapshot)?.kinds
+    /// By row of all slots, the kinds of referrer that reach it; nil where the dump has no references and cannot tell.
+    lazy var referrerKinds: [UInt16]? = knownReferrers ?? ReferrerMasks(snapshot)?.kinds
 
     /// By owner: the name of the nearest session above it, itself included, or else of the nearest connection.
     lazy var clients: [String] = ClientNames(snapshot).names
 }
 
 extension Snapshot {
-    /// Which slots are live and reached by no edge; nil where the dump cannot tell. Needs the slots' `state` column.
-    func unheldSlots() -> [Bool]? { totals.unheldBuffers == nil ? nil : slotsWithoutEdge() }
+    /// Which slots are live and reached by no reference; nil where the dump cannot tell. Needs the slots' `state` column.
+    func unreachableSlots() -> [Bool]? { totals.unreachableBuffers == nil ? nil : slotsWithoutReference() }
 
-    /// The same, whatever the totals say; nil without edges.
-    func slotsWithoutEdge() -> [Bool]? {
-        guard let edges, let slots else { return nil }
-        var isUnheld = slots.state.map { $0 == 1 }
-        for row in edges.slotRow where Int(row) < isUnheld.count { isUnheld[Int(row)] = false }
-        return isUnheld
+    /// The same, whatever the totals say; nil without references.
+    func slotsWithoutReference() -> [Bool]? {
+        guard let references, let slots else { return nil }
+        var isUnreachable = slots.state.map { $0 == 1 }
+        for row in references.slotRow where Int(row) < isUnreachable.count { isUnreachable[Int(row)] = false }
+        return isUnreachable
     }
 }
 

@@ -10,11 +10,11 @@ extension DumpTables {
         DumpTable(
             name: "buffers", about: "Live buffers, one row each.",
             columns: [
-                .rowNumber("buffer", "its row in this dump; edges refer to it"),
+                .rowNumber("buffer", "its row in this dump; referrers refers to it"),
                 slot("serial", "its identity across dumps of one process; never reused", .serial, \.serial),
                 slot("bytes", "of its size class, or of its mapping", .capacity, \.capacity),
                 slot("requested_bytes", "asked for", .requested, \.requested),
-                slots("slack_bytes", "bytes - requested_bytes", [.capacity, .requested]) { facts in
+                slots("internal_fragmentation_bytes", "bytes - requested_bytes", [.capacity, .requested]) { facts in
                     let (capacity, requested) = (facts.slots.capacity, facts.slots.requested)
                     return { rows, places in
                         places.fill(rows) { Int64(clamping: capacity[$0].less(requested[$0])) }
@@ -22,14 +22,14 @@ extension DumpTables {
                 },
                 age("age_ns", "since its birth", .birth, \.birth),
                 slot("site", "where it was allocated", .site, \.site),
-                slot("touch_site", "where it was last touched", .touchSite, \.touchSite),
-                age("touch_age_ns", "since then", .touchTime, \.touchTime),
+                slot("access_site", "where it was last accessed", .accessSite, \.accessSite),
+                age("access_age_ns", "since then", .accessTime, \.accessTime),
                 slot("owner", "who answers for it", .owner, \.owner),
                 DumpTable.Column(
-                    numbers: "unheld", "1 if no holder reaches it; null if the dump cannot tell",
+                    numbers: "unreachable", "1 if no referrer reaches it; null if the dump cannot tell",
                     needs: DumpSelection(slots: [.state], reaches: true)
                 ) { facts in
-                    guard facts.snapshot.totals.unheldBuffers != nil, let kinds = facts.holderKinds else {
+                    guard facts.snapshot.totals.unreachableBuffers != nil, let kinds = facts.referrerKinds else {
                         return Self.nulls
                     }
                     let (state, first) = (facts.slots.state, facts.firstRow)
@@ -55,11 +55,11 @@ extension DumpTables {
                     }
                 },
                 DumpTable.Column(
-                    numbers: "holder_mask",
-                    "kinds of holder that reach it, a bit each as in edges; null if the dump cannot tell",
+                    numbers: "referrer_mask",
+                    "kinds of referrer that reach it, a bit each as in referrers; null if the dump cannot tell",
                     needs: DumpSelection(reaches: true)
                 ) { facts in
-                    guard let kinds = facts.holderKinds else { return Self.nulls }
+                    guard let kinds = facts.referrerKinds else { return Self.nulls }
                     let first = facts.firstRow
                     return { rows, places in places.fill(rows) { Int64(kinds[first + $0]) } }
                 },
@@ -72,32 +72,33 @@ extension DumpTables {
             needs: DumpSelection(slots: [.state]))
     }
 
-    static var edges: DumpTable {
+    static var references: DumpTable {
         DumpTable(
-            name: "edges", about: "Which holder reaches which buffer, one row a reach.",
+            name: "referrers", about: "Which referrer reaches which buffer, one row a reach.",
             columns: [
-                edge("buffer", "its row in buffers") { edges in
-                    let rows = edges.slotRow
+                reference("buffer", "its row in buffers") { references in
+                    let rows = references.slotRow
                     return { numbers, places in places.fill(numbers) { Int64(rows[$0]) } }
                 },
-                edge("owner", "whose structure it is") { edges in
-                    let owners = edges.holderOwner
+                reference("owner", "whose structure it is") { references in
+                    let owners = references.referrerOwner
                     return { rows, places in places.fill(rows) { Int64(owners[$0]) } }
                 },
                 DumpTable.Column(
                     numbers: "kind", "of structure: read buffer, offline queue, …",
-                    words: (0...UInt8.max).map { HolderKind(rawValue: $0)?.name ?? "unknown" }
+                    words: (0...UInt8.max).map { ReferrerKind(rawValue: $0)?.name ?? "unknown" }
                 ) { facts in
-                    let kinds = facts.edges.holderKind
+                    let kinds = facts.references.referrerKind
                     return { rows, places in places.fill(rows) { Int64(kinds[$0]) } }
                 },
-                edge("referred_bytes", "of the buffer that it refers to; null if the dump cannot tell") { edges in
-                    let bytes = edges.referredBytes
+                reference("referred_bytes", "of the buffer that it refers to; null if the dump cannot tell") {
+                    references in
+                    let bytes = references.referredBytes
                     return { rows, places in
                         places.fill(rows) { bytes.isEmpty ? Cell.nullNumber : Int64(bytes[$0]) }
                     }
                 },
-            ], rowCount: { $0.edges.count }, needs: DumpSelection(edges: true))
+            ], rowCount: { $0.references.count }, needs: DumpSelection(references: true))
     }
 
     static var runs: DumpTable {
@@ -150,10 +151,10 @@ extension DumpTables {
         }
     }
 
-    private static func edge(
-        _ name: String, _ about: String, _ numbers: @escaping (Snapshot.EdgeColumns) -> DumpTable.Numbers
+    private static func reference(
+        _ name: String, _ about: String, _ numbers: @escaping (Snapshot.ReferenceColumns) -> DumpTable.Numbers
     ) -> DumpTable.Column {
-        DumpTable.Column(numbers: name, about) { numbers($0.edges) }
+        DumpTable.Column(numbers: name, about) { numbers($0.references) }
     }
 
     private static func run(

@@ -20,7 +20,7 @@ extension DumpTables {
             }
         }
         return [
-            column("owner", .integer, "its id; buffers and edges refer to it") { _, id, _ in Cell(id) },
+            column("owner", .integer, "its id; buffers and referrers refer to it") { _, id, _ in Cell(id) },
             column("parent", .integer, "the owner above it; null for the root") { _, id, owner in
                 id == 0 ? .null : Cell(owner.parent)
             },
@@ -109,7 +109,7 @@ extension DumpTables {
             number("limit_bytes", "of the arena; null without one") {
                 $0.totals.limitBytes == 0 ? .null : Cell($0.totals.limitBytes)
             },
-            number("counter_bytes", "chunk + huge + ledger + staging bytes") { Cell($0.totals.counterBytes) },
+            number("counter_bytes", "chunk + huge + ledger + snapshot buffer bytes") { Cell($0.totals.counterBytes) },
             number("peak_counter_bytes", "its highest value") { Cell($0.totals.peakCounterBytes) },
             number("chunk_count", "chunks") { Cell($0.totals.chunkCount) },
             number("chunk_bytes", "in chunks") { Cell($0.totals.chunkBytes) },
@@ -118,15 +118,17 @@ extension DumpTables {
             number("huge_count", "buffers with a mapping of their own") { Cell($0.totals.hugeCount) },
             number("huge_bytes", "in these") { Cell($0.totals.hugeBytes) },
             number("ledger_bytes", "of the arena's own records") { Cell($0.totals.ledgerBytes) },
-            number("staging_bytes", "of the copy a dump is written from") { Cell($0.totals.stagingBytes) },
+            number("snapshot_buffer_bytes", "of the copy a dump is written from") {
+                Cell($0.totals.snapshotBufferBytes)
+            },
             number("live_buffers", "in all") { Cell($0.totals.liveBuffers) },
             number("live_bytes", "handed out, as size classes") { Cell($0.totals.liveBytes) },
             number("requested_bytes", "asked for") { Cell($0.totals.requestedBytes) },
             number("free_bytes", "chunk + huge - live bytes") { Cell($0.totals.freeBytes) },
-            number("unheld_buffers", "reached by no holder; null if the dump cannot tell") {
-                Cell($0.totals.unheldBuffers)
+            number("unreachable_buffers", "reached by no referrer; null if the dump cannot tell") {
+                Cell($0.totals.unreachableBuffers)
             },
-            number("unheld_bytes", "of these") { Cell($0.totals.unheldBytes) },
+            number("unreachable_bytes", "of these") { Cell($0.totals.unreachableBytes) },
             number("failed_allocations", "refused for the limit since the start") { Cell($0.totals.failedAllocations) },
         ]
     }

@@ -4,11 +4,11 @@ import Ledger
 /// The small tables, each always read whole.
 enum DumpTables {
     static var all: [DumpTable] {
-        [buffers, edges, runs, chunks, sites, lifetimes, owners, retainers, arenas, events, freed, totals]
+        [buffers, references, runs, chunks, sites, lifetimes, owners, allocationGroups, arenas, events, freed, totals]
     }
 
     /// Those that can have millions of rows.
-    static var large: [DumpTable] { [buffers, edges, runs] }
+    static var large: [DumpTable] { [buffers, references, runs] }
 
     static func named(_ name: String) -> DumpTable? { all.first { $0.name == name } }
 
@@ -45,7 +45,7 @@ enum DumpTables {
     static var sites: DumpTable {
         DumpTable(
             name: "sites", about: "Places in the code that allocate. Site 0 is unknown.",
-            columns: [.rowNumber("site", "its id; buffers refer to it as site and touch_site")]
+            columns: [.rowNumber("site", "its id; buffers refer to it as site and access_site")]
                 + rows(\.sites) {
                     [
                         .init("label", .text, "what people call it") { _, site in .text(site.label) },
@@ -78,23 +78,24 @@ enum DumpTables {
             columns: ownerColumns, rowCount: { ownerRows($0.snapshot).count })
     }
 
-    static var retainers: DumpTable {
+    static var allocationGroups: DumpTable {
         DumpTable(
-            name: "retainers", about: "Live buffers summed up by site, last touch and kind of owner.",
-            columns: rows(\.retainers) {
+            name: "allocation_groups", about: "Live buffers summed up by site, last access and kind of owner.",
+            columns: rows(\.allocationGroups) {
                 [
                     .init("site", .integer, "where they were allocated") { _, group in Cell(group.site) },
-                    .init("touch_site", .integer, "where they were last touched") { _, group in Cell(group.touchSite) },
+                    .init("access_site", .integer, "where they were last accessed") { _, group in Cell(group.accessSite)
+                    },
                     .init("owner_kind", .text, "as in owners.kind") { _, group in .text(group.ownerKind.name) },
                     .init("live_buffers", .integer, "how many") { _, group in Cell(group.liveBuffers) },
                     .init("live_bytes", .integer, "as size classes") { _, group in Cell(group.liveBytes) },
                     .init("requested_bytes", .integer, "as asked for") { _, group in Cell(group.requestedBytes) },
-                    .init("unheld_buffers", .integer, "reached by no holder; null if the dump cannot tell") {
+                    .init("unreachable_buffers", .integer, "reached by no referrer; null if the dump cannot tell") {
                         dump, group in
-                        dump.totals.unheldBuffers == nil ? .null : Cell(group.unheldBuffers)
+                        dump.totals.unreachableBuffers == nil ? .null : Cell(group.unreachableBuffers)
                     },
-                    .init("unheld_bytes", .integer, "of these") { dump, group in
-                        dump.totals.unheldBuffers == nil ? .null : Cell(group.unheldBytes)
+                    .init("unreachable_bytes", .integer, "of these") { dump, group in
+                        dump.totals.unreachableBuffers == nil ? .null : Cell(group.unreachableBytes)
                     },
                     .init("oldest_age_ns", .integer, "of the first born") { dump, group in
                         Cell(dump.age(group.oldestBirth))
@@ -103,7 +104,7 @@ enum DumpTables {
                         Cell(dump.age(group.newestBirth))
                     },
                 ]
-            }, rowCount: { $0.snapshot.retainers.count })
+            }, rowCount: { $0.snapshot.allocationGroups.count })
     }
 
     static var arenas: DumpTable {
@@ -159,7 +160,7 @@ enum DumpTables {
                     },
                     .init("requested_bytes", .integer, "as asked for") { _, freed in Cell(freed.requested) },
                     .init("site", .integer, "where it was allocated") { _, freed in Cell(freed.site) },
-                    .init("touch_site", .integer, "where it was last touched") { _, freed in Cell(freed.touchSite) },
+                    .init("access_site", .integer, "where it was last accessed") { _, freed in Cell(freed.accessSite) },
                     .init("release_site", .integer, "what the thread that freed it was doing") { _, freed in
                         Cell(freed.releaseSite)
                     },

@@ -6,8 +6,8 @@ struct DumpView {
     let about: String
     let sql: String
 
-    /// Kinds of holder with their bits in `buffers.holder_mask`.
-    private static let kinds = HolderKind.allCases.map { "(\(HolderMasks.bit($0.rawValue)), '\($0.name)')" }
+    /// Kinds of referrer with their bits in `buffers.referrer_mask`.
+    private static let kinds = ReferrerKind.allCases.map { "(\(ReferrerMasks.bit($0.rawValue)), '\($0.name)')" }
         .joined(separator: ", ")
 
     static let all = [
@@ -15,37 +15,37 @@ struct DumpView {
             name: "live", about: "Live buffers with their names spelled out.",
             sql: """
                 SELECT b.buffer, b.serial, b.bytes, b.requested_bytes, b.age_ns, s.label AS site, s.file, s.line,
-                  t.label AS last_touch, b.touch_age_ns, o.kind AS owner_kind, o.name AS owner, o.client, b.unheld
+                  t.label AS last_access, b.access_age_ns, o.kind AS owner_kind, o.name AS owner, o.client, b.unreachable
                 FROM buffers b
                 LEFT JOIN sites s ON s.site = b.site
-                LEFT JOIN sites t ON t.site = b.touch_site
+                LEFT JOIN sites t ON t.site = b.access_site
                 LEFT JOIN owners o ON o.owner = b.owner
                 """),
         DumpView(
-            name: "leaks", about: "Buffers that no holder reaches, by site, last touch and kind of owner.",
+            name: "leaks", about: "Buffers that no referrer reaches, by site, last access and kind of owner.",
             sql: """
-                SELECT s.label AS site, s.file, s.line, t.label AS last_touch, r.owner_kind, r.unheld_buffers,
-                  r.unheld_bytes, r.live_buffers, r.oldest_age_ns
-                FROM retainers r
+                SELECT s.label AS site, s.file, s.line, t.label AS last_access, r.owner_kind, r.unreachable_buffers,
+                  r.unreachable_bytes, r.live_buffers, r.oldest_age_ns
+                FROM allocation_groups r
                 LEFT JOIN sites s ON s.site = r.site
-                LEFT JOIN sites t ON t.site = r.touch_site
-                WHERE r.unheld_buffers > 0
-                ORDER BY r.unheld_bytes DESC
+                LEFT JOIN sites t ON t.site = r.access_site
+                WHERE r.unreachable_buffers > 0
+                ORDER BY r.unreachable_bytes DESC
                 """),
         DumpView(
             name: "by_site", about: "Live memory by allocation site.",
             sql: """
-                SELECT label AS site, file, line, live_buffers, live_bytes, live_bytes - requested_bytes AS slack_bytes,
+                SELECT label AS site, file, line, live_buffers, live_bytes, live_bytes - requested_bytes AS internal_fragmentation_bytes,
                   allocations, frees
                 FROM sites WHERE live_buffers > 0 ORDER BY live_bytes DESC
                 """),
         DumpView(
-            name: "by_touch", about: "Live memory by who touched it last.",
+            name: "by_access", about: "Live memory by who accessed it last.",
             sql: """
-                SELECT t.label AS last_touch, t.file, t.line, sum(r.live_buffers) AS live_buffers,
-                  sum(r.live_bytes) AS live_bytes, sum(r.unheld_bytes) AS unheld_bytes
-                FROM retainers r LEFT JOIN sites t ON t.site = r.touch_site
-                GROUP BY r.touch_site ORDER BY live_bytes DESC
+                SELECT t.label AS last_access, t.file, t.line, sum(r.live_buffers) AS live_buffers,
+                  sum(r.live_bytes) AS live_bytes, sum(r.unreachable_bytes) AS unreachable_bytes
+                FROM allocation_groups r LEFT JOIN sites t ON t.site = r.access_site
+                GROUP BY r.access_site ORDER BY live_bytes DESC
                 """),
         DumpView(
             name: "by_owner_kind", about: "Live memory by what kind of owner answers for it.",
@@ -61,22 +61,23 @@ struct DumpView {
                 FROM owners WHERE client IS NOT NULL AND live_buffers > 0 GROUP BY client ORDER BY live_bytes DESC
                 """),
         DumpView(
-            name: "by_holder", about: "Held buffers by kind of holder; one that two kinds hold counts for both.",
+            name: "by_referrer",
+            about: "Reachable buffers by kind of referrer; one that two kinds hold counts for both.",
             sql: """
                 WITH kinds (bit, kind) AS (VALUES \(kinds)),
                   masks AS MATERIALIZED (
-                    SELECT holder_mask, count(*) AS buffers, sum(bytes) AS bytes FROM buffers GROUP BY holder_mask)
-                SELECT k.kind AS holder, sum(m.buffers) AS live_buffers, sum(m.bytes) AS live_bytes
-                FROM masks m JOIN kinds k ON m.holder_mask & k.bit
+                    SELECT referrer_mask, count(*) AS buffers, sum(bytes) AS bytes FROM buffers GROUP BY referrer_mask)
+                SELECT k.kind AS referrer, sum(m.buffers) AS live_buffers, sum(m.bytes) AS live_bytes
+                FROM masks m JOIN kinds k ON m.referrer_mask & k.bit
                 GROUP BY k.kind ORDER BY live_bytes DESC
                 """),
         DumpView(
             name: "amplified",
-            about: "Buffers of which the holders refer to less than half: small slices that keep large buffers.",
+            about: "Buffers of which the referrers refer to less than half: small slices that keep large buffers.",
             sql: """
                 SELECT b.buffer, b.serial, b.bytes, min(sum(e.referred_bytes), b.requested_bytes) AS referred_bytes,
-                  s.label AS site, group_concat(DISTINCT e.kind) AS holders, b.age_ns
-                FROM edges e JOIN buffers b ON b.buffer = e.buffer LEFT JOIN sites s ON s.site = b.site
+                  s.label AS site, group_concat(DISTINCT e.kind) AS referrers, b.age_ns
+                FROM referrers e JOIN buffers b ON b.buffer = e.buffer LEFT JOIN sites s ON s.site = b.site
                 GROUP BY b.buffer HAVING sum(e.referred_bytes) * 2 < b.bytes
                 ORDER BY b.bytes - sum(e.referred_bytes) DESC
                 """),
@@ -84,7 +85,7 @@ struct DumpView {
             name: "by_size", about: "Live buffers by the bytes of their size class.",
             sql: """
                 SELECT bytes AS class_bytes, count(*) AS live_buffers, sum(bytes) AS live_bytes,
-                  sum(slack_bytes) AS slack_bytes
+                  sum(internal_fragmentation_bytes) AS internal_fragmentation_bytes
                 FROM buffers GROUP BY bytes ORDER BY bytes
                 """),
         DumpView(

@@ -136,7 +136,7 @@ extension BrokerContext {
                 waiter.complete(.ending)
                 return
             }
-            let loop = shards[session.home].loop
+            let loop = shards[session.owningShard].loop
             // Weakly: a session that ends must be able to complete it.
             let scheduled = loop.scheduleTask(deadline: deadline) { [weak waiter] in
                 _ = waiter?.complete(.timedOut)
@@ -153,9 +153,9 @@ extension BrokerContext {
         _ request: CommandRequest, _ id: String, to session: Session, _ deadline: NIODeadline, _ waiter: CommandWaiter,
         _ shards: [EventLoopShard]
     ) {
-        let shard = shards[session.home]
+        let shard = shards[session.owningShard]
         shard.loop.execute { [self] in
-            guard session.home == shard.index else {
+            guard session.owningShard == shard.index else {
                 return issue(request, id, to: session, deadline, waiter, shards)
             }
             shard.issue(request, id, to: session, deadline, waiter)
@@ -164,7 +164,7 @@ extension BrokerContext {
 }
 
 extension EventLoopShard {
-    /// Sends a command to a device whose home this is. On the loop.
+    /// Sends a command to a device that this shard owns. On the loop.
     func issue(
         _ request: CommandRequest, _ id: String, to session: Session, _ deadline: NIODeadline, _ waiter: CommandWaiter
     ) {
@@ -195,7 +195,7 @@ extension EventLoopShard {
         properties.contentType = request.contentType
         properties.responseTopic = responseTopic
         properties.correlationData = ByteBuffer(string: id)
-        let (topicLength, listLength) = (topic.byteCount, properties.passedOnLength)
+        let (topicLength, listLength) = (topic.byteCount, properties.forwardedPropertiesLength)
         var buffer = try arena.buffer(
             capacity: topicLength + listLength + request.payload.readableBytes, owner: context.rpcOwner, "rpc command")
         buffer.writeImmutableBuffer(topic.bytes)
@@ -209,7 +209,7 @@ extension EventLoopShard {
 
     /// Hands a device's response to who waits for it, in a buffer of its own.
     func answer(_ waiter: CommandWaiter, with message: Message) throws(ArenaError) {
-        let contentType = message.properties.flatMap(PublishProperties.init(passedOn:))?.contentType
+        let contentType = message.properties.flatMap(PublishProperties.init(forwardedProperties:))?.contentType
         var payload = ByteBuffer()
         if message.payload.readableBytes > 0 {
             payload = try arena.buffer(

@@ -17,7 +17,7 @@ extension EventLoopShard {
     func convertToRpcCommandResponse(
         _ publish: Message, id: ByteBuffer, from session: Session
     ) throws(ArenaError) -> RPCCommandResponse {
-        arena.touch(publish.payload, "convertToRpcCommandResponse")
+        arena.recordAccess(publish.payload, "convertToRpcCommandResponse")
         if context.rpcFault.shouldLeak() { forget(publish, of: session) }
 
         context.counters.responsesConverted.increment()

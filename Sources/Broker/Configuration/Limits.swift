@@ -91,7 +91,7 @@ public struct Limits: Sendable, Equatable {
     var lingerSeconds = 2
 
     /// How long who ends a session over HTTP waits for the disk.
-    var safeEndSeconds = 5
+    var durableEndSeconds = 5
 
     public init() {}
 
@@ -149,7 +149,7 @@ public struct Limits: Sendable, Equatable {
     static let matchCacheShare = 16
     /// What part of the memory limit the names of clients that are gone may take (65,536 of them at most).
     static let closedOwnerShare = 32
-    /// What part of the bytes of all queues a dump takes for its edges, which are a fifth of a queued message.
+    /// What part of the bytes of all queues a dump takes for its references, which are a fifth of a queued message.
     static let dumpShareOfQueues = 6
     /// While memory is short and no more than this part of the limit is left, malloc gives back what it has kept.
     static let heapTrimShare = 16
@@ -374,9 +374,9 @@ public struct Limits: Sendable, Equatable {
     /// than both (`SharedGroup`).
     static let memberLooks = 64
 
-    /// Deliveries that other loops may have ordered of one before their publishers wait: some ticks' worth. Fewer where the memory
-    /// limit is small.
-    static let mailedDeliveries = 65_536
+    /// Deliveries that other loops may have ordered of one before their publishers wait: some ticks' worth. Fewer where the
+    /// memory limit is small.
+    static let mailboxDeliveries = 65_536
 
     /// How long deferred work waits at least; until the sockets have been looked at in any case.
     static let nextTickMicroseconds = 100
@@ -399,9 +399,9 @@ public struct Limits: Sendable, Equatable {
     static let mostSessionsNamed = 20
 
     /// Pages of queues that are read at once for a loop: they are outside the arena until they have come.
-    static let maxOpenPages = 4
+    static let maxOpenOverflowBatches = 4
     /// Pages of queues that are read before what their messages leave to be written, two changes each, is waited for.
-    static let maxPagesAhead = 64
+    static let maxOverflowBatchesAhead = 64
 
     /// Log lines that wait for standard error; more are dropped and counted.
     static let maxWaitingLogLines = 4_096

@@ -72,7 +72,7 @@ extension ConnectionHandler {
             Session(
                 clientID: connect.clientID, userName: userName,
                 owner: broker.pool.openOwner(.session, name: connect.clientID, parent: listener.owner),
-                expiryInterval: expiryInterval, home: shard.index,
+                expiryInterval: expiryInterval, owningShard: shard.index,
                 storeKey: expiryInterval > 0 ? broker.store?.takeNumbers() ?? 0 : 0, claim: number,
                 heap: broker.heap, rpcTopics: broker.rpcTopics)
         }
@@ -97,7 +97,7 @@ extension ConnectionHandler {
             isReplacing = discard
             shard.takeOver(
                 session,
-                for: SessionClaim(
+                for: SessionWaiter(
                     connection: reference, discard: discard, isForfeit: title == .successor, number: claimNumber))
         case .full:
             let text = "\(limits.maxSessions) sessions are kept already (limits.maxSessions)"
@@ -160,7 +160,7 @@ extension ConnectionHandler {
 
     private func keepWill(_ will: Will, _ session: Session) throws(ArenaError) -> KeptWill {
         let topic = will.topic.byteCount
-        let properties = will.properties.passedOnLength
+        let properties = will.properties.forwardedPropertiesLength
         var buffer = try shard.arena.buffer(
             capacity: topic + properties + will.payload.readableBytes, owner: session.owner, "will")
         buffer.writeImmutableBuffer(will.topic.bytes)

@@ -16,11 +16,11 @@ extension ConnectionHandler {
         switch verdict {
         case .admitted(let userName): admit(as: userName)
         case .refused(let reason, isAttempt: false): refuseLogin(.notAuthorized, reason)
-        case .refused(let reason, isAttempt: true): refuseLater(reason)
+        case .refused(let reason, isAttempt: true): deferRefusal(reason)
         case .depends(let hash, let userName):
             let password = password ?? []
             // Bounds what waiting logins hold.
-            guard password.count <= Limits.maxPasswordBytes else { return refuseLater("a password that is too long") }
+            guard password.count <= Limits.maxPasswordBytes else { return deferRefusal("a password that is too long") }
             verify(userName, password, hash)
         }
     }
@@ -45,7 +45,7 @@ extension ConnectionHandler {
         let verdict = listener.settings.access.verdict(
             userName: connect.username, hasPassword: true, certificateName: certificateName)
         guard isRight, case .depends(on: hash, userName: _) = verdict else {
-            return refuseLater("wrong user name or password")
+            return deferRefusal("wrong user name or password")
         }
         listener.failedLogins.forget(source)
         admit(as: userName)
@@ -58,7 +58,7 @@ extension ConnectionHandler {
     }
 
     /// Who guesses passwords has to wait, the longer the more often, and is counted.
-    private func refuseLater(_ reason: String) {
+    private func deferRefusal(_ reason: String) {
         awaitSession()
         shard.context.counters.loginsFailed.increment()
         let (count, wait) = listener.failedLogins.note(

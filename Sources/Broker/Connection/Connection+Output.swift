@@ -78,7 +78,7 @@ extension ConnectionHandler {
         guard outcome != .done, let session else { return }
         if outcome == .withheld, message.qos == .exactlyOnce, dup {
             // The client may have it, and its identifier: it shall be rid of that, and has nothing new by it.
-            let mark = shard.journal?.mark
+            let mark = shard.writeBehind?.mark
             shard.update(session) { _ = $0.state.pubrec(packetID) }
             return sendAck(since: mark, .pubrel, packetID)
         }
@@ -121,7 +121,8 @@ extension ConnectionHandler {
         shard.losses.add(session.clientID)
     }
 
-    /// Sends what ``sendAck(since:_:_:_:)`` says: two bytes of header and a packet identifier, and in 5.0 a code if that is not success.
+    /// Sends what ``sendAck(since:_:_:_:)`` says: two bytes of header and a packet identifier, and in 5.0 a code if that is not
+    /// success.
     func writeAck(_ type: PacketType, _ packetID: UInt16, _ code: ReasonCode) {
         guard reserve(5) else { return }
         shard.traffic.packetsSent.bump()
@@ -214,7 +215,7 @@ extension ConnectionHandler {
     /// 5.0: with the properties it came with, and with what is this connection's alone.
     private func append5(_ message: Message, packetID: UInt16, dup: Bool, isShared: Bool) -> Bool {
         var properties = OutgoingProperties()
-        properties.passedOn = message.properties
+        properties.forwardedProperties = message.properties
         if message.mayExpire { properties.messageExpiryInterval = message.remainingSeconds(at: .now()) }
         if let route = message.route { properties.identifiers = route.identifiers }
         let payloadLength = message.payload.readableBytes
@@ -342,8 +343,8 @@ extension ConnectionHandler {
         adaptSegment()
         settle()
         // The flush may have made room. Without room, `channelWritabilityChanged` will say when there is.
-        if hasWaiting, takesMore { if mayWithhold { wantsToSend() } else { sendRetainedLater() } }
-        if retainedRoom > 0, canSend { sendRetainedLater() }
+        if hasWaiting, takesMore { if mayWithhold { wantsToSend() } else { deferRetained() } }
+        if retainedRoom > 0, canSend { deferRetained() }
     }
 
     /// What is not sent does not fill the socket: so much of it a tick, whatever a queue has.
@@ -373,7 +374,7 @@ extension ConnectionHandler {
     private func sendQueued() {
         guard let session else { return }
         if session.state.canSendMore(limits: limits) { sendQueue(of: session) }
-        if session.state.hasSpilled { shard.wantPage(session) }
+        if session.state.hasSpilled { shard.wantOverflowBatch(session) }
     }
 
     private func sendQueue(of session: Session) {

@@ -31,9 +31,9 @@ extension ConnectionHandler {
         case .pubrec: received(try decodeAck(header, &body))
         case .pubrel:
             let ack = try decodeAck(header, &body)
-            let mark = shard.journal?.mark
+            let mark = shard.writeBehind?.mark
             let isKnown = session.map { shard.update($0) { $0.state.release(ack.packetID) } } ?? false
-            if isKnown, let session, session.isStored { shard.journal?.receiptEnded(ack.packetID, by: session) }
+            if isKnown, let session, session.isStored { shard.writeBehind?.receiptEnded(ack.packetID, by: session) }
             sendAck(since: mark, .pubcomp, ack.packetID, isKnown ? .success : .packetIdentifierNotFound)
         case .pubcomp:
             let ack = try decodeAck(header, &body)
@@ -119,7 +119,7 @@ extension ConnectionHandler {
             return acknowledged(ack.packetID) { $0.refused($1) }
         }
         // An unknown identifier is answered too: the client may repeat what we have completed.
-        let mark = shard.journal?.mark
+        let mark = shard.writeBehind?.mark
         let isKnown = shard.update(session) { $0.state.pubrec(ack.packetID) }
         // Should we forget that, the client would get the message again after it has forgotten the identifier.
         sendAck(since: mark, .pubrel, ack.packetID, isKnown ? .success : .packetIdentifierNotFound)

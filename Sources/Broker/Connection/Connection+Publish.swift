@@ -23,7 +23,7 @@ extension ConnectionHandler {
         if !isAllowed { shard.context.noteDenied("publish", session, message.topic.text) }
         // A 3.1.1 client is told nothing, as mosquitto has it (section 3.3.5).
         let isForbidden = !isAllowed || SysTopics.isReserved(message.topic)
-        let mark = shard.journal?.mark
+        let mark = shard.writeBehind?.mark
         let mustBeStored = !isForbidden && mustBeStored(publish, match, from: session)
         if mustBeStored, shard.context.store?.isFailing == true, !session.state.isReceiving(publish.packetID) {
             return refuse(publish, .refused("the data directory cannot be written", code: .quotaExceeded))
@@ -73,7 +73,9 @@ extension ConnectionHandler {
                     throw error
                 }
                 if isFirst { return }
-                if mustBeStored, isNoted, session.isStored { shard.journal?.received(publish.packetID, by: session) }
+                if mustBeStored, isNoted, session.isStored {
+                    shard.writeBehind?.received(publish.packetID, by: session)
+                }
                 acknowledge(since: mark, .pubrec, publish.packetID, acknowledgement(match, rpc), isNoted: isNoted)
             case .duplicate: sendAck(.pubrec, publish.packetID)
             case .tooMany:
@@ -94,7 +96,7 @@ extension ConnectionHandler {
             return try rareMessage(publish, ownsBuffer: ownsBuffer)
         }
         return Message(
-            topic: topic, payload: publish.payload, properties: publish.passedOn, qos: publish.qos,
+            topic: topic, payload: publish.payload, properties: publish.forwardedProperties, qos: publish.qos,
             retain: publish.retain, ownsBuffer: ownsBuffer)
     }
 
@@ -123,7 +125,7 @@ extension ConnectionHandler {
         // Without an alias there is one: the decoder has looked.
         guard let topic else { return nil }
         var message = Message(
-            topic: topic, payload: publish.payload, properties: publish.passedOn, qos: publish.qos,
+            topic: topic, payload: publish.payload, properties: publish.forwardedProperties, qos: publish.qos,
             retain: publish.retain, ownsBuffer: ownsBuffer)
         if !publish.morePassedOn.isEmpty {
             message.properties = try joined(publish)
@@ -137,7 +139,7 @@ extension ConnectionHandler {
 
     /// The properties that are passed on, in one buffer, without the one for this hop that stood between them.
     private func joined(_ publish: IncomingPublish) throws(ArenaError) -> ByteBuffer {
-        let pieces = [publish.passedOn].compactMap { $0 } + publish.morePassedOn
+        let pieces = [publish.forwardedProperties].compactMap { $0 } + publish.morePassedOn
         var buffer = try shard.arena.buffer(
             capacity: pieces.reduce(0) { $0 + $1.readableBytes }, owner: owner, "properties")
         for piece in pieces { buffer.writeImmutableBuffer(piece) }

@@ -106,7 +106,7 @@ extension ConnectionHandler {
         while canSend, retainedRoom > 0 {
             let room = retainedRoom
             shard.scheduleWork()
-            guard shard.work.retainedMessages > 0, !shard.steps.isSpent else { return sendRetainedLater() }
+            guard shard.work.retainedMessages > 0, !shard.steps.isSpent else { return deferRetained() }
             let retained = shard.context.retained
             let ((messages, isAtEnd, visits), delivery) = session.retained.withFirst {
                 retained.cursor($0.filter, through: $0.lastNumber)
@@ -142,7 +142,7 @@ extension ConnectionHandler {
     }
 
     /// In the next tick.
-    func sendRetainedLater() {
+    func deferRetained() {
         guard !output.isRetainedScheduled else { return }
         output.isRetainedScheduled = true
         shard.work.retained.append(reference)

@@ -64,20 +64,20 @@ extension ConnectionHandler {
     @inline(__always)
     func mustWait(_ input: ByteBuffer) -> Bool {
         guard !awaitsTurn else { return true }
-        if isBehindMail(input) { return true }
+        if isBehindMailbox(input) { return true }
         guard shard.isBusy, !isPing(input) else { return false }
         // What waits already is in memory in any case.
-        // (What waits for other loops' mail is not made less by that.)
-        guard !isConsumingPending, !shard.isMailFull, shard.work.inputBytes >= Limits.waitingInputBytes,
+        // (What waits for other loops' mailboxes is not made less by that.)
+        guard !isConsumingPending, !shard.isMailboxFull, shard.work.inputBytes >= Limits.waitingInputBytes,
             shard.steps.left > -Limits.stepsPerTick
         else { return true }
         shard.finishFanOuts()
         return false
     }
 
-    /// Whether it begins with a PUBLISH, and that must wait for room in another loop's mail.
+    /// Whether it begins with a PUBLISH, and that must wait for room in another loop's mailbox messages.
     @inline(__always)
-    func isBehindMail(_ input: ByteBuffer) -> Bool { shard.isMailFull && isPublish(input) }
+    func isBehindMailbox(_ input: ByteBuffer) -> Bool { shard.isMailboxFull && isPublish(input) }
 
     private func isPublish(_ input: ByteBuffer) -> Bool {
         let first = input.getInteger(at: input.readerIndex, as: UInt8.self) ?? 0
@@ -89,11 +89,11 @@ extension ConnectionHandler {
             && input.getInteger(at: input.readerIndex, as: UInt16.self) == UInt16(PacketType.pingreq.rawValue) << 12
     }
 
-    func waitForTurn(behindMail: Bool = false) {
+    func waitForTurn(behindMailbox: Bool = false) {
         guard !awaitsTurn, case .connected = phase else { return }
         awaitsTurn = true
         pauseReading(.turn)
-        if behindMail { return shard.work.waitingForMail.append(reference) }
+        if behindMailbox { return shard.work.waitingForMailbox.append(reference) }
         shard.work.input.append(reference)
         shard.scheduleWork()
     }
@@ -122,7 +122,7 @@ extension ConnectionHandler {
         if isPeerGone {
             endOfInput()
         } else if let session {
-            shard.serveClaims(of: session)
+            shard.serveWaiters(of: session)
         }
     }
 }

@@ -251,12 +251,12 @@ final class ConnectionHandler: ChannelInboundHandler {
         while buffer.readableBytes > 0 {
             switch phase {
             case .closed: return
-            case .awaitingSession: return keepForLater(buffer)
-            case .connected where pauses.contains(.store): return keepForLater(buffer)
+            case .awaitingSession: return accumulate(buffer)
+            case .connected where pauses.contains(.store): return accumulate(buffer)
             case .connected where mustWait(buffer):
-                let behindMail = isBehindMail(buffer)
-                keepForLater(buffer)
-                return waitForTurn(behindMail: behindMail)
+                let behindMailbox = isBehindMailbox(buffer)
+                accumulate(buffer)
+                return waitForTurn(behindMailbox: behindMailbox)
             case .awaitingConnect, .authenticating, .connected: break
             }
             do throws(DecodeError) {
@@ -368,7 +368,7 @@ final class ConnectionHandler: ChannelInboundHandler {
 
     /// Keeps what arrives before it can be handled. Bounded by what one tick reads, since reading is off, and by what is in
     /// the socket when the peer closes it.
-    private func keepForLater(_ buffer: ByteBuffer) {
+    private func accumulate(_ buffer: ByteBuffer) {
         // It was here before.
         if isConsumingPending, pendingInput == nil { return pendingInput = buffer }
         do throws(ArenaError) {
@@ -562,7 +562,7 @@ final class ConnectionHandler: ChannelInboundHandler {
             shard.context.counters.clientsConnected.increment(by: -1)
             if session.connection === self {
                 shard.detach(session, publishWill: reason.publishesWill)
-                shard.serveClaims(of: session)
+                shard.serveWaiters(of: session)
             }
             // The session may be over: what is still being written is the loop's.
             retainOutput(as: shard.owner)
@@ -628,7 +628,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         peer = address.protocol == .inet6 ? "[\(host)]:\(port)" : "\(host):\(port)"
     }
 
-    func visitHeldBuffers(_ visitor: inout HeldBufferVisitor) {
+    func visitReachableBuffers(_ visitor: inout ReachableBufferVisitor) {
         if let assembly { visitor.hold(assembly, owner: owner, kind: .readBuffer) }
         if let will = connectPacket?.will {
             visitor.hold(will.topic.bytes, owner: owner, kind: .will)

@@ -65,7 +65,7 @@ struct Output {
         backlogBytes = 0
     }
 
-    func visit(owner: OwnerID, _ visitor: inout HeldBufferVisitor) {
+    func visit(owner: OwnerID, _ visitor: inout ReachableBufferVisitor) {
         if segment.storageCapacity > 0 { visitor.hold(segment, owner: owner, kind: .outbound) }
         for handed in handed { visitor.hold(handed.buffer, owner: owner, kind: .transportWrite) }
         for message in backlog { message.visit(owner: owner, kind: .outbound, &visitor) }

@@ -131,7 +131,7 @@ final class ReadBufferSource: @unchecked Sendable {
 
     func drop() { current = nil }
 
-    func visit(_ visitor: inout HeldBufferVisitor) {
+    func visit(_ visitor: inout ReachableBufferVisitor) {
         releaseIfKept()
         if let current { visitor.hold(current, owner: owner, kind: .readBuffer) }
     }

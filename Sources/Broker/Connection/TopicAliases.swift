@@ -60,7 +60,7 @@ struct TopicAliases {
         return UInt16(outgoing.count)
     }
 
-    func visit(owner: OwnerID, _ visitor: inout HeldBufferVisitor) {
+    func visit(owner: OwnerID, _ visitor: inout ReachableBufferVisitor) {
         for topic in incoming { if let topic { visitor.hold(topic.bytes, owner: owner, kind: .readBuffer) } }
         for entry in outgoing { visitor.hold(entry.topic.bytes, owner: owner, kind: .outbound) }
     }

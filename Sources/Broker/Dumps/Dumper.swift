@@ -12,7 +12,7 @@ import Synchronization
 
 /// Writes a dump of the arena when asked to, near the limit, and when an allocation is refused.
 ///
-///     request ──▶ one thread ──▶ safepoint: edges, copy of the ledger ──▶ loops go on ──▶ file
+///     request ──▶ one thread ──▶ safepoint: references, copy of the ledger ──▶ loops go on ──▶ file
 ///
 /// A request costs its caller one lock. Requests for a reason that is waiting already coalesce. Where the limit leaves
 /// no room for the copy, the file is written from the ledger itself while the loops wait: a longer pause, not more
@@ -38,13 +38,13 @@ final class Dumper: @unchecked Sendable {
     }
 
     private let pool: ArenaPool
-    private let shortage: Shortage
+    private let pressureEpisode: MemoryPressureEpisode
     let snapshots: ShardSnapshots
     private let configuration: Configuration
     /// What marks the dumps of this broker, the same from one start to the next.
     private let series: String
     private let log: Logger
-    /// One thread for good: the memory that a dump needs beside its staging is taken once and used again.
+    /// One thread for good: the memory that a dump needs beside its snapshot buffer is taken once and used again.
     private let thread = NIOThreadPool(numberOfThreads: 1)
     private let waiting = Mutex<Set<Reason>>([])
     private let isStopped = Atomic<Bool>(false)
@@ -59,11 +59,11 @@ final class Dumper: @unchecked Sendable {
     let failed = Atomic<Int>(0)
 
     init(
-        pool: ArenaPool, shortage: Shortage, shards: [EventLoopShard], configuration: Configuration,
+        pool: ArenaPool, pressureEpisode: MemoryPressureEpisode, shards: [EventLoopShard], configuration: Configuration,
         directory: DumpDirectory, log: Logger
     ) {
         self.pool = pool
-        self.shortage = shortage
+        self.pressureEpisode = pressureEpisode
         snapshots = ShardSnapshots(pool: pool, shards: shards, configuration: configuration)
         self.configuration = configuration
         self.log = log
@@ -82,12 +82,12 @@ final class Dumper: @unchecked Sendable {
                 metadata: ["payload": "\(configuration.dumps.payload)"])
         }
         thread.submit { [self] _ in tidy() }
-        shortage.onShortage { [weak self] in self?.request(.nearLimit) }
-        shortage.onRefusal { [weak self] in self?.request(.allocationFailure) }
-        pool.onPressure { [shortage] pressure in
+        pressureEpisode.onEpisode { [weak self] in self?.request(.nearLimit) }
+        pressureEpisode.onRefusal { [weak self] in self?.request(.allocationFailure) }
+        pool.onPressure { [pressureEpisode] pressure in
             switch pressure {
-            case .nearLimit: shortage.counterIsNear()
-            case .refused: shortage.arenaRefuses()
+            case .nearLimit: pressureEpisode.counterIsNear()
+            case .refused: pressureEpisode.arenaRefuses()
             case .level: break
             }
         }
@@ -244,7 +244,7 @@ final class Dumper: @unchecked Sendable {
         snapshot.tables.header.threadCount = figures.threadCount
         let writer = DumpWriter(sink: sink)
         try writer.write(
-            snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, edges: snapshot.edges,
+            snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, references: snapshot.references,
             payloads: snapshot.payloads)
     }
 

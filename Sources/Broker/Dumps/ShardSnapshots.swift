@@ -58,7 +58,8 @@ final class ShardSnapshots: Sendable {
             },
             { contents in
                 var snapshot = LedgerSnapshot(
-                    contents.ledger, edges: contents.takeEdges(), payloads: contents.payloads, gaps: contents.gaps)
+                    contents.ledger, references: contents.takeReferences(), payloads: contents.payloads,
+                    gaps: contents.gaps)
                 snapshot.tables.missingLoops = missing.map { $0.row(code) }
                 snapshot.addMovingArenas(contents.gaps)
                 try body(&snapshot, contents.pauseNanoseconds)

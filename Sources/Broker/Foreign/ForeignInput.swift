@@ -118,11 +118,12 @@ public enum ForeignInput: String, CaseIterable, Sendable {
         properties.correlationData = ByteBuffer(string: "h1")
         var list = ByteBuffer()
         properties.writePassedOn(to: &list)
-        precondition(list.readableBytes == properties.passedOnLength, "the length of properties was foretold wrongly")
-        precondition(PublishProperties(passedOn: list) == properties, "properties that read back as others")
+        precondition(
+            list.readableBytes == properties.forwardedPropertiesLength, "the length of properties was foretold wrongly")
+        precondition(PublishProperties(forwardedProperties: list) == properties, "properties that read back as others")
         let payload = bytes[end...].dropFirst()
         var outgoing = OutgoingProperties()
-        outgoing.passedOn = list
+        outgoing.forwardedProperties = list
         var packet = ByteBuffer()
         let fits = Publish.encodeHeader(
             into: &packet, topic: topic, qos: .atLeastOnce, dup: false, retain: false, packetID: 1,

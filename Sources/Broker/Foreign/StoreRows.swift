@@ -70,11 +70,11 @@ enum StoreRows {
         let clock = StoreClock(after: state?.moment)
         precondition(clock.now >= 0, "a time before all times")
         var writer = StoreWriter(database: database, clock: clock, counts: StoreSeal.Counts())
-        try writer.removeRubbish()
+        try writer.collectGarbage()
         let reader = StoreReader(database: database, clock: clock)
         for stored in try reader.sessions() {
             var state = SessionState()
-            let found = try reader.belongings(of: stored.id)
+            let found = try reader.sessionRecord(of: stored.id)
             for packetID in found.receipts { state.restoreReceipt(packetID) }
             for (filter, _) in found.subscriptions {
                 precondition(Topic.isValidFilter(filter), "a filter that is none")
@@ -127,7 +127,7 @@ enum StoreRows {
     private static func send(_ message: Message?) {
         guard let message else { return }
         var properties = OutgoingProperties()
-        properties.passedOn = message.properties
+        properties.forwardedProperties = message.properties
         if let route = message.route { properties.identifiers = route.identifiers }
         var packet = ByteBuffer()
         let fits = Publish.encodeHeader(

@@ -23,7 +23,7 @@ final class ProxyHeader: ChannelInboundHandler, RemovableChannelHandler {
 
     private let shard: EventLoopShard
     private let owner: OwnerID
-    private(set) var beginning = Beginning()
+    private(set) var beginning = Accumulator()
     private var isDone = false
 
     init(shard: EventLoopShard, owner: OwnerID) {

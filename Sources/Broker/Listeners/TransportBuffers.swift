@@ -137,7 +137,7 @@ final class TransportBuffers: ChannelDuplexHandler {
         }
     }
 
-    func visit(_ visitor: inout HeldBufferVisitor) {
+    func visit(_ visitor: inout ReachableBufferVisitor) {
         for buffer in unwritten { visitor.hold(buffer, owner: owner, kind: .transportWrite) }
         if let buffer = proxy?.beginning.bytes { visitor.hold(buffer, owner: owner, kind: .readBuffer) }
         if let buffer = webSocket?.beginning.bytes { visitor.hold(buffer, owner: owner, kind: .readBuffer) }
@@ -147,7 +147,7 @@ final class TransportBuffers: ChannelDuplexHandler {
 }
 
 /// The beginning of a connection, kept until there is enough of it to be understood.
-struct Beginning {
+struct Accumulator {
     private(set) var bytes: ByteBuffer?
 
     /// Takes over what has arrived, behind what there was.

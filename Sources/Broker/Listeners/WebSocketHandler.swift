@@ -25,7 +25,7 @@ final class WebSocketHandler: ChannelDuplexHandler {
     private var frames: WebSocketFrames
     private var state = State.opening
     /// Of the request.
-    private(set) var beginning = Beginning()
+    private(set) var beginning = Accumulator()
     /// Headers of frames that are written and not flushed: a TLS handler keeps them until then, and the end of the tick,
     /// which flushes, can come after a safepoint.
     private(set) var unflushed: [ByteBuffer] = []

@@ -16,7 +16,7 @@ extension LiveMemory {
             SysTopics.Value("memory/queue-heap", "\(queueHeapBytes)"),
         ] + heap.map { SysTopics.Value("memory/heap/\($0.name)", "\($0.bytes)") }
             + parts.map { SysTopics.Value("memory/parts/\(Self.level($0.name))", "\($0.bytes)") }
-            + list("classes", sizeClasses) + list("owners", owners) + list("holders", holders)
+            + list("classes", sizeClasses) + list("owners", owners) + list("referrers", referrers)
     }
 
     /// One line, keys in the order of the alphabet.

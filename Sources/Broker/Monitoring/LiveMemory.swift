@@ -2,7 +2,7 @@ import DumpFormat
 import Ledger
 
 /// Where the memory of a running broker is, at one moment: the counter by parts, and what is live by size class, by kind
-/// of owner, by kind of holder and by client. Each list adds up to its total, to the byte.
+/// of owner, by kind of referrer and by client. Each list adds up to its total, to the byte.
 ///
 /// Bytes are those *held*: of the size class, or of the mapping, not of the payload alone.
 package struct LiveMemory: Sendable, Equatable, Codable {
@@ -40,7 +40,7 @@ package struct LiveMemory: Sendable, Equatable, Codable {
     package var mallocBytes: UInt64
     package var liveBuffers: UInt64
     package var liveBytes: UInt64
-    /// Loops that did not answer, and were gone on without: what they may hold is under the holder "loop that did not answer".
+    /// Loops that did not answer, and were gone on without: what they may hold is under the referrer "loop that did not answer".
     package var missingLoops: [MissingLoop] = []
     /// The counter, part by part.
     package var parts: [Part]
@@ -49,8 +49,8 @@ package struct LiveMemory: Sendable, Equatable, Codable {
     /// ... by the kind of their owner, who answers for them.
     package var owners: [Share]
     /// ... by what reaches them; a buffer that several kinds reach is under "several", one that none reaches under
-    /// "unheld", one that another thread has freed and its arena not yet taken back under "freed".
-    package var holders: [Share]
+    /// "unreachable", one that another thread has freed and its arena not yet taken back under "freed".
+    package var referrers: [Share]
     /// The clients that answer for most, sessions and connections without one.
     package var clients: [Share]
     /// The sessions whose queues and windows reach most. A buffer in several queues counts in each of them.
@@ -95,7 +95,7 @@ extension LiveMemory {
             Part(name: "free in chunks", bytes: totals.freeBytes - cached),
             Part(name: "cached chunks", bytes: cached),
             Part(name: "ledger", bytes: totals.ledgerBytes),
-            Part(name: "dump staging", bytes: totals.stagingBytes),
+            Part(name: "snapshot buffer", bytes: totals.snapshotBufferBytes),
         ]
         var sums = SlotAggregate(tables, [.sizeClasses, .reach, .queues])
         snapshot.add(to: &sums)
@@ -104,7 +104,7 @@ extension LiveMemory {
             return sum.buffers == 0 ? nil : Share(name, sum)
         }
         owners = Self.byKind(tables.owners)
-        holders = Self.largest(Reach.all.map { Share(Self.name($0), sums[$0]) }, .max)
+        referrers = Self.largest(Reach.all.map { Share(Self.name($0), sums[$0]) }, .max)
         clients = Self.largest(
             tables.owners.lazy.filter { $0.kind == .session || $0.kind == .connection }
                 .map { Share(name: $0.name, buffers: $0.liveBuffers, bytes: $0.liveBytes) })
@@ -123,7 +123,7 @@ extension LiveMemory {
 
     private static func name(_ reach: Reach) -> String {
         switch reach {
-        case .nobody: "unheld"
+        case .nobody: "unreachable"
         case .several: "several"
         // As in a dump: what another thread has freed is on its way back, and nobody has lost it.
         case .freed: "freed"

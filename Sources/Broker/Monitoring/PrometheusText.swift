@@ -14,11 +14,12 @@ enum PrometheusText {
     private static func memory(_ metrics: ArenaPool.Metrics, _ text: inout Writer) {
         text.gauge("arena_limit_bytes", "Hard limit of the arena.", metrics.limitBytes)
         text.gauge(
-            "arena_counter_bytes", "All memory of the arena: chunks, huge, ledger, staging.", metrics.counterBytes)
+            "arena_counter_bytes", "All memory of the arena: chunks, huge, ledger, snapshot buffer.",
+            metrics.counterBytes)
         text.gauge("arena_chunk_bytes", "Bytes of chunks.", metrics.chunkBytes)
         text.gauge("arena_huge_bytes", "Bytes of mappings of their own.", metrics.hugeBytes)
         text.gauge("arena_ledger_bytes", "Bytes of the record of all buffers.", metrics.ledgerBytes)
-        text.gauge("arena_staging_bytes", "Bytes that a dump under way takes.", metrics.stagingBytes)
+        text.gauge("arena_snapshot_buffer_bytes", "Bytes that a dump under way takes.", metrics.snapshotBufferBytes)
         text.gauge("arena_cached_chunks", "Chunks that wait to be used again or given back.", metrics.cachedChunks)
         text.gauge("arena_live_bytes", "Bytes of live buffers, as held.", metrics.pinnedBytes)
         text.gauge(

@@ -72,7 +72,7 @@ struct FanOut {
         var properties = OutgoingProperties()
         let fits: Bool
         if version == .v5_0 {
-            properties.passedOn = message.properties
+            properties.forwardedProperties = message.properties
             if message.mayExpire { properties.messageExpiryInterval = message.remainingSeconds(at: .now()) }
             fits = Publish.encodeHeader(
                 into: &buffer!, topic: message.topic, qos: message.qos, dup: false, retain: message.retain,
@@ -118,7 +118,7 @@ struct FanOut {
         buffer = nil
     }
 
-    func visit(owner: OwnerID, _ visitor: inout HeldBufferVisitor) {
+    func visit(owner: OwnerID, _ visitor: inout ReachableBufferVisitor) {
         if let buffer { visitor.hold(buffer, owner: owner, kind: .outbound) }
     }
 }

@@ -68,7 +68,7 @@ final class RetainedStore: Sendable {
             copy.retain = true
             copy.route = nil
             try copy.keep(in: arena, owner: owner, "retained message")
-            copy.settleOwner()
+            copy.assignOwner()
             // Any loop may send it from there.
             copy.share(in: arena)
             kept = copy

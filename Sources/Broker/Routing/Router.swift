@@ -49,7 +49,7 @@ final class Router: Sendable {
         }
     }
 
-    /// To be called when a session has a new home.
+    /// To be called when a session has a new owning shard.
     func changed() { changes.add(1, ordering: .releasing) }
 
     var subscriptionCount: Int { trie.figure(lastCount) { $0.count } }
@@ -213,18 +213,20 @@ final class Match: Sendable {
         let shard: Int
         let subscribers: Subscribers
         /// Whether a message of QoS 1 or 2 must be stored for any of them.
-        let obliges: Bool
+        let requiresPersistence: Bool
     }
 
     /// A group of which one member gets each message.
     struct Share: Sendable {
         let group: SharedGroup
         let members: [Subscriber]
-        let obliges: Bool
+        let requiresPersistence: Bool
 
         init(_ share: SubscriptionTrie<Session>.Share) {
             group = share.group
-            obliges = share.members.elements.contains { $0.subscriber.isStored && $0.options.qos != .atMostOnce }
+            requiresPersistence = share.members.elements.contains {
+                $0.subscriber.isStored && $0.options.qos != .atMostOnce
+            }
             members = share.members.elements.map { Subscriber($0.subscriber, $0.options, in: share.group) }
         }
 
@@ -245,7 +247,7 @@ final class Match: Sendable {
     let shares: [Share]
 
     /// Whether a message of QoS 1 or 2 must be stored for any of them.
-    let obliges: Bool
+    let requiresPersistence: Bool
     /// Sessions that get the message.
     let receivers: Int
 
@@ -277,19 +279,21 @@ final class Match: Sendable {
     init(_ subscribers: [Subscriber], shares: [Share], shards: Int) {
         var byShard: [[Subscriber]] = Array(repeating: [], count: shards)
         for subscriber in subscribers {
-            byShard[subscriber.session.home].append(subscriber)
+            byShard[subscriber.session.owningShard].append(subscriber)
         }
         groups = byShard.enumerated().filter { !$0.element.isEmpty }
             .map { shard, list in
-                Group(shard: shard, subscribers: Subscribers(list), obliges: list.contains(where: \.isStored))
+                Group(
+                    shard: shard, subscribers: Subscribers(list), requiresPersistence: list.contains(where: \.isStored))
             }
         self.shares = shares
-        obliges = groups.contains(where: \.obliges) || shares.contains(where: \.obliges)
+        requiresPersistence =
+            groups.contains(where: \.requiresPersistence) || shares.contains(where: \.requiresPersistence)
         receivers = subscribers.count + shares.count
     }
 }
 
-/// One shard's share of a match: an object, so that mail refers to it by one reference.
+/// One shard's share of a match: an object, so that mailbox messages refers to it by one reference.
 final class Subscribers: Sendable {
     let list: [Subscriber]
 

@@ -297,8 +297,8 @@ struct SubscriptionTrie<Subscriber: AnyObject> {
         while true {
             slot = (slot + 1) & mask
             guard edges[slot] != Self.none else { break }
-            let home = Int(truncatingIfNeeded: nodes[Int(edges[slot])].hash) & mask
-            if (slot - home) & mask >= (slot - hole) & mask {
+            let owningShard = Int(truncatingIfNeeded: nodes[Int(edges[slot])].hash) & mask
+            if (slot - owningShard) & mask >= (slot - hole) & mask {
                 edges[hole] = edges[slot]
                 hole = slot
             }

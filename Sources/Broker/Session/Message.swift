@@ -119,7 +119,7 @@ struct Message {
     }
 
     /// Says that nobody who keeps the message from here on answers for it.
-    mutating func settleOwner() { keeper = .settled }
+    mutating func assignOwner() { keeper = .settled }
 
     private mutating func copy(
         in arena: Arena, owner: OwnerID, _ label: StaticString, file: StaticString, line: UInt32, function: StaticString

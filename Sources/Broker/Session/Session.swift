@@ -7,12 +7,12 @@ import Synchronization
 
 /// A client's session (section 4.1). One object for its whole life, whichever loop serves it.
 ///
-/// It belongs to the event loop `home` names: all else but the constants and the atomics is touched on that loop
-/// only. Storing `home` hands the session over: the old loop touches nothing after the store, the new one nothing
+/// It belongs to the event loop `owningShard` names: all else but the constants and the atomics is touched on that loop
+/// only. Storing `owningShard` hands the session over: the old loop touches nothing after the store, the new one nothing
 /// before it has seen it.
 ///
 /// What must outlive a restart is in plain values: `expiryInterval`, `subscriptions`, and the ``SessionCore``. They change
-/// in few places, and with them the store (`Journal`): `Shard+Sessions.swift`, `Shard+Subscriptions.swift`, and for the
+/// in few places, and with them the store (`WriteBehindBuffer`): `Shard+Sessions.swift`, `Shard+Subscriptions.swift`, and for the
 /// core ``EventLoopShard/update(_:_:)`` alone.
 final class Session: @unchecked Sendable {
     let clientID: String
@@ -22,7 +22,7 @@ final class Session: @unchecked Sendable {
     private let rpcTopics: RPCTopics
     /// By which the store knows it; 0 for one that is not stored, since it was not to outlive its first connection.
     let storeKey: UInt64
-    private let homeIndex: Synchronization::Atomic<Int>
+    private let owningShardIndex: Synchronization::Atomic<Int>
     fileprivate let presenceValue = Synchronization::Atomic<UInt8>(Presence.away.rawValue)
     fileprivate let isQueueFullValue = Synchronization::Atomic<Bool>(false)
     private let hasSharedRules = Synchronization::Atomic<Bool>(false)
@@ -71,16 +71,16 @@ final class Session: @unchecked Sendable {
     /// The number of the last claim that it was given up for.
     var claim: UInt64
 
-    // While it moves from one loop to another the old one has the core, and hands it over with the last mail. These are the
-    // new one's.
-    /// Sent on by the old home.
+    // While it moves from one loop to another the old one has the core, and hands it over with the last mailbox message. These
+    // are the new one's.
+    /// Sent on by the former owning shard.
     var forwarded: [Message] = []
-    /// Sent straight to the new home; to be queued behind those.
-    var arrivals: [Message] = []
-    /// Read for the old home from the store.
-    var pages: [StorePage] = []
+    /// Sent straight to the new owning shard; to be queued behind those.
+    var stagingQueue: [Message] = []
+    /// Read for the former owning shard from the store.
+    var pages: [OverflowBatch] = []
     /// Connections that asked for it in the meantime.
-    var claims: [SessionClaim] = []
+    var waiters: [SessionWaiter] = []
     /// Operators that want it ended.
     var operators: [Waiter<SessionEnding>] = []
 
@@ -89,7 +89,8 @@ final class Session: @unchecked Sendable {
     private var ownBytes = 0
 
     init(
-        clientID: String, userName: String?, owner: OwnerID, expiryInterval: UInt32, home: Int, storeKey: UInt64 = 0,
+        clientID: String, userName: String?, owner: OwnerID, expiryInterval: UInt32, owningShard: Int,
+        storeKey: UInt64 = 0,
         claim: UInt64 = 0, heap: HeapAccount, rpcTopics: RPCTopics
     ) {
         core = SessionCore(state: SessionState(heap: heap))
@@ -104,7 +105,7 @@ final class Session: @unchecked Sendable {
         self.userName = userName
         self.owner = owner
         self.expiryInterval = expiryInterval
-        homeIndex = Synchronization::Atomic(home)
+        owningShardIndex = Synchronization::Atomic(owningShard)
         ownBytes = HeapSize.object(self) + HeapSize.string(clientID) + Self.tableBytes
         noteHeap()
     }
@@ -143,7 +144,7 @@ struct SessionCore: ~Copyable {
     /// When it ends, if its client does not come back before.
     var endsAt = NIODeadline.distantFuture
     var isEnded = false
-    /// Between two loops: its home is the new one, and the old one may still have messages for it.
+    /// Between two loops: its owning shard is the new one, and the old one may still have messages for it.
     var isInTransit = false
 
     init(state: consuming SessionState) { self.state = state }
@@ -173,12 +174,12 @@ extension Session {
 }
 
 extension EventLoopShard {
-    /// Changes a session whose home this is, and tells all who must hear of it: the store, the other loops, the wheel.
+    /// Changes a session that this shard owns, and tells all who must hear of it: the store, the other loops, the wheel.
     ///
     /// - Parameter change: is to look at the core only, not at the session.
     @inline(__always)
     func update<Result>(_ session: Session, _ change: (inout SessionCore) -> Result) -> Result {
-        assert(session.home == index, "a session is changed by its home only")
+        assert(session.owningShard == index, "a session is changed by its owning shard only")
         let result = change(&session.core)
         settle(session)
         return result
@@ -197,18 +198,23 @@ extension EventLoopShard {
         }
         let deadline = session.core.deadline
         if deadline != session.place.deadline { watch(session, until: deadline) }
-        // Whatever has emptied the part of its queue that is in memory: acknowledgements, expiry, a page of which nothing was sent.
-        if session.core.state.hasSpilled, session.core.state.isPageDue { session.core.connection?.wantsToSend() }
+        // Whatever has emptied the part of its queue that is in memory: acknowledgements, expiry, a page of which nothing was
+        // sent.
+        if session.core.state.hasSpilled, session.core.state.isOverflowBatchDue {
+            session.core.connection?.wantsToSend()
+        }
     }
 
     private func noteStored(_ session: Session) {
-        guard let journal else { return }
-        if journal.note(session.core.state.takeStoredChanges(), of: session) { session.storedThrough = journal.number }
+        guard let writeBehind else { return }
+        if writeBehind.note(session.core.state.takeStoredChanges(), of: session) {
+            session.storedThrough = writeBehind.number
+        }
     }
 }
 
 /// A connection that wants the session of its client.
-struct SessionClaim {
+struct SessionWaiter {
     let connection: ConnectionReference
     /// Only to end it.
     let discard: Bool
@@ -326,7 +332,7 @@ extension Session {
 
 extension Session {
     /// The index of the shard that owns this.
-    var home: Int { homeIndex.load(ordering: .acquiring) }
+    var owningShard: Int { owningShardIndex.load(ordering: .acquiring) }
 
     /// Whether the store knows it. The same for its whole life, so that any loop may ask.
     var isStored: Bool { storeKey != 0 }
@@ -337,8 +343,8 @@ extension Session {
     /// The client identifier as log lines have it.
     var logName: String { LogLines.cut(clientID) }
 
-    /// Hands the session over, by its present home.
-    func move(to shard: Int) { homeIndex.store(shard, ordering: .releasing) }
+    /// Hands the session over, by its present owning shard.
+    func move(to shard: Int) { owningShardIndex.store(shard, ordering: .releasing) }
 }
 
 /// The sessions of all clients by client identifier. Its lock is taken on connect and disconnect, and to find the

@@ -224,7 +224,8 @@ struct SessionState: ~Copyable {
     }
 
     /// Takes out what came by shared subscriptions and may still be given to another member, where there is no store
-    /// to take it from: what was not sent, and QoS 1 without an answer. QoS 2 that was sent is this client's alone (MQTT-4.8.2-5).
+    /// to take it from: what was not sent, and QoS 1 without an answer. QoS 2 that was sent is this client's alone
+    /// (MQTT-4.8.2-5).
     mutating func takeShared() -> [Message] {
         var taken: [Message] = []
         for _ in 0..<inflight.count {
@@ -486,13 +487,13 @@ extension SessionState {
     }
 
     /// Whether few messages are left in memory, and there are others that nobody has asked for.
-    var isPageDue: Bool {
+    var isOverflowBatchDue: Bool {
         !spilled.isEmpty && !spilled.isReading && queue.count <= Limits.queueMemoryMessages / 4
             && queuedBytes <= Limits.queueMemoryBytes / 4
     }
 
     /// - Returns: the page to be read now, if one is due.
-    mutating func beginReading() -> [UInt64]? { isPageDue ? spilled.beginReading() : nil }
+    mutating func beginReading() -> [UInt64]? { isOverflowBatchDue ? spilled.beginReading() : nil }
 
     mutating func endReading() { spilled.endReading() }
 

@@ -61,13 +61,13 @@ struct SpilledQueue {
     /// - Returns: the messages to be read now, at least one.
     mutating func beginReading() -> [UInt64] {
         isReading = true
-        var (page, size) = ([UInt64](), 0)
+        var (batch, size) = ([UInt64](), 0)
         for (entry, bytes) in zip(entries, sizes) {
             size += Int(bytes)
-            if page.count == Limits.queueMemoryMessages || (size > Limits.queueMemoryBytes && !page.isEmpty) { break }
-            page.append(entry)
+            if batch.count == Limits.queueMemoryMessages || (size > Limits.queueMemoryBytes && !batch.isEmpty) { break }
+            batch.append(entry)
         }
-        return page
+        return batch
     }
 
     mutating func endReading() { isReading = false }

@@ -19,7 +19,7 @@ final class BrokerContext: Sendable {
     let losses = Losses()
     let heap: HeapAccount
     let heapTrim: HeapTrim
-    let shortage = Shortage()
+    let pressureEpisode = MemoryPressureEpisode()
     let rpcFault: RPCFault
     let rpcTopics: RPCTopics
     /// Of commands that came over HTTP.
@@ -75,11 +75,12 @@ final class BrokerContext: Sendable {
         retained.forEach(mayWait: mayWait) { body($0, retainedOwner) }
     }
 
-    /// Says once in the log if the buffers of TLS cannot be named: dumps would call them unheld.
+    /// Says once in the log if the buffers of TLS cannot be named: dumps would call them unreachable.
     func checkBuffers(of tls: TLSConnection) {
         guard !hasCheckedTLS.exchange(true, ordering: .relaxed), !tls.areBuffersKnown else { return }
         log.error(
-            "this build cannot look into its TLS library: dumps will call two buffers of each TLS connection unheld")
+            "this build cannot look into its TLS library: dumps will call two buffers of each TLS connection unreachable"
+        )
     }
 
     /// Whether anybody can come by this name today. What belongs to another name is nobody's. Any thread.

@@ -5,10 +5,11 @@ import NIOCore
 
 /// What a peer can order more of than a tick should do: it goes on after the next look at the sockets, piece by piece.
 ///
-///     packet, timer, mail --> done at once while there are steps left (`StepBudget`)
+///     packet, timer, mailbox messages --> done at once while there are steps left (`StepBudget`)
 ///                         \-> waits here --> after the next poll: a slice for each kind, in turn, until steps are spent
 ///
-/// What is in here is done in its order. Each kind keeps the order that it must keep: a connection's packets, a loop's mail.
+/// What is in here is done in its order. Each kind keeps the order that it must keep: a connection's packets, a loop's mailbox
+/// messages.
 struct DeferredWork {
     /// Sessions whose connections are gone, and that are yet to end or to have their wills published.
     var leaving: Deque<Session> = []
@@ -18,8 +19,8 @@ struct DeferredWork {
     var retained: Deque<ConnectionReference> = []
     /// Connections with packets to be handled, or with one that is not done yet.
     var input: Deque<ConnectionReference> = []
-    /// Those that publish, while another loop has more mail than it should.
-    var waitingForMail: Deque<ConnectionReference> = []
+    /// Those that publish, while another loop has more mailbox messages than it should.
+    var waitingForMailbox: Deque<ConnectionReference> = []
     /// What the buffers of all input that waits hold.
     var inputBytes = 0 { didSet { mostInputBytes = max(mostInputBytes, inputBytes) } }
     /// The most of it at any time; for tests.
@@ -28,10 +29,10 @@ struct DeferredWork {
     var fanOuts: Deque<UnfinishedFanOut> = [] { didSet { mostFanOuts = max(mostFanOuts, fanOuts.count) } }
     /// The most of them at any time; for tests.
     private(set) var mostFanOuts = 0
-    /// One of them is done: so many slices come before mail that has just arrived may bring the next.
+    /// One of them is done: so many slices come before mailbox messages that has just arrived may bring the next.
     var slicesOwed = 0
-    /// Mail from other loops; what comes meanwhile stays in the mailbox.
-    var mail: Deque<Mail> = []
+    /// Mailbox messages from other loops; what comes meanwhile stays in the mailbox.
+    var mailboxMessages: Deque<MailboxMessage> = []
     /// Sessions and connections of which something is due.
     var dueSessions: Deque<Session> = []
     var dueConnections: Deque<EventLoopShard.Watch> = []
@@ -63,7 +64,8 @@ struct DeferredWork {
     fileprivate var nextSlice = 0
 
     fileprivate var isEmpty: Bool {
-        leaving.isEmpty && ended.isEmpty && retained.isEmpty && input.isEmpty && mail.isEmpty && fanOuts.isEmpty
+        leaving.isEmpty && ended.isEmpty && retained.isEmpty && input.isEmpty && mailboxMessages.isEmpty
+            && fanOuts.isEmpty
             && dueSessions.isEmpty && dueConnections.isEmpty && rules.isEmpty && commands.isEmpty && stored == nil
             && !isRetainedDue
     }
@@ -121,7 +123,7 @@ extension EventLoopShard {
 
     /// Each does some of its kind, and says whether it did anything.
     private static let slices: [@Sendable (EventLoopShard) -> Bool] = [
-        { $0.goOnWithMail() }, { $0.goOnWithInput() }, { $0.goOnWithLeaving() }, { $0.goOnWithEnded() },
+        { $0.goOnWithMailbox() }, { $0.goOnWithInput() }, { $0.goOnWithLeaving() }, { $0.goOnWithEnded() },
         { $0.goOnWithRetained() }, { $0.goOnWithDue() }, { $0.goOnWithRules() }, { $0.goOnWithExpiry() },
         { $0.goOnWithCommands() }, { $0.goOnWithCounting() },
     ]
@@ -166,7 +168,7 @@ extension EventLoopShard {
             isMoving = true
             steps.take()
             // It may have ended since it came due, or moved, or it is on its way back.
-            guard session.home == index, !session.isInTransit, !session.isEnded else { continue }
+            guard session.owningShard == index, !session.isInTransit, !session.isEnded else { continue }
             // Its queue is looked through.
             if session.state.nextExpiry <= now { steps.take(session.state.queuedCount) }
             check(session, at: now)
@@ -180,7 +182,7 @@ extension EventLoopShard {
         guard work.isRetainedDue else { return false }
         let (_, looks, isMoreDue) = context.retained.removeExpired(
             at: .now(), atMost: min(steps.room, Limits.retainedVisitsPerFetch)
-        ) { journal?.retainedExpired($0) }
+        ) { writeBehind?.retainedExpired($0) }
         steps.take(looks)
         work.isRetainedDue = isMoreDue
         if isMoreDue { scheduleWork() }
@@ -242,7 +244,7 @@ extension EventLoopShard {
 
     private func continueLeaving(_ session: Session) {
         // Somebody has claimed it, and did not wait. It may be another loop's by now.
-        guard session.home == index, session.isLeaving else { return }
+        guard session.owningShard == index, session.isLeaving else { return }
         work.endings -= 1
         finishLeaving(session)
     }

@@ -8,13 +8,13 @@ import NIOCore
 import Synchronization
 
 /// One event loop with all it owns: its arena, its connections, its sessions, what it remembers of the router, and
-/// the mail it has for other shards.
+/// the mailbox messages it has for other shards.
 ///
 /// Nothing here is locked. All members are used on the loop, but for `mailbox` and the constants.
 ///
 /// A tick goes like this: sockets are read, packets handled, messages appended to the output of local connections or
-/// to the mail of other shards. The first of these schedules ``endTick()``, which runs after all sockets of the tick:
-/// it posts the mail, and writes and flushes each connection that has output, once.
+/// to the mailbox messages of other shards. The first of these schedules ``endTick()``, which runs after all sockets of the tick:
+/// it posts the mailbox messages, and writes and flushes each connection that has output, once.
 public final class EventLoopShard: @unchecked Sendable {
     let index: Int
     let loop: any EventLoop
@@ -26,11 +26,11 @@ public final class EventLoopShard: @unchecked Sendable {
     let tlsReads: ReadBufferSource
     let mailbox = Mailbox()
     /// The way to the store, if there is one.
-    let journal: Journal?
+    let writeBehind: WriteBehindBuffer?
     /// Connections that are not read until the store has caught up.
     var waitingForStore: [ConnectionReference] = []
     /// Parts of queues to be read from the store.
-    var pages = StorePages()
+    var pages = OverflowBatches()
     var handovers = Handovers()
     var lateWills: Deque<LateWill> = []
     /// Whether it comes round; any thread may look.
@@ -45,33 +45,33 @@ public final class EventLoopShard: @unchecked Sendable {
     var connections = ConnectionTable()
     /// Of connections that are not plain TCP, also of such as have gone whose TLS handler has not.
     var transports: [ObjectIdentifier: TransportBuffers] = [:]
-    /// The sessions whose home this is, connected or not.
+    /// The sessions that this shard owns, connected or not.
     var sessions: [ObjectIdentifier: Session] = [:]
     /// Those of them that have commands open.
     var sessionsWithCommands: [ObjectIdentifier: Session] = [:]
 
     /// Sessions that are leaving for another shard.
-    var departures: [ObjectIdentifier: Departure] = [:]
+    var migrations: [ObjectIdentifier: SessionMigration] = [:]
     /// Sessions on their way here that have messages already.
     var arriving: [ObjectIdentifier: Session] = [:]
 
     /// The packets of a message that goes to many.
     var fanOut = FanOut()
     private var matchCache: MatchCache
-    private var outgoing: [[Mail]] = []
+    private var outgoing: [[MailboxMessage]] = []
     /// The deliveries that each of these orders, and those of other loops that have been done in this tick.
     private var outgoingLoad: [Int] = []
     private var handledLoad = 0
     /// Deliveries that other loops have ordered here, and that are not done; any thread.
-    let mailLoad = Atomic<Int>(0)
+    let mailboxLoad = Atomic<Int>(0)
     /// So many of them may wait for a loop: the lists of those who get them have a 64th of the limit.
-    private(set) var mostMail = 0
+    private(set) var mostMailboxLoad = 0
     /// Another loop has more of them than it should: who publishes waits.
-    var isMailFull = false
+    var isMailboxFull = false
     /// ... and it is to be told when there is room. Any thread.
-    let wantsMailRoom = Atomic<Bool>(false)
-    /// Mail taken and being handled. Empty between ticks.
-    private var incoming: [Mail] = []
+    let wantsMailboxRoom = Atomic<Bool>(false)
+    /// Mailbox messages taken and being handled. Empty between ticks.
+    private var incoming: [MailboxMessage] = []
     private var dirty: [ConnectionHandler] = []
     private var isEndTickScheduled = false
     private var endTickTask: @Sendable () -> Void = {}
@@ -111,7 +111,7 @@ public final class EventLoopShard: @unchecked Sendable {
         isTimeRunning = context.store == nil
         matchCache = MatchCache(heap: context.heap, mostBytes: 0)
         rejectsWhenFull = context.limits.queuePolicy == .reject
-        journal = context.store.map { Journal(store: $0, shard: index) }
+        writeBehind = context.store.map { WriteBehindBuffer(store: $0, shard: index) }
         owner = context.pool.openOwner(.eventLoop, name: "loop-\(index)", parent: .process)
         pressure = ShardPressure(
             limitBytes: context.pool.limitBytes, loops: 1, nearPercent: context.configuration.nearPercent)
@@ -131,7 +131,7 @@ public final class EventLoopShard: @unchecked Sendable {
         outgoing = Array(repeating: [], count: peers.count)
         outgoingLoad = Array(repeating: 0, count: peers.count)
         let share = context.pool.limitBytes / 64 / MemoryLayout<Subscriber>.stride / peers.count
-        mostMail = max(Limits.stepsPerTick / 4, min(Limits.mailedDeliveries, share))
+        mostMailboxLoad = max(Limits.stepsPerTick / 4, min(Limits.mailboxDeliveries, share))
         matchCache = MatchCache(
             heap: context.heap, mostBytes: context.pool.limitBytes / Limits.matchCacheShare / peers.count)
         pressure = ShardPressure(
@@ -139,7 +139,7 @@ public final class EventLoopShard: @unchecked Sendable {
         // Made once: a closure for every tick would be an allocation for every tick.
         endTickTask = { [unowned self] in endTick() }
         drainTask = { [unowned self] in drainMailbox() }
-        journal?.whenFirstChanged = { [unowned self] in scheduleEndTick() }
+        writeBehind?.whenFirstChanged = { [unowned self] in scheduleEndTick() }
         let period = TimeAmount.milliseconds(Int64(Limits.tickMilliseconds))
         ticker = loop.scheduleRepeatedTask(initialDelay: period, delay: period) { [unowned self] _ in tick() }
     }
@@ -152,7 +152,7 @@ public final class EventLoopShard: @unchecked Sendable {
         ticker?.cancel()
         // What has been read counts, as far as that does not make the end wait: a goodbye, above all.
         finishFanOuts()
-        lookForMailRoom()
+        lookForMailboxRoom()
         let before = steps.total
         for _ in 0..<Limits.lastTurns where steps.total - before < Limits.lastSteps {
             guard let reference = work.input.popFirst() else { break }
@@ -168,11 +168,11 @@ public final class EventLoopShard: @unchecked Sendable {
         endTick()
     }
 
-    /// Forgets all sessions; on the loop, after all loops have closed their connections and read their mail.
+    /// Forgets all sessions; on the loop, after all loops have closed their connections and empty their mailboxes.
     func stop() {
         endTick()
         for session in sessions.values { if session.isStored { leave(session) } else { end(session) } }
-        journal?.end()
+        writeBehind?.end()
         trim()
         context.pool.closeOwner(owner)
         arena.unbind()
@@ -205,7 +205,7 @@ public final class EventLoopShard: @unchecked Sendable {
     /// - Returns: false if the store is full.
     func retain(_ message: Message) throws(ArenaError) -> Bool {
         if context.store?.isFailing != true,
-            try context.retained.store(message, arena: arena, whenPlaced: { journal?.retain(message) })
+            try context.retained.store(message, arena: arena, whenPlaced: { writeBehind?.retain(message) })
         {
             return true
         }
@@ -225,30 +225,32 @@ public final class EventLoopShard: @unchecked Sendable {
         return try route(&message, match(message.topic), from: session)
     }
 
-    /// Delivers a message to a session wherever its home is.
+    /// Delivers a message to a session wherever its owning shard is.
     func send(_ message: inout Message, to session: Session) throws(ArenaError) {
-        let home = session.home
-        if home == index { return try deliver(&message, to: session) }
+        let owningShard = session.owningShard
+        if owningShard == index { return try deliver(&message, to: session) }
         if message.qos != .atMostOnce { try message.own(in: arena, owner: owner, "message to another loop") }
         if !message.ownsBuffer { reads.noteKept(by: owner) }
-        if session.isStored, message.qos != .atMostOnce, message.entry == 0 { journal?.keep(&message, for: session) }
-        post(.deliver(session, message.forAnotherLoop), to: home)
+        if session.isStored, message.qos != .atMostOnce, message.entry == 0 {
+            writeBehind?.keep(&message, for: session)
+        }
+        post(.deliver(session, message.forAnotherLoop), to: owningShard)
     }
 
     /// Sends a message to a client, or keeps it for later as its QoS and the session say. Follows the session if it
     /// has moved.
     ///
-    /// - Parameter isForwarded: the message was sent to the session's former home.
+    /// - Parameter isForwarded: the message was sent to the session's former owning shard.
     func deliver(
         _ message: inout Message, to session: Session, isForwarded: Bool = false
     ) throws(ArenaError) {
-        let home = session.home
-        guard home == index else {
+        let owningShard = session.owningShard
+        guard owningShard == index else {
             if !message.ownsBuffer { reads.noteKept(by: owner) }
             if session.isStored, message.qos != .atMostOnce, message.entry == 0 {
-                journal?.keep(&message, for: session)
+                writeBehind?.keep(&message, for: session)
             }
-            return post(.forward(session, message.forAnotherLoop), to: home)
+            return post(.forward(session, message.forAnotherLoop), to: owningShard)
         }
         guard session.mayReceive(message.topic) else { return turnAway(&message, from: session) }
         if message.qos == .atMostOnce {
@@ -259,20 +261,20 @@ public final class EventLoopShard: @unchecked Sendable {
         guard !session.isEnded else { return passOn(message, from: session) }
         if session.isStored, !session.isInTransit, session.state.spills(message) {
             // It need not even be in the arena.
-            if message.entry == 0 { journal?.keep(&message, for: session) }
+            if message.entry == 0 { writeBehind?.keep(&message, for: session) }
             return queue(message, for: session, isAsked: true)
         }
         try message.keep(in: arena, owner: session.owner, sharedOwner: context.listenerOwner, "queued message")
-        if session.isStored, message.entry == 0 { journal?.keep(&message, for: session) }
+        if session.isStored, message.entry == 0 { writeBehind?.keep(&message, for: session) }
         guard !session.isInTransit else {
             arriving[ObjectIdentifier(session)] = session
-            if isForwarded { session.forwarded.append(message) } else { session.arrivals.append(message) }
+            if isForwarded { session.forwarded.append(message) } else { session.stagingQueue.append(message) }
             return
         }
         queue(message, for: session, isAsked: true)
     }
 
-    /// Offers a message that owns its buffer to a session whose home this is.
+    /// Offers a message that owns its buffer to a session that this shard owns.
     ///
     /// - Parameter isAsked: whether the client's right to read it has been asked for in this tick.
     func queue(_ message: Message, for session: Session, isAsked: Bool) {
@@ -290,44 +292,44 @@ public final class EventLoopShard: @unchecked Sendable {
         losses.add(session.clientID, count: count)
     }
 
-    // MARK: - Mail
+    // MARK: - Mailboxes
 
-    func post(_ mail: Mail, to shard: Int) {
-        mail.share(in: arena)
-        outgoing[shard].append(mail)
-        outgoingLoad[shard] += mail.load
+    func post(_ message: MailboxMessage, to shard: Int) {
+        message.share(in: arena)
+        outgoing[shard].append(message)
+        outgoingLoad[shard] += message.load
         scheduleEndTick()
     }
 
-    /// Mail that is on its way: not posted yet, or not handled yet.
-    func forEachMail(_ body: (Mail) -> Void) {
-        for mail in outgoing { mail.forEach(body) }
-        work.mail.forEach(body)
+    /// Mailbox messages that is on its way: not posted yet, or not handled yet.
+    func forEachMailboxMessage(_ body: (MailboxMessage) -> Void) {
+        for messages in outgoing { messages.forEach(body) }
+        work.mailboxMessages.forEach(body)
     }
 
     /// What has come so far, all of it; at the end of the broker.
-    func handleMail() {
+    func handleMailbox() {
         finishFanOuts()
-        while let mail = work.mail.popFirst() { handle(mail) }
-        while takeMail({ false }) { finishFanOuts() }
+        while let message = work.mailboxMessages.popFirst() { handle(message) }
+        while takeMailboxMessages({ false }) { finishFanOuts() }
         endTick()
     }
 
     private func drainMailbox() {
         // Others have waited behind a message to many: it is their turn, and then this one's.
-        if work.slicesOwed == 0 { _ = goOnWithMail() } else { scheduleWork() }
+        if work.slicesOwed == 0 { _ = goOnWithMailbox() } else { scheduleWork() }
         endTick()
     }
 
-    /// Handles mail in its order, as long as there are steps for it.
-    func goOnWithMail() -> Bool {
+    /// Handles mailbox messages in its order, as long as there are steps for it.
+    func goOnWithMailbox() -> Bool {
         var isMoving = false
-        while !isBusy, let mail = work.mail.popFirst() {
+        while !isBusy, let message = work.mailboxMessages.popFirst() {
             isMoving = true
-            handle(mail)
+            handle(message)
         }
-        if work.mail.isEmpty, takeMail({ isBusy }) { isMoving = true }
-        if !work.mail.isEmpty || !work.fanOuts.isEmpty { scheduleWork() }
+        if work.mailboxMessages.isEmpty, takeMailboxMessages({ isBusy }) { isMoving = true }
+        if !work.mailboxMessages.isEmpty || !work.fanOuts.isEmpty { scheduleWork() }
         return isMoving
     }
 
@@ -339,32 +341,32 @@ public final class EventLoopShard: @unchecked Sendable {
     ///
     /// - Returns: whether there was anything.
     @discardableResult
-    private func takeMail(_ isEnough: () -> Bool) -> Bool {
+    private func takeMailboxMessages(_ isEnough: () -> Bool) -> Bool {
         mailbox.take(&incoming)
         defer { incoming.removeAll(keepingCapacity: incoming.capacity <= 1_024) }
-        for (offset, mail) in incoming.enumerated() {
+        for (offset, message) in incoming.enumerated() {
             if isEnough() {
-                work.mail.append(contentsOf: incoming[offset...])
+                work.mailboxMessages.append(contentsOf: incoming[offset...])
                 break
             }
-            handle(mail)
+            handle(message)
         }
         return !incoming.isEmpty
     }
 
-    private func handle(_ mail: Mail) {
+    private func handle(_ mailboxMessage: MailboxMessage) {
         steps.take()
-        handledLoad += mail.load
+        handledLoad += mailboxMessage.load
         scheduleEndTick()
         do throws(ArenaError) {
-            switch mail {
-            case .publish(var message, let subscribers): try deliver(&message, mailedTo: subscribers)
+            switch mailboxMessage {
+            case .publish(var message, let subscribers): try deliver(&message, postedTo: subscribers)
             case .deliver(let session, var message): try deliver(&message, to: session)
             case .forward(let session, var message): try deliver(&message, to: session, isForwarded: true)
             case .command(let session, var message): try deliverCommand(&message, to: session)
             case .takeOver(let session, let claim): takeOver(session, for: claim)
-            case .fence(let session, let shard): post(.fencePassed(session), to: shard)
-            case .fencePassed(let session): fencePassed(session)
+            case .barrier(let session, let shard): post(.barrierPassed(session), to: shard)
+            case .barrierPassed(let session): barrierPassed(session)
             case .adopt(let session, let connection, let hasMoved): adopt(session, for: connection, hasMoved: hasMoved)
             case .page(let session, let page): take(page, for: session)
             case .claimAgain(let reference): connections[reference]?.claimSession()
@@ -402,10 +404,10 @@ public final class EventLoopShard: @unchecked Sendable {
         }
         dirty.removeAll(keepingCapacity: true)
         // First: the store hears of a message before any other loop does.
-        journal?.post()
-        if pages.isWanted { readPages() }
+        writeBehind?.post()
+        if pages.isWanted { readOverflowBatches() }
         if handovers.isDue { readHandovers() }
-        settleMail(handledLoad)
+        settleMailboxLoad(handledLoad)
         handledLoad = 0
         for shard in outgoing.indices where !outgoing[shard].isEmpty {
             postGathered(to: shard, outgoingLoad[shard])
@@ -467,9 +469,9 @@ public final class EventLoopShard: @unchecked Sendable {
         work.dueSessions.append(contentsOf: sessionWheel.advance())
         _ = goOnWithDue()
         resumeWaiting()
-        lookForMailRoom()
+        lookForMailboxRoom()
         tickPressure()
-        if !pages.again.isEmpty { wantPagesAgain() }
+        if !pages.again.isEmpty { wantOverflowBatchesAgain() }
         if handovers.isResting { goOnWithHandovers() }
         if !lateWills.isEmpty { publishLateWills() }
         ticks += 1

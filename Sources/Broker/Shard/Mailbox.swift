@@ -2,7 +2,7 @@ import NIOConcurrencyHelpers
 import NIOCore
 
 /// What one shard asks another to do.
-enum Mail: Sendable {
+enum MailboxMessage: Sendable {
     /// Deliver a message to these of your sessions.
     case publish(Message, Subscribers)
     /// Deliver a message to this one session of yours.
@@ -12,14 +12,14 @@ enum Mail: Sendable {
     /// Deliver an RPC command to a device.
     case command(Session, Message)
     /// A client that this session belongs to has connected elsewhere: give it up, or end it.
-    case takeOver(Session, SessionClaim)
+    case takeOver(Session, SessionWaiter)
     /// The session has left the shard `from`: say so to it when all you have sent there is on its way.
-    case fence(Session, from: Int)
-    case fencePassed(Session)
+    case barrier(Session, from: Int)
+    case barrierPassed(Session)
     /// The session is yours now, or has been all the time.
     case adopt(Session, ConnectionReference, hasMoved: Bool)
     /// A part of the session's queue, read from the store for the loop that it has left.
-    case page(Session, StorePage)
+    case page(Session, OverflowBatch)
     /// The session that was in the way has ended.
     case claimAgain(ConnectionReference)
     /// A connection that came later has been given the session.
@@ -33,38 +33,42 @@ struct ConnectionReference: Sendable, Equatable {
     let generation: UInt32
 }
 
-/// Mail from other shards. Senders post what a whole tick gathered, and wake the loop once until it has emptied the
+/// Mailbox messages from other shards. Senders post what a whole tick gathered, and wake the loop once until it has emptied the
 /// box: one lock and at most one `execute` a tick and pair of loops, however many messages.
 final class Mailbox: Sendable {
     private struct Box {
-        var mail: [Mail] = []
+        var messages: [MailboxMessage] = []
         var isWoken = false
     }
 
     private let box = NIOLockedValueBox(Box())
 
-    /// Appends `mail` and empties it.
+    /// Appends `messages` and empties it.
     ///
     /// - Returns: whether the caller must wake the loop.
-    func post(_ mail: inout [Mail]) -> Bool {
+    func post(_ messages: inout [MailboxMessage]) -> Bool {
         box.withLockedValue { box in
-            if box.mail.isEmpty { swap(&box.mail, &mail) } else { box.mail.append(contentsOf: mail) }
-            mail.removeAll(keepingCapacity: true)
+            if box.messages.isEmpty {
+                swap(&box.messages, &messages)
+            } else {
+                box.messages.append(contentsOf: messages)
+            }
+            messages.removeAll(keepingCapacity: true)
             defer { box.isWoken = true }
             return !box.isWoken
         }
     }
 
     /// Exchanges the contents with an empty array.
-    func take(_ mail: inout [Mail]) {
-        assert(mail.isEmpty)
+    func take(_ messages: inout [MailboxMessage]) {
+        assert(messages.isEmpty)
         box.withLockedValue { box in
-            swap(&box.mail, &mail)
+            swap(&box.messages, &messages)
             box.isWoken = false
         }
     }
 
-    func forEach(_ body: (Mail) -> Void) {
-        box.withLockedValue { $0.mail.forEach(body) }
+    func forEach(_ body: (MailboxMessage) -> Void) {
+        box.withLockedValue { $0.messages.forEach(body) }
     }
 }

@@ -7,7 +7,7 @@ import NIOCore
 ///
 ///     note for the store, choose members of groups | tell the other loops, answer the publisher | deliver
 ///
-/// What comes behind it waits: packets, and mail from other loops. So the order of messages is that in which they were
+/// What comes behind it waits: packets, and mailbox messages. So the order of messages is that in which they were
 /// published, and nobody can have more of them waiting than what was on its way already.
 final class UnfinishedFanOut {
     fileprivate(set) var message: Message
@@ -16,7 +16,7 @@ final class UnfinishedFanOut {
     fileprivate let shares: [Match.Share]
     /// Whose own subscriptions may ask not to get it; nil if it is of another loop.
     fileprivate let publisher: Session?
-    /// What the store is to know of it, gathered over as many ticks as it takes, and safe as a whole or not at all: whoever
+    /// What the store is to know of it, gathered over as many ticks as it takes, and durable as a whole or not at all: whoever
     /// publishes it again after a kill (QoS 2, a will) publishes it to all. Nil where there is nothing to be noted.
     fileprivate var notes: StoreNotes?
     /// The members whose turn it is, as far as they were chosen.
@@ -76,7 +76,7 @@ final class UnfinishedFanOut {
 }
 
 extension EventLoopShard {
-    /// Delivers a message to local subscribers, to those of other shards by mail.
+    /// Delivers a message to local subscribers, to those of other shards by a mailbox message.
     ///
     /// - Returns: false if the store is yet to be told who gets it: see ``whenNoted(_:)``.
     @discardableResult
@@ -94,7 +94,7 @@ extension EventLoopShard {
         for group in match.groups where group.shard != index {
             steps.take(group.subscribers.list.count)
             if !message.ownsBuffer { reads.noteKept(by: session?.owner ?? owner) }
-            if group.obliges { journal?.keep(&message, for: group.subscribers) }
+            if group.requiresPersistence { writeBehind?.keep(&message, for: group.subscribers) }
             post(message, to: group.shard, group.subscribers)
             message.entry = 0
         }
@@ -113,7 +113,7 @@ extension EventLoopShard {
     }
 
     private func routeInPieces(_ message: Message, _ match: Match, from session: Session?) -> Bool {
-        let isNoted = journal == nil || message.qos == .atMostOnce || !match.obliges
+        let isNoted = writeBehind == nil || message.qos == .atMostOnce || !match.requiresPersistence
         let groups = match.groups.filter { $0.shard == index } + match.groups.filter { $0.shard != index }
         let fanOut = UnfinishedFanOut(
             message, groups.map { UnfinishedFanOut.List(shard: $0.shard, subscribers: $0.subscribers, firstEntry: 0) },
@@ -137,7 +137,7 @@ extension EventLoopShard {
         if case .will(let session) = promise, isHere(session) { session.leavingWill = fanOut }
     }
 
-    private func isHere(_ session: Session) -> Bool { session.home == index && !session.isInTransit }
+    private func isHere(_ session: Session) -> Bool { session.owningShard == index && !session.isInTransit }
 
     /// What the store has of a session is its will too, which must be there until it knows whom that is for: notes what would
     /// end or replace it in that same batch; now if no will is on its way.
@@ -154,7 +154,7 @@ extension EventLoopShard {
     }
 
     /// Delivers a message that was published on another loop: now, or piece by piece.
-    func deliver(_ message: inout Message, mailedTo subscribers: Subscribers) throws(ArenaError) {
+    func deliver(_ message: inout Message, postedTo subscribers: Subscribers) throws(ArenaError) {
         let growth = Self.expectedGrowth(message, subscribers)
         defer { context.heap.add(-growth, to: .growth) }
         let count = subscribers.list.count
@@ -165,7 +165,7 @@ extension EventLoopShard {
         try message.own(in: arena, owner: owner, "message to many")
         // The loop that it comes from has noted it, unless sessions are stored that were not then.
         let isNoted =
-            journal == nil || message.qos == .atMostOnce || message.entry != 0
+            writeBehind == nil || message.qos == .atMostOnce || message.entry != 0
             || !subscribers.list.contains(where: \.isStored)
         let list = UnfinishedFanOut.List(shard: index, subscribers: subscribers, firstEntry: message.entry)
         work.fanOuts.append(UnfinishedFanOut(message, [list], from: nil, isNoted: isNoted, heap: context.heap))
@@ -257,7 +257,7 @@ extension EventLoopShard {
     ///
     /// - Returns: whether it has been noted for all.
     private func note(_ fanOut: UnfinishedFanOut, atMost count: Int) -> Bool {
-        guard fanOut.notes != nil, let store = journal?.store else { return true }
+        guard fanOut.notes != nil, let store = writeBehind?.store else { return true }
         if fanOut.list < fanOut.lists.count {
             let list = fanOut.lists[fanOut.list].subscribers
             if fanOut.next == 0 { fanOut.lists[fanOut.list].firstEntry = store.takeNumbers(list.list.count) }
@@ -285,8 +285,8 @@ extension EventLoopShard {
     private func begin(_ fanOut: UnfinishedFanOut) {
         fanOut.hasBegun = true
         fanOut.next = 0
-        let mark = journal?.mark
-        if let notes = fanOut.notes { journal?.begin(with: notes) }
+        let mark = writeBehind?.mark
+        if let notes = fanOut.notes { writeBehind?.begin(with: notes) }
         fanOut.notes = nil
         fanOut.noteHeap()
         for list in fanOut.lists where list.shard != index {
@@ -298,7 +298,7 @@ extension EventLoopShard {
         fanOut.message.entry = 0
         switch fanOut.promise {
         case .acknowledgement(let session, let reference, let type, let packetID, let code):
-            if type == .pubrec, session.isStored, !session.isEnded { journal?.received(packetID, by: session) }
+            if type == .pubrec, session.isStored, !session.isEnded { writeBehind?.received(packetID, by: session) }
             connections[reference]?.acknowledgeNoted(since: mark, type, packetID, code)
         case .will(let session):
             if isHere(session), session.leavingWill === fanOut { session.leavingWill = nil }

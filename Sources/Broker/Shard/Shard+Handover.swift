@@ -30,10 +30,10 @@ struct Handovers {
     /// - Returns: those to be read for. What is left to them meanwhile is read for again.
     mutating func begin() -> [UInt64] {
         isReading = true
-        let page = Array(waiting.prefix(Limits.queueMemoryMessages))
-        waiting.removeFirst(page.count)
-        known.subtract(page)
-        return page
+        let batch = Array(waiting.prefix(Limits.queueMemoryMessages))
+        waiting.removeFirst(batch.count)
+        known.subtract(batch)
+        return batch
     }
 
     /// Those that have something left wait again, before the others.
@@ -49,7 +49,7 @@ struct Handovers {
 extension EventLoopShard {
     /// Has what the session has left to its groups given to other members.
     func handOver(_ session: UInt64) {
-        guard journal != nil else { return }
+        guard writeBehind != nil else { return }
         handovers.add(session)
         scheduleEndTick()
     }
@@ -59,18 +59,18 @@ extension EventLoopShard {
         guard !isStopping, let store = context.store else { return }
         let sessions = handovers.begin()
         store.read { reader in
-            let page = try reader.handovers(of: sessions)
-            return .handovers(page.messages, ended: page.ended)
-        } whenRead: { [self] page in
-            loop.execute { self.takeHandovers(page, of: sessions) }
+            let batch = try reader.handovers(of: sessions)
+            return .handovers(batch.messages, ended: batch.ended)
+        } whenRead: { [self] batch in
+            loop.execute { self.takeHandovers(batch, of: sessions) }
         }
     }
 
-    private func takeHandovers(_ page: StorePage, of sessions: [UInt64]) {
+    private func takeHandovers(_ batch: OverflowBatch, of sessions: [UInt64]) {
         defer { scheduleEndTick() }
         // The next broker goes on with it.
         guard !isStopping else { return }
-        guard case .handovers(let messages, let ended) = page else {
+        guard case .handovers(let messages, let ended) = batch else {
             return handovers.end(left: sessions, rests: true)
         }
         var isRefused = false
@@ -87,7 +87,7 @@ extension EventLoopShard {
                 } else {
                     noteUnsendable("a message of a session that ended", of: "")
                 }
-                journal?.removed(StoredEntry(session: session, id: owed.id))
+                writeBehind?.removed(StoredEntry(session: session, id: owed.id))
             }
         } catch {
             refused(error, while: "giving a shared message to another member")
@@ -116,7 +116,7 @@ extension EventLoopShard {
             guard !isStopping else { return }
             if !giveToAnother(message) { context.counters.sharedUndeliverable.increment() }
         }
-        giveUp(&message, for: session)
+        discard(&message, for: session)
     }
 
     /// Gives a message of a shared subscription to another member, who may read it. What the store has of it for the first one

@@ -9,7 +9,7 @@ package enum SessionEnding: Sendable {
     /// It is over, and stays so after a kill.
     case ended
     /// It is over, and the data directory does not know yet.
-    case notSafeYet
+    case notDurableYet
     /// There is none.
     case unknown
     /// It was over already.
@@ -23,7 +23,7 @@ package enum SessionEnding: Sendable {
 }
 
 extension BrokerContext {
-    /// Ends a session wherever it is, and waits until that is safe. Any thread that is no event loop's.
+    /// Ends a session wherever it is, and waits until that is durable. Any thread that is no event loop's.
     ///
     /// - Parameter shards: of this broker.
     func endSession(_ clientID: String, _ shards: [EventLoopShard]) async -> SessionEnding {
@@ -34,7 +34,7 @@ extension BrokerContext {
             let ending = await withCheckedContinuation { continuation in
                 let waiter = Waiter(continuation, whenLetGo: SessionEnding.stopping)
                 // By no loop: the session's may hang.
-                DispatchQueue.global().asyncAfter(deadline: .now() + .seconds(2 * limits.safeEndSeconds)) {
+                DispatchQueue.global().asyncAfter(deadline: .now() + .seconds(2 * limits.durableEndSeconds)) {
                     waiter.complete(.notYet)
                 }
                 end(session, for: waiter, shards)
@@ -46,16 +46,16 @@ extension BrokerContext {
     }
 
     private func end(_ session: Session, for waiter: Waiter<SessionEnding>, _ shards: [EventLoopShard]) {
-        let shard = shards[session.home]
+        let shard = shards[session.owningShard]
         shard.loop.execute { [self] in
-            guard session.home == shard.index else { return end(session, for: waiter, shards) }
+            guard session.owningShard == shard.index else { return end(session, for: waiter, shards) }
             shard.end(session, for: waiter)
         }
     }
 }
 
 extension EventLoopShard {
-    /// Disconnects the client of a session whose home this is, and ends the session as if it had expired. On the loop.
+    /// Disconnects the client of a session that this shard owns, and ends the session as if it had expired. On the loop.
     func end(_ session: Session, for waiter: Waiter<SessionEnding>) {
         guard !isStopping else { return _ = waiter.complete(.stopping) }
         // When it has arrived.
@@ -66,8 +66,8 @@ extension EventLoopShard {
         session.connection?.close(.endedByOperator)
         finishLeaving(session)
         end(session)
-        whenEndIsSafe(of: session) { _ = waiter.complete(.ended) }
+        whenEndIsDurable(of: session) { _ = waiter.complete(.ended) }
         guard session.isStored else { return }
-        loop.scheduleTask(in: .seconds(Int64(context.limits.safeEndSeconds))) { _ = waiter.complete(.notSafeYet) }
+        loop.scheduleTask(in: .seconds(Int64(context.limits.durableEndSeconds))) { _ = waiter.complete(.notDurableYet) }
     }
 }

@@ -22,14 +22,14 @@ extension EventLoopShard {
     /// loop may take its own at any moment. So with n loops the last n - 1 chunks are left by all of them, for what a loop
     /// has to send. What queues, buffers and batches for the store take on the heap is as good as taken from the arena; what
     /// state takes is (``HeapAccount``).
-    /// What a dump takes while it is written comes back by itself; the edges of queued messages, which can be most of it, are set
-    /// aside for it.
+    /// What a dump takes while it is written comes back by itself; the references of queued messages, which can be most of it,
+    /// are set aside for it.
     func availableBytes(cachedChunks: Int) -> Int {
         let (pool, loops) = (context.pool, max(1, peers.count))
         let heap =
             context.passingBytes + context.heap.bytes(of: .growth)
             + context.heap.bytes(of: .queues) / Limits.dumpShareOfQueues
-        let unclaimed = pool.unclaimedBytes + pool.stagingBytes - heap
+        let unclaimed = pool.unclaimedBytes + pool.snapshotBufferBytes - heap
         let spare = spareBytes
         guard unclaimed < 0 else {
             return spare + (unclaimed / SizeClasses.chunkSize + cachedChunks) / loops * SizeClasses.chunkSize
@@ -70,7 +70,7 @@ extension EventLoopShard {
         guard free + unclaimed / SizeClasses.chunkSize * SizeClasses.chunkSize < Limits.controlReserveBytes else {
             return
         }
-        context.shortage.loopRefuses()
+        context.pressureEpisode.loopRefuses()
         throw .limit(needed: bytes, used: pool.limitBytes - pool.unclaimedBytes, limit: pool.limitBytes)
     }
 
@@ -90,11 +90,11 @@ extension EventLoopShard {
         reads.isSmall = new >= .elevated
         tlsReads.isSmall = new >= .elevated
         if old == .normal {
-            context.shortage.begin(isNearLimit: isCounterNear)
+            context.pressureEpisode.begin(isNearLimit: isCounterNear)
             giveBack()
         }
-        if new == .normal { context.shortage.end() }
-        if new >= .near { context.shortage.loopIsNear() }
+        if new == .normal { context.pressureEpisode.end() }
+        if new >= .near { context.pressureEpisode.loopIsNear() }
         if new >= .near, new > old { logPressure(new, available) }
         if new < .near { resumePublishers() }
     }
@@ -219,7 +219,7 @@ extension EventLoopShard {
     }
 }
 
-/// What a shard remembers of a shortage.
+/// What a shard remembers of a memory-pressure episode.
 struct ShardPressure {
     var gauge: PressureGauge
     /// The level is `near` or `critical`.

@@ -61,13 +61,13 @@ extension EventLoopShard {
 
     func send(_ command: Message, to session: Session, by publisher: OwnerID) throws(ArenaError) {
         var message = command
-        let home = session.home
-        if home == index {
+        let owningShard = session.owningShard
+        if owningShard == index {
             try deliverCommand(&message, to: session)
         } else {
             if !message.ownsBuffer { reads.noteKept(by: publisher) }
-            if session.isStored, message.qos != .atMostOnce { journal?.keep(&message, for: session) }
-            post(.command(session, message.forAnotherLoop), to: home)
+            if session.isStored, message.qos != .atMostOnce { writeBehind?.keep(&message, for: session) }
+            post(.command(session, message.forAnotherLoop), to: owningShard)
         }
     }
 
@@ -90,22 +90,22 @@ extension EventLoopShard {
 
     /// Hands a command to the device's session and notes that its response is due.
     func deliverCommand(_ message: inout Message, to session: Session) throws(ArenaError) {
-        let home = session.home
-        guard home == index else { return post(.command(session, message), to: home) }
+        let owningShard = session.owningShard
+        guard owningShard == index else { return post(.command(session, message), to: owningShard) }
         let deadline = NIODeadline.now() + .seconds(Int64(context.configuration.rpc.timeoutSeconds))
         _ = try deliverCommand(&message, to: session, deadline: deadline, waiter: nil)
     }
 
     enum CommandDelivery { case delivered, notListening, tooMany }
 
-    /// The same for a session whose home this is.
+    /// The same for a session that this shard owns.
     ///
     /// - Parameter waiter: who gets the response; nil: those who subscribe to it.
     func deliverCommand(
         _ message: inout Message, to session: Session, deadline: NIODeadline, waiter: CommandWaiter?
     ) throws(ArenaError) -> CommandDelivery {
         guard let granted = session.commandFilters.values.map(\.qos).max(), !session.isEnded else {
-            giveUp(&message, for: session)
+            discard(&message, for: session)
             undeliverable("a device that does not listen", session.clientID)
             return .notListening
         }
@@ -114,13 +114,13 @@ extension EventLoopShard {
         let isOpen = session.pendingCommands.insert(
             String(buffer: id), deadline: deadline, waiter: waiter, limit: context.limits.maxPendingRPCPerDevice)
         guard isOpen else {
-            giveUp(&message, for: session)
+            discard(&message, for: session)
             undeliverable("a device with too many open", session.clientID)
             return .tooMany
         }
         sessionsWithCommands[ObjectIdentifier(session)] = session
         message.qos = min(message.qos, granted)
-        if message.qos == .atMostOnce { giveUp(&message, for: session) }
+        if message.qos == .atMostOnce { discard(&message, for: session) }
         context.counters.commandsDelivered.increment()
         try deliver(&message, to: session)
         return .delivered

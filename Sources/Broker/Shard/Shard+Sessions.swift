@@ -23,9 +23,9 @@ extension EventLoopShard {
             return shared
         }
         // Its name is not free before: a new session of it would end this one in the store, with the will.
-        whenWillIsNoted(of: session) { [context, journal] in
+        whenWillIsNoted(of: session) { [context, writeBehind] in
             context.registry.remove(session)
-            if session.isStored { journal?.end(session) }
+            if session.isStored { writeBehind?.end(session) }
         }
         session.commandFilters.removeAll()
         session.pendingCommands = PendingCommands()
@@ -58,7 +58,7 @@ extension EventLoopShard {
         session.expiryInterval = min(interval, UInt32(clamping: context.limits.maxSessionExpirySeconds))
         context.registry.note(session, isPersistent: session.isPersistent)
         // Also one that is to end with its connection: until then its queue is in the store.
-        if session.isStored { journal?.attach(session) }
+        if session.isStored { writeBehind?.attach(session) }
     }
 
     /// Called when the network connection of a session is gone: publishes its will unless the client said goodbye, or
@@ -74,7 +74,7 @@ extension EventLoopShard {
     /// What follows when the connection of a session is gone.
     func finishLeaving(_ session: Session) {
         // It may be another loop's by now.
-        guard session.home == index, session.isLeaving else { return }
+        guard session.owningShard == index, session.isLeaving else { return }
         session.isLeaving = false
         guard session.isPersistent else { return end(session) }
         let (now, expiryInterval) = (NIODeadline.now(), session.expiryInterval)
@@ -84,10 +84,10 @@ extension EventLoopShard {
                 core.will = will.due(at: now + .seconds(Int64(will.delayInterval)))
             }
         }
-        if session.isStored, session.endsAt != .distantFuture { journal?.detach(session) }
+        if session.isStored, session.endsAt != .distantFuture { writeBehind?.detach(session) }
         guard let will = session.will else { return }
         if will.delayInterval == 0 { return publishWill(of: session) }
-        if session.isWillStored { journal?.willIsDue(of: session) }
+        if session.isWillStored { writeBehind?.willIsDue(of: session) }
     }
 
     private func publishWill(of session: Session) {
@@ -114,30 +114,30 @@ extension EventLoopShard {
 
     // MARK: - Take-over
     //
-    // A client connects while a session of its name exists (MQTT-3.1.4-2). The new connection asks the session's home
-    // to give it up. On the same loop that is all. Else the session moves, and no message may be lost, delivered twice
+    // A client connects while a session of its name exists (MQTT-3.1.4-2). The new connection asks the shard that owns the
+    // session to give it up. On the same loop that is all. Else the session moves, and no message may be lost, delivered twice
     // or overtaken by a later one of its publisher (MQTT-4.6.0-6):
     //
-    //     old home                           other shards                    new home
+    //     former owner                           other shards                    new owning shard
     //     closes the old connection
-    //     stores the new home  - - - - - - - new mail goes there - - - - - > keeps it in `arrivals`
-    //     sends a fence to all  - - - - - -> answer behind their last mail
+    //     stores the new owning shard  - - - - - - - new messages go there - - - - - > keeps it in `stagingQueue`
+    //     sends a barrier to all  - - - - - -> answer behind their last message
     //     forwards what still comes  - - - - - - - - - - - - - - - - - - - > keeps it in `forwarded`
     //     has all answers: "adopt"  - - - - - - - - - - - - - - - - - - - -> queues both, begins
     //
-    // Until then the session's core is the old home's: it names the buffers in it for a dump, and shares them.
+    // Until then the session's core is the former owning shard's: it names the buffers in it for a dump, and shares them.
 
     /// Gives a session up for a client that has connected anew, or ends it if a clean one was asked for.
-    func takeOver(_ session: Session, for claim: SessionClaim) {
-        let (home, connection) = (session.home, claim.connection)
-        guard home == index else { return post(.takeOver(session, claim), to: home) }
+    func takeOver(_ session: Session, for claim: SessionWaiter) {
+        let (owningShard, connection) = (session.owningShard, claim.connection)
+        guard owningShard == index else { return post(.takeOver(session, claim), to: owningShard) }
         // What would begin now might not come to its end, and the connection is about to be closed.
         guard !isStopping else { return }
         // The client has connected again since, by another loop.
         guard claim.number >= session.claim else { return post(.superseded(connection), to: connection.shard) }
-        if session.isInTransit { return session.claims.append(claim) }
+        if session.isInTransit { return session.waiters.append(claim) }
         // What its old connection has sent comes first: a goodbye, above all.
-        if session.connection?.hasInput ?? false { return session.claims.append(claim) }
+        if session.connection?.hasInput ?? false { return session.waiters.append(claim) }
         session.claim = claim.number
         session.connection?.close(.takenOver)
         finishLeaving(session)
@@ -152,30 +152,30 @@ extension EventLoopShard {
             if claim.isForfeit { noteForfeit(session) }
             end(session)
         }
-        // To this shard too by mail: the connection that asks is in the middle of handling its CONNECT. Not before the end
-        // is safe: a client that was told that its session is gone must not find it again after a kill.
+        // To this shard too by a mailbox message: the connection that asks is in the middle of handling its CONNECT. Not before
+        // the end is durable: a client that was told that its session is gone must not find it again after a kill.
         guard !session.isEnded else {
-            return whenEndIsSafe(of: session) { [self] in post(.claimAgain(connection), to: connection.shard) }
+            return whenEndIsDurable(of: session) { [self] in post(.claimAgain(connection), to: connection.shard) }
         }
         guard connection.shard != index else { return post(.adopt(session, connection, hasMoved: false), to: index) }
 
         sessions[ObjectIdentifier(session)] = nil
         sessionsWithCommands[ObjectIdentifier(session)] = nil
-        departures[ObjectIdentifier(session)] = Departure(
+        migrations[ObjectIdentifier(session)] = SessionMigration(
             session: session, connection: connection, answersDue: peers.count - 1)
-        // Before the new home may look at it. The wheel forgets it with that.
+        // Before the new owning shard may look at it. The wheel forgets it with that.
         update(session) { $0.isInTransit = true }
         session.move(to: connection.shard)
         context.router.changed()
-        for shard in peers.indices where shard != index { post(.fence(session, from: index), to: shard) }
+        for shard in peers.indices where shard != index { post(.barrier(session, from: index), to: shard) }
     }
 
     /// - Returns: at once, having called `body` if there is nothing to wait for.
-    func whenEndIsSafe(of session: Session, _ body: @escaping () -> Void) {
-        guard session.isStored, let journal else { return body() }
+    func whenEndIsDurable(of session: Session, _ body: @escaping () -> Void) {
+        guard session.isStored, let writeBehind else { return body() }
         whenWillIsNoted(of: session) {
-            guard journal.lastNumber > journal.durable else { return body() }
-            journal.hold(journal.lastNumber, .other(body))
+            guard writeBehind.lastNumber > writeBehind.durable else { return body() }
+            writeBehind.hold(writeBehind.lastNumber, .other(body))
         }
     }
 
@@ -193,21 +193,21 @@ extension EventLoopShard {
     }
 
     /// What the old connection of a session had sent has been handled, or it is closed: those who wait for that are served.
-    func serveClaims(of session: Session) {
-        guard !session.claims.isEmpty, !session.isInTransit else { return }
-        let claims = session.claims.sorted { $0.number < $1.number }
-        session.claims = []
-        // By mail: whoever calls is in the middle of something.
-        for claim in claims { post(.takeOver(session, claim), to: index) }
+    func serveWaiters(of session: Session) {
+        guard !session.waiters.isEmpty, !session.isInTransit else { return }
+        let waiters = session.waiters.sorted { $0.number < $1.number }
+        session.waiters = []
+        // By a mailbox message: whoever calls is in the middle of something.
+        for claim in waiters { post(.takeOver(session, claim), to: index) }
     }
 
-    /// A shard has seen the new home: whatever it sent here before has been forwarded.
-    func fencePassed(_ session: Session) {
+    /// A shard has seen the new owning shard: whatever it sent here before has been forwarded.
+    func barrierPassed(_ session: Session) {
         let id = ObjectIdentifier(session)
-        departures[id]?.answersDue -= 1
-        guard let departure = departures[id], departure.answersDue == 0 else { return }
-        departures[id] = nil
-        post(.adopt(session, departure.connection, hasMoved: true), to: departure.connection.shard)
+        migrations[id]?.answersDue -= 1
+        guard let migration = migrations[id], migration.answersDue == 0 else { return }
+        migrations[id] = nil
+        post(.adopt(session, migration.connection, hasMoved: true), to: migration.connection.shard)
     }
 
     /// Takes a session that has arrived, and serves the connection it came for if that is still there.
@@ -217,7 +217,8 @@ extension EventLoopShard {
         // Of two connections that asked for it, the first may have come and gone: what follows from that comes first.
         finishLeaving(session)
         // On one loop, another connection may have taken it on since, or away: start again.
-        guard session.home == index, !session.isEnded, session.connection == nil, session.isInTransit == hasMoved else {
+        guard session.owningShard == index, !session.isEnded, session.connection == nil, session.isInTransit == hasMoved
+        else {
             connections[reference]?.claimSession()
             return
         }
@@ -227,26 +228,26 @@ extension EventLoopShard {
         if !session.pendingCommands.isEmpty { sessionsWithCommands[ObjectIdentifier(session)] = session }
         // A reload has not found it on its way.
         session.renewRules()
-        for message in session.forwarded + session.arrivals { queue(message, for: session, isAsked: false) }
-        (session.forwarded, session.arrivals) = ([], [])
+        for message in session.forwarded + session.stagingQueue { queue(message, for: session, isAsked: false) }
+        (session.forwarded, session.stagingQueue) = ([], [])
         arriving[ObjectIdentifier(session)] = nil
         for page in session.pages { take(page, for: session) }
         session.pages = []
         connections[reference]?.begin(session, isPresent: true)
-        let claims = session.claims
-        session.claims = []
+        let waiters = session.waiters
+        session.waiters = []
         // First: a claim may have it move on.
         let operators = session.operators
         session.operators = []
         for waiter in operators { end(session, for: waiter) }
-        for claim in claims.sorted(by: { $0.number < $1.number }) { takeOver(session, for: claim) }
+        for claim in waiters.sorted(by: { $0.number < $1.number }) { takeOver(session, for: claim) }
     }
 }
 
 /// A session on its way to another shard.
-struct Departure {
+struct SessionMigration {
     let session: Session
     let connection: ConnectionReference
-    /// Shards whose mail to the session may still come here.
+    /// Shards whose mailbox messages to the session may still come here.
     var answersDue: Int
 }

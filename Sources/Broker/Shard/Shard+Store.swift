@@ -2,20 +2,20 @@ import Arena
 import MQTT
 import NIOCore
 
-// A shard and its journal: what is noted for the store, and what becomes of it when it is safe.
+// A shard and its write-behind buffer: what is noted for the store, and what becomes of it when it is durable.
 extension EventLoopShard {
     /// The client is there: its session is as it says.
     func noteAttached(_ session: Session) {
-        guard let journal, session.isStored else { return }
-        journal.attach(session)
-        // What it did on another connection, or on another loop, is safe when this is.
-        session.storedThrough = journal.lastNumber
+        guard let writeBehind, session.isStored else { return }
+        writeBehind.attach(session)
+        // What it did on another connection, or on another loop, is durable when this is.
+        session.storedThrough = writeBehind.lastNumber
     }
 
     /// A message that the store knows is not for the session after all.
-    func giveUp(_ message: inout Message, for session: Session) {
-        guard message.entry != 0, let journal else { return }
-        _ = journal.note([.removed(message.entry)], of: session)
+    func discard(_ message: inout Message, for session: Session) {
+        guard message.entry != 0, let writeBehind else { return }
+        _ = writeBehind.note([.removed(message.entry)], of: session)
         message.entry = 0
     }
 
@@ -28,20 +28,20 @@ extension EventLoopShard {
 
     func keep(_ will: KeptWill?, of session: Session) {
         update(session) { $0.will = will }
-        guard session.isStored, let journal, let will else { return }
+        guard session.isStored, let writeBehind, let will else { return }
         whenWillIsNoted(of: session) {
             guard !session.isEnded, session.will != nil else { return }
-            journal.keep(will, of: session)
+            writeBehind.keep(will, of: session)
             session.isWillStored = true
         }
     }
 
     func forgetWill(of session: Session) {
         update(session) { $0.will = nil }
-        whenWillIsNoted(of: session) { [journal] in
+        whenWillIsNoted(of: session) { [writeBehind] in
             guard session.isWillStored else { return }
             session.isWillStored = false
-            journal?.forgetWill(of: session)
+            writeBehind?.forgetWill(of: session)
         }
     }
 
@@ -55,16 +55,16 @@ extension EventLoopShard {
         context.registry.remove(session)
         unsubscribeAll(session)
         session.pendingCommands = PendingCommands()
-        (session.forwarded, session.arrivals) = ([], [])
+        (session.forwarded, session.stagingQueue) = ([], [])
         arriving[ObjectIdentifier(session)] = nil
         sessions[ObjectIdentifier(session)] = nil
         sessionsWithCommands[ObjectIdentifier(session)] = nil
         context.pool.closeOwner(session.owner)
     }
 
-    /// Batches up to this one are safe: says what has waited for that.
+    /// Batches up to this one are durable: says what has waited for that.
     func stored(through number: UInt64) {
-        journal?.release(through: number) { held in
+        writeBehind?.release(through: number) { held in
             switch held {
             case .ack(let reference, let type, let packetID, let code):
                 guard let connection = connections[reference], case .connected = connection.phase else { return }

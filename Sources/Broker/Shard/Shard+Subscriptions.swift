@@ -31,7 +31,7 @@ extension EventLoopShard {
             session.subscriptionBytes += bytes
         }
         install(options, filter, of: session)
-        if session.isStored { journal?.subscribe(session, filter.text, options) }
+        if session.isStored { writeBehind?.subscribe(session, filter.text, options) }
         return (.granted(options.qos), isNew)
     }
 
@@ -59,7 +59,7 @@ extension EventLoopShard {
             if SharedSubscription.parse(filter) != nil { session.sharedCount -= 1 }
         }
         guard isCommands || isSubscription else { return .noSubscriptionExisted }
-        if session.isStored { journal?.unsubscribe(session, filter) }
+        if session.isStored { writeBehind?.unsubscribe(session, filter) }
         session.retained.remove(key)
         session.subscriptionBytes -= Limits.subscriptionBytes(filter)
         return .success

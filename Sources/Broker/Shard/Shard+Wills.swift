@@ -51,15 +51,15 @@ extension EventLoopShard {
             return true
         }
         let match = match(topic)
-        let mustBeStored = will.message.retain || (will.message.qos != .atMostOnce && match.obliges)
+        let mustBeStored = will.message.retain || (will.message.qos != .atMostOnce && match.requiresPersistence)
         if mustBeStored, context.store?.isFailing == true { return false }
         var message = will.message
         do throws(ArenaError) {
             guard try publish(&message, retain: message.retain, from: session) else {
-                if message.retain, session.isWillStored, session.home == index, !session.isInTransit,
+                if message.retain, session.isWillStored, session.owningShard == index, !session.isInTransit,
                     session.will == nil
                 {
-                    journal?.willIsRetained(of: session)
+                    writeBehind?.willIsRetained(of: session)
                 }
                 whenNoted(.will(of: session))
                 return true
@@ -74,10 +74,10 @@ extension EventLoopShard {
 
     /// What the store has is this will, unless the client has come back with another since.
     func forgetStoredWill(of session: Session) {
-        guard session.home == index else {
-            guard !isStopping, peers.indices.contains(session.home) else { return }
-            let home = peers[session.home]
-            return home.loop.execute { home.forgetStoredWill(of: session) }
+        guard session.owningShard == index else {
+            guard !isStopping, peers.indices.contains(session.owningShard) else { return }
+            let owningShard = peers[session.owningShard]
+            return owningShard.loop.execute { owningShard.forgetStoredWill(of: session) }
         }
         guard !session.isInTransit else {
             // When it has arrived.

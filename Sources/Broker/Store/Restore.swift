@@ -13,7 +13,7 @@ extension Broker {
     static func restore(from store: Store, to shards: [EventLoopShard], _ log: Logger) async throws {
         store.start(shards.map { shard in { number in shard.loop.execute { shard.stored(through: number) } } })
         do {
-            try store.removeRubbish()
+            try store.collectGarbage()
             let sessions = try store.queue.read { try store.reading($0).sessions() }
             var messages = 0
             for shard in shards {
@@ -44,32 +44,32 @@ extension EventLoopShard {
         var contents: [UInt64: Message] = [:]
         var count = 0
         for stored in sessions {
-            let belongings = try store.queue.read { try store.reading($0).belongings(of: stored.id) }
+            let sessionRecord = try store.queue.read { try store.reading($0).sessionRecord(of: stored.id) }
             let session = Session(
                 clientID: stored.clientID, userName: stored.userName,
                 owner: context.pool.openOwner(.session, name: stored.clientID, parent: context.listenerOwner),
-                expiryInterval: stored.expiryInterval, home: index, storeKey: stored.id,
+                expiryInterval: stored.expiryInterval, owningShard: index, storeKey: stored.id,
                 heap: context.heap, rpcTopics: context.rpcTopics)
             session.came(
                 by: context.listeners.first { $0.settings.configuration.name == stored.listenerName }
                     ?? context.listeners[0])
             self.sessions[ObjectIdentifier(session)] = session
             context.registry.restore(session)
-            for (filter, options) in belongings.subscriptions {
+            for (filter, options) in sessionRecord.subscriptions {
                 session.subscriptionBytes += Limits.subscriptionBytes(filter)
                 install(options, UTF8Key(filter), of: session)
             }
-            noteUnusable(belongings.unusable, of: session)
-            for packetID in belongings.receipts { update(session) { $0.state.restoreReceipt(packetID) } }
-            for owed in belongings.owed { try restore(owed, to: session, &contents) }
-            for queued in belongings.queued {
+            noteUnusable(sessionRecord.unusable, of: session)
+            for packetID in sessionRecord.receipts { update(session) { $0.state.restoreReceipt(packetID) } }
+            for owed in sessionRecord.owed { try restore(owed, to: session, &contents) }
+            for queued in sessionRecord.queued {
                 update(session) {
                     $0.state.restoreSpilled(
                         queued.id, bytes: queued.bytes, expiresAt: queued.expiresAt)
                 }
             }
-            session.mayHoldShared = session.mayHoldShared || belongings.hasShared
-            count += belongings.owed.count + belongings.queued.count
+            session.mayHoldShared = session.mayHoldShared || sessionRecord.hasShared
+            count += sessionRecord.owed.count + sessionRecord.queued.count
             // A client that was connected when the broker ended has been away since now.
             let now = NIODeadline.now()
             if let endsAt = stored.endsAt {
@@ -77,10 +77,10 @@ extension EventLoopShard {
             } else if stored.expiryInterval != .max {
                 update(session) { $0.endsAt = now + .seconds(Int64(stored.expiryInterval)) }
             }
-            if let will = belongings.will {
+            if let will = sessionRecord.will {
                 guard var message = try message(will.content, owner: session.owner, "stored will") else {
                     noteUnsendable("a stored will", of: session.clientID)
-                    journal?.forgetWill(of: session)
+                    writeBehind?.forgetWill(of: session)
                     continue
                 }
                 (message.qos, message.retain) = (will.qos, will.retain)
@@ -98,7 +98,7 @@ extension EventLoopShard {
     private func noteUnusable(_ filters: [[UInt8]], of session: Session) {
         guard !filters.isEmpty else { return }
         context.counters.subscriptionsUnusable.increment(by: filters.count)
-        for filter in filters { journal?.forgetSubscription(session, filter) }
+        for filter in filters { writeBehind?.forgetSubscription(session, filter) }
         context.log.warning(
             "stored subscriptions that are none are left out",
             metadata: ["client": "\(session.logName)", "count": "\(filters.count)"])
@@ -122,7 +122,7 @@ extension EventLoopShard {
         } else {
             guard let read = try self.message(content, owner: session.owner, "stored message") else {
                 noteUnsendable("a stored message", of: session.clientID)
-                journal?.removed(StoredEntry(session: session.storeKey, id: owed.id))
+                writeBehind?.removed(StoredEntry(session: session.storeKey, id: owed.id))
                 return
             }
             message = read
@@ -169,7 +169,7 @@ extension EventLoopShard {
                     !SysTopics.isReserved(message.topic)
                 else {
                     noteUnsendable("a stored retained message", of: "")
-                    journal?.forgetRetained(stored.content.topic)
+                    writeBehind?.forgetRetained(stored.content.topic)
                     continue
                 }
                 message.qos = stored.qos

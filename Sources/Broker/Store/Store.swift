@@ -9,16 +9,16 @@ import Synchronization
 
 /// What outlives the process: sessions, subscriptions, what is owed to clients, retained messages, in one SQLite file.
 ///
-///     shard: changes of a tick --> [ waiting ] --> one transaction of all that waits --> shard: "batch N is safe"
+///     shard: changes of a tick --> [ waiting ] --> one transaction of all that waits --> shard: "batch N is durable"
 ///
 /// One thread writes. While it waits for the disk, the next batches gather: a commit is as large as the disk is slow. An
-/// acknowledgement that promises something waits for the batch that says so (``Journal``); whatever promises nothing
-/// knows nothing of this. Another thread reads what has long been safe (``readOwed(to:_:whenRead:)``).
+/// acknowledgement that promises something waits for the batch that says so (``WriteBehindBuffer``); whatever promises nothing
+/// knows nothing of this. Another thread reads what has long been durable (``readOwed(to:_:whenRead:)``).
 ///
 /// When the disk fails, nothing is given up and nothing more is promised: the batches that wait are tried again each
-/// second, acknowledgements go on waiting, and publishes that would add to them are refused (``isFailing``). A transaction is safe
-/// when its files are still where their paths lead (``StoreIdentities``) and it is sealed (``StoreSeal``): one that is written, and is
-/// neither, is not written again, but nobody hears of it before both are so.
+/// second, acknowledgements go on waiting, and publishes that would add to them are refused (``isFailing``). A transaction is
+/// durable when its files are still where their paths lead (``StoreIdentities``) and it is sealed (``StoreSeal``): one that is
+/// written, and is neither, is not written again, but nobody hears of it before both are so.
 final class Store: Sendable {
     private struct Posted {
         var batch: StoreBatch
@@ -31,7 +31,7 @@ final class Store: Sendable {
         var posted: [Posted] = []
         var isWoken = false
         var isClosed = false
-        /// Tells each shard what is safe; from the store's thread.
+        /// Tells each shard what is durable; from the store's thread.
         var receivers: [@Sendable (UInt64) -> Void] = []
     }
 
@@ -69,7 +69,7 @@ final class Store: Sendable {
     private let waitingBytesValue = Synchronization::Atomic<Int>(0)
     private let failing = Synchronization::Atomic<Bool>(false)
     /// Pages of queues that were read since what waited was last taken to be written.
-    let pagesAhead = Synchronization::Atomic<Int>(0)
+    let overflowBatchesAhead = Synchronization::Atomic<Int>(0)
     /// Whether something was taken to be written and is not yet.
     let isWriting = Synchronization::Atomic<Bool>(false)
     private let numbers = Synchronization::Atomic<UInt64>(1)
@@ -146,7 +146,7 @@ final class Store: Sendable {
     /// - Returns: the first of `count`.
     func takeNumbers(_ count: Int = 1) -> UInt64 { numbers.add(UInt64(count), ordering: .relaxed).oldValue }
 
-    /// Bytes of batches that are not safe yet.
+    /// Bytes of batches that are not durable yet.
     var waitingBytes: Int { waitingBytesValue.load(ordering: .relaxed) }
 
     /// Whether those who make the store work should wait.
@@ -163,7 +163,7 @@ final class Store: Sendable {
         waiting.withLockedValue { $0.receivers = receivers }
     }
 
-    /// Adds to the changes of retained messages. Those that are noted here when a batch is posted are safe when it is.
+    /// Adds to the changes of retained messages. Those that are noted here when a batch is posted are durable when it is.
     func noteRetained(_ body: (inout StoreBatch) -> Void) {
         let cost = retained.withLockedValue { batch in
             let before = batch.cost
@@ -199,24 +199,24 @@ final class Store: Sendable {
         if wake { submitWrite() }
     }
 
-    /// Reads what is owed to a session, at once and beside the writing: its oldest messages have long been safe, while a
-    /// client that is behind its publishers would wait behind all of theirs. If the first is not yet safe, it is read after
+    /// Reads what is owed to a session, at once and beside the writing: its oldest messages have long been durable, while a
+    /// client that is behind its publishers would wait behind all of theirs. If the first is not yet durable, it is read after
     /// what was posted. So is every page after the first few since then: what is delivered has to be removed, and that
     /// must not gather faster than it is written.
     ///
     /// - Parameter whenRead: called on a thread of the store's, with the first of `order` at least, or with `notYet`: then
     ///   it is to be asked for by ``read(_:whenRead:)``.
-    func readOwed(to session: UInt64, _ order: [UInt64], whenRead: @escaping @Sendable (StorePage) -> Void) {
+    func readOwed(to session: UInt64, _ order: [UInt64], whenRead: @escaping @Sendable (OverflowBatch) -> Void) {
         readingThread.submit { [self] state in
             guard state == .active else { return }
             // What fails here is tried again over there, where failures are told of.
-            let isAhead = pagesAhead.add(1, ordering: .relaxed).newValue <= Limits.maxPagesAhead
+            let isAhead = overflowBatchesAhead.add(1, ordering: .relaxed).newValue <= Limits.maxOverflowBatchesAhead
             let found =
                 isAhead && !isFailing
                 ? try? reader.read { try reading($0).owed(to: session, order) } : nil
-            let safe = Array(order.prefix { found?[$0]?.content != nil })
-            guard let found, !safe.isEmpty else { return whenRead(.notYet(order)) }
-            whenRead(.messages(found, order: safe))
+            let durable = Array(order.prefix { found?[$0]?.content != nil })
+            guard let found, !durable.isEmpty else { return whenRead(.notYet(order)) }
+            whenRead(.messages(found, order: durable))
         }
     }
 
@@ -224,7 +224,8 @@ final class Store: Sendable {
     ///
     /// - Parameter whenRead: called on that thread.
     func read(
-        _ body: @escaping @Sendable (StoreReader) throws -> StorePage, whenRead: @escaping @Sendable (StorePage) -> Void
+        _ body: @escaping @Sendable (StoreReader) throws -> OverflowBatch,
+        whenRead: @escaping @Sendable (OverflowBatch) -> Void
     ) {
         thread.submit { [self] state in
             guard state == .active else { return }
@@ -253,7 +254,7 @@ final class Store: Sendable {
     }
 
     private func write() {
-        pagesAhead.store(0, ordering: .relaxed)
+        overflowBatchesAhead.store(0, ordering: .relaxed)
         // Not after what is written into a file that has no name any more.
         guard confirm(waiting.withLockedValue { $0.receivers }) else {
             return waiting.withLockedValue { $0.isWoken = false }
@@ -308,9 +309,9 @@ final class Store: Sendable {
     }
 
     /// At the start, before anything is read.
-    func removeRubbish() throws { try change { try $0.removeRubbish() } }
+    func collectGarbage() throws { try change { try $0.collectGarbage() } }
 
-    /// Tells the shards what is safe, if it is.
+    /// Tells the shards what is durable, if it is.
     ///
     /// - Returns: false if something is written that is not safe.
     @discardableResult
@@ -335,9 +336,9 @@ final class Store: Sendable {
         guard !posted.isEmpty else { return true }
         waitingBytesValue.subtract(posted.reduce(0) { $0 + $1.batch.cost }, ordering: .relaxed)
         noteSuccess()
-        var safe: [Int: UInt64] = [:]
-        for posted in posted { if let shard = posted.shard { safe[shard] = posted.number } }
-        for (shard, number) in safe where shard < receivers.count { receivers[shard](number) }
+        var durable: [Int: UInt64] = [:]
+        for posted in posted { if let shard = posted.shard { durable[shard] = posted.number } }
+        for (shard, number) in durable where shard < receivers.count { receivers[shard](number) }
         return true
     }
 

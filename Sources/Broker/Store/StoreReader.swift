@@ -26,7 +26,7 @@ struct StoreReader {
         var isSendable: Bool {
             guard payload.count <= VariableByteInteger.maximum else { return false }
             guard let properties else { return true }
-            return PublishProperties(passedOn: ByteBuffer(bytes: properties)) != nil
+            return PublishProperties(forwardedProperties: ByteBuffer(bytes: properties)) != nil
         }
 
         var byteCount: Int { topic.count + (properties?.count ?? 0) + payload.count }
@@ -75,7 +75,7 @@ struct StoreReader {
     }
 
     /// What belongs to one session.
-    struct Belongings {
+    struct SessionRecord {
         var subscriptions: [(filter: String, options: SubscriptionOptions)] = []
         /// The filters of those that are none, as they stand there: nobody could have subscribed so.
         var unusable: [[UInt8]] = []
@@ -114,8 +114,8 @@ struct StoreReader {
         return sessions
     }
 
-    func belongings(of session: UInt64) throws -> Belongings {
-        var found = Belongings()
+    func sessionRecord(of session: UInt64) throws -> SessionRecord {
+        var found = SessionRecord()
         try rows(
             """
             SELECT filter, qos, no_local, retain_as_published, identifier, \(Self.isIntact("subscription"))

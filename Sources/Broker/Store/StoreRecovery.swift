@@ -34,8 +34,8 @@ package struct StoreRecovery {
             try recovery.rebuild(path, in: directory)
             // Before the fingerprint, which a second name changes.
             recovery.damagedPath = try keep(directory, path)
-            // What is lost is said even if this ends here and another start goes on with it, which does so with what was recovered
-            // of what is there, and nothing else.
+            // What is lost is said even if this ends here and another start goes on with it, which does so with what was
+            // recovered of what is there, and nothing else.
             let lines = [StoreIdentities.fingerprint(of: path)] + recovery.lines
             try SyncedFile.write(lines.joined(separator: "\n"), to: path + said, like: directory)
             try rename(path + new, path + recovered)
@@ -136,7 +136,7 @@ package struct StoreRecovery {
         var configuration = DatabaseQueue.Configuration()
         // With its log from the first: whoever opens it changes nothing about that.
         configuration.hasLog = true
-        // Nothing of it needs to be safe before all of it is.
+        // Nothing of it needs to be durable before all of it is.
         configuration.prepare = { try $0.execute("PRAGMA synchronous = OFF") }
         let target = try DatabaseQueue(path: path + Self.new, configuration)
         try target.write { try StoreSchema.create(in: $0) }

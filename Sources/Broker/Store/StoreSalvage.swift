@@ -1,14 +1,14 @@
 import SQLite
 
-/// Copies the rows of a damaged database that can be read into a new one, and finds out what is missing by what other trees of the
-/// database say of it.
+/// Copies the rows of a damaged database that can be read into a new one, and finds out what is missing by what other trees of
+/// the database say of it.
 struct StoreSalvage {
     /// What could not be read.
     struct Result {
         /// Messages, by the client of their session.
         var missing: [(client: String, messages: Int)] = []
-        /// The clients of sessions of which the row, or a subscription, or the state of QoS 2, is missing: half a session is worse
-        /// than none, since its client would believe that it is subscribed.
+        /// The clients of sessions of which the row, or a subscription, or the state of QoS 2, is missing: half a session is
+        /// worse than none, since its client would believe that it is subscribed.
         var lostSessions: [String] = []
         var areWillsMissing = false
     }
@@ -174,7 +174,7 @@ struct StoreSalvage {
         }
     }
 
-    private func removeBelongings(of session: Int64) throws {
+    private func removeSessionRecord(of session: Int64) throws {
         for table in ["subscription", "receipt", "will"] {
             try new.run("DELETE FROM \(table) WHERE session = ?", [.integer(session)])
         }
@@ -184,7 +184,7 @@ struct StoreSalvage {
 
     /// Leaves out what refers to something that could not be read, and counts it.
     private mutating func settle() throws {
-        for session in changedSessions { try removeBelongings(of: session) }
+        for session in changedSessions { try removeSessionRecord(of: session) }
         // Of which the key is known, by another tree, and nothing else.
         var sessions: Set<String> = []
         try eachClientOfIndex { name in
@@ -194,7 +194,7 @@ struct StoreSalvage {
         for session in torn {
             let name = try new.text("SELECT client FROM session WHERE id = ?", [.integer(session)])
             if let name { sessions.insert(name) }
-            try removeBelongings(of: session)
+            try removeSessionRecord(of: session)
             try new.run("DELETE FROM session WHERE id = ?", [.integer(session)])
         }
         result.lostSessions = sessions.sorted()

@@ -14,16 +14,16 @@ struct StoreWriter {
     mutating func write(_ batches: [StoreBatch]) throws {
         let passing = Self.passing(batches)
         // Messages whose last entry may be gone.
-        var loosened: Set<Int64> = []
+        var orphanCandidates: Set<Int64> = []
         for batch in batches {
             var messages: [UInt64: StoreBatch.Content] = [:]
             try batch.bytes.withUnsafeBytes { bytes in
                 for change in batch.changes {
-                    try write(change, bytes, &messages, passing, &loosened)
+                    try write(change, bytes, &messages, passing, &orphanCandidates)
                 }
             }
         }
-        for message in loosened {
+        for message in orphanCandidates {
             try run(
                 """
                 DELETE FROM message WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM entry WHERE message = ?1)
@@ -33,7 +33,7 @@ struct StoreWriter {
     }
 
     /// At the start: removes what belongs to nobody, and what has expired meanwhile.
-    mutating func removeRubbish() throws {
+    mutating func collectGarbage() throws {
         // They were to end with their connections, which were to the broker before.
         try database.execute("DELETE FROM session WHERE expiry = 0")
         for table in ["subscription", "receipt", "will"] {
@@ -64,7 +64,7 @@ struct StoreWriter {
 
     private mutating func write(
         _ change: StoreBatch.Change, _ bytes: UnsafeRawBufferPointer, _ messages: inout [UInt64: StoreBatch.Content],
-        _ passing: Set<UInt64>, _ loosened: inout Set<Int64>
+        _ passing: Set<UInt64>, _ orphanCandidates: inout Set<Int64>
     ) throws {
         switch change {
         case .session(let id, let client, let expiry, let user, let listener):
@@ -76,7 +76,7 @@ struct StoreWriter {
             } row: {
                 others.append($0.number(0))
             }
-            for other in others { try end(other, &loosened) }
+            for other in others { try end(other, &orphanCandidates) }
             counts.sessions += try replace(
                 """
                 UPDATE session SET expiry = ?3, ends = NULL, user = ?4, listener = ?5, checksum = row_checksum(?2, ?4, ?5)
@@ -98,7 +98,7 @@ struct StoreWriter {
                 $0.bind(1, id)
                 $0.bind(2, clock.time(of: time))
             }
-        case .sessionEnded(let id): try end(id, &loosened)
+        case .sessionEnded(let id): try end(id, &orphanCandidates)
         case .subscribed(let session, let filter, let options):
             try run(
                 "INSERT OR REPLACE INTO subscription VALUES (?1, ?2, ?3, ?4, ?5, ?6, row_checksum(?2))"
@@ -134,7 +134,7 @@ struct StoreWriter {
                 $0.bind(6, entry.identifiers, bytes)
                 if let share = entry.share { $0.bind(7, text: share, bytes) }
             }
-            if changed == 0 { loosened.insert(Int64(bitPattern: entry.message)) }
+            if changed == 0 { orphanCandidates.insert(Int64(bitPattern: entry.message)) }
             counts.messages += changed
         case .sent(let entry, let serial):
             guard !passing.contains(entry.id) else { return }
@@ -144,12 +144,14 @@ struct StoreWriter {
             }
         case .released(let entry):
             guard !passing.contains(entry.id) else { return }
-            try loosen("SELECT message FROM entry WHERE session = ?1 AND id = ?2", &loosened) { $0.bind(entry) }
+            try noteOrphanCandidates("SELECT message FROM entry WHERE session = ?1 AND id = ?2", &orphanCandidates) {
+                $0.bind(entry)
+            }
             try run("UPDATE entry SET message = NULL WHERE session = ?1 AND id = ?2") { $0.bind(entry) }
         case .removed(let entry):
             guard !passing.contains(entry.id) else { return }
-            counts.messages -= try loosen(
-                "DELETE FROM entry WHERE session = ?1 AND id = ?2 RETURNING message", &loosened
+            counts.messages -= try noteOrphanCandidates(
+                "DELETE FROM entry WHERE session = ?1 AND id = ?2 RETURNING message", &orphanCandidates
             ) { $0.bind(entry) }
         case .received(let session, let packetID):
             try run("INSERT OR IGNORE INTO receipt VALUES (?1, ?2)") {
@@ -235,10 +237,11 @@ struct StoreWriter {
         return (expires, max(0, expires - clock.now))
     }
 
-    private mutating func end(_ session: UInt64, _ loosened: inout Set<Int64>) throws {
+    private mutating func end(_ session: UInt64, _ orphanCandidates: inout Set<Int64>) throws {
         // What others of its groups may get stays, until it is given to them (`Shard+Handover.swift`).
-        counts.messages -= try loosen(
-            "DELETE FROM entry WHERE session = ?1 AND NOT (\(StoreSchema.isShared)) RETURNING message", &loosened
+        counts.messages -= try noteOrphanCandidates(
+            "DELETE FROM entry WHERE session = ?1 AND NOT (\(StoreSchema.isShared)) RETURNING message",
+            &orphanCandidates
         ) { $0.bind(1, session) }
         for table in ["subscription", "receipt", "will"] {
             try run("DELETE FROM \(table) WHERE session = ?1") { $0.bind(1, session) }
@@ -268,13 +271,13 @@ struct StoreWriter {
     ///
     /// - Returns: how many rows.
     @discardableResult
-    private func loosen(
-        _ sql: String, _ loosened: inout Set<Int64>, _ bind: (Statement) -> Void
+    private func noteOrphanCandidates(
+        _ sql: String, _ orphanCandidates: inout Set<Int64>, _ bind: (Statement) -> Void
     ) throws -> Int64 {
         var count: Int64 = 0
         try database.run(sql, bind: bind) { row in
             count += 1
-            if let message = row.optionalInt(0) { loosened.insert(message) }
+            if let message = row.optionalInt(0) { orphanCandidates.insert(message) }
         }
         return count
     }

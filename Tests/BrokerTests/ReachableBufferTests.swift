@@ -12,11 +12,11 @@ import Testing
 @testable import Broker
 
 @Suite("Who holds which buffer", .mayBlock, .serialized)
-struct HeldBufferTests {
+struct ReachableBufferTests {
     /// Buffers of exactly these sizes are followed by another's in their slab: a mistake by one byte names that.
     static let classSizes = [64, 80, 96, 112, 128, 256, 512, 1_024]
 
-    @Test("while clients come and vanish, every buffer is held in every dump")
+    @Test("while clients come and vanish, every buffer is reachable in every dump")
     func churn() async throws {
         try await withBroker(threads: 2, { $0.dumps.keepCount = 2 }) { broker in
             let (port, clients) = (broker.port, Clients())
@@ -35,9 +35,9 @@ struct HeldBufferTests {
             }
             for _ in 0..<100 {
                 let snapshot = try await broker.snapshot()
-                let unheld = snapshot.retainers.filter { $0.unheldBuffers > 0 }
-                #expect(unheld.map { snapshot.sites[Int($0.site)].label } == [])
-                #expect(snapshot.totals.unheldBuffers == 0)
+                let unreachable = snapshot.allocationGroups.filter { $0.unreachableBuffers > 0 }
+                #expect(unreachable.map { snapshot.sites[Int($0.site)].label } == [])
+                #expect(snapshot.totals.unreachableBuffers == 0)
             }
             clients.isOver.store(true, ordering: .relaxed)
             try await NIOThreadPool.singleton.runIfActive { for _ in 0..<3 { clients.left.wait() } }
@@ -95,14 +95,14 @@ struct HeldBufferTests {
             }
 
             let snapshot = try await broker.snapshot()
-            #expect(snapshot.totals.unheldBuffers == 0)
-            let holders = try Self.holders(snapshot)
-            let queued = holders.filter { $0.kind == .offlineQueue }
+            #expect(snapshot.totals.unreachableBuffers == 0)
+            let referrers = try Self.referrers(snapshot)
+            let queued = referrers.filter { $0.kind == .offlineQueue }
             #expect(queued.count == Self.classSizes.count * 2 + 2)
-            #expect(queued.allSatisfy { $0.holder == "away" && $0.owner == "away" })
-            let wills = holders.filter { $0.kind == .will }
-            #expect(wills.map(\.holder).sorted() == Self.classSizes.map { "testator-\($0)" }.sorted())
-            #expect(wills.allSatisfy { $0.holder == $0.owner })
+            #expect(queued.allSatisfy { $0.referrer == "away" && $0.owner == "away" })
+            let wills = referrers.filter { $0.kind == .will }
+            #expect(wills.map(\.referrer).sorted() == Self.classSizes.map { "testator-\($0)" }.sorted())
+            #expect(wills.allSatisfy { $0.referrer == $0.owner })
             for client in testators { try client.disconnect() }
         }
     }
@@ -123,20 +123,21 @@ struct HeldBufferTests {
         try client.expect(.puback(Ack(packetID: packetID)))
     }
 
-    private struct Holder {
-        var kind: HolderKind
-        var holder: String
+    private struct Referrer {
+        var kind: ReferrerKind
+        var referrer: String
         /// Who answers for the buffer.
         var owner: String
     }
 
-    private static func holders(_ snapshot: Snapshot) throws -> [Holder] {
-        let (edges, slots) = (try #require(snapshot.edges), try #require(snapshot.slots))
-        return try (0..<edges.count).map { edge in
-            let owner = slots.owner[Int(edges.slotRow[edge])]
-            return Holder(
-                kind: try #require(HolderKind(rawValue: edges.holderKind[edge])),
-                holder: snapshot.owners[Int(edges.holderOwner[edge])].name, owner: snapshot.owners[Int(owner)].name)
+    private static func referrers(_ snapshot: Snapshot) throws -> [Referrer] {
+        let (references, slots) = (try #require(snapshot.references), try #require(snapshot.slots))
+        return try (0..<references.count).map { reference in
+            let owner = slots.owner[Int(references.slotRow[reference])]
+            return Referrer(
+                kind: try #require(ReferrerKind(rawValue: references.referrerKind[reference])),
+                referrer: snapshot.owners[Int(references.referrerOwner[reference])].name,
+                owner: snapshot.owners[Int(owner)].name)
         }
     }
 
@@ -156,10 +157,10 @@ struct HeldBufferTests {
             try stalled.send(.subscribe(Subscribe(packetID: 1, filters: [filter])))
             try publisher.ping()
             try stalled.send(.disconnect(Disconnect()))
-            try await broker.poll { broker.home(of: "stalled") == nil }
+            try await broker.poll { broker.owningShard(of: "stalled") == nil }
 
             let snapshot = try await broker.snapshot()
-            let retained = try Self.holders(snapshot).filter { $0.kind == .retained }
+            let retained = try Self.referrers(snapshot).filter { $0.kind == .retained }
             #expect(retained.count == 16)
             #expect(retained.allSatisfy { $0.owner == "retained messages" })
             stalled.vanish()

@@ -2,25 +2,25 @@ public import Arena
 public import Ledger
 public import NIOCore
 
-/// Collects, at a safepoint, which holder reaches which live buffer: one edge per reach.
-public struct HeldBufferVisitor: ~Copyable {
+/// Collects, at a safepoint, which referrer reaches which live buffer: one reference per reach.
+public struct ReachableBufferVisitor: ~Copyable {
     private let lookup: SlotLookup
-    /// In parts, since an array that grows would be copied, and take twice as much meanwhile: there can be many more edges than
-    /// there is room for.
-    private var parts: [[LedgerEdge]] = []
-    private var last: [LedgerEdge]
+    /// In parts, since an array that grows would be copied, and take twice as much meanwhile: there can be many more references
+    /// than there is room for.
+    private var parts: [[LedgerReference]] = []
+    private var last: [LedgerReference]
 
-    private static let edgesPerPart = 8_192
+    private static let referencesPerPart = 8_192
 
     /// - Parameter room: an empty array; what it has room for costs no allocation.
-    public init(pool: ArenaPool, room: consuming [LedgerEdge] = []) {
+    public init(pool: ArenaPool, room: consuming [LedgerReference] = []) {
         lookup = SlotLookup(pool)
         last = room
     }
 
-    /// `owner`'s structure of the given kind reaches `buffer`. Buffers outside the arena have no edge, nor have
+    /// `owner`'s structure of the given kind reaches `buffer`. Buffers outside the arena have no reference, nor have
     /// empty slices, which reach no byte: do not keep them (`ByteBuffer()` keeps nothing).
-    public mutating func hold(_ buffer: borrowing ByteBuffer, owner: OwnerID, kind: HolderKind) {
+    public mutating func hold(_ buffer: borrowing ByteBuffer, owner: OwnerID, kind: ReferrerKind) {
         guard let slot = lookup.slot(of: buffer) else { return }
         hold(slot, bytes: buffer.readableBytes, owner: owner, kind: kind)
     }
@@ -28,28 +28,29 @@ public struct HeldBufferVisitor: ~Copyable {
     /// The same for who noted the buffer's slot (`Arena.slot(of:)`) and keeps it beside the buffer: nothing is looked at
     /// then but what is given here, and a million buffers are named in a few milliseconds.
     ///
-    /// - Parameter bytes: of the buffer that the holder refers to.
+    /// - Parameter bytes: of the buffer that the referrer refers to.
     @inlinable
-    public mutating func hold(_ slot: SlotIndex, bytes: Int, owner: OwnerID, kind: HolderKind) {
+    public mutating func hold(_ slot: SlotIndex, bytes: Int, owner: OwnerID, kind: ReferrerKind) {
         guard slot != .none else { return }
         append(
-            LedgerEdge(slot: slot.rawValue, owner: owner.rawValue, kind: kind, referredBytes: UInt32(clamping: bytes)))
+            LedgerReference(
+                slot: slot.rawValue, owner: owner.rawValue, kind: kind, referredBytes: UInt32(clamping: bytes)))
     }
 
     @usableFromInline
-    mutating func append(_ edge: LedgerEdge) {
-        if last.count == last.capacity, last.count >= Self.edgesPerPart { beginPart() }
-        last.append(edge)
+    mutating func append(_ reference: LedgerReference) {
+        if last.count == last.capacity, last.count >= Self.referencesPerPart { beginPart() }
+        last.append(reference)
     }
 
     private mutating func beginPart() {
         parts.append(last)
         last = []
-        last.reserveCapacity(Self.edgesPerPart)
+        last.reserveCapacity(Self.referencesPerPart)
     }
 
-    /// The edges found, which are given away.
-    public consuming func finish() -> [[LedgerEdge]] { parts + [last] }
+    /// The references found, which are given away.
+    public consuming func finish() -> [[LedgerReference]] { parts + [last] }
 }
 
 extension Arena {

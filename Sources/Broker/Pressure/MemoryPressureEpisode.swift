@@ -2,7 +2,7 @@ import NIOConcurrencyHelpers
 
 /// Whether memory is short, by the loops or by the counter, so that one excursion brings one dump: however many loops it
 /// reaches, however often each goes in and out, and whichever sign of it comes first. Any thread.
-final class Shortage: Sendable {
+final class MemoryPressureEpisode: Sendable {
     private enum Dump {
         case due, doneByLoops, doneByCounter
     }
@@ -20,7 +20,7 @@ final class Shortage: Sendable {
     private let state = NIOLockedValueBox(State())
 
     /// - Parameter body: called when a dump is due.
-    func onShortage(_ body: @escaping @Sendable () -> Void) { state.withLockedValue { $0.handler = body } }
+    func onEpisode(_ body: @escaping @Sendable () -> Void) { state.withLockedValue { $0.handler = body } }
 
     /// - Parameter body: called when a dump of the first refusal is due.
     func onRefusal(_ body: @escaping @Sendable () -> Void) { state.withLockedValue { $0.refusalHandler = body } }

@@ -10,7 +10,7 @@ import NIOCore
 //     client takes messages --> few are left --> [ wanted ] --> the store's thread reads --> messages in the arena
 
 /// What a loop wants to have read.
-struct StorePages {
+struct OverflowBatches {
     /// In the order in which they asked.
     var wanted: Deque<(session: Session, order: [UInt64])> = []
     /// On their way.
@@ -30,7 +30,7 @@ struct StorePages {
 }
 
 /// What was read for a session.
-enum StorePage: Sendable {
+enum OverflowBatch: Sendable {
     /// Of those asked for the first ones, in order; without content where there is none.
     case messages([UInt64: StoreReader.Owed], order: [UInt64])
     /// The first of these is to be read when what was posted has been written.
@@ -45,38 +45,42 @@ enum StorePage: Sendable {
 
 extension EventLoopShard {
     /// Has the next page read if few messages of the session are left in memory.
-    func wantPage(_ session: Session) {
-        guard journal != nil, let page = update(session, { $0.state.beginReading() }) else { return }
-        pages.wanted.append((session, page))
+    func wantOverflowBatch(_ session: Session) {
+        guard writeBehind != nil, let batch = update(session, { $0.state.beginReading() }) else { return }
+        overflowBatches.wanted.append((session, batch))
         scheduleEndTick()
     }
 
     /// Has the store say which of the messages there have expired.
     func wantExpired(_ session: Session) {
-        guard journal != nil, update(session, { $0.state.beginExpiry() }) else { return }
-        pages.later.append((session, .expired))
+        guard writeBehind != nil, update(session, { $0.state.beginExpiry() }) else { return }
+        overflowBatches.later.append((session, .expired))
         scheduleEndTick()
     }
 
     /// When the tick's batch has been posted: what is read may be in it.
-    func readPages() {
+    func readOverflowBatches() {
         guard !isStopping, let store = context.store else { return }
-        while pages.open < Limits.maxOpenPages, let (session, order) = pages.wanted.popFirst() {
-            pages.open += 1
-            store.readOwed(to: session.storeKey, order) { [self, loop] page in
+        while overflowBatches.open < Limits.maxOpenOverflowBatches,
+            let (session, order) = overflowBatches.wanted.popFirst()
+        {
+            overflowBatches.open += 1
+            store.readOwed(to: session.storeKey, order) { [self, loop] batch in
                 loop.execute {
-                    self.pages.open -= 1
-                    if case .notYet(let order) = page {
-                        self.pages.later.append((session, .messages(order)))
+                    self.overflowBatches.open -= 1
+                    if case .notYet(let order) = batch {
+                        self.overflowBatches.later.append((session, .messages(order)))
                     } else {
-                        self.take(page, for: session)
+                        self.take(batch, for: session)
                     }
                     self.scheduleEndTick()
                 }
             }
         }
-        while pages.openLater < Limits.maxOpenPages, let (session, read) = pages.later.popFirst() {
-            pages.openLater += 1
+        while overflowBatches.openLater < Limits.maxOpenOverflowBatches,
+            let (session, read) = overflowBatches.later.popFirst()
+        {
+            overflowBatches.openLater += 1
             let key = session.storeKey
             store.read { reader in
                 switch read {
@@ -85,14 +89,14 @@ extension EventLoopShard {
                     let (expired, next) = try reader.expired(of: key)
                     return .expired(expired, next: next)
                 }
-            } whenRead: { [self, loop] page in
+            } whenRead: { [self, loop] batch in
                 loop.execute {
-                    self.pages.openLater -= 1
-                    switch (read, page) {
+                    self.overflowBatches.openLater -= 1
+                    switch (read, batch) {
                     // Asked for again in a while.
                     case (.expired, .unavailable):
                         self.take(.expired([], next: .now() + .seconds(1)), for: session)
-                    default: self.take(page, for: session)
+                    default: self.take(batch, for: session)
                     }
                     self.scheduleEndTick()
                 }
@@ -101,12 +105,12 @@ extension EventLoopShard {
     }
 
     /// Takes what was read, or sends it after the session.
-    func take(_ page: StorePage, for session: Session) {
-        guard session.home == index else { return post(.page(session, page), to: session.home) }
-        guard !session.isInTransit else { return session.pages.append(page) }
+    func take(_ batch: OverflowBatch, for session: Session) {
+        guard session.owningShard == index else { return post(.batch(session, batch), to: session.owningShard) }
+        guard !session.isInTransit else { return session.overflowBatches.append(batch) }
         guard !session.isEnded else { return }
-        switch page {
-        case .unavailable: pages.again.append(session)
+        switch batch {
+        case .unavailable: overflowBatches.again.append(session)
         case .expired(let entries, let next):
             let count = update(session) { core in
                 if next != .distantFuture { core.state.expires(at: next) }
@@ -144,18 +148,18 @@ extension EventLoopShard {
             update(session) { $0.state.endReading() }
         } catch {
             refused(error, while: "reading a queue from the store")
-            pages.again.append(session)
+            overflowBatches.again.append(session)
         }
         session.connection?.wantsToSend()
     }
 
     /// Four times a second.
-    func wantPagesAgain() {
-        let again = pages.again
-        pages.again = []
+    func wantOverflowBatchesAgain() {
+        let again = overflowBatches.again
+        overflowBatches.again = []
         for session in again {
             // It is asked for by the loop that it has moved to.
-            guard session.home == index, !session.isInTransit else {
+            guard session.owningShard == index, !session.isInTransit else {
                 take(.unavailable, for: session)
                 continue
             }

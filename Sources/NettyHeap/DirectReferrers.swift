@@ -4,15 +4,15 @@ internal import HPROF
 /// Who has the direct memory that `java.nio.Bits` counts.
 ///
 /// The JVM counts what `ByteBuffer.allocateDirect` takes until its `Deallocator` has run, and that object says how much it
-/// was. The `DirectByteBuffer` it is for has the same address, or leads to it through its cleaner. Slices and mapped files have none, and
-/// neither has memory that Netty takes with `Unsafe`. So the sum is exactly the counter, where the dump has them all.
-struct DirectHolders {
+/// was. The `DirectByteBuffer` it is for has the same address, or leads to it through its cleaner. Slices and mapped files have
+/// none, and neither has memory that Netty takes with `Unsafe`. So the sum is exactly the counter, where the dump has them all.
+struct DirectReferrers {
     /// Those that are not Netty's: the buffer, and what it reserved.
     private(set) var others: [(id: UInt64, bytes: UInt64)] = []
     private var sums: [Key: (buffers: UInt64, bytes: UInt64)] = [:]
 
     private struct Key: Hashable {
-        var kind: Snapshot.DirectHolder.Kind
+        var kind: Snapshot.DirectReferrer.Kind
         var name: String
     }
     private struct Reserved {
@@ -49,17 +49,17 @@ struct DirectHolders {
         for memory in reserved.values where !memory.isFound { add(.collected, "", memory.bytes) }
     }
 
-    private mutating func add(_ kind: Snapshot.DirectHolder.Kind, _ name: String, _ bytes: UInt64) {
+    private mutating func add(_ kind: Snapshot.DirectReferrer.Kind, _ name: String, _ bytes: UInt64) {
         let sum = sums[Key(kind: kind, name: name)] ?? (0, 0)
         sums[Key(kind: kind, name: name)] = (sum.buffers + 1, sum.bytes &+ bytes)
     }
 
-    /// A row for each holder, the largest first. `holders` has looked for those of `others` behind `first` others.
-    mutating func rows(_ holders: Holders, from first: Int, _ counted: DirectMemory) -> [Snapshot.DirectHolder] {
+    /// A row for each referrer, the largest first. `referrers` has looked for those of `others` behind `first` others.
+    mutating func rows(_ referrers: Referrers, from first: Int, _ counted: DirectMemory) -> [Snapshot.DirectReferrer] {
         for (index, buffer) in others.enumerated() {
-            if let name = holders.names[first + index] {
+            if let name = referrers.names[first + index] {
                 add(.program, name, buffer.bytes)
-            } else if let other = holders.others[first + index] {
+            } else if let other = referrers.others[first + index] {
                 add(other.isJDK ? .jdk : .program, other.name, buffer.bytes)
             } else {
                 add(.nobody, "", buffer.bytes)
@@ -68,7 +68,7 @@ struct DirectHolders {
         let sum = sums.values.reduce(UInt64(0)) { $0 &+ $1.bytes }
         if let counter = counted.counter, counter > sum { add(.unknown, "", counter - sum) }
         return sums.map { key, sum in
-            var row = Snapshot.DirectHolder()
+            var row = Snapshot.DirectReferrer()
             row.name = key.name
             row.kind = key.kind
             row.buffers = key.kind == .unknown ? 0 : sum.buffers
@@ -77,7 +77,7 @@ struct DirectHolders {
         }.sorted { ($1.bytes, $0.kind.rawValue, $0.name) < ($0.bytes, $1.kind.rawValue, $1.name) }
     }
 
-    /// Where nobody looked for holders: how much there is to ask about.
+    /// Where nobody looked for referrers: how much there is to ask about.
     var hint: String? {
         let bytes = others.reduce(UInt64(0)) { $0 &+ $1.bytes }
         guard bytes >= Self.worthANote else { return nil }

@@ -53,17 +53,17 @@ struct StoreNotes {
 }
 
 /// One event loop's way to the store: gathers the changes of a tick into a batch, and holds back what may be said only
-/// when they are safe.
+/// when they are durable.
 ///
-/// Used on its loop only. Batches are numbered from 1; the open one is posted when the tick ends, before the mail of
+/// Used on its loop only. Batches are numbered from 1; the open one is posted when the tick ends, before the mailbox messages of
 /// the tick, so that the store hears of a message before any other loop does.
-final class Journal {
+final class WriteBehindBuffer {
     let store: Store
     private let shard: Int
     private var notes = StoreNotes()
     /// The batch that changes go to now.
     private(set) var number: UInt64 = 1
-    /// Batches up to this one are safe.
+    /// Batches up to this one are durable.
     private(set) var durable: UInt64 = 0
     /// Changes with each change that is noted: compare before and after.
     private(set) var mark: UInt64 = 0
@@ -125,7 +125,7 @@ final class Journal {
         held = []
     }
 
-    /// Has `action` given out when batch `number` is safe, and not before what is held already.
+    /// Has `action` given out when batch `number` is durable, and not before what is held already.
     ///
     /// - Returns: the batch that it waits for.
     @discardableResult
@@ -135,7 +135,7 @@ final class Journal {
         return number
     }
 
-    /// Batches up to `number` are safe: gives what waited for them, in its order.
+    /// Batches up to `number` are durable: gives what waited for them, in its order.
     func release(through number: UInt64, _ body: (Held) -> Void) {
         durable = number
         while let first = held.first, first.number <= number {

@@ -3,10 +3,10 @@ internal import HPROF
 /// Who holds each live buffer: the nearest object of the program on the way back towards a root.
 ///
 /// From the buffers backwards, one pass over the file for each step. Collections, arrays and Netty's own wrappers are
-/// passed through; the first object of another class is the *holder*, named with its field: `com.example.Session.queue`.
+/// passed through; the first object of another class is the *referrer*, named with its field: `com.example.Session.queue`.
 /// What only remembers a buffer (weak references, the recycler, the leak detector) holds nothing. A dump of live
-/// objects has no unreachable holders; in a dump of all objects a holder may be garbage itself.
-struct Holders {
+/// objects has no unreachable referrers; in a dump of all objects a referrer may be garbage itself.
+struct Referrers {
     /// By the buffer's index.
     private(set) var names: [Int: String] = [:]
     /// By the index of one that no object of the program holds: the first object on the way that is neither a buffer nor an
@@ -19,7 +19,7 @@ struct Holders {
     /// Objects looked back from at once: above, memory would grow with the heap.
     private static let maximumFrontier = 1 << 20
 
-    /// Of `memories`, whose indices follow those of `buffers`, other holders are named as well.
+    /// Of `memories`, whose indices follow those of `buffers`, other referrers are named as well.
     init(_ classes: NettyClasses, of buffers: [UInt64], memories: [UInt64] = []) {
         let sought = buffers + memories
         firstMemory = memories.isEmpty ? .max : buffers.count
@@ -27,9 +27,9 @@ struct Holders {
         var frontier: [UInt64: [Int]] = [:]
         for (index, id) in sought.enumerated().prefix(Self.maximumFrontier) { frontier[id, default: []].append(index) }
         if sought.count > Self.maximumFrontier {
-            notes.append("Holders were looked for only of the first \(Self.maximumFrontier) live buffers.")
+            notes.append("Referrers were looked for only of the first \(Self.maximumFrontier) live buffers.")
         }
-        // Of each object that was passed through, the first buffer it led to: who comes there later shares its holder.
+        // Of each object that was passed through, the first buffer it led to: who comes there later shares its referrer.
         var firstThrough: [UInt64: Int] = frontier.compactMapValues(\.first)
         var sharing: [Int: Int] = [:]
         for _ in 0..<Self.maximumSteps where !frontier.isEmpty {
@@ -39,7 +39,7 @@ struct Holders {
                 let open = (frontier[target] ?? []).filter { names[$0] == nil }
                 if open.isEmpty { return }
                 switch Self.role(of: referrer) {
-                case .holder(let name):
+                case .referrer(let name):
                     let field = referrer.fieldName(referringTo: target).map { ".\($0)" } ?? ""
                     for index in open { names[index] = name + field }
                 case .passage:
@@ -58,7 +58,7 @@ struct Holders {
         for index in sharing.keys where names[index] == nil { names[index] = shared(index, sharing) }
     }
 
-    /// Who holds the buffer that `index` shares its holder with; such rows are short, and end.
+    /// Who holds the buffer that `index` shares its referrer with; such rows are short, and end.
     private func shared(_ index: Int, _ sharing: [Int: Int]) -> String? {
         var next = index
         for _ in 0..<Self.maximumSteps {
@@ -96,7 +96,7 @@ struct Holders {
     }
 
     private enum Role {
-        case holder(String)
+        case referrer(String)
         case passage
         case none
     }
@@ -108,7 +108,7 @@ struct Holders {
             "netty/util/ResourceLeakDetector",
         ]
         if remembers.contains(where: name.contains) { return .none }
-        return isPassage(name) ? .passage : .holder(NettyClasses.javaName(name))
+        return isPassage(name) ? .passage : .referrer(NettyClasses.javaName(name))
     }
 
     /// Classes that say nothing about whose the buffer is.

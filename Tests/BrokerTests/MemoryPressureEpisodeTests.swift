@@ -5,12 +5,12 @@ import Testing
 @testable import Broker
 
 @Suite("One dump per excursion", .mayBlock)
-struct ShortageTests {
-    private func count(_ body: (Shortage) -> Void) -> Int {
-        let shortage = Shortage()
+struct MemoryPressureEpisodeTests {
+    private func count(_ body: (MemoryPressureEpisode) -> Void) -> Int {
+        let pressureEpisode = MemoryPressureEpisode()
         let dumps = Atomic<Int>(0)
-        shortage.onShortage { dumps.add(1, ordering: .relaxed) }
-        body(shortage)
+        pressureEpisode.onEpisode { dumps.add(1, ordering: .relaxed) }
+        body(pressureEpisode)
         return dumps.load(ordering: .relaxed)
     }
 
