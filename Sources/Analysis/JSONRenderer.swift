@@ -3,7 +3,7 @@
 /// `dump` is the file the answer is about (for a comparison the newest), `dumps` all of them, oldest first.
 public struct JSONRenderer {
     /// Raised only if a field changes its meaning or goes away.
-    public static let schemaVersion: UInt64 = 1
+    public static let schemaVersion: UInt64 = 2
     public var toolVersion: String
 
     public init(toolVersion: String) { self.toolVersion = toolVersion }

@@ -146,7 +146,7 @@ struct GoldenTests {
     func summaryFields() {
         let json = JSONRenderer(toolVersion: "0").value(of: Report.summary(of: Fixture.leak()))
         let expected: [(String, JSONValue)] = [
-            ("schema_version", .unsigned(1)), ("tool", .string("arena-analyze")), ("partial", .bool(false)),
+            ("schema_version", .unsigned(2)), ("tool", .string("arena-analyze")), ("partial", .bool(false)),
             ("problems", .array([])), ("counter_bytes", .unsigned(1_998_700_544)),
             ("limit_bytes", .unsigned(2_000_000_000)), ("chunk_count", .unsigned(119)),
             ("chunk_bytes", .unsigned(1_996_488_704)), ("huge_bytes", .unsigned(0)),

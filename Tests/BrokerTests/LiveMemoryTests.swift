@@ -20,7 +20,7 @@ struct LiveMemoryTests {
             #expect(list.reduce(0) { $0 + $1.buffers } == memory.liveBuffers)
         }
         let parts = Dictionary(uniqueKeysWithValues: memory.parts.map { ($0.name, $0.bytes) })
-        #expect(parts["requested"]! + parts["slack"]! == memory.liveBytes)
+        #expect(parts["requested"]! + parts["internal fragmentation"]! == memory.liveBytes)
     }
 
     private static func fill(_ broker: Broker) throws -> TestClient {

@@ -91,7 +91,7 @@ extension LiveMemory {
         let cached = tables.chunks.reduce(0) { $0 + ($1.kind == .cached ? $1.bytes : 0) }
         parts = [
             Part(name: "requested", bytes: totals.requestedBytes),
-            Part(name: "slack", bytes: totals.liveBytes - totals.requestedBytes),
+            Part(name: "internal fragmentation", bytes: totals.liveBytes - totals.requestedBytes),
             Part(name: "free in chunks", bytes: totals.freeBytes - cached),
             Part(name: "cached chunks", bytes: cached),
             Part(name: "ledger", bytes: totals.ledgerBytes),
