@@ -64,7 +64,7 @@ struct DeliveryTests {
                 for name in ["a", "c"] {
                     let connection = try #require(broker.context.registry.find(name)?.connection)
                     var waiting = try message("waiting")
-                    try waiting.keep(in: shard.arena, owner: shard.owner, "test")
+                    try waiting.assignOwner(in: shard.arena, owner: shard.owner, "test")
                     connection.output.backlog.append(waiting)
                     connection.output.backlogBytes += waiting.heldBytes
                 }

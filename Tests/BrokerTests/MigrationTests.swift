@@ -248,7 +248,7 @@ struct MigrationTests {
             try back.connect("client", clean: false)
             let session = try #require(broker.context.registry.find("client"))
             let (owningShard, other) = (broker.shards[session.owningShard], broker.shards[1 - session.owningShard])
-            // By the other loop, and before the client came back: its mailbox messages was long on its way.
+            // By the other loop, and before the client came back: its mailbox message was long on its way.
             try await owningShard.loop.submit {
                 owningShard.takeOver(
                     session, for: SessionWaiter(connection: Self.gone(on: other.index), discard: true, number: 1))

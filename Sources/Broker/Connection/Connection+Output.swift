@@ -42,7 +42,7 @@ extension ConnectionHandler {
         guard case .connected = phase else { return }
         if shard.pressure.gauge.level == .critical { return noteBacklogDrop() }
         do throws(ArenaError) {
-            try message.keep(in: shard.arena, owner: owner, "outbound backlog")
+            try message.assignOwner(in: shard.arena, owner: owner, "outbound backlog")
         } catch {
             shard.refused(error, while: "keeping a message for a client that takes no more")
             return noteBacklogDrop()

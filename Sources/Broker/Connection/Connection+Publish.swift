@@ -61,7 +61,7 @@ extension ConnectionHandler {
                         shard.update(session) { _ = $0.state.release(publish.packetID) }
                         return sendAck(.pubrec, publish.packetID, .quotaExceeded)
                     }
-                    if !match.isEmpty { try message.own(in: shard.arena, owner: session.owner, "incoming message") }
+                    if !match.isEmpty { try message.copyIfBorrowed(in: shard.arena, owner: session.owner, "incoming message") }
                     if isFirst {
                         sendAck(.pubrec, publish.packetID, acknowledgement(match, rpc))
                         isAcknowledged = true

@@ -75,7 +75,7 @@ extension ConnectionHandler {
         return false
     }
 
-    /// Whether it begins with a PUBLISH, and that must wait for room in another loop's mailbox messages.
+    /// Whether it begins with a PUBLISH, and that must wait for room in another loop's mailbox.
     @inline(__always)
     func isBehindMailbox(_ input: ByteBuffer) -> Bool { shard.isMailboxFull && isPublish(input) }
 

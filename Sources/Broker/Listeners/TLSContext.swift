@@ -87,7 +87,7 @@ package struct TLSContext {
     }
 }
 
-/// Who a certificate says its referrer is.
+/// Who a certificate says its holder is.
 enum CertificateName {
     /// The last common name of the subject; nil if there is none, or the certificate cannot be read.
     static func commonName(of certificate: NIOSSLCertificate) -> String? {

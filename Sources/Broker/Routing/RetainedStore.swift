@@ -67,8 +67,8 @@ final class RetainedStore: Sendable {
             copy.ownsBuffer = false
             copy.retain = true
             copy.route = nil
-            try copy.keep(in: arena, owner: owner, "retained message")
-            copy.assignOwner()
+            try copy.assignOwner(in: arena, owner: owner, "retained message")
+            copy.fixOwner()
             // Any loop may send it from there.
             copy.share(in: arena)
             kept = copy

@@ -293,7 +293,7 @@ final class Match: Sendable {
     }
 }
 
-/// One shard's share of a match: an object, so that mailbox messages refers to it by one reference.
+/// One shard's share of a match: an object, so that a mailbox message refers to it by one reference.
 final class Subscribers: Sendable {
     let list: [Subscriber]
 

@@ -90,7 +90,7 @@ struct Message {
     /// Moves the message into an exact buffer of its own, unless it has one, on behalf of `owner`.
     ///
     /// In a fan-out the same buffer is kept for many. Then it is `sharedOwner` that answers for it: no one session.
-    mutating func keep(
+    mutating func assignOwner(
         in arena: Arena, owner: OwnerID, sharedOwner: OwnerID? = nil, _ label: StaticString,
         file: StaticString = #fileID, line: UInt32 = #line, function: StaticString = #function
     ) throws(ArenaError) {
@@ -110,7 +110,7 @@ struct Message {
 
     /// Moves the message into a buffer of its own before it is known who will keep it: whoever keeps it first answers
     /// for it then.
-    mutating func own(
+    mutating func copyIfBorrowed(
         in arena: Arena, owner: OwnerID, _ label: StaticString, file: StaticString = #fileID, line: UInt32 = #line,
         function: StaticString = #function
     ) throws(ArenaError) {
@@ -119,7 +119,7 @@ struct Message {
     }
 
     /// Says that nobody who keeps the message from here on answers for it.
-    mutating func assignOwner() { keeper = .settled }
+    mutating func fixOwner() { keeper = .settled }
 
     private mutating func copy(
         in arena: Arena, owner: OwnerID, _ label: StaticString, file: StaticString, line: UInt32, function: StaticString

@@ -19,7 +19,7 @@ struct DeferredWork {
     var retained: Deque<ConnectionReference> = []
     /// Connections with packets to be handled, or with one that is not done yet.
     var input: Deque<ConnectionReference> = []
-    /// Those that publish, while another loop has more mailbox messages than it should.
+    /// Those that publish, while another loop's mailbox has more than it should.
     var waitingForMailbox: Deque<ConnectionReference> = []
     /// What the buffers of all input that waits hold.
     var inputBytes = 0 { didSet { mostInputBytes = max(mostInputBytes, inputBytes) } }
@@ -29,7 +29,7 @@ struct DeferredWork {
     var fanOuts: Deque<UnfinishedFanOut> = [] { didSet { mostFanOuts = max(mostFanOuts, fanOuts.count) } }
     /// The most of them at any time; for tests.
     private(set) var mostFanOuts = 0
-    /// One of them is done: so many slices come before mailbox messages that has just arrived may bring the next.
+    /// One of them is done: so many slices come before mailbox messages that have just arrived may bring the next.
     var slicesOwed = 0
     /// Mailbox messages from other loops; what comes meanwhile stays in the mailbox.
     var mailboxMessages: Deque<MailboxMessage> = []

@@ -225,11 +225,11 @@ public final class EventLoopShard: @unchecked Sendable {
         return try route(&message, match(message.topic), from: session)
     }
 
-    /// Delivers a message to a session wherever its owning shard is.
+    /// Delivers a message to a session whichever shard owns it.
     func send(_ message: inout Message, to session: Session) throws(ArenaError) {
         let owningShard = session.owningShard
         if owningShard == index { return try deliver(&message, to: session) }
-        if message.qos != .atMostOnce { try message.own(in: arena, owner: owner, "message to another loop") }
+        if message.qos != .atMostOnce { try message.copyIfBorrowed(in: arena, owner: owner, "message to another loop") }
         if !message.ownsBuffer { reads.noteKept(by: owner) }
         if session.isStored, message.qos != .atMostOnce, message.entry == 0 {
             writeBehind?.keep(&message, for: session)
@@ -264,7 +264,7 @@ public final class EventLoopShard: @unchecked Sendable {
             if message.entry == 0 { writeBehind?.keep(&message, for: session) }
             return queue(message, for: session, isAsked: true)
         }
-        try message.keep(in: arena, owner: session.owner, sharedOwner: context.listenerOwner, "queued message")
+        try message.assignOwner(in: arena, owner: session.owner, sharedOwner: context.listenerOwner, "queued message")
         if session.isStored, message.entry == 0 { writeBehind?.keep(&message, for: session) }
         guard !session.isInTransit else {
             arriving[ObjectIdentifier(session)] = session
@@ -321,7 +321,7 @@ public final class EventLoopShard: @unchecked Sendable {
         endTick()
     }
 
-    /// Handles mailbox messages in its order, as long as there are steps for it.
+    /// Handles mailbox messages in their order, as long as there are steps for it.
     func goOnWithMailbox() -> Bool {
         var isMoving = false
         while !isBusy, let message = work.mailboxMessages.popFirst() {

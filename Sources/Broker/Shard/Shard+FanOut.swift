@@ -87,7 +87,7 @@ extension EventLoopShard {
         if !message.ownsBuffer,
             isLong || (message.qos != .atMostOnce && match.groups.contains(where: { $0.shard != index }))
         {
-            try message.own(
+            try message.copyIfBorrowed(
                 in: arena, owner: session?.owner ?? owner, isLong ? "message to many" : "message to another loop")
         }
         guard !isLong else { return routeInPieces(message, match, from: session) }
@@ -162,7 +162,7 @@ extension EventLoopShard {
             var next = 0
             return try deliver(&message, to: subscribers, from: &next, through: count, publisher: nil)
         }
-        try message.own(in: arena, owner: owner, "message to many")
+        try message.copyIfBorrowed(in: arena, owner: owner, "message to many")
         // The loop that it comes from has noted it, unless sessions are stored that were not then.
         let isNoted =
             writeBehind == nil || message.qos == .atMostOnce || message.entry != 0
@@ -183,7 +183,7 @@ extension EventLoopShard {
         let list = subscribers.list
         if list.count > 1, !message.ownsBuffer, message.payload.readableBytes >= Limits.sharedPayloadBytes {
             // One copy, which all of them are sent from.
-            try message.keep(in: arena, owner: context.listenerOwner, "fan-out payload")
+            try message.assignOwner(in: arena, owner: context.listenerOwner, "fan-out payload")
         }
         let outer = fanOut.begin(receivers: list.count)
         defer { fanOut.end(outer) }

@@ -139,7 +139,7 @@ extension EventLoopShard {
                     }
                     continue
                 }
-                try message.keep(in: arena, owner: session.owner, "queued message")
+                try message.assignOwner(in: arena, owner: session.owner, "queued message")
                 (message.qos, message.retain, message.entry) = (owed.qos, owed.retain, entry)
                 message.route = Route(
                     encodedIdentifiers: owed.identifiers, group: owed.share.flatMap { context.router.group(of: $0) })

@@ -26,7 +26,7 @@ extension EventLoopShard {
             }
             // The store hears of all of it at once.
             var kept = command
-            try kept.own(in: arena, owner: context.rpcOwner, "rpc command")
+            try kept.copyIfBorrowed(in: arena, owner: context.rpcOwner, "rpc command")
             let before = work.fanOuts.last
             let isNoted = try route(&publish, match, from: session)
             if let fanOut = work.fanOuts.last, fanOut !== before, !fanOut.hasBegun {

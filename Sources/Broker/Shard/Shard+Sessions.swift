@@ -118,10 +118,10 @@ extension EventLoopShard {
     // session to give it up. On the same loop that is all. Else the session moves, and no message may be lost, delivered twice
     // or overtaken by a later one of its publisher (MQTT-4.6.0-6):
     //
-    //     former owner                           other shards                    new owning shard
+    //     former owning shard                other shards                    new owning shard
     //     closes the old connection
-    //     stores the new owning shard  - - - - - - - new messages go there - - - - - > keeps it in `stagingQueue`
-    //     sends a barrier to all  - - - - - -> answer behind their last message
+    //     stores the new owning shard - - - - new messages go there - - - - -> keeps it in `stagingQueue`
+    //     sends a barrier to all - - - - - -> answer behind their last message
     //     forwards what still comes  - - - - - - - - - - - - - - - - - - - > keeps it in `forwarded`
     //     has all answers: "adopt"  - - - - - - - - - - - - - - - - - - - -> queues both, begins
     //

@@ -127,7 +127,7 @@ extension EventLoopShard {
             }
             message = read
         }
-        try message.keep(in: arena, owner: session.owner, sharedOwner: context.listenerOwner, "stored message")
+        try message.assignOwner(in: arena, owner: session.owner, sharedOwner: context.listenerOwner, "stored message")
         contents[content.id] = message
         (message.qos, message.retain, message.entry) = (owed.qos, owed.retain, owed.id)
         message.route = Route(
