@@ -46,7 +46,7 @@ let package = Package(
         .library(name: "NettyHeap", targets: ["NettyHeap"]),
     ],
     // Both are in what is built unless something else is said. `make demo`, which needs neither, does: they are two thirds of all
-    // that there is to compile.
+    // that there is to compile, and packages that only they need are not even fetched.
     traits: [
         .default(enabledTraits: ["HTTP", "TLS"]),
         .trait(name: "TLS", description: "Listeners with TLS (swift-nio-ssl, and in it BoringSSL)."),
@@ -137,6 +137,7 @@ let package = Package(
             swiftSettings: common),
         .executableTarget(
             name: "arena-bench", dependencies: ["MQTT", argumentParser] + nio, swiftSettings: common),
+        .target(name: "Programs", dependencies: ["arena-broker", "arena-analyze", "arena-bench"], swiftSettings: common),
 
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: common),
         .testTarget(name: "ArenaTests", dependencies: ["Arena", "CArena", "Ledger"], swiftSettings: common),

@@ -6,6 +6,4 @@ cd "$(dirname "$0")/.."
 
 traits=(--disable-default-traits)
 [[ -d .build/release/BrokerHTTP.build ]] && traits=()
-for product in arena-broker arena-analyze arena-bench; do
-    swift build -c release "${traits[@]}" --product "$product"
-done
+swift build -c release "${traits[@]}" --target Programs
