@@ -7,7 +7,7 @@ struct SlotChecks {
     private let snapshot: Snapshot
     private let layout: Layout
     private var sums: SlotAggregate
-    private var references = Findings("sites, owners and arenas of slots exist")
+    private var targets = Findings("sites, owners and arenas of slots exist")
     private var sizes = Findings("requested <= capacity = size class")
     private var births = Findings("births and touches are not in the future")
     private var places = Findings("each slot lies in a chunk")
@@ -36,7 +36,7 @@ struct SlotChecks {
         liveElements = [Int](repeating: 0, count: snapshot.runs?.count ?? 0)
         for (id, owner) in snapshot.owners.enumerated()
         where firstRow == 0 && Int(owner.parent) >= snapshot.owners.count {
-            references.add("owner \(id) names parent \(owner.parent) of \(snapshot.owners.count)")
+            targets.add("owner \(id) names parent \(owner.parent) of \(snapshot.owners.count)")
         }
     }
 
@@ -56,7 +56,7 @@ struct SlotChecks {
     /// Adds the findings of the rows that follow.
     mutating func add(_ later: SlotChecks) {
         sums.add(later.sums)
-        references.add(later.references)
+        targets.add(later.targets)
         sizes.add(later.sizes)
         births.add(later.births)
         places.add(later.places)
@@ -79,7 +79,7 @@ struct SlotChecks {
         let sums = SumChecks(tables: snapshot, sums: sums)
         var checks = sums.results
         checks += [
-            references.result(all), sizes.result(all), overlaps.result(all), unique.result(all),
+            targets.result(all), sizes.result(all), overlaps.result(all), unique.result(all),
             births.result(all),
         ]
         checks.append(places.result(all + " in " + counted(snapshot.chunks.count, "chunk")))
@@ -102,17 +102,17 @@ struct SlotChecks {
         for row in 0..<slots.count {
             if Int(slots.site[row]) >= sites || Int(slots.accessSite[row]) >= sites {
                 for site in [slots.site[row], slots.accessSite[row]] where Int(site) >= sites {
-                    references.add("slot row \(rows + row) names site \(site) of \(sites)")
+                    targets.add("slot row \(rows + row) names site \(site) of \(sites)")
                 }
             }
             let owner = Int(slots.owner[row])
             if owner >= owners.count {
-                references.add("slot row \(rows + row) names owner \(owner) of \(owners.count)")
+                targets.add("slot row \(rows + row) names owner \(owner) of \(owners.count)")
             } else if owners[owner].kind == .free {
-                references.add("slot row \(rows + row) names owner \(owner), whose record is unused")
+                targets.add("slot row \(rows + row) names owner \(owner), whose record is unused")
             }
             if Int(slots.arena[row]) >= arenas {
-                references.add("slot row \(rows + row) names arena \(slots.arena[row]) of \(arenas)")
+                targets.add("slot row \(rows + row) names arena \(slots.arena[row]) of \(arenas)")
             }
         }
     }

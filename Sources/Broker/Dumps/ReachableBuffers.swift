@@ -101,7 +101,7 @@ extension MailboxMessage {
             var visitor = ReachableBufferVisitor(pool: arena.pool)
             session.visitReachableBuffers(&visitor)
             for reference in visitor.finish().joined() { arena.share(SlotIndex(rawValue: reference.slot)) }
-        case .takeOver, .barrier, .barrierPassed, .claimAgain, .superseded, .page: break
+        case .takeOver, .barrier, .barrierPassed, .claimAgain, .superseded, .overflowBatch: break
         }
     }
 
@@ -111,7 +111,7 @@ extension MailboxMessage {
             message.visit(owner: owner, kind: .outbound, &visitor)
         // On its way to its new owning shard it is in no shard's list.
         case .adopt(let session, _, _): session.visitReachableBuffers(&visitor)
-        case .takeOver, .barrier, .barrierPassed, .claimAgain, .superseded, .page: break
+        case .takeOver, .barrier, .barrierPassed, .claimAgain, .superseded, .overflowBatch: break
         }
     }
 }

@@ -78,7 +78,7 @@ final class Session: @unchecked Sendable {
     /// Sent straight to the new owning shard; to be queued behind those.
     var stagingQueue: [Message] = []
     /// Read for the former owning shard from the store.
-    var pages: [OverflowBatch] = []
+    var overflowBatches: [OverflowBatch] = []
     /// Connections that asked for it in the meantime.
     var waiters: [SessionWaiter] = []
     /// Operators that want it ended.

@@ -30,7 +30,7 @@ public final class EventLoopShard: @unchecked Sendable {
     /// Connections that are not read until the store has caught up.
     var waitingForStore: [ConnectionReference] = []
     /// Parts of queues to be read from the store.
-    var pages = OverflowBatches()
+    var overflowBatches = OverflowBatches()
     var handovers = Handovers()
     var lateWills: Deque<LateWill> = []
     /// Whether it comes round; any thread may look.
@@ -368,7 +368,7 @@ public final class EventLoopShard: @unchecked Sendable {
             case .barrier(let session, let shard): post(.barrierPassed(session), to: shard)
             case .barrierPassed(let session): barrierPassed(session)
             case .adopt(let session, let connection, let hasMoved): adopt(session, for: connection, hasMoved: hasMoved)
-            case .page(let session, let page): take(page, for: session)
+            case .overflowBatch(let session, let batch): take(batch, for: session)
             case .claimAgain(let reference): connections[reference]?.claimSession()
             case .superseded(let reference): connections[reference]?.close(.takenOver)
             }
@@ -405,7 +405,7 @@ public final class EventLoopShard: @unchecked Sendable {
         dirty.removeAll(keepingCapacity: true)
         // First: the store hears of a message before any other loop does.
         writeBehind?.post()
-        if pages.isWanted { readOverflowBatches() }
+        if overflowBatches.isWanted { readOverflowBatches() }
         if handovers.isDue { readHandovers() }
         settleMailboxLoad(handledLoad)
         handledLoad = 0
@@ -471,7 +471,7 @@ public final class EventLoopShard: @unchecked Sendable {
         resumeWaiting()
         lookForMailboxRoom()
         tickPressure()
-        if !pages.again.isEmpty { wantOverflowBatchesAgain() }
+        if !overflowBatches.again.isEmpty { wantOverflowBatchesAgain() }
         if handovers.isResting { goOnWithHandovers() }
         if !lateWills.isEmpty { publishLateWills() }
         ticks += 1

@@ -19,7 +19,7 @@ enum MailboxMessage: Sendable {
     /// The session is yours now, or has been all the time.
     case adopt(Session, ConnectionReference, hasMoved: Bool)
     /// A part of the session's queue, read from the store for the loop that it has left.
-    case page(Session, OverflowBatch)
+    case overflowBatch(Session, OverflowBatch)
     /// The session that was in the way has ended.
     case claimAgain(ConnectionReference)
     /// A connection that came later has been given the session.

@@ -106,7 +106,7 @@ extension EventLoopShard {
 
     /// Takes what was read, or sends it after the session.
     func take(_ batch: OverflowBatch, for session: Session) {
-        guard session.owningShard == index else { return post(.batch(session, batch), to: session.owningShard) }
+        guard session.owningShard == index else { return post(.overflowBatch(session, batch), to: session.owningShard) }
         guard !session.isInTransit else { return session.overflowBatches.append(batch) }
         guard !session.isEnded else { return }
         switch batch {

@@ -231,8 +231,8 @@ extension EventLoopShard {
         for message in session.forwarded + session.stagingQueue { queue(message, for: session, isAsked: false) }
         (session.forwarded, session.stagingQueue) = ([], [])
         arriving[ObjectIdentifier(session)] = nil
-        for page in session.pages { take(page, for: session) }
-        session.pages = []
+        for batch in session.overflowBatches { take(batch, for: session) }
+        session.overflowBatches = []
         connections[reference]?.begin(session, isPresent: true)
         let waiters = session.waiters
         session.waiters = []
