@@ -19,6 +19,8 @@ public struct Arena: @unchecked Sendable, Equatable {
 
     public var pool: ArenaPool { state.pointee.pool.takeUnretainedValue() }
     public var index: Int { Int(state.pointee.index) }
+    /// Its pool's, without a reference to it being counted.
+    package var poolNumber: PoolNumber { state.pointee.pool._withUnsafeGuaranteedRef { $0.number } }
 
     // MARK: Binding
 
@@ -42,7 +44,7 @@ public struct Arena: @unchecked Sendable, Equatable {
     /// The current thread lets go of its arena. What still lives in it stays valid, and frees go through a lock.
     public func unbind() {
         precondition(Arena.current == self, "an arena is let go by the thread that has it")
-        arena_context().pointee.arena = nil
+        arena_context().pointee = arena_thread_context()
         _ = arena_exchange(state.pointee.flags, state.pointee.flags.pointee | ArenaState.sharedFlag)
         state.pointee.sharedLock._withUnsafeGuaranteedRef { lock in
             lock.withLock { _ = state.pointee.drainRemoteFrees() }
@@ -123,12 +125,14 @@ public struct Arena: @unchecked Sendable, Equatable {
     /// On a thread without an arena, in another pool, or with checks.
     @inline(never)
     private static func freeSlowly(_ pointer: UnsafeMutableRawPointer, releaseSite: UInt32) {
-        guard let pool = PoolRegistry.current(of: pointer), let offset = pool.offset(of: pointer) else {
+        guard let pool = PoolRegistry.current(of: pointer), let offset = pool.range.offset(of: pointer) else {
             misuse("free of a pointer that is in no arena", UInt64(UInt(bitPattern: pointer)))
         }
         let current = Arena.current.flatMap {
             $0.state.pointee.pool.toOpaque() == Unmanaged.passUnretained(pool).toOpaque() ? $0 : nil
         }
+        // The site of a thread that has an arena is a number of that arena's pool.
+        let releaseSite = current == nil && Arena.current != nil ? SiteID.unknown.rawValue : releaseSite
         // A thread without an arena frees as a stranger to all of them.
         let state = current?.state ?? pool.shared
         let slot = state.pointee.slotOfStart(UInt(offset))
@@ -250,20 +254,12 @@ public struct Arena: @unchecked Sendable, Equatable {
     }
 }
 
-extension PoolRegistry {
-    /// The pool of a pointer: the current thread's own, mostly.
-    static func current(of pointer: UnsafeRawPointer) -> ArenaPool? {
-        if let pool = Arena.current?.pool, pool.contains(pointer) { return pool }
-        return pool(of: pointer)
-    }
-}
-
 extension ArenaPool {
     var slots: UnsafeMutablePointer<SlotRecord> { ledger.records(.slots, of: SlotRecord.self) }
 
     /// The slot of the live buffer that a pointer is in: chunk, then page map, then slab. Nil in free memory.
     public func slot(at pointer: UnsafeRawPointer) -> Int? {
-        guard let offset = offset(of: pointer) else { return nil }
+        guard let offset = range.offset(of: pointer) else { return nil }
         return shared.pointee.slot(at: UInt(offset))
     }
 }

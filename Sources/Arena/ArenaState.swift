@@ -92,8 +92,9 @@ struct ArenaState {
         let state = Pointer.allocate(capacity: 1)
         state.initialize(
             to: ArenaState(
-                pool: .passUnretained(pool), index: UInt8(index), base: pool.base, rangeBytes: pool.rangeBytes,
-                fastRangeBytes: pool.configuration.isChecked ? 0 : UInt(pool.rangeBytes), classes: pool.classes,
+                pool: .passUnretained(pool), index: UInt8(index), base: pool.range.base,
+                rangeBytes: pool.range.byteCount,
+                fastRangeBytes: pool.configuration.isChecked ? 0 : UInt(pool.range.byteCount), classes: pool.classes,
                 slots: ledger.records(.slots, of: SlotRecord.self),
                 slabs: ledger.records(.slabs, of: SlabRecord.self),
                 blocks: ledger.records(.slotBlocks, of: SlotBlockRecord.self),
@@ -102,7 +103,7 @@ struct ArenaState {
                 sites: ledger.record(.siteCounters, 0, group: index),
                 record: ledger.record(.arenas, index).assumingMemoryBound(to: ArenaRecord.self),
                 remoteHead: words.assumingMemoryBound(to: UInt64.self),
-                flags: (words + 64).assumingMemoryBound(to: UInt64.self), states: pool.states,
+                flags: (words + 64).assumingMemoryBound(to: UInt64.self), states: pool.arenaList.states,
                 sharedLock: .passRetained(Lock()), nextSerial: 256 | UInt64(index), bins: heads(SizeClasses.count),
                 chunkLists: heads(listCount), spanLists: heads(orderCount), classCounts: counts,
                 freed: ledger.record(.freed, 0, group: index).assumingMemoryBound(to: FreedRecord.self)))

@@ -22,16 +22,9 @@ struct Budget: @unchecked Sendable {
     let failedAllocations: Word
     private let peak: Word
     private let overLimit: Word
-    private let nearBytes: UInt64
-    private let hysteresisBytes: UInt64
-    private let thresholds: LevelThresholds
-    /// Four words: whether near-limit was reported (0 or 1), what was in use when a refusal was reported (or 0), the level,
-    /// what the program has beside the arena.
-    private let reported: Word
-    private var reportedNear: Word { reported }
-    private var reportedRefusal: Word { reported + 1 }
-    private var levelWord: Word { reported + 2 }
-    private var external: Word { reported + 3 }
+    /// What the program has beside the arena.
+    private let external: Word
+    let levels: LevelWatch
 
     init(header: UnsafeMutablePointer<LedgerHeader>, limit: UInt64, nearPercent: UInt64) {
         func word(_ path: KeyPath<LedgerHeader, UInt64>) -> Word {
@@ -50,18 +43,15 @@ struct Budget: @unchecked Sendable {
         snapshotBufferBytes = word(\.snapshotBufferBytes)
         overLimit = word(\.overLimitBytes)
         failedAllocations = word(\.failedAllocations)
-        // Under a small limit the chunk before the last may lie below the near level and the last one above the limit:
-        // so near is also where no further chunk fits, unless that is early.
-        let lastFit = max(limit - min(limit, UInt64(SizeClasses.chunkSize)), limit / 100 * 75)
-        nearBytes = min(limit / 100 * nearPercent, lastFit)
-        hysteresisBytes = limit / 100 * LevelThresholds.hysteresisPercent
-        thresholds = LevelThresholds(limit: limit, nearPercent: nearPercent)
-        reported = .allocate(capacity: 4)
-        reported.initialize(repeating: 0, count: 4)
-        levelWord.pointee = ArenaPool.Level.normal.rawValue
+        external = .allocate(capacity: 1)
+        external.initialize(to: 0)
+        levels = LevelWatch(limit: limit, nearPercent: nearPercent)
     }
 
-    func deallocate() { reported.deallocate() }
+    func deallocate() {
+        external.deallocate()
+        levels.deallocate()
+    }
 
     /// Charges `bytes` to `part`; false, and nothing is changed, where that would pass the limit. A forced charge is
     /// always made, and what it takes above the limit is recorded as over-limit allocation.
@@ -85,10 +75,7 @@ struct Budget: @unchecked Sendable {
         _ = arena_sub(part, UInt64(bytes))
         _ = arena_sub(counter, UInt64(bytes))
         // What a dump takes and gives back is no sign that the excursion it was written for is over.
-        guard part != snapshotBufferBytes else { return }
-        let settled = settledCounter + hysteresisBytes
-        if settled < nearBytes { arena_store(reportedNear, 0) }
-        if settled <= arena_load_relaxed(reportedRefusal) { arena_store(reportedRefusal, 0) }
+        if part != snapshotBufferBytes { levels.fall(to: settledCounter) }
     }
 
     var externalBytes: UInt64 { arena_load_relaxed(external) }
@@ -102,28 +89,18 @@ struct Budget: @unchecked Sendable {
         return max(arena_load(counter), snapshotBuffer) - snapshotBuffer + externalBytes
     }
 
-    var level: ArenaPool.Level { ArenaPool.Level(rawValue: arena_load(levelWord)) ?? .normal }
+    // What is in use decides about levels and excursions: see `LevelWatch`.
 
-    /// Brings the level up to date. Returns the change, to exactly one of several callers that see it.
     func moveLevel() -> (old: ArenaPool.Level, new: ArenaPool.Level)? {
-        var word = arena_load(levelWord)
-        while true {
-            let old = ArenaPool.Level(rawValue: word) ?? .normal
-            let new = thresholds.level(arena_load(counter) + externalBytes, from: old)
-            if new == old { return nil }
-            if arena_compare_exchange(levelWord, &word, new.rawValue) != 0 { return (old, new) }
-        }
+        levels.move { arena_load(counter) + externalBytes }
     }
 
-    /// True once per excursion above the near level; it ends 5 points below.
-    func entersNear() -> Bool {
-        settledCounter >= nearBytes && arena_load_relaxed(reportedNear) == 0 && arena_exchange(reportedNear, 1) == 0
-    }
+    func entersNear() -> Bool { levels.entersNear(settledCounter) }
+    func entersRefusal() -> Bool { levels.entersRefusal(settledCounter) }
 
-    /// True for the first refusal of an excursion, which ends when the counter is 5 points below where it was refused.
-    func entersRefusal() -> Bool {
-        var none: UInt64 = 0
-        return arena_compare_exchange(reportedRefusal, &none, max(settledCounter, 1)) != 0
+    func limitError(needed: Int) -> ArenaError {
+        .limit(
+            needed: needed, used: Int(arena_load(counter)) + Int(truncatingIfNeeded: externalBytes), limit: Int(limit))
     }
 
     private func raise(_ word: Word, to value: UInt64) {

@@ -41,7 +41,7 @@ extension ArenaPool {
             isRecorderLeased = false
             return .unguarded(code: EAGAIN)
         case .nothing, .partly:
-            let parts = lockedInAMoment { region.fileParts } ?? []
+            let parts = state.withLockInAMoment { _ in region.fileParts } ?? []
             guard case .done = move(parts, to: nil, finish: { true }) else { return .unguarded(code: EBUSY) }
             region.leaveFile()
             return .left
@@ -57,7 +57,8 @@ extension ArenaPool {
     }
 
     private func moveToNextFile() -> Moved {
-        guard let parts = lockedInAMoment({ region.fileParts }), let next = region.makeNextFile(parts) else {
+        guard let parts = state.withLockInAMoment({ _ in region.fileParts }), let next = region.makeNextFile(parts)
+        else {
             return .nothing
         }
         let isLeased = arena_lease_take(next) == 0
@@ -78,7 +79,7 @@ extension ArenaPool {
         // Most of it, while everybody goes on and nobody waits. What is stored or comes into use meanwhile follows below.
         arena_copy_ledger(Self.parts(parts), Int32(parts.count), copy)
         // No row comes into use from here on. Where one does not come to an end, since a disk holds that up, the next look will do.
-        let moved = lockedInAMoment { () -> Moved in
+        let moved = state.withLockInAMoment { _ -> Moved in
             let hasNoted = noteEnd(.left)
             guard file == nil || (hasNoted && region.extendNextFile()) else {
                 if hasNoted { arena_store(endWord, FlightRecord.End.none.rawValue) }
@@ -101,12 +102,5 @@ extension ArenaPool {
             arena_file_part(
                 start: $0.start, offset: $0.offset, stored: $0.stored, moving: $0.moving, room: $0.room)
         }
-    }
-
-    /// - Returns: nil if a thread has the lock, and does not let go of it.
-    private func lockedInAMoment<Result>(_ body: () -> Result) -> Result? {
-        guard lock.lockInAMoment() else { return nil }
-        defer { lock.unlock() }
-        return body()
     }
 }

@@ -1,3 +1,6 @@
+import CArena
+import Ledger
+
 extension ArenaPool {
     /// How full the arena is, as a word: what a program does about it is its own affair.
     ///
@@ -16,7 +19,7 @@ extension ArenaPool {
     }
 
     /// The level now. Any thread.
-    public var level: Level { budget.level }
+    public var level: Level { budget.levels.level }
 }
 
 /// Where levels begin and end, in bytes of the counter.
@@ -42,5 +45,68 @@ struct LevelThresholds: Sendable {
         let entered = ArenaPool.Level.allCases.last { counter >= enter[Int($0.rawValue)] } ?? .normal
         let kept = ArenaPool.Level.allCases.last { $0 <= old && counter >= leave[Int($0.rawValue)] } ?? .normal
         return max(entered, kept)
+    }
+}
+
+/// What is known of how full the arena is: the level, and whether anybody has heard of the excursion above the near level, and
+/// of the first refusal, that is underway.
+///
+/// Its words are atomic: of several threads that see the same change exactly one gets to report it. They are the process's
+/// own, not the ledger's, since they say nothing of the memory.
+struct LevelWatch: @unchecked Sendable {
+    private let thresholds: LevelThresholds
+    private let nearBytes: UInt64
+    private let hysteresisBytes: UInt64
+    private let words: UnsafeMutablePointer<UInt64>
+    private var levelWord: UnsafeMutablePointer<UInt64> { words }
+    /// 0 or 1.
+    private var reportedNear: UnsafeMutablePointer<UInt64> { words + 1 }
+    /// What was in use then; or 0.
+    private var reportedRefusal: UnsafeMutablePointer<UInt64> { words + 2 }
+
+    init(limit: UInt64, nearPercent: UInt64) {
+        thresholds = LevelThresholds(limit: limit, nearPercent: nearPercent)
+        // Under a small limit the chunk before the last may lie below the near level and the last one above the limit:
+        // so near is also where no further chunk fits, unless that is early.
+        let lastFit = max(
+            limit - min(limit, UInt64(SizeClasses.chunkSize)), limit / 100 * LevelThresholds.elevatedPercent)
+        nearBytes = min(limit / 100 * nearPercent, lastFit)
+        hysteresisBytes = limit / 100 * LevelThresholds.hysteresisPercent
+        words = .allocate(capacity: 3)
+        words.initialize(repeating: 0, count: 3)
+        levelWord.pointee = ArenaPool.Level.normal.rawValue
+    }
+
+    func deallocate() { words.deallocate() }
+
+    var level: ArenaPool.Level { ArenaPool.Level(rawValue: arena_load(levelWord)) ?? .normal }
+
+    /// Brings the level up to date. Returns the change, to exactly one of several callers that see it.
+    func move(to used: () -> UInt64) -> (old: ArenaPool.Level, new: ArenaPool.Level)? {
+        var word = arena_load(levelWord)
+        while true {
+            let old = ArenaPool.Level(rawValue: word) ?? .normal
+            let new = thresholds.level(used(), from: old)
+            if new == old { return nil }
+            if arena_compare_exchange(levelWord, &word, new.rawValue) != 0 { return (old, new) }
+        }
+    }
+
+    /// True once per excursion above the near level; it ends 5 points below.
+    func entersNear(_ used: UInt64) -> Bool {
+        used >= nearBytes && arena_load_relaxed(reportedNear) == 0 && arena_exchange(reportedNear, 1) == 0
+    }
+
+    /// True for the first refusal of an excursion, which ends when `used` is 5 points below where it was refused.
+    func entersRefusal(_ used: UInt64) -> Bool {
+        var none: UInt64 = 0
+        return arena_compare_exchange(reportedRefusal, &none, max(used, 1)) != 0
+    }
+
+    /// Ends the excursions that are over.
+    func fall(to used: UInt64) {
+        let settled = used + hysteresisBytes
+        if settled < nearBytes { arena_store(reportedNear, 0) }
+        if settled <= arena_load_relaxed(reportedRefusal) { arena_store(reportedRefusal, 0) }
     }
 }

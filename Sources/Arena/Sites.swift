@@ -33,30 +33,43 @@ public struct CodeLocation: Sendable {
     }
 }
 
+/// The sites that have a row in the ledger. Part of what the pool's lock guards.
+struct SiteTable {
+    private var ids: [SiteKey: SiteID] = [:]
+
+    /// Row 0: of everybody who names none.
+    func defineUnknown(_ growth: inout LedgerGrowth) {
+        _ = growth.grow(.sites, rows: 1)
+        LedgerText.write(
+            "(unknown)", to: growth.ledger.record(.sites, 0) + SiteRecord.labelOffset,
+            capacity: SiteRecord.labelCapacity)
+    }
+
+    mutating func intern(_ location: CodeLocation, _ growth: inout LedgerGrowth) -> SiteID {
+        if let id = ids[location.key] { return id }
+        let ledger = growth.ledger
+        let index = ledger.rows(.sites)
+        guard growth.grow(.sites, rows: index + 1) else { return .unknown }
+        let record = ledger.record(.sites, index)
+        let label = location.label.utf8CodeUnitCount > 0 ? location.label : location.function
+        record.assumingMemoryBound(to: SiteRecord.self).pointee.line = location.line
+        LedgerText.write(label.description, to: record + SiteRecord.labelOffset, capacity: SiteRecord.labelCapacity)
+        LedgerText.write(
+            location.file.description, to: record + SiteRecord.fileOffset, capacity: SiteRecord.fileCapacity)
+        LedgerText.write(
+            location.function.description, to: record + SiteRecord.functionOffset,
+            capacity: SiteRecord.functionCapacity)
+        ledger.set(.rows, of: .siteCounters, to: index + 1)
+        let id = SiteID(rawValue: UInt32(index))
+        ids[location.key] = id
+        return id
+    }
+}
+
 extension ArenaPool {
     /// The site of a code location, entered into the ledger the first time it is seen. `SiteID.unknown` when the
     /// table is full.
-    func intern(_ location: CodeLocation) -> SiteID {
-        lock.withLock {
-            if let id = siteIDs[location.key] { return id }
-            let index = ledger.rows(.sites)
-            guard growLocked(.sites, rows: index + 1) else { return .unknown }
-            let record = ledger.record(.sites, index)
-            let label = location.label.utf8CodeUnitCount > 0 ? location.label : location.function
-            record.assumingMemoryBound(to: SiteRecord.self).pointee.line = location.line
-            LedgerText.write(
-                label.description, to: record + SiteRecord.labelOffset, capacity: SiteRecord.labelCapacity)
-            LedgerText.write(
-                location.file.description, to: record + SiteRecord.fileOffset, capacity: SiteRecord.fileCapacity)
-            LedgerText.write(
-                location.function.description, to: record + SiteRecord.functionOffset,
-                capacity: SiteRecord.functionCapacity)
-            ledger.set(.rows, of: .siteCounters, to: index + 1)
-            let id = SiteID(rawValue: UInt32(index))
-            siteIDs[location.key] = id
-            return id
-        }
-    }
+    func intern(_ location: CodeLocation) -> SiteID { state.withLock { $0.sites.intern(location, &$0.growth) } }
 }
 
 /// A small direct-mapped cache in front of `intern`, one an arena: two loads and three comparisons a hit.

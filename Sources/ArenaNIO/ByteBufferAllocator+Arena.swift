@@ -1,39 +1,46 @@
 @_spi(CustomByteBufferAllocator) public import NIOCore
 
 public import Arena
-import CArena
 public import Ledger
 
-/// NIO's allocator on the arena: the one place that uses NIO's interface for custom allocators.
+/// NIO's allocator on an arena: the one place that uses NIO's interface for custom allocators.
 ///
-/// NIO passes its four C functions no context, so the arena comes from the current thread (`Arena.bind(to:)`), as do
-/// the site and owner of what NIO allocates by itself. They may not fail: at the limit they draw on the arena's
-/// reserve, then pass the limit, and where even that cannot be they come from the system. Buffers the program asks for come by
-/// way of `buffer(capacity:owner:_:)`, which can fail, takes exactly the size asked for, and names its site.
-extension Arena {
-    /// An allocator whose buffers live in the arena of the thread that allocates them. For
-    /// `.childChannelOption(.allocator, value:)`.
-    public static let byteBufferAllocator = ByteBufferAllocator(
-        allocate: { size in
-            let context = arena_context().pointee
-            let arena = Arena.current ?? Arena.ofThreadsWithout
-            return arena.allocate(
-                size, site: SiteID(rawValue: context.site), owner: OwnerID(rawValue: context.owner), mustSucceed: true)
-                ?? LastResort.allocate(size)
-        },
-        reallocate: { pointer, oldSize, size in
-            guard let pointer else { return LastResort.allocate(size) }
-            if LastResort.owns(pointer) { return LastResort.reallocate(pointer, to: size) }
-            if let moved = Arena.reallocate(pointer, to: size, mustSucceed: true) { return moved }
-            guard let moved = LastResort.allocate(size) else { return nil }
-            moved.copyMemory(from: pointer, byteCount: min(oldSize, size))
-            Arena.free(pointer)
-            return moved
-        },
-        deallocate: { pointer in LastResort.owns(pointer) ? LastResort.release(pointer) : Arena.free(pointer) },
-        copy: { target, source, count in target.copyMemory(from: source, byteCount: count) }
-    )
+/// NIO passes its four C functions no context. Whose arena it is the current thread says (`Arena.bind(to:)`), and also the site
+/// and owner of what NIO allocates by itself. Which pool it is only the function can say: so there is an `allocate` for each
+/// pool, and nobody gets an allocator who has not named one. A thread that has no arena, or one of another pool, is served from
+/// the pool's shared arena, whichever thread it is: tasks and thread pools change theirs from one moment to the next, and
+/// could not be bound.
+///
+/// The functions may not fail: at the limit they draw on the arena's reserve, then pass the limit, and where even that cannot be
+/// they come from the system. Buffers the program asks for come by way of `buffer(capacity:owner:_:)`, which can fail, takes
+/// exactly the size asked for, and names its site.
+extension ArenaPool {
+    /// An allocator whose buffers live in the arena of the thread that allocates them, if it is one of this pool's, else in the
+    /// pool's shared arena. For `.childChannelOption(.allocator, value:)`. Until the pool is retired.
+    public var byteBufferAllocator: ByteBufferAllocator { .arena(of: number) }
+}
 
+extension ByteBufferAllocator {
+    /// The allocator of the pool with this number.
+    static func arena(of pool: PoolNumber) -> ByteBufferAllocator {
+        ByteBufferAllocator(
+            allocate: AllocateOfPool.function(pool),
+            reallocate: { pointer, oldSize, size in
+                guard let pointer else { return LastResort.allocate(size) }
+                if LastResort.owns(pointer) { return LastResort.reallocate(pointer, to: size) }
+                if let moved = Arena.reallocate(pointer, to: size, mustSucceed: true) { return moved }
+                guard let moved = LastResort.allocate(size) else { return nil }
+                moved.copyMemory(from: pointer, byteCount: min(oldSize, size))
+                Arena.free(pointer)
+                return moved
+            },
+            deallocate: { pointer in LastResort.owns(pointer) ? LastResort.release(pointer) : Arena.free(pointer) },
+            copy: { target, source, count in target.copyMemory(from: source, byteCount: count) })
+    }
+}
+
+/// `ByteBuffer`s of an arena: asked for by size, with an owner and the place in the code, so that they can be refused.
+extension Arena {
     /// A buffer with room for `capacity` bytes, all of them writable.
     ///
     /// - Throws: `ArenaError.limit` where the limit does not allow it.
@@ -46,7 +53,7 @@ extension Arena {
             capacity, owner: owner, at: CodeLocation(label, file: file, line: line, function: function))
         return ByteBuffer(
             takingOwnershipOf: UnsafeMutableRawBufferPointer(start: pointer, count: capacity),
-            allocator: Arena.byteBufferAllocator, writerIndex: 0)
+            allocator: .arena(of: poolNumber), writerIndex: 0)
     }
 
     /// A copy of the readable bytes, in a buffer of exactly that size.

@@ -14,7 +14,4 @@ extension Arena {
             owner: owner,
             at: CodeLocation("socket read", file: "NIOPosix/BaseSocketChannel.swift", line: 0, function: "readable()"))
     }
-
-    /// The arena of threads that have none of their own: of the pool made last.
-    static var ofThreadsWithout: Arena { ArenaPool.last.sharedArena }
 }

@@ -108,7 +108,7 @@ public final class Broker: Sendable {
         let memory = MemoryReporter(context: context, dumper: dumper)
         for shard in shards { try await shard.loop.submit { shard.memory = memory }.get() }
         for listener in context.listeners {
-            parts.sockets.append(try await ListeningSocket.open(listener, shards, group, log))
+            parts.sockets.append(try await ListeningSocket.open(listener, shards, group, pool, log))
         }
         let broker = Broker(
             parts, configuration: configuration, context: context, dumper: dumper, memoryReporter: memory)

@@ -1,33 +1,3 @@
-/// What to read of a dump beside its small tables, which are always read.
-public struct DumpSelection: Sendable, Equatable {
-    public var slots: Set<Snapshot.SlotColumns.Column>
-    public var runs: Bool
-    /// All columns of the references: they are told from the owners and sizes of the slots, which takes four times the memory of
-    /// `reaches`.
-    public var references: Bool
-    /// Of the references, which slots there are referrers of, and of what kinds; with `references` it says nothing new.
-    public var reaches: Bool
-    /// Which bytes of the slots' buffers there are; needs a column of the slots too.
-    public var payloads: Bool
-
-    public init(
-        slots: Set<Snapshot.SlotColumns.Column> = [], runs: Bool = false, references: Bool = false,
-        reaches: Bool = false,
-        payloads: Bool = false
-    ) {
-        self.slots = slots
-        self.runs = runs
-        self.references = references
-        self.reaches = reaches
-        self.payloads = payloads
-    }
-
-    /// The small tables only: milliseconds, however many buffers there are.
-    public static let tables = DumpSelection()
-    public static let everything = DumpSelection(
-        slots: Set(Snapshot.SlotColumns.Column.allCases), runs: true, references: true, payloads: true)
-}
-
 /// Reads dumps and flight recorders' files, whole or damaged.
 public enum DumpReader {
     /// Reads the small tables and the selected columns of the dump, or of the flight recorder's file, at `path`.
@@ -70,22 +40,26 @@ public enum DumpReader {
         progress?.expect(index.bytes(of: selection))
         let reader = ColumnReader(input, index, decoder, parallelism: max(1, parallelism), progress)
         var snapshot = try readTables(reader, version)
-        try readBulk(&snapshot, selection, reader)
-
-        let mandatory = Section.mandatory(version)
-        var wanted = mandatory
-        if selection.runs { wanted.append(.runs) }
-        if !selection.slots.isEmpty { wanted.append(.slots) }
-        if selection.references || selection.reaches { wanted.append(.references) }
-        for section in wanted {
-            if index.contains(section) {
-                snapshot.completeness.sectionsRead.append(section.name)
-            } else if mandatory.contains(section) || index.wasWritten(section) != false {
-                snapshot.completeness.sectionsMissing.append(section.name)
-            }
-        }
+        var bulk = BulkSections(reader)
+        try bulk.read(selection, to: &snapshot)
+        note(selection, version, index, in: &snapshot.completeness)
         snapshot.completeness.problems = reader.problems.all
         return snapshot
+    }
+
+    /// Says which of the sections that were asked for the file has.
+    private static func note(
+        _ selection: DumpSelection, _ version: FileHeader.Version, _ index: FrameIndex,
+        in completeness: inout Snapshot.Completeness
+    ) {
+        let mandatory = Section.mandatory(version)
+        for section in mandatory + selection.sections {
+            if index.contains(section) {
+                completeness.sectionsRead.append(section.name)
+            } else if mandatory.contains(section) || index.wasWritten(section) != false {
+                completeness.sectionsMissing.append(section.name)
+            }
+        }
     }
 
     private static func readTables(
@@ -101,27 +75,17 @@ public enum DumpReader {
         snapshot.sites = try reader.table(Snapshot.Site.self).rows
         try readLifetimes(&snapshot.sites, reader)
         snapshot.owners = try reader.table(Snapshot.Owner.self).rows
-        // Nothing refers to these: rows that are not whole are left out.
+        // Nothing refers to these: rows that are not whole are left out. Sections that a file need not have have no rows then.
         snapshot.allocationGroups = try wholeRows(of: Snapshot.AllocationGroup.self, reader)
         snapshot.chunks = try wholeRows(of: Snapshot.Chunk.self, reader)
         snapshot.events = try wholeRows(of: Snapshot.Event.self, reader)
         if version.major > 1 { snapshot.freed = try wholeRows(of: Snapshot.Freed.self, reader) }
-        if reader.index.contains(.missingLoops) {
-            snapshot.missingLoops = try wholeRows(of: Snapshot.MissingLoop.self, reader)
-        }
-        if reader.index.contains(.notes) { snapshot.notes = try wholeRows(of: Snapshot.Note.self, reader) }
-        if reader.index.contains(.missingPremises) {
-            snapshot.missingPremises = try wholeRows(of: Snapshot.MissingPremise.self, reader)
-        }
-        if reader.index.contains(.nettyCopies) {
-            snapshot.nettyCopies = try wholeRows(of: Snapshot.NettyCopy.self, reader)
-        }
-        if reader.index.contains(.nettyChunks) {
-            snapshot.nettyChunks = try wholeRows(of: Snapshot.NettyChunk.self, reader)
-        }
-        if reader.index.contains(.directReferrers) {
-            snapshot.directReferrers = try wholeRows(of: Snapshot.DirectReferrer.self, reader)
-        }
+        snapshot.missingLoops = try wholeRows(of: Snapshot.MissingLoop.self, reader)
+        snapshot.notes = try wholeRows(of: Snapshot.Note.self, reader)
+        snapshot.missingPremises = try wholeRows(of: Snapshot.MissingPremise.self, reader)
+        snapshot.nettyCopies = try wholeRows(of: Snapshot.NettyCopy.self, reader)
+        snapshot.nettyChunks = try wholeRows(of: Snapshot.NettyChunk.self, reader)
+        snapshot.directReferrers = try wholeRows(of: Snapshot.DirectReferrer.self, reader)
         return snapshot
     }
 
@@ -161,78 +125,6 @@ public enum DumpReader {
             next = end
         }
     }
-
-    private static func readBulk(
-        _ snapshot: inout Snapshot, _ selection: DumpSelection, _ reader: ColumnReader
-    ) throws(DumpError) {
-        if selection.runs, reader.index.contains(.runs) {
-            var bulk = BulkReader<Snapshot.RunColumns>(reader, .runs)
-            try bulk.read()
-            _ = bulk.leaveOutMissing()
-            snapshot.runs = bulk.table
-        }
-        var keptSlots: RowFilter?
-        if !selection.slots.isEmpty, reader.index.contains(.slots) {
-            var bulk = BulkReader<Snapshot.SlotColumns>(reader, .slots)
-            try bulk.read(selection.slots)
-            keptSlots = bulk.leaveOutMissing()
-            bulk.table.count = keptSlots?.keptCount ?? bulk.rows
-            snapshot.slots = bulk.table
-        }
-        if selection.payloads, !selection.slots.isEmpty, reader.index.contains(.payloads) {
-            var bulk = BulkReader<Snapshot.PayloadColumns>(reader, .payloads)
-            try bulk.read()
-            // Rows that cannot be read are 0 bytes long: they must stay the rows of the slots.
-            keptSlots?.apply(to: &bulk.table)
-            snapshot.payloads = bulk.table
-        }
-        if selection.references || selection.reaches, reader.index.contains(.references) {
-            snapshot.references = try readReferences(snapshot.slots, keptSlots, isWhole: selection.references, reader)
-        }
-    }
-
-    private static func readReferences(
-        _ slots: Snapshot.SlotColumns?, _ keptSlots: RowFilter?, isWhole: Bool, _ reader: ColumnReader
-    ) throws(DumpError) -> Snapshot.ReferenceColumns {
-        let isRelative =
-            isWhole && !reader.index.entries(.references, Snapshot.ReferenceColumns.Column.ownerStep.rawValue).isEmpty
-        var bulk = BulkReader<Snapshot.ReferenceColumns>(reader, .references)
-        for column in Snapshot.ReferenceColumns.reachColumns { try bulk.read(column) }
-        if isWhole, !isRelative { try bulk.read(Snapshot.ReferenceColumns.storedOwner) }
-        if isRelative {
-            try bulk.read(Snapshot.ReferenceColumns.ownerStep)
-            try bulk.read(Snapshot.ReferenceColumns.unreferredBytes)
-            var references = Snapshot.ReferenceColumns()
-            swap(&references, &bulk.table)
-            defer { swap(&references, &bulk.table) }
-            // What the slots' filter left out is needed by row: read again where it was not read whole.
-            var owners = keptSlots == nil ? slots?.owner ?? [] : []
-            var requested = keptSlots == nil ? slots?.requested ?? [] : []
-            if owners.isEmpty { owners = try reader.slotColumn(.owner) }
-            if requested.isEmpty { requested = try reader.slotColumn(.requested) }
-            for reference in references.slotRow.indices {
-                let row = Int(references.slotRow[reference])
-                // One that leads nowhere is stored as it is.
-                let isThere = row < owners.count && row < requested.count
-                if isThere { references.referrerOwner[reference] &+= owners[row] }
-                references.referredBytes[reference] =
-                    (isThere ? UInt32(truncatingIfNeeded: requested[row]) : 0) &- references.referredBytes[reference]
-            }
-        }
-        _ = bulk.leaveOutMissing()
-        if let keptSlots { bulk.table.renumber(keptSlots, reader) }
-        return bulk.table
-    }
-}
-
-extension ColumnReader {
-    /// A column of the slots, all rows; those that cannot be read are 0.
-    fileprivate func slotColumn<T: FixedWidthInteger & UnsignedInteger>(
-        _ column: Snapshot.SlotColumns.Column
-    ) throws(DumpError) -> [T] {
-        guard index.contains(.slots) else { return [] }
-        return try self.column(.slots, column.rawValue, rows: index.rowCount(.slots), as: T.self).values
-    }
 }
 
 extension DumpReader {
@@ -262,131 +154,5 @@ extension DumpReader {
             bytes += block[Int(from)..<Int(min(end, entry.endRow) - entry.firstRow)]
         }
         return bytes.count == Int(payloads.length[row]) ? bytes : nil
-    }
-}
-
-/// Reads the columns of one bulk table.
-private struct BulkReader<Table: BulkTable> {
-    private let reader: ColumnReader
-    private let section: Section
-    let rows: Int
-    var table = Table()
-    private var missing: [Range<Int>] = []
-
-    init(_ reader: ColumnReader, _ section: Section) {
-        self.reader = reader
-        self.section = section
-        rows = reader.index.rowCount(section)
-    }
-
-    /// Reads the selected columns; all where there is no selection.
-    mutating func read(_ selection: Set<Table.Column>? = nil) throws(DumpError) {
-        for column in Table.columns { try read(column, selection) }
-    }
-
-    mutating func read<Column: BulkColumn>(
-        _ column: Column, _ selection: Set<Table.Column>? = nil
-    ) throws(DumpError) where Column.Table == Table {
-        let column = column.typed
-        if let selection, !selection.contains(column.id) { return }
-        var values = try load(column)
-        if let reference = column.reference {
-            // It comes before in the list: read already where it was asked for.
-            var base = table[keyPath: reference.values]
-            if base.isEmpty { base = try load(reference) }
-            for row in values.indices { values[row] &+= base[row] }
-        }
-        table[keyPath: column.values] = values
-    }
-
-    private mutating func load<Element>(_ column: TypedColumn<Table, Element>) throws(DumpError) -> [Element] {
-        let read = try reader.column(section, column.id.rawValue, rows: rows, as: Element.self)
-        missing += read.missing
-        return read.values
-    }
-
-    /// Leaves out the rows that are not whole. Returns which are kept; nil where all are whole.
-    mutating func leaveOutMissing() -> RowFilter? {
-        if missing.isEmpty { return nil }
-        let filter = RowFilter(rows, leavingOut: missing)
-        reader.note(filter, section)
-        filter.apply(to: &table)
-        return filter
-    }
-}
-
-extension Snapshot.ReferenceColumns {
-    /// Makes references refer to the rows of slots that were kept, and leaves out those whose slot was not.
-    fileprivate mutating func renumber(_ slots: RowFilter, _ reader: ColumnReader) {
-        let newRows = slots.newRows()
-        var kept = Self()
-        for reference in 0..<count {
-            guard Int(slotRow[reference]) < newRows.count, let row = newRows[Int(slotRow[reference])] else { continue }
-            if !referrerOwner.isEmpty { kept.referrerOwner.append(referrerOwner[reference]) }
-            kept.referrerKind.append(referrerKind[reference])
-            kept.slotRow.append(row)
-            if !referredBytes.isEmpty { kept.referredBytes.append(referredBytes[reference]) }
-        }
-        if kept.count < count {
-            reader.problems.append(
-                "references: \(count - kept.count) of \(count) left out with the slots they point to")
-        }
-        self = kept
-    }
-}
-
-/// Which rows of a table are whole in all columns that were asked for.
-struct RowFilter {
-    let count: Int
-    /// In order, without overlaps.
-    private let kept: [Range<Int>]
-    let keptCount: Int
-
-    init(_ count: Int, leavingOut missing: [Range<Int>]) {
-        self.count = count
-        var kept: [Range<Int>] = []
-        var next = 0
-        for range in missing.sorted(by: { $0.lowerBound < $1.lowerBound }) {
-            if range.lowerBound > next { kept.append(next..<range.lowerBound) }
-            next = max(next, range.upperBound)
-        }
-        if next < count { kept.append(next..<count) }
-        self.kept = kept
-        keptCount = kept.reduce(0) { $0 + $1.count }
-    }
-
-    func apply<T>(_ values: [T]) -> [T] {
-        keptCount == count ? values : kept.flatMap { values[$0] }
-    }
-
-    /// Columns that were not read are empty, and stay so.
-    func apply<Table: BulkTable>(to table: inout Table) {
-        func apply(_ column: some BulkColumn<Table>) {
-            let values = table[keyPath: column.typed.values]
-            if !values.isEmpty { table[keyPath: column.typed.values] = self.apply(values) }
-        }
-        for column in Table.columns { apply(column) }
-    }
-
-    /// For each old row its new number, nil where it is left out.
-    func newRows() -> [UInt32?] {
-        var rows = [UInt32?](repeating: nil, count: count)
-        var next: UInt32 = 0
-        for range in kept {
-            for row in range {
-                rows[row] = next
-                next += 1
-            }
-        }
-        return rows
-    }
-}
-
-extension ColumnReader {
-    /// Says how many rows of a table are left out because a column of them cannot be read.
-    func note(_ filter: RowFilter, _ section: Section) {
-        if filter.keptCount < filter.count {
-            problems.append("\(section.name): \(filter.count - filter.keptCount) of \(filter.count) rows left out")
-        }
     }
 }

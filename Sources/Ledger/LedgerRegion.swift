@@ -196,7 +196,10 @@ public struct PayloadImage: @unchecked Sendable {
 
 /// The mapped region a live ledger is in: all tables at their full capacity as address space, of which the operating
 /// system backs only what is touched. Memory of the process alone, or a flight recorder's file.
-public struct LedgerRegion: ~Copyable {
+///
+/// A class, since two have it: who puts rows into use, under a lock, and who looks after the file, which takes as long as a
+/// disk takes.
+public final class LedgerRegion: Sendable {
     public let image: LedgerImage
     private let file: LedgerFile?
 

@@ -74,7 +74,7 @@ struct AllocatorTests {
             // The pool reserves twice what its limit allows, and 64 chunks.
             let count = 80
             for number in 0..<count {
-                var buffer = Arena.byteBufferAllocator.buffer(capacity: 16 << 20)
+                var buffer = loops.pool.byteBufferAllocator.buffer(capacity: 16 << 20)
                 buffer.writeInteger(number)
                 buffers.append(buffer)
             }
@@ -96,7 +96,7 @@ struct AllocatorTests {
         let loops = try await Loops(2)
         let echo = Echo(loops.pool)
         let server = try await ServerBootstrap(group: loops.group)
-            .childChannelOption(.allocator, value: Arena.byteBufferAllocator)
+            .childChannelOption(.allocator, value: loops.pool.byteBufferAllocator)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(echo) }
             }
@@ -209,7 +209,7 @@ struct AllocatorTests {
             #expect(throws: ArenaError.self) {
                 while true { kept.append(try arena.buffer(capacity: 65536, owner: .process, "kept")) }
             }
-            var own = Arena.byteBufferAllocator.buffer(capacity: 65536)
+            var own = loops.pool.byteBufferAllocator.buffer(capacity: 65536)
             own.writeRepeatingByte(1, count: 65536)
             #expect(arena.contains(own))
             #expect(loops.pool.counterBytes <= loops.pool.limitBytes)

@@ -220,7 +220,8 @@ func expectConsistent(
             perChunkLive[chunk, default: 0] += SizeClasses.bytes(of: Int(slots[index].sizeClass))
         }
         #expect(
-            pool.slot(at: pool.base + Int(slots[index].address)) == index, "\(comment)", sourceLocation: sourceLocation)
+            pool.slot(at: pool.range.base + Int(slots[index].address)) == index, "\(comment)",
+            sourceLocation: sourceLocation)
     }
     #expect(live == liveSizes.count, "\(comment)", sourceLocation: sourceLocation)
     #expect(requested == liveSizes.reduce(0, +), "\(comment)", sourceLocation: sourceLocation)

@@ -85,7 +85,7 @@ extension ReadBufferTests {
                 #expect(source.isExhausted && source.takeFailure() != nil && source.takeFailure() == nil)
                 #expect(broker.pool.counterBytes <= broker.pool.limitBytes && !shard.arena.isReserveSpent)
                 // What cannot be refused takes the reserve, and that is set aside again.
-                let forced = Arena.byteBufferAllocator.buffer(capacity: 512)
+                let forced = broker.pool.byteBufferAllocator.buffer(capacity: 512)
                 #expect(forced.capacity == 512 && shard.arena.isReserveSpent)
                 #expect(broker.pool.counterBytes <= broker.pool.limitBytes)
                 taken = []

@@ -104,7 +104,7 @@ struct StartTests {
                     await #expect(throws: StartError.self) { _ = try await Broker.start(configuration, log: log) }
                 }
                 try await StartTests.expectLoopThreads(0, "after the failure")
-                #expect(PoolRegistry.last == nil)
+                #expect(PoolRegistry.pools.isEmpty)
                 #expect(!FileManager.default.fileExists(atPath: "\(directory)/socket"))
                 let recorded = try DumpReader.read(path: "\(directory)/flight")
                 #expect(recorded.ending?.hasPrefix("the process ended in order") == true)
@@ -132,13 +132,15 @@ struct StartTests {
                 try other.publish("t", "queued", qos: .atLeastOnce)
                 try await broker.shutdown()
                 let pool = broker.pool
-                #expect(PoolRegistry.last === pool)
+                #expect(PoolRegistry.pools.map(ObjectIdentifier.init) == [ObjectIdentifier(pool)])
 
                 configuration.listeners = [Configuration.listener { $0.path = directory }]
                 try await StartTests.weakly { [configuration] log in
                     await #expect(throws: StartError.self) { _ = try await Broker.start(configuration, log: log) }
                 }
-                #expect(PoolRegistry.last === pool, "the second broker's pool is still there")
+                #expect(
+                    PoolRegistry.pools.map(ObjectIdentifier.init) == [ObjectIdentifier(pool)],
+                    "the second broker's pool is still there")
             }
         }
     }
@@ -150,7 +152,7 @@ struct StartTests {
             let parts = BrokerParts(pool: try ArenaPool(ArenaPool.Configuration(limitBytes: 64 << 20)))
             await parts.abandon(log.logger) { _ in throw StartError("the loops do not end") }
             #expect(log.lines.contains { $0.contains("did not end in order") && $0.contains("the loops do not end") })
-            #expect(PoolRegistry.last == nil)
+            #expect(PoolRegistry.pools.isEmpty)
         }
     }
 
@@ -165,7 +167,7 @@ struct StartTests {
                     }
                 }
                 try await StartTests.expectLoopThreads(0, "after the failure")
-                #expect(PoolRegistry.last == nil)
+                #expect(PoolRegistry.pools.isEmpty)
                 let recorded = try DumpReader.read(path: "\(directory)/flight")
                 #expect(recorded.ending?.hasPrefix("the process ended in order") == true)
             }

@@ -235,7 +235,7 @@ struct StuckLoopTests {
             defer { hang.end() }
             hang.endInTheEnd()
             let pool = broker.pool
-            try await hang.begin(on: broker.shards[1].loop) { hang in pool.lock.withLock { hang.hangHere() } }
+            try await hang.begin(on: broker.shards[1].loop) { hang in pool.state.withLock { _ in hang.hangHere() } }
             broker.expectHanging(1)
             #expect(try await NIOThreadPool.singleton.runIfActive { broker.dumper.dump(.signal) } != nil)
             let snapshot = try await broker.snapshot()

@@ -53,30 +53,7 @@ extension ConnectionHandler {
             if isForbidden { return sendAck(.pubrec, publish.packetID, .notAuthorized) }
             switch shard.update(session, { $0.state.receive(publish.packetID, limits: limits) }) {
             case .first:
-                // All that may fail for want of memory comes before PUBREC, all that is sent on comes after it.
-                let isFirst = !mustBeStored && rpc == nil
-                var (isAcknowledged, isNoted) = (false, true)
-                do throws(ArenaError) {
-                    guard try retain(publish, message, rpc) else {
-                        shard.update(session) { _ = $0.state.release(publish.packetID) }
-                        return sendAck(.pubrec, publish.packetID, .quotaExceeded)
-                    }
-                    if !match.isEmpty { try message.copyIfBorrowed(in: shard.arena, owner: session.owner, "incoming message") }
-                    if isFirst {
-                        sendAck(.pubrec, publish.packetID, acknowledgement(match, rpc))
-                        isAcknowledged = true
-                    }
-                    isNoted = try forward(&message, match, rpc, from: session)
-                } catch {
-                    // Else the client's next attempt would count as a repetition, and be lost.
-                    if !isAcknowledged { shard.update(session) { _ = $0.state.release(publish.packetID) } }
-                    throw error
-                }
-                if isFirst { return }
-                if mustBeStored, isNoted, session.isStored {
-                    shard.writeBehind?.received(publish.packetID, by: session)
-                }
-                acknowledge(since: mark, .pubrec, publish.packetID, acknowledgement(match, rpc), isNoted: isNoted)
+                try takeOnce(publish, &message, match, rpc, from: session, since: mark, mustBeStored: mustBeStored)
             case .duplicate: sendAck(.pubrec, publish.packetID)
             case .tooMany:
                 close(
@@ -85,6 +62,35 @@ extension ConnectionHandler {
                         code: .receiveMaximumExceeded, statement: "MQTT-3.3.4-7"))
             }
         }
+    }
+
+    /// A QoS 2 message whose packet identifier is new.
+    private func takeOnce(
+        _ publish: IncomingPublish, _ message: inout Message, _ match: Match, _ rpc: RPCTopic?, from session: Session,
+        since mark: UInt64?, mustBeStored: Bool
+    ) throws(ArenaError) {
+        // All that may fail for want of memory comes before PUBREC, all that is sent on comes after it.
+        let isFirst = !mustBeStored && rpc == nil
+        var (isAcknowledged, isNoted) = (false, true)
+        do throws(ArenaError) {
+            guard try retain(publish, message, rpc) else {
+                shard.update(session) { _ = $0.state.release(publish.packetID) }
+                return sendAck(.pubrec, publish.packetID, .quotaExceeded)
+            }
+            if !match.isEmpty { try message.copyIfBorrowed(in: shard.arena, owner: session.owner, "incoming message") }
+            if isFirst {
+                sendAck(.pubrec, publish.packetID, acknowledgement(match, rpc))
+                isAcknowledged = true
+            }
+            isNoted = try forward(&message, match, rpc, from: session)
+        } catch {
+            // Else the client's next attempt would count as a repetition, and be lost.
+            if !isAcknowledged { shard.update(session) { _ = $0.state.release(publish.packetID) } }
+            throw error
+        }
+        if isFirst { return }
+        if mustBeStored, isNoted, session.isStored { shard.writeBehind?.received(publish.packetID, by: session) }
+        acknowledge(since: mark, .pubrec, publish.packetID, acknowledgement(match, rpc), isNoted: isNoted)
     }
 
     /// The message with its topic, whether that came or its alias; nil if the connection is closed for it.

@@ -20,12 +20,13 @@ struct ListeningSocket: Sendable {
 
     /// - Throws: ``StartError``.
     static func open(
-        _ listener: Listener, _ shards: [EventLoopShard], _ group: MultiThreadedEventLoopGroup, _ log: Logger
+        _ listener: Listener, _ shards: [EventLoopShard], _ group: MultiThreadedEventLoopGroup, _ pool: ArenaPool,
+        _ log: Logger
     ) async throws -> ListeningSocket {
         let configuration = listener.settings.configuration
         var bootstrap = ServerBootstrap(group: group)
             .serverChannelOption(.backlog, value: Self.backlog)
-            .childChannelOption(.allocator, value: Arena.byteBufferAllocator)
+            .childChannelOption(.allocator, value: pool.byteBufferAllocator)
             // Before NIO's own handlers, which keep such errors to themselves.
             .serverChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {

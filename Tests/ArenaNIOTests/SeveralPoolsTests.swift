@@ -1,0 +1,139 @@
+import Arena
+import Ledger
+import NIOCore
+import NIOPosix
+import Testing
+
+@testable import ArenaNIO
+
+/// In processes of their own: what pools there are is a matter of the whole process.
+@Suite("Several pools in one process")
+struct SeveralPoolsTests {
+    static func makePool() throws -> ArenaPool { try ArenaPool(ArenaPool.Configuration(limitBytes: 64 << 20)) }
+
+    /// A thread that has no arena, and gets none.
+    static func onStranger<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
+        let threads = NIOThreadPool(numberOfThreads: 1)
+        threads.start()
+        let result = try await threads.runIfActive(body)
+        try await threads.shutdownGracefully()
+        return result
+    }
+
+    static func isInside(_ buffer: ByteBuffer, _ pool: ArenaPool) -> Bool { pool.sharedArena.contains(buffer) }
+
+    @Test("a thread without an arena allocates from the pool whose allocator it uses, whichever was made last")
+    func strangers() async {
+        await #expect(processExitsWith: .success) {
+            let pools = try (0..<3).map { _ in try SeveralPoolsTests.makePool() }
+            for (number, pool) in pools.enumerated() {
+                try await SeveralPoolsTests.onStranger {
+                    var buffer = pool.byteBufferAllocator.buffer(capacity: 100)
+                    buffer.writeRepeatingByte(1, count: 100)
+                    #expect(SeveralPoolsTests.isInside(buffer, pool))
+                    // What NIO does by itself: copies before it writes, a larger place, a new one for what is shared.
+                    var copy = buffer
+                    copy.writeRepeatingByte(2, count: 10_000)
+                    #expect(SeveralPoolsTests.isInside(copy, pool))
+                    var cleared = buffer
+                    cleared.clear(minimumCapacity: 5_000)
+                    cleared.writeInteger(7)
+                    #expect(SeveralPoolsTests.isInside(cleared, pool))
+                    #expect(buffer.readableBytes == 100 && copy.readableBytes == 10_100)
+                    #expect(pool.liveBufferCount == 3)
+                    for other in pools where other !== pool {
+                        #expect(other.liveBufferCount == 0, "pool \(number) took of another")
+                    }
+                    withExtendedLifetime((buffer, copy, cleared)) {}
+                }
+                #expect(pool.liveBufferCount == 0)
+            }
+            for pool in pools { pool.retire() }
+        }
+    }
+
+    @Test("a loop uses its arena for its own pool's allocator only, and names no site of it in another pool")
+    func otherPool() async {
+        await #expect(processExitsWith: .success) {
+            let loops = try await AllocatorTests.Loops(1)
+            let (own, other) = (loops.pool, try SeveralPoolsTests.makePool())
+            try await loops.loops[0].submit { [arena = loops.arenas[0]] in
+                try arena.withContext(owner: own.openOwner(.session, name: "s"), "of the own pool") {
+                    let buffers = [own, other].map { $0.byteBufferAllocator.buffer(capacity: 1_000) }
+                    #expect(arena.contains(buffers[0]) && SeveralPoolsTests.isInside(buffers[1], other))
+                    #expect(own.liveBufferCount == 1 && other.liveBufferCount == 1)
+                    let mine = try #require(own.metrics().sites.first { $0.liveBuffers == 1 })
+                    #expect(mine.label == "of the own pool")
+                    #expect(other.metrics().sites.map(\.liveBuffers) == [1], "only the unknown site, and one buffer")
+                    withExtendedLifetime(buffers) {}
+                }
+                // Freed where its thread has an arena of another pool.
+                #expect(own.liveBufferCount == 0 && other.liveBufferCount == 0)
+                let freed = other.withLedger { ledger in
+                    ledger.record(.freed, 0).assumingMemoryBound(to: FreedRecord.self).pointee
+                }
+                #expect(freed.serial != 0 && freed.releaseSite == SiteID.unknown.rawValue)
+            }.get()
+            try await loops.shutdown()
+            own.retire()
+            other.retire()
+        }
+    }
+
+    @Test("a pool that is retired takes its number along, and the next one has it for itself")
+    func retired() async {
+        await #expect(processExitsWith: .success) {
+            let first = try SeveralPoolsTests.makePool()
+            var allocator: ByteBufferAllocator?
+            weak var gone: ArenaPool?
+            do {
+                let second = try SeveralPoolsTests.makePool()
+                gone = second
+                allocator = second.byteBufferAllocator
+                second.retire()
+            }
+            #expect(gone == nil)
+            // Whoever uses it all the same gets memory, of no pool.
+            try await SeveralPoolsTests.onStranger { [allocator] in
+                let buffer = try #require(allocator).buffer(capacity: 100)
+                #expect(!SeveralPoolsTests.isInside(buffer, first) && buffer.capacity >= 100)
+            }
+            let third = try SeveralPoolsTests.makePool()
+            #expect(third.number.rawValue == 1 && first.number.rawValue == 0)
+            try await SeveralPoolsTests.onStranger {
+                let buffer = third.byteBufferAllocator.buffer(capacity: 100)
+                #expect(SeveralPoolsTests.isInside(buffer, third))
+            }
+            for pool in [first, third] { pool.retire() }
+        }
+    }
+
+    @Test(
+        "more pools than there are functions for: their own loops have all they had, strangers get no other pool's memory"
+    )
+    func many() async {
+        await #expect(processExitsWith: .success) {
+            let pools = try (0..<AllocateOfPool.ownCount + 3).map { _ in try SeveralPoolsTests.makePool() }
+            #expect(pools.map(\.number.rawValue) == Array(pools.indices))
+            for pool in pools {
+                let isOwn = pool.number.rawValue < AllocateOfPool.ownCount
+                let arena = try pool.makeArena(name: "own")
+                try await SeveralPoolsTests.onStranger {
+                    var buffer = pool.byteBufferAllocator.buffer(capacity: 100)
+                    buffer.writeRepeatingByte(1, count: 1_000)
+                    #expect(SeveralPoolsTests.isInside(buffer, pool) == isOwn)
+                    #expect(pools.filter { $0.liveBufferCount > 0 }.count == (isOwn ? 1 : 0))
+                    withExtendedLifetime(buffer) {}
+                }
+                try await SeveralPoolsTests.onStranger {
+                    arena.bind()
+                    defer { arena.unbind() }
+                    let buffer = pool.byteBufferAllocator.buffer(capacity: 100)
+                    #expect(arena.contains(buffer) && arena.liveBufferCount == 1)
+                    withExtendedLifetime(buffer) {}
+                }
+            }
+            for pool in pools { pool.retire() }
+        }
+    }
+}
