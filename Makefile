@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup tools build test demo incident check format asan asan-release tsan swarm swarm-asan swarm-tsan torture scale fuzz bench bench-arena bench-heapdump bench-analyze bench-pressure bench-stall bench-mqtt man completions expected clean
+.PHONY: help setup tools packaging build deb tarball release-notes test test-package demo incident check format asan asan-release tsan swarm swarm-asan swarm-tsan torture scale fuzz bench bench-arena bench-heapdump bench-analyze bench-pressure bench-stall bench-mqtt man completions expected clean
 
 BIN := .build/release
 
@@ -22,6 +22,25 @@ tools:
 test: setup  ## build everything and run all tests
 	swift build --build-tests
 	@scripts/test.sh
+	@scripts/test-package.sh --quick
+
+deb: packaging  ## Debian packages in out/: arena-broker, and its symbols
+	@scripts/build-package.sh shared
+	@scripts/deb.sh
+
+tarball: packaging  ## for other systems, in out/: a tarball for /usr/local, and the analyzer as one file
+	@scripts/build-package.sh static
+	@scripts/tarball.sh
+
+test-package: packaging  ## make the packages, install one into a new Debian (as root), rehearse the incident there
+	@scripts/build-package.sh
+	@scripts/test-package.sh
+
+packaging:
+	@scripts/setup.sh package
+
+release-notes:  ## what CHANGELOG.md says of this version
+	@scripts/changelog.sh
 
 demo: tools  ## the incident in small: a broker leaks, dumps itself, and the dump names the culprit
 	@scripts/build-demo.sh

@@ -76,6 +76,9 @@ let package = Package(
         .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
         .target(name: "CArena"),
 
+        // Of everything that has one.
+        .target(name: "Version", swiftSettings: common),
+
         // The arena and what it records.
         .target(name: "Ledger", swiftSettings: common),
         .target(name: "Arena", dependencies: ["Ledger", "CArena"], swiftSettings: common),
@@ -94,7 +97,7 @@ let package = Package(
             resources: [.embedInCode("HTML/report.css"), .embedInCode("HTML/report.js")], swiftSettings: bulk),
         .executableTarget(
             name: "arena-analyze",
-            dependencies: ["Analysis", "DumpFormat", "HPROF", "Ledger", "NettyHeap", argumentParser],
+            dependencies: ["Analysis", "DumpFormat", "HPROF", "Ledger", "NettyHeap", "Version", argumentParser],
             swiftSettings: common),
 
         // Heap dumps of other people's programs: bytes and objects, then what Netty means by them.
@@ -107,7 +110,7 @@ let package = Package(
             name: "Broker",
             dependencies: [
                 "Arena", "ArenaNIO", "CArena", "CCrypto", "CSQLite", "CZlib", "DumpFormat", "Ledger", "MQTT", "SQLite",
-                log,
+                "Version", log,
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl", condition: .when(traits: ["TLS"])),
                 .product(name: "NIOTLS", package: "swift-nio"),
@@ -136,7 +139,7 @@ let package = Package(
             ],
             swiftSettings: common),
         .executableTarget(
-            name: "arena-bench", dependencies: ["MQTT", argumentParser] + nio, swiftSettings: common),
+            name: "arena-bench", dependencies: ["MQTT", "Version", argumentParser] + nio, swiftSettings: common),
         .target(name: "Programs", dependencies: ["arena-broker", "arena-analyze", "arena-bench"], swiftSettings: common),
 
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: common),
@@ -150,7 +153,7 @@ let package = Package(
         .testTarget(
             name: "AnalysisTests",
             dependencies: [
-                "Analysis", "DumpFormat", "Ledger", "SQLite", "TestSupport",
+                "Analysis", "DumpFormat", "Ledger", "SQLite", "TestSupport", "Version",
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
             exclude: ["pprof.proto"], swiftSettings: bulk),
@@ -171,7 +174,7 @@ let package = Package(
             ] + nio,
             swiftSettings: common),
         .testTarget(
-            name: "EndToEndTests", dependencies: ["DumpFormat", "Analysis", "MQTT", "TestSupport"] + nio,
+            name: "EndToEndTests", dependencies: ["DumpFormat", "Analysis", "MQTT", "TestSupport", "Version"] + nio,
             exclude: ["Clients"], swiftSettings: common),
     ]
 )

@@ -8,7 +8,7 @@ git ls-files -z --cached --others --exclude-standard -- '*.swift' |
     xargs -0 swift format lint --strict --parallel || failed=1
 
 if command -v shellcheck >/dev/null; then
-    git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run | xargs -0 shellcheck --external-sources || failed=1
+    git ls-files -z --cached --others --exclude-standard -- '*.sh' .ci/run deploy/debian/post* deploy/debian/pre* | xargs -0 shellcheck --external-sources || failed=1
 else
     echo 'check: shellcheck is not installed; shell scripts were not checked' >&2
 fi

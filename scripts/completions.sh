@@ -11,7 +11,8 @@ fish=$share/fish/vendor_completions.d
 mkdir -p "$bash" "$zsh" "$fish"
 
 for program in arena-analyze arena-broker arena-bench; do
-    "$bin/$program" --generate-completion-script bash >"$bash/$program"
+    # Read by the shell, not run.
+    "$bin/$program" --generate-completion-script bash | sed '1{/^#!/d}' >"$bash/$program"
     "$bin/$program" --generate-completion-script zsh >"$zsh/_$program"
     "$bin/$program" --generate-completion-script fish >"$fish/$program.fish"
     bash -n "$bash/$program"

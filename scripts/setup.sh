@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# setup.sh [build|test]: installs what the build needs, or the tests too, and this machine lacks. Says nothing, and changes
-# nothing, when all is there.
+# setup.sh [build|package|test]: installs what the build needs, or packages of it, or the tests too, and this machine lacks. Says
+# nothing, and changes nothing, when all is there.
 set -euo pipefail
 need=${1:-test}
 
@@ -31,6 +31,15 @@ else
     [[ -e /usr/include/openssl/evp.h ]] || missing+=(libssl-dev)
     [[ -e /usr/include/zlib.h ]] || missing+=(zlib1g-dev)
     compgen -G '/usr/include/c++/*/string' >/dev/null || missing+=(g++)
+fi
+if [[ $need != build ]]; then
+    command -v dpkg-shlibdeps >/dev/null || missing+=(dpkg-dev)
+    command -v objcopy >/dev/null || missing+=(binutils)
+    command -v xz >/dev/null || missing+=(xz-utils)
+fi
+if [[ $need == package ]]; then
+    command -v lintian >/dev/null || missing+=(lintian)
+    command -v debootstrap >/dev/null || [[ -x /usr/sbin/debootstrap ]] || missing+=(debootstrap)
 fi
 if [[ $need == test ]]; then
     command -v zstd >/dev/null || missing+=(zstd)

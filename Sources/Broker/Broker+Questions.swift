@@ -1,6 +1,5 @@
 import Arena
 import ArenaNIO
-import Foundation
 import NIOCore
 
 // What others than MQTT clients ask of a running broker. Not on an event loop.

@@ -4,12 +4,13 @@ import Ledger
 public import Logging
 import NIOCore
 import NIOPosix
+import Version
 
 /// An MQTT broker whose every network buffer lives in an arena that records who has it.
 ///
 /// One event loop shard a thread; a listener whose connections are spread over them.
 public final class Broker: Sendable {
-    public static let version = "0.1.0"
+    public static let version = programVersion
 
     public let configuration: Configuration
     /// All memory of all loops, with the counter and the limit.

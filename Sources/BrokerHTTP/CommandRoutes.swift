@@ -1,5 +1,5 @@
 import Broker
-import Foundation
+import FoundationEssentials
 import HTTPTypes
 import Hummingbird
 import HummingbirdCore
@@ -37,7 +37,7 @@ struct CommandRoutes: Sendable {
 
     /// `POST /v1/devices/{id}/commands?timeout=5&qos=1`
     func one(_ request: Request, _ parameters: Parameters) async throws -> Response {
-        guard let device = parameters.get("device")?.removingPercentEncoding, !device.isEmpty else {
+        guard let device = parameters.get("device")?.withoutPercentEncoding, !device.isEmpty else {
             return HTTPRoutes.failure(.badRequest, "the device's name is not a percent-encoded client identifier")
         }
         let (command, room): (CommandRequest, BodyBudget.Room)

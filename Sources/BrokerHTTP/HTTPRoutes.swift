@@ -1,5 +1,5 @@
 import Broker
-import Foundation
+import FoundationEssentials
 import HTTPTypes
 import Hummingbird
 import HummingbirdCore

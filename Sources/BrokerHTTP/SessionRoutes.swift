@@ -9,7 +9,7 @@ struct SessionRoutes: Sendable {
 
     /// `DELETE /v1/sessions/{clientID}`
     func end(_ parameters: Parameters) async -> Response {
-        guard let client = parameters.get("client")?.removingPercentEncoding, !client.isEmpty else {
+        guard let client = parameters.get("client")?.withoutPercentEncoding, !client.isEmpty else {
             return HTTPRoutes.failure(.badRequest, "the session's name is not a percent-encoded client identifier")
         }
         switch await broker.endSession(client) {

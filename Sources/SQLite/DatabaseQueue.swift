@@ -1,5 +1,5 @@
 internal import CSQLite
-import Foundation
+import Dispatch
 
 /// One connection to a database of the system's SQLite, which one thread uses at a time: the others wait for it.
 ///
@@ -18,7 +18,8 @@ public final class DatabaseQueue: @unchecked Sendable {
         public init() {}
     }
 
-    private let lock = NSLock()
+    /// One thread at a time.
+    private let turn = DispatchSemaphore(value: 1)
     private let database: Database
 
     /// - Parameter path: made if it is not there; nil for a database in memory.
@@ -38,8 +39,8 @@ public final class DatabaseQueue: @unchecked Sendable {
 
     /// Calls `body` with the connection.
     public func use<Result>(_ body: (Database) throws -> Result) throws -> Result {
-        lock.lock()
-        defer { lock.unlock() }
+        turn.wait()
+        defer { turn.signal() }
         guard database.isOpen else { throw DatabaseError(SQLITE_MISUSE, "the database is closed") }
         return try body(database)
     }
@@ -69,8 +70,8 @@ public final class DatabaseQueue: @unchecked Sendable {
 
     /// - Throws: ``DatabaseError`` if the log could not be taken into the database, or a statement of it is still there.
     public func close() throws {
-        lock.lock()
-        defer { lock.unlock() }
+        turn.wait()
+        defer { turn.signal() }
         try database.close()
     }
 }

@@ -1,6 +1,7 @@
 import Analysis
 import ArgumentParser
 import Ledger
+import Version
 
 @main
 struct ArenaAnalyze: ParsableCommand {
@@ -19,8 +20,6 @@ struct ArenaAnalyze: ParsableCommand {
         main(nil)
     }
 
-    static let version = "0.1.0"
-
     static let configuration = CommandConfiguration(
         commandName: "arena-analyze",
         abstract: "Who holds the memory? Answers from the dumps of an arena.",
@@ -33,7 +32,7 @@ struct ArenaAnalyze: ParsableCommand {
 
             Exit codes: 0 answered; 1 no answer possible; 3 a --fail-on condition holds; 4 answered from part of a damaged dump; 64 usage.
             """,
-        version: version,
+        version: programVersion,
         subcommands: [
             SummaryCommand.self, SitesCommand.self, OwnersCommand.self, DiffCommand.self, VerifyCommand.self,
             HistogramCommand.self, BuffersCommand.self, ShowCommand.self, PathCommand.self, DominatorsCommand.self,

@@ -1,6 +1,7 @@
 import Analysis
 import ArgumentParser
 import Ledger
+import Version
 
 /// How an answer is shown: the same for every command.
 struct OutputOptions: ParsableArguments {
@@ -47,7 +48,7 @@ struct OutputOptions: ParsableArguments {
         case .text:
             return TextRenderer(width: Terminal.width, color: !noColor && Terminal.wantsColor).render(report)
         case .json:
-            return JSONRenderer(toolVersion: ArenaAnalyze.version).render(report)
+            return JSONRenderer(toolVersion: programVersion).render(report)
         case .csv:
             guard let text = CSVRenderer(isRaw: csv.raw).render(report) else {
                 Terminal.complain("\(report.command) has no table to print as csv")

@@ -1,6 +1,7 @@
 import Analysis
 import ArgumentParser
 import DumpFormat
+import Version
 
 struct ReportCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
@@ -51,7 +52,7 @@ struct ReportCommand: ParsableCommand {
         }
         selection.formUnion(ReportPage.selection)
         if let newest = order.last { files.append((newest, try DumpPath.read(newest, selection))) }
-        let html = ReportPage(files, leaks: leaks, toolVersion: ArenaAnalyze.version).html
+        let html = ReportPage(files, leaks: leaks, toolVersion: programVersion).html
         var isPartial = false
         for file in files {
             guard let notice = Origin(path: file.path, file.snapshot).partialNotice else { continue }

@@ -1,4 +1,5 @@
 internal import ArgumentParser
+internal import Version
 
 /// The load tool's entry: one subcommand a file, all of them on ``Client``.
 @main
@@ -10,5 +11,5 @@ struct ArenaBench: ParsableCommand {
             Everything is bounded, in count and in time. Exit codes: 0 the run ended as it was meant to; 1 it did not; \
             64 wrong usage.
             """,
-        subcommands: [Devices.self, Traffic.self])
+        version: programVersion, subcommands: [Devices.self, Traffic.self])
 }

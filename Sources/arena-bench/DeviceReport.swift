@@ -1,5 +1,6 @@
 internal import ArgumentParser
-internal import Foundation
+internal import FoundationEssentials
+internal import Glibc
 
 enum ReportFormat: String, ExpressibleByArgument, CaseIterable {
     case text, json
@@ -52,22 +53,22 @@ struct DeviceReport: Sendable, Encodable {
         if telemetry_sent > 0 { rows.append(("telemetry", "\(telemetry_sent) sent, \(telemetry_received) received")) }
         rows.append(("closed connections", "\(closed_connections)  (\(reconnects) reconnected)"))
         if let first_refusal { rows.append(("first refusal", first_refusal)) }
-        rows.append(("elapsed", String(format: "%.2f s", elapsed_seconds)))
+        rows.append(("elapsed", "\(elapsed_seconds.text(places: 2)) s"))
         rows.append(("ended", ended.rawValue))
 
         let width = rows.map(\.0.count).max() ?? 0
-        return rows.map { $0.0.padding(toLength: width + 2, withPad: " ", startingAt: 0) + $0.1 }
+        return rows.map { $0.0 + String(repeating: " ", count: width + 2 - $0.0.count) + $0.1 }
             .joined(separator: "\n")
     }
 }
 
 /// One line on standard error that is written over again, if that is a terminal; else nothing.
 struct ProgressLine {
-    private let isTerminal = isatty(FileHandle.standardError.fileDescriptor) == 1
+    private let isTerminal = isatty(STDERR_FILENO) == 1
 
     func show(_ text: String) {
         guard isTerminal else { return }
-        FileHandle.standardError.write(Data("\r\u{1B}[K\(text)".utf8))
+        writeError("\r\u{1B}[K\(text)")
     }
 
     func clear() { show("") }

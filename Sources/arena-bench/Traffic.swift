@@ -1,5 +1,4 @@
 internal import ArgumentParser
-internal import Foundation
 internal import MQTT
 internal import NIOCore
 internal import NIOPosix
@@ -73,7 +72,7 @@ struct Traffic: ParsableCommand {
         }
         let result: TrafficResult
         do { result = try done.futureResult.wait() } catch {
-            FileHandle.standardError.write(Data("arena-bench: \(error)\n".utf8))
+            writeError("arena-bench: \(error)\n")
             throw ExitCode(1)
         }
         print(format == .json ? result.json : result.text)
@@ -115,19 +114,19 @@ struct TrafficResult: Sendable {
 
     var text: String {
         var lines = [
-            "delivered        \(delivered)", "elapsed          \(String(format: "%.2f s", seconds))",
+            "delivered        \(delivered)", "elapsed          \(seconds.text(places: 2)) s",
             "per second       \(Int(perSecond))",
-            "latency          p50 \(String(format: "%.2f", p50Milliseconds)) ms, p99 \(String(format: "%.2f", p99Milliseconds)) ms",
+            "latency          p50 \(p50Milliseconds.text(places: 2)) ms, p99 \(p99Milliseconds.text(places: 2)) ms",
         ]
         if let serverCPUSeconds, let perCPUSecond {
-            lines.append("server CPU       \(String(format: "%.2f s", serverCPUSeconds))")
+            lines.append("server CPU       \(serverCPUSeconds.text(places: 2)) s")
             lines.append("per CPU second   \(Int(perCPUSecond))")
         }
         return lines.joined(separator: "\n")
     }
 
     var json: String {
-        func number(_ value: Double?) -> String { value.map { String(format: "%.6f", $0) } ?? "null" }
+        func number(_ value: Double?) -> String { value.map { $0.text(places: 6) } ?? "null" }
         return """
             {"schema_version": 1, "delivered": \(delivered), "seconds": \(number(seconds)), \
             "server_cpu_seconds": \(number(serverCPUSeconds)), "per_second": \(number(perSecond)), \

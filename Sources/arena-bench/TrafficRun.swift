@@ -1,4 +1,6 @@
-internal import Foundation
+internal import Dispatch
+internal import FoundationEssentials
+internal import Glibc
 internal import MQTT
 internal import NIOCore
 internal import NIOPosix

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Broker
 import CArena
-import Foundation
+import FoundationEssentials
 import Glibc
 
 /// The broker as a program: flags on top of the configuration file, signals, exit codes.
@@ -143,10 +143,15 @@ struct ArenaBroker: AsyncParsableCommand {
             try await service.run(configuration, signals) { try Configuration.load(file: file, overrides: overrides) }
         } catch {
             LogWriter.standardError.flush()
-            let line = "arena-broker: \(error)\n"
-            write(STDERR_FILENO, line, line.utf8.count)
+            Self.complain(error)
             throw (error as? ConfigurationError)?.isUsage == true ? ExitCode.validationFailure : ExitCode(1)
         }
+    }
+
+    /// On standard error.
+    static func complain(_ error: any Error) {
+        let line = "arena-broker: \(error)\n"
+        write(STDERR_FILENO, line, line.utf8.count)
     }
 
     private static var environment: [String: String] { ProcessInfo.processInfo.environment }

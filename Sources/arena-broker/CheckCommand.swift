@@ -3,7 +3,7 @@ import Broker
 #if HTTP
 import BrokerHTTP
 #endif
-import Foundation
+import FoundationEssentials
 
 /// Looks at a configuration, or at a data directory, without running a broker.
 struct Check: ParsableCommand {
@@ -42,7 +42,7 @@ struct Check: ParsableCommand {
             if let file { try check(file) }
             if let directory { try check(store: directory) }
         } catch {
-            FileHandle.standardError.write(Data("arena-broker: \(error)\n".utf8))
+            ArenaBroker.complain(error)
             throw ExitCode(1)
         }
     }

@@ -1,6 +1,5 @@
 import ArgumentParser
 import Broker
-import Foundation
 import Glibc
 
 /// Sets, changes and deletes passwords in a file that mosquitto can read too.
@@ -46,7 +45,7 @@ struct Passwd: ParsableCommand {
             }
             try lines.write(to: file)
         } catch {
-            FileHandle.standardError.write(Data("arena-broker: \(error)\n".utf8))
+            ArenaBroker.complain(error)
             throw ExitCode(1)
         }
     }

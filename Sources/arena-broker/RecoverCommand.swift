@@ -1,6 +1,5 @@
 import ArgumentParser
 import Broker
-import Foundation
 import Logging
 
 /// Takes what can be read of a damaged data directory into a new one.
@@ -31,7 +30,7 @@ struct Recover: ParsableCommand {
             }
             for line in recovery.lines { print(line) }
         } catch {
-            FileHandle.standardError.write(Data("arena-broker: \(error)\n".utf8))
+            ArenaBroker.complain(error)
             throw ExitCode(1)
         }
     }

@@ -2,7 +2,6 @@ import Broker
 #if HTTP
 import BrokerHTTP
 #endif
-import Foundation
 import Logging
 import NIOConcurrencyHelpers
 

@@ -1,5 +1,4 @@
 import Broker
-import Foundation
 import Glibc
 import Logging
 import Synchronization
@@ -19,12 +18,16 @@ final class ShutdownBound: Sendable {
     func begin() {
         guard !hasBegun.exchange(true, ordering: .relaxed) else { return }
         let seconds = seconds.load(ordering: .relaxed)
-        Thread.detachNewThread {
-            Thread.sleep(forTimeInterval: Double(seconds))
-            Logger(label: "arena-broker") { _ in LogLines(threshold: LogThreshold(.critical)) }
-                .critical("not shut down within \(seconds) s (shutdownTimeoutSeconds): ending as it is")
-            LogWriter.standardError.flush(seconds: 1)
-            _exit(1)
+        let log = Logger(label: "arena-broker") { _ in LogLines(threshold: LogThreshold(.critical)) }
+        do {
+            try OwnThread.start {
+                OwnThread.sleep(seconds: seconds)
+                log.critical("not shut down within \(seconds) s (shutdownTimeoutSeconds): ending as it is")
+                LogWriter.standardError.flush(seconds: 1)
+                _exit(1)
+            }
+        } catch {
+            log.critical("nothing bounds how long ending takes (shutdownTimeoutSeconds): \(error)")
         }
     }
 }

@@ -2,6 +2,7 @@ import DumpFormat
 import Foundation
 import TestSupport
 import Testing
+import Version
 
 @testable import Analysis
 
@@ -213,7 +214,7 @@ struct CommandLineTests {
 
     @Test("version and help are answers")
     func help() throws {
-        #expect(try run("--version").output == "0.1.0\n")
+        #expect(try run("--version").output == "\(programVersion)\n")
         for command in [
             "summary", "sites", "owners", "diff", "verify", "histogram", "buffers", "show", "path", "dominators",
             "leaks", "chunks",

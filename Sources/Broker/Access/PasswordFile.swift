@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 import NIOConcurrencyHelpers
 
 /// User names and password hashes: a file as `mosquitto_passwd` writes it, one user a line.

@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 import NIOCore
 
 /// The HTTP request that opens a WebSocket (RFC 6455, section 4.2), and its answer.
@@ -33,7 +33,7 @@ struct WebSocketHandshake {
     ///   - head: the request up to the empty line.
     ///   - path: what must be asked for.
     init(head: String, path: String) throws(Refusal) {
-        var lines = head.components(separatedBy: "\r\n")[...]
+        var lines = head.split(separator: "\r\n", omittingEmptySubsequences: false)[...]
         let request = (lines.popFirst() ?? "").split(separator: " ", omittingEmptySubsequences: false)
         guard request.count == 3, request[2] == "HTTP/1.1" else {
             throw Refusal(status: "400 Bad Request", description: "no HTTP/1.1 request")
@@ -49,11 +49,11 @@ struct WebSocketHandshake {
             guard let colon = line.firstIndex(of: ":"), colon > line.startIndex, line.first != " ", line.first != "\t"
             else { throw Refusal(status: "400 Bad Request", description: "a header line without a name") }
             let name = line[..<colon].lowercased()
-            let value = line[line.index(after: colon)...].trimmingCharacters(in: .whitespaces)
+            let value = Self.trimmed(line[line.index(after: colon)...])
             headers[name] = headers[name].map { "\($0), \(value)" } ?? value
         }
         func tokens(_ name: String) -> [String] {
-            (headers[name] ?? "").split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }
+            (headers[name] ?? "").split(separator: ",").map(Self.trimmed)
         }
         guard tokens("connection").contains(where: { $0.lowercased() == "upgrade" }),
             tokens("upgrade").contains(where: { $0.lowercased() == "websocket" })
@@ -74,6 +74,14 @@ struct WebSocketHandshake {
             throw Refusal(status: "500 Internal Server Error", description: "libcrypto does not offer SHA-1")
         }
         accept = Data(digest).base64EncodedString()
+    }
+
+    /// Without the spaces and tabs around it: RFC 9110, section 5.6.3.
+    private static func trimmed(_ text: Substring) -> String {
+        func isSpace(_ character: Character) -> Bool { character == " " || character == "\t" }
+        var rest = text.drop(while: isSpace)
+        while let last = rest.last, isSpace(last) { rest.removeLast() }
+        return String(rest)
     }
 
     var response: String {

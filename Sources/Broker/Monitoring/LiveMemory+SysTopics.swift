@@ -1,4 +1,4 @@
-import Foundation
+import FoundationEssentials
 
 extension LiveMemory {
     /// Where the whole of it is, as `GET /v1/memory` gives it.

@@ -1,6 +1,5 @@
 import CArena
 import Dispatch
-import Foundation
 import NIOConcurrencyHelpers
 import NIOCore
 
@@ -31,15 +30,25 @@ final class HeapTrim: Sendable {
         }
         guard isDue else { return }
         underWay.enter()
-        Thread.detachNewThread { [self] in
-            let start = NIODeadline.now()
-            arena_trim_heap()
-            state.withLockedValue { state in
-                state.isRunning = false
-                state.notBefore = max(state.notBefore, .now() + (.now() - start) * 10)
+        let start = NIODeadline.now()
+        do {
+            try OwnThread.start { [self] in
+                let start = NIODeadline.now()
+                arena_trim_heap()
+                isDone(since: start)
             }
-            underWay.leave()
+        } catch {
+            // No thread: memory is as short as can be. The next look tries again.
+            isDone(since: start)
         }
+    }
+
+    private func isDone(since start: NIODeadline) {
+        state.withLockedValue { state in
+            state.isRunning = false
+            state.notBefore = max(state.notBefore, .now() + (.now() - start) * 10)
+        }
+        underWay.leave()
     }
 
     /// Returns when nothing is under way, after the loops have ended. Not on an event loop.

@@ -1,4 +1,5 @@
-import Foundation
+import FoundationEssentials
+import Glibc
 import SQLite
 import Ledger
 
@@ -200,7 +201,7 @@ package struct StoreRecovery {
     }
 
     private static func rename(_ old: String, _ new: String) throws(StartError) {
-        guard Foundation.rename(old, new) == 0 else { throw StartError("\(new): \(SystemError.text())") }
+        guard Glibc.rename(old, new) == 0 else { throw StartError("\(new): \(SystemError.text())") }
     }
 
     private static func remove(_ paths: [String]) throws {

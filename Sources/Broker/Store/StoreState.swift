@@ -1,4 +1,3 @@
-import Foundation
 import SQLite
 
 /// What the database says of itself, in one row that each transaction writes anew: what is sealed beside it (``StoreSeal``), and the
