@@ -133,6 +133,15 @@ public enum Format {
         return width < 1 ? "" : TerminalWidth.prefix(text, columns: width - 1) + "…"
     }
 
+    /// At most `width` columns wide; the middle gives way, since names that begin alike differ at their ends. A sentence that
+    /// counts what is left out begins with an ellipsis, and is cut at its end.
+    static func shortened(_ text: String, to width: Int) -> String {
+        if width == .max || TerminalWidth.columns(text) <= width { return text }
+        if width < 3 || text.hasPrefix("…") { return truncated(text, to: width) }
+        let start = TerminalWidth.prefix(text, columns: (width - 1) / 3)
+        return start + "…" + TerminalWidth.suffix(text, columns: width - 1 - TerminalWidth.columns(start))
+    }
+
     // MARK: Parts
 
     private static func sign<Number: SignedInteger>(_ number: Number) -> String {

@@ -12,7 +12,7 @@ public struct JSONRenderer {
 
     public func value(of report: Report) -> JSONValue {
         let origins = report.origins.map(\.json)
-        let problems = report.origins.flatMap(\.problems)
+        let problems = report.allOrigins.flatMap(\.problems)
         var members: [JSONValue.Member] = [
             .init("schema_version", .unsigned(Self.schemaVersion)),
             .init("tool", .string("arena-analyze")),

@@ -79,7 +79,8 @@ extension Report {
         report.add("Neighbours in the chunk", .table(neighbours(row, snapshot, slots)))
         report.mainTableName = "neighbours"
         report.data = [
-            Field("birth_ns", .number(slots.birth[row])), Field("site_id", .number(UInt64(slots.site[row]))),
+            Field("birth_ns", snapshot.hasClock ? .number(slots.birth[row]) : .unknown),
+            Field("site_id", .number(UInt64(slots.site[row]))),
             Field("last_access_id", .number(UInt64(slots.accessSite[row]))),
             Field("owner_id", .number(UInt64(slots.owner[row]))),
             Field("referrer_count", snapshot.references == nil ? .unknown : .count(UInt64(referrers.rows.count))),
@@ -132,8 +133,8 @@ extension Report {
             lines.insert(Line("kind", heapDumpKind(snapshot.siteName(slots.site[row]), snapshot)), at: 2)
         }
         if owner < snapshot.owners.count, snapshot.owners[Int(owner)].closedTime != 0 {
-            let closed = snapshot.age(snapshot.owners[Int(owner)].closedTime)
-            lines.append(Line("", "that owner was closed \(.duration(closed), as: "owner_closed_age_ns") ago"))
+            let closed = snapshot.ageValue(snapshot.owners[Int(owner)].closedTime)
+            lines.append(Line("", "that owner was closed \(closed, as: "owner_closed_age_ns") ago"))
         }
         let usual = Lifetimes(snapshot.site(slots.site[row]))
         if usual.count >= Diagnosis.histogramFloor, let bound = usual.bound(share: 0.999) {

@@ -3,13 +3,21 @@ public import DumpFormat
 /// Where an answer came from: the file, and what its header says about the process.
 public struct Origin: Sendable {
     public var path: String
-    public var header: Snapshot.Header
+    /// Nil where nothing of the file could be read.
+    public var header: Snapshot.Header?
     public var completeness: Snapshot.Completeness
 
     public init(path: String, _ snapshot: Snapshot) {
         self.path = path
         header = snapshot.header
         completeness = snapshot.completeness
+    }
+
+    /// A dump of which nothing could be read, and why.
+    public init(path: String, unreadable error: DumpError) {
+        self.path = path
+        completeness = Snapshot.Completeness()
+        completeness.problems = error.lines
     }
 
     /// What people read: `-` is standard input.
@@ -26,6 +34,7 @@ public struct Origin: Sendable {
         guard isPartial else { return nil }
         let read = completeness.sectionsRead.count
         let missing = completeness.sectionsMissing
+        guard header != nil else { return "nothing of it could be read; \(problems.joined(separator: "; "))" }
         var notice = "read \(read) of \(read + missing.count) sections"
         if !missing.isEmpty { notice += "; missing: \(missing.joined(separator: ", "))" }
         if !completeness.problems.isEmpty { notice += "; \(completeness.problems.joined(separator: "; "))" }
@@ -33,15 +42,16 @@ public struct Origin: Sendable {
     }
 
     var json: JSONValue {
-        .object([
+        func text(_ text: String?) -> JSONValue { text.map { .string($0) } ?? .null }
+        return .object([
             .init("path", .string(path)),
-            .init("format", .string(header.format.rawValue)),
-            .init("program", .string(header.program)),
-            .init("program_version", .string(header.programVersion)),
-            .init("pid", .unsigned(header.pid)),
-            .init("host", .string(header.host)),
-            .init("time", .string(Format.isoTime(header.wallTime))),
-            .init("reason", .string(header.reason)),
+            .init("format", text(header?.format.rawValue)),
+            .init("program", text(header?.program)),
+            .init("program_version", text(header?.programVersion)),
+            .init("pid", (header?.knownPid).map { .unsigned($0) } ?? .null),
+            .init("host", text(header?.knownHost)),
+            .init("time", text((header?.wallTime).map(Format.isoTime))),
+            .init("reason", text(header?.knownReason)),
             .init("partial", .bool(isPartial)),
             .init("sections_read", .array(completeness.sectionsRead.map { .string($0) })),
             .init("sections_missing", .array(completeness.sectionsMissing.map { .string($0) })),

@@ -71,7 +71,7 @@ extension Report {
     private static func row(_ id: UInt32, _ depth: Int, _ tree: OwnerTree, _ snapshot: Snapshot) -> Table.Row {
         let owner = snapshot.owners[Int(id)]
         let isClosed = owner.closedTime != 0
-        let closedAge: Value = isClosed ? .duration(snapshot.age(owner.closedTime)) : .unknown
+        let closedAge: Value = isClosed ? snapshot.ageValue(owner.closedTime) : .unknown
         let state = isClosed ? "closed \(Format.duration(snapshot.age(owner.closedTime))) ago" : ""
         let bytes = tree.bytes[Int(id)]
         return Table.Row(

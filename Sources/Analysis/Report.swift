@@ -11,6 +11,9 @@ public struct Report: Sendable {
     public var data: [Field] = []
     /// The files the answer came from, oldest first.
     public var origins: [Origin] = []
+    /// Files that the answer depends on beside those it is about, as the baseline of a search.
+    public var references: [Origin] = []
+    public var allOrigins: [Origin] { origins + references }
 
     public init(command: String) { self.command = command }
 
@@ -42,7 +45,7 @@ public struct Report: Sendable {
         }
     }
 
-    public var isPartial: Bool { origins.contains(where: \.isPartial) }
+    public var isPartial: Bool { allOrigins.contains(where: \.isPartial) }
 
     public struct Section: Sendable {
         public var title: String?

@@ -13,8 +13,7 @@ extension Report {
                     """
                     \(snapshot.totals.liveBuffers, of: "buffer", as: "live_buffers"), \
                     \(.bytes(snapshot.totals.liveBytes), as: "live_bytes"), at \
-                    \(.count(UInt64(snapshot.sites.count { $0.liveBuffers > 0 })), as: "live_sites") of \
-                    \(UInt64(snapshot.sites.count { $0.allocations > 0 }), of: "site", as: "used_sites")
+                    \(places(snapshot))
                     """)
             ]))
         var table = Table(
@@ -40,8 +39,8 @@ extension Report {
                 + [
                     accesses.map(\.oldestBirth).min().map { snapshot.ageValue($0) } ?? .unknown,
                     life(lifetimes.bound(share: 0.99)), rate, life(lifetimes.bound(share: 0.5)),
-                    life(lifetimes.longest), .count(site.frees), .count(site.allocations),
-                    .bytes(site.requestedBytes), .bytes(site.allocatedBytes),
+                    life(lifetimes.longest), snapshot.countValue(site.frees), snapshot.countValue(site.allocations),
+                    .bytes(site.requestedBytes), snapshot.bytesValue(site.allocatedBytes),
                 ]
             // A site whose buffers never left it needs no second line.
             let isOwnStory = accesses.map(\.access) == [id]
@@ -55,6 +54,14 @@ extension Report {
         }
         report.add(nil, .table(table))
         return report
+    }
+
+    /// How many sites have live buffers, and of how many: which others there were, a heap dump does not know.
+    private static func places(_ snapshot: Snapshot) -> Phrase {
+        let live = UInt64(snapshot.sites.count { $0.liveBuffers > 0 })
+        guard snapshot.hasHistory else { return "\(live, of: "site", as: "live_sites")" }
+        let used = UInt64(snapshot.sites.count { $0.allocations > 0 })
+        return "\(.count(live), as: "live_sites") of \(used, of: "site", as: "used_sites")"
     }
 
     /// The summary's view of the same: the largest sites with their foremost last access.

@@ -6,6 +6,8 @@ extension Report {
     /// What a reader should load; without runs, as in a torn dump, the summary goes without its byte ledger.
     public static let summarySelection = DumpSelection(runs: true)
 
+    static let verdictTitle = "Verdict"
+
     /// With a filter, `snapshot` is narrowed to it.
     public static func summary(of snapshot: Snapshot, where filter: Filter? = nil) -> Report {
         var report = Report(command: "summary")
@@ -24,7 +26,7 @@ extension Report {
         let diagnosis = Diagnosis(snapshot)
         let sentence = filter.flatMap { diagnosis.reassurance(under: $0) } ?? diagnosis.sentence
         report.add(missingLoops: snapshot)
-        report.add("Verdict", .paragraph("\(.text(sentence), as: "verdict")", diagnosis.tone))
+        report.add(verdictTitle, .paragraph("\(.text(sentence), as: "verdict")", diagnosis.tone))
         for note in snapshot.notes { report.add(nil, .paragraph("\(.text(note.text))")) }
         report.data = data(snapshot, diagnosis) + diagnosis.grade.fields
         if !snapshot.missingLoops.isEmpty || snapshot.header.unjudgedBuffers > 0 {
@@ -41,10 +43,10 @@ extension Report {
         let header = snapshot.header
         let suspect = diagnosis.suspect
         return [
-            Field("reason", .text(header.reason)),
+            Field("reason", header.knownReason.map { .text($0) } ?? .unknown),
             Field("limit_bytes", totals.limitBytes > 0 ? .bytes(totals.limitBytes) : .unknown),
-            Field("peak_counter_bytes", .bytes(totals.peakCounterBytes)),
-            Field("over_limit_bytes", .bytes(totals.overLimitBytes)),
+            Field("peak_counter_bytes", snapshot.bytesValue(totals.peakCounterBytes)),
+            Field("over_limit_bytes", snapshot.bytesValue(totals.overLimitBytes)),
             Field("chunk_size", .bytes(totals.chunkSize)),
             Field("chunk_bytes", .bytes(totals.chunkBytes)),
             Field("huge_bytes", .bytes(totals.hugeBytes)),
@@ -54,7 +56,7 @@ extension Report {
             Field("live_bytes", .bytes(totals.liveBytes)),
             Field("unreachable_buffers", totals.unreachableBuffers.map { .count($0) } ?? .unknown),
             Field("unreachable_bytes", totals.unreachableBytes.map { .bytes($0) } ?? .unknown),
-            Field("failed_allocations", .count(totals.failedAllocations)),
+            Field("failed_allocations", snapshot.countValue(totals.failedAllocations)),
             Field("cgroup_current_bytes", header.cgroupLimitBytes > 0 ? .bytes(header.cgroupCurrentBytes) : .unknown),
             Field("cgroup_limit_bytes", header.cgroupLimitBytes > 0 ? .bytes(header.cgroupLimitBytes) : .unknown),
             Field("thread_count", .count(header.threadCount)),
@@ -222,7 +224,8 @@ extension Report {
         var table = Table(
             name: "chunk_use",
             columns: [
-                .init("use", ""), .init("chunks", "chunks"), .init("share", "share"), .init("bar", "", for: .people),
+                .init("use", ""), .init("chunks", "chunks"), .init("share", "share"),
+                .init("bar", "", for: .people, isOptional: true),
             ])
         table.rows = zip(bands + ["cached"], counts).map { band, count in
             let share = count.share(of: total)

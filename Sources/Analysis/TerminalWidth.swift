@@ -28,6 +28,18 @@ enum TerminalWidth {
             })
     }
 
+    /// The longest end of `text` that fits.
+    static func suffix(_ text: String, columns limit: Int) -> String {
+        var width = 0
+        var start = text.endIndex
+        for index in text.indices.reversed() {
+            width += columns(text[index])
+            guard width <= limit else { break }
+            start = index
+        }
+        return String(text[start...])
+    }
+
     /// Asks for the picture instead of the text form of the character before it.
     private static let emojiSelector: UInt32 = 0xFE0F
 

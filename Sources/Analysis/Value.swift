@@ -46,17 +46,21 @@ public struct SiteName: Sendable, Equatable {
     /// `Broker/Connection.swift:88`
     public var location: String { file.isEmpty ? "" : "\(file):\(line)" }
 
-    /// The most complete form that fits, because the label says more than the folder.
+    /// The most complete form that fits, because the label says more than the place, and the file more than its folder.
     func text(width: Int) -> String {
         let label = Format.printable(label)
-        let location = Format.printable(location)
-        let fileOnly = location.split(separator: "/").last.map(String.init) ?? ""
-        let columns = TerminalWidth.columns(label)
-        for place in [location, fileOnly]
-        where !place.isEmpty && columns + 2 + TerminalWidth.columns(place) <= width {
-            return "\(label)  \(place)"
+        if location.isEmpty { return Format.shortened(label, to: width) }
+        for text in ["\(label)  \(Format.printable(location))", textWithFile]
+        where width == .max || TerminalWidth.columns(text) <= width {
+            return text
         }
-        return Format.truncated(label, to: width)
+        return Format.shortened(label, to: width)
+    }
+
+    /// Without the folder.
+    var textWithFile: String {
+        let file = Format.printable(location).split(separator: "/").last.map { "  \($0)" } ?? ""
+        return Format.printable(label) + file
     }
 }
 
@@ -66,7 +70,7 @@ extension Value {
         switch self {
         case .blank: ""
         case .unknown: "unknown"
-        case .text(let text): Format.truncated(Format.printable(text), to: width)
+        case .text(let text): Format.shortened(Format.printable(text), to: width)
         case .flag(let flag): flag ? "yes" : "no"
         case .number(let number): String(number)
         case .count(let count): Format.count(count)

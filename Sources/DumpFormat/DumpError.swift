@@ -29,5 +29,10 @@ public struct DumpError: Error, Sendable, Equatable, CustomStringConvertible {
         self.message = message
     }
 
+    /// What was found, and then in what, a line each.
+    public var lines: [String] {
+        message.split(separator: "\n").map { line in String(line.drop { $0 == " " }) }
+    }
+
     public var description: String { path.isEmpty ? message : "\(path): \(message)" }
 }

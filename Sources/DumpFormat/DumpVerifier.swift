@@ -1,8 +1,10 @@
 /// What `DumpVerifier` found.
 public struct VerifyReport: Sendable {
     public var checks: [VerifyCheck] = []
-    /// The small tables, the runs, and what of the file can be read; nil where it is no dump.
+    /// The small tables, the runs, and what of the file can be read; nil where that is nothing, or it is no dump.
     public var tables: Snapshot?
+    /// Why there are none.
+    public var error: DumpError?
     public var passed: Bool { checks.allSatisfy(\.passed) }
 
     public init() {}
@@ -27,7 +29,9 @@ public enum DumpVerifier {
                 try check(try DumpReader.read(input, .everything, parallelism), &report)
             }
         } catch {
-            report.checks.append(VerifyCheck(name: "file", passed: false, detail: error.message))
+            let detail = error.lines.joined(separator: "; ")
+            report.checks.append(VerifyCheck(name: "file", passed: false, detail: detail))
+            report.error = error
         }
         return report
     }

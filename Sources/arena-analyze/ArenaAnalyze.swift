@@ -14,7 +14,7 @@ struct ArenaAnalyze: ParsableCommand {
             if !(commands + ["help"]).contains(word) {
                 let near = Suggestion(for: word, among: commands).words
                 Terminal.complain("there is no command '\(word)'\(near.isEmpty ? "; --help lists them" : near)")
-                exit(withError: ExitCode.validationFailure)
+                exit(withError: Exit.usage)
             }
         }
         main(nil)

@@ -40,7 +40,7 @@ struct BuffersCommand: ParsableCommand {
         if rows > 0, let report = try chosen(rows, filter) { return try output.show(report) }
         let snapshot = try DumpPath.read(dump, Report.buffersSelection, memory: memory.kind)
         var report = try Report.required(
-            .buffers(of: snapshot, by: sort, limit: rows > 0 ? rows : nil, where: filter), from: dump)
+            Report.buffers(of: snapshot, by: sort, limit: rows > 0 ? rows : nil, where: filter), from: dump, snapshot)
         report.origins = [Origin(path: dump, snapshot)]
         try output.show(report)
     }

@@ -43,7 +43,7 @@ struct CaptureCommand: ParsableCommand {
             try output.show(report)
         } catch let problem as LiveBroker.Problem {
             Terminal.complain("cannot capture a dump: \(problem)")
-            throw ExitCode.failure
+            throw Exit.noAnswer
         }
     }
 }

@@ -59,7 +59,7 @@ struct ChunksCommand: ParsableCommand {
         let study = ChunkStudy(snapshot, question)
         // Most of the memory; tables with a row for each owner come now.
         (snapshot.slots, snapshot.references) = (nil, nil)
-        var report = try Report.required(study.map { .chunks($0, snapshot) }, from: dump)
+        var report = try Report.required(study.map { Report.chunks($0, snapshot) }, from: dump, snapshot)
         report.origins = [Origin(path: dump, snapshot)]
         try list.apply(to: &report, people: 10, noun: "chunk", output)
         for name in ["pinners", "sites", "mixing"] {

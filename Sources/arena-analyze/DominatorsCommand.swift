@@ -39,7 +39,8 @@ struct DominatorsCommand: ParsableCommand {
         let snapshot = try DumpPath.read(dump, Report.dominatorSelection(filter), memory: memory.kind)
         let rows = output.rows(limit, people: 10)
         var report = try Report.required(
-            .dominators(of: snapshot, siblings: rows > 0 ? rows : nil, by: sort, where: filter), from: dump)
+            Report.dominators(of: snapshot, siblings: rows > 0 ? rows : nil, by: sort, where: filter), from: dump,
+            snapshot)
         report.origins = [Origin(path: dump, snapshot)]
         try output.show(report)
     }

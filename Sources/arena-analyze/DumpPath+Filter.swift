@@ -12,11 +12,8 @@ extension DumpPath {
         guard let filter else { return try read(path, selection, referrers: referrers, memory: memory) }
         if let narrowed = try readNarrowedInTwo(path, filter, selection, memory) { return narrowed }
         let wanted = Snapshot.narrowingSelection(filter).union(selection)
-        guard let narrowed = try read(path, wanted, memory: memory).narrowed(to: filter) else {
-            _ = try Report.required(nil, from: path)
-            throw ExitCode.failure
-        }
-        return narrowed
+        let whole = try read(path, wanted, memory: memory)
+        return try Report.required(whole.narrowed(to: filter), from: path, whole)
     }
 
     /// The columns that the filter asks about are read first, and gone before those that are counted come: half of the
@@ -37,8 +34,6 @@ extension DumpPath {
     static func readReduced(_ path: String, _ filter: Filter?) throws -> Snapshot {
         let snapshot = try read(path, Difference.selection(filter))
         guard let filter else { return snapshot }
-        if let reduced = snapshot.reduced(to: filter) { return reduced }
-        _ = try Report.required(nil, from: path)
-        throw ExitCode.failure
+        return try Report.required(snapshot.reduced(to: filter), from: path, snapshot)
     }
 }

@@ -6,7 +6,8 @@ import HPROF
 import NettyHeap
 import Synchronization
 
-/// Opening a dump for a command: what cannot be a dump is said in plain words, and the command ends with exit code 1.
+/// Opening a dump for a command: what cannot be a dump is said in plain words, and the command ends with the code for it
+/// (`Exit`).
 enum DumpPath {
     /// `referrers`: whether the answer tells who holds the buffers of a Java heap dump, which takes long to find.
     static func read(
@@ -21,7 +22,7 @@ enum DumpPath {
             Progress.begin(Origin.name(of: path))
             return try DumpReader.read(path: file, selection, progress: Progress.reading)
         } catch {
-            throw failure(path, error.message)
+            throw failure(path, error.message, Exit.code(for: error))
         }
     }
 
@@ -33,7 +34,7 @@ enum DumpPath {
             Progress.begin(Origin.name(of: path))
             return try DumpBlocks(path: file)
         } catch {
-            throw failure(path, error.message)
+            throw failure(path, error.message, Exit.code(for: error))
         }
     }
 
@@ -63,6 +64,9 @@ enum DumpPath {
         }
         Progress.begin(Origin.name(of: path))
         let report = DumpVerifier.verify(path: file)
+        if let error = report.error, report.tables == nil, Exit.code(for: error) == Exit.damaged {
+            return (report.checks, Origin(path: path, unreadable: error))
+        }
         // What is no dump at all ends here, as with every command.
         let snapshot = try report.tables ?? read(path)
         // A file that is not whole cannot add up.
@@ -82,7 +86,7 @@ enum DumpPath {
             if referrers { lastHeapDump.withLock { $0 = (path, memory, result) } }
             return result
         } catch let error as NettyHeap.Failure {
-            throw failure(path, error.description, error.isDamage ? ExitCode(4) : .failure)
+            throw failure(path, error.description, error.isDamage ? Exit.damaged : Exit.noAnswer)
         }
     }
 
@@ -122,7 +126,7 @@ enum DumpPath {
         }
     }
 
-    private static func failure(_ path: String, _ reason: String, _ code: ExitCode = .failure) -> ExitCode {
+    private static func failure(_ path: String, _ reason: String, _ code: ExitCode = Exit.noAnswer) -> ExitCode {
         Terminal.complain("cannot read \(Origin.name(of: path)): \(reason)")
         return code
     }

@@ -58,10 +58,7 @@ struct ExportCommand: ParsableCommand {
         exporter.weight = weight
         exporter.isRaw = csv.raw
         let origin = try Output.write(to: output, replacing: force) { file in try write(exporter, to: file) }
-        if let notice = origin.partialNotice {
-            Terminal.warn("partial answer from \(dump): \(notice)")
-            throw ExitCode(4)
-        }
+        try Exit.ifPartial([origin])
     }
 
     private func parts(_ exporter: Exporter) throws -> DumpParts {

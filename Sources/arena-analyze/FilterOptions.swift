@@ -54,23 +54,23 @@ struct FailOptions: ParsableArguments {
         case .holds:
             let worth = reservation.isEmpty ? "" : ", and is not proved\(reservation)"
             Terminal.complain("--fail-on '\(condition.text)' holds\(worth)")
-            throw ExitCode(3)
+            throw Exit.conditionHolds
         case .undecided(let names):
             Terminal.complain(
                 "--fail-on '\(condition.text)' cannot be decided: this answer does not know "
                     + names.joined(separator: ", ") + reservation)
-            throw ExitCode.failure
+            throw Exit.noAnswer
         }
     }
 }
 
 extension Report {
-    /// The answer, or exit code 1 where the dump lacks what the question needs.
-    static func required(_ report: Report?, from path: String) throws -> Report {
-        if let report { return report }
+    /// The answer, or what it is made of; the command ends where the dump lacks what the question needs.
+    static func required<Answer>(_ answer: Answer?, from path: String, _ snapshot: Snapshot) throws -> Answer {
+        if let answer { return answer }
         Terminal.complain(
-            "\(path) cannot answer this: the tables of buffers or of referrers that the question needs are not in it, "
+            "\(Origin.name(of: path)) cannot answer this: the tables of buffers or of referrers that the question needs are not in it, "
                 + "or not readable; `arena-analyze verify` says more")
-        throw ExitCode.failure
+        throw Exit.code(missingFrom: snapshot)
     }
 }

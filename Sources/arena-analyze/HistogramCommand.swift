@@ -29,7 +29,7 @@ struct HistogramCommand: ParsableCommand {
     func run() throws {
         let filter = try filter.parsed()
         let snapshot = try DumpPath.read(dump, Report.histogramSelection(by: by, filter), memory: memory.kind)
-        var report = try Report.required(.histogram(of: snapshot, by: by, where: filter), from: dump)
+        var report = try Report.required(Report.histogram(of: snapshot, by: by, where: filter), from: dump, snapshot)
         report.origins = [Origin(path: dump, snapshot)]
         try list.apply(to: &report, people: 20, noun: "row", output)
         try output.show(report)

@@ -52,12 +52,14 @@ struct LeaksCommand: ParsableCommand {
         let memory = memory.kind
         var files = try dumps.map { (path: $0, snapshot: try DumpPath.readNarrowed($0, filter, memory: memory)) }
         files.sort { $0.snapshot.header.wallTime < $1.snapshot.header.wallTime }
+        let known = try baseline.map { (path: $0, snapshot: try DumpPath.readNarrowed($0, filter, memory: memory)) }
         var search = LeakSearch(
-            files.map(\.snapshot), baseline: try baseline.map { try DumpPath.readNarrowed($0, filter, memory: memory) },
+            files.map(\.snapshot), baseline: known?.snapshot,
             suppressions: try suppressions(), filter: filter)
         try search.addDetails(of: files[files.count - 1].path, filter, memory)
         var report = search.report
         report.origins = files.map { Origin(path: $0.path, $0.snapshot) }
+        report.references = known.map { [Origin(path: $0.path, $0.snapshot)] } ?? []
         try list.apply(to: &report, people: 20, noun: "suspect", output)
         try output.show(report, checking: failure, search.figures)
     }

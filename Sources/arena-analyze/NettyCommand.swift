@@ -29,7 +29,7 @@ struct NettyCommand: ParsableCommand {
         let snapshot = try DumpPath.read(dump, Report.nettySelection, memory: memory.kind)
         guard var report = Report.netty(of: snapshot) else {
             Terminal.complain("\(dump) is no heap dump of a program with Netty: see arena-analyze chunks")
-            throw ExitCode.failure
+            throw Exit.noAnswer
         }
         report.origins = [Origin(path: dump, snapshot)]
         try list.apply(to: &report, people: 10, noun: "chunk", output)

@@ -19,7 +19,11 @@ enum Output {
             // As `| head` does it: that is no failure.
             if problem.isBrokenPipe { throw ExitCode.success }
             Terminal.complain("\(problem)")
-            throw ExitCode.failure
+            throw Exit.noAnswer
+        } catch let error as DumpError {
+            // A dump that was whole a moment ago.
+            Terminal.complain("cannot go on: \(error)")
+            throw Exit.code(for: error)
         }
     }
 }

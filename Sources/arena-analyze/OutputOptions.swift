@@ -15,7 +15,16 @@ struct OutputOptions: ParsableArguments {
     @Flag(name: .customLong("no-color"), help: "Do not colour, not even on a terminal (as does NO_COLOR).")
     var noColor = false
 
-    func validate() throws { try csv.check(isCSV: format == .csv) }
+    @Option(
+        help: ArgumentHelp(
+            "text: cut tables to this width, as a window does; 0 cuts nothing, as in a file or a pipe.",
+            valueName: "columns"))
+    var width: Int?
+
+    func validate() throws {
+        try csv.check(isCSV: format == .csv)
+        if let width, width != 0, width < 40 { throw ValidationError("--width is 0, or at least 40 columns.") }
+    }
 
     /// What `--limit` comes to: programs get every row unless they say otherwise. 0 is all.
     func rows(_ limit: Int?, people: Int) -> Int { limit ?? (format == .text ? people : 0) }
@@ -23,12 +32,8 @@ struct OutputOptions: ParsableArguments {
     /// Prints the answer. Exits 4 if it came from part of a dump, whatever it is, and else 1 if it is a failure.
     func show(_ report: Report, failed: Bool = false) throws {
         try Terminal.print(rendered(report))
-        for origin in report.origins {
-            guard let notice = origin.partialNotice else { continue }
-            Terminal.warn("partial answer from \(origin.name): \(notice)")
-        }
-        if report.isPartial { throw ExitCode(4) }
-        if failed { throw ExitCode(1) }
+        try Exit.ifPartial(report.allOrigins)
+        if failed { throw Exit.noAnswer }
     }
 
     /// As `show`, and then exit code 3 if the condition holds. A partial answer outweighs it: what was missing might say
@@ -36,7 +41,7 @@ struct OutputOptions: ParsableArguments {
     func show(_ report: Report, checking failure: FailOptions, _ figures: Condition.Figures) throws {
         do {
             try show(report)
-        } catch let code as ExitCode where code == ExitCode(4) {
+        } catch let code as ExitCode where code == Exit.damaged {
             try? failure.check(figures)
             throw code
         }
@@ -46,13 +51,13 @@ struct OutputOptions: ParsableArguments {
     private func rendered(_ report: Report) throws -> String {
         switch format {
         case .text:
-            return TextRenderer(width: Terminal.width, color: !noColor && Terminal.wantsColor).render(report)
+            return Terminal.renderer(color: !noColor, width: width).render(report)
         case .json:
             return JSONRenderer(toolVersion: programVersion).render(report)
         case .csv:
             guard let text = CSVRenderer(isRaw: csv.raw).render(report) else {
                 Terminal.complain("\(report.command) has no table to print as csv")
-                throw ExitCode.validationFailure
+                throw Exit.usage
             }
             return text
         }
@@ -94,7 +99,7 @@ struct ListOptions: ParsableArguments {
             let near = Suggestion(for: sort, among: names).words
             Terminal.complain(
                 "there is no column '\(sort)' to sort by\(near); columns: \(names.joined(separator: ", "))")
-            throw ExitCode.validationFailure
+            throw Exit.usage
         }
         table.limit(to: output.rows(limit, people: people), noun: noun)
         report.mainTable = table

@@ -12,6 +12,8 @@ enum Progress {
     private struct State {
         var path: String?
         var isShown = false
+        /// Somebody else draws on the whole terminal.
+        var isSilent = false
         var start = 0.0
     }
     private static let state = Mutex(State())
@@ -21,6 +23,7 @@ enum Progress {
     static func begin(_ path: String) {
         guard isWatched else { return }
         let isFirst = state.withLock { state in
+            if state.isSilent { return false }
             defer { state.path = path }
             if state.start == 0 { state.start = LiveBroker.seconds }
             return state.path == nil
@@ -44,7 +47,15 @@ enum Progress {
             if state.isShown { write("\r\u{1B}[K") }
             state.path = nil
             state.isShown = false
+            // What comes next has a time of its own.
+            state.start = 0
         }
+    }
+
+    /// No line from here on, or lines again: a screen is drawn.
+    static func setSilent(_ isSilent: Bool) {
+        if isSilent { end() }
+        state.withLock { $0.isSilent = isSilent }
     }
 
     /// False once there is nothing more to draw.

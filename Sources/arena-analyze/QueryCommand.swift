@@ -52,7 +52,7 @@ struct QueryCommand: ParsableCommand {
             try output.show(report)
         } catch let problem as Query.Problem {
             Terminal.complain("cannot answer the query: \(problem)")
-            throw ExitCode.validationFailure
+            throw Exit.usage
         }
     }
 }

@@ -31,17 +31,16 @@ struct ReportCommand: ParsableCommand {
     var force = false
 
     func run() throws {
-        let isPartial = try Output.write(to: output, replacing: force) { file in
+        let origins = try Output.write(to: output, replacing: force) { file in
             let page = try page()
             if output == "-" { Progress.end() }
             try file.write(page.html)
-            return page.isPartial
+            return page.origins
         }
-        if isPartial { throw ExitCode(4) }
+        try Exit.ifPartial(origins)
     }
 
-    /// Warns of dumps that could be read in part only.
-    private func page() throws -> (html: String, isPartial: Bool) {
+    private func page() throws -> (html: String, origins: [Origin]) {
         // The newest is told by the headers, and only of it are all tables needed.
         let order = try dumps.map { (path: $0, time: try DumpPath.read($0).header.wallTime) }
             .sorted { $0.time < $1.time }.map(\.path)
@@ -53,12 +52,6 @@ struct ReportCommand: ParsableCommand {
         selection.formUnion(ReportPage.selection)
         if let newest = order.last { files.append((newest, try DumpPath.read(newest, selection))) }
         let html = ReportPage(files, leaks: leaks, toolVersion: programVersion).html
-        var isPartial = false
-        for file in files {
-            guard let notice = Origin(path: file.path, file.snapshot).partialNotice else { continue }
-            Terminal.warn("partial answer from \(Origin.name(of: file.path)): \(notice)")
-            isPartial = true
-        }
-        return (html, isPartial)
+        return (html, files.map { Origin(path: $0.path, $0.snapshot) })
     }
 }

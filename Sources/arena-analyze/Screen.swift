@@ -31,41 +31,47 @@ final class Screen {
         raw.c_lflag &= ~tcflag_t(ICANON | ECHO | ISIG)
         guard tcsetattr(STDIN_FILENO, TCSADRAIN, &raw) == 0 else { return }
         isOpen = true
-        write("\u{1B}[?1049h\u{1B}[?25l")
+        Progress.setSilent(true)
+        // A line that is too long ends at the reference: it must not push others out.
+        write("\u{1B}[?1049h\u{1B}[?25l\u{1B}[?7l")
     }
 
     func close() {
         guard isOpen else { return }
         isOpen = false
-        write("\u{1B}[?25h\u{1B}[?1049l")
+        write("\u{1B}[?7h\u{1B}[?25h\u{1B}[?1049l")
+        Progress.setSilent(false)
         tcsetattr(STDIN_FILENO, TCSADRAIN, &saved)
     }
 
     func show(_ text: String) throws {
         guard isOpen else { return try Terminal.print(text + "\n") }
-        var size = winsize()
-        let rows = ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0 && size.ws_row > 0 ? Int(size.ws_row) : 24
-        let lines = text.split(separator: "\n", omittingEmptySubsequences: false).prefix(rows - 1)
+        var lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+        while lines.last == "" { lines.removeLast() }
+        let room = max(0, (Terminal.size?.rows ?? 24) - 1)
+        let more = lines.count > room ? ", \(lines.count - room) more lines" : ""
         // Each line clears what was to its right, so that nothing flickers.
         write(
-            "\u{1B}[H" + lines.map { $0 + "\u{1B}[K\r\n" }.joined()
-                + "\u{1B}[J\u{1B}[2mq ends, space refreshes\u{1B}[0m")
+            "\u{1B}[H" + lines.prefix(room).map { $0 + "\u{1B}[K\r\n" }.joined()
+                + "\u{1B}[J\u{1B}[2mq ends, space refreshes\(more)\u{1B}[0m")
     }
 
     /// Waits for the time to pass, the space bar, or the end; `redraw` is called when the window changed its size.
     func wait(seconds: Double, redraw: () -> Void) {
         let end = LiveBroker.seconds + seconds
-        var known = Terminal.width
+        var known = size
         while !isEnded {
             let left = end - LiveBroker.seconds
             guard left > 0 else { return }
             if key(within: min(left, 0.25)) == UInt8(ascii: " ") { return }
-            if isOpen, Terminal.width != known {
-                known = Terminal.width
+            if isOpen, size != known {
+                known = size
                 redraw()
             }
         }
     }
+
+    private var size: [Int] { [Terminal.width, Terminal.size?.rows ?? 24] }
 
     /// Looks at keys and signals without waiting; whether the end was asked for.
     func poll() -> Bool {

@@ -37,11 +37,13 @@ struct ShowCommand: ParsableCommand {
 extension BufferName: ExpressibleByArgument {
     public init?(argument: String) { self.init(argument) }
 
-    /// The answer about it, or exit code 1 where it is not live.
+    /// The answer about it; the command ends where it is not live.
     func found(_ report: Report?, _ dump: String, _ snapshot: Snapshot) throws -> Report {
         if let report { return report }
-        if snapshot.slots == nil { return try Report.required(nil, from: dump) }
-        Terminal.complain("\(dump) has no live buffer \(text); `arena-analyze buffers` lists them")
-        throw ExitCode.failure
+        if snapshot.slots == nil { return try Report.required(nil, from: dump, snapshot) }
+        let name = Origin.name(of: dump)
+        let notice = Origin(path: dump, snapshot).partialNotice.map { ", as far as it can be read: \($0)" } ?? ""
+        Terminal.complain("\(name) has no live buffer \(text)\(notice); `arena-analyze buffers` lists them")
+        throw Exit.code(missingFrom: snapshot)
     }
 }

@@ -7,9 +7,21 @@ enum Terminal {
     /// `COLUMNS`, or the terminal's own width, or 100.
     static var width: Int {
         if let columns = environment("COLUMNS").flatMap({ Int($0) }), columns > 0 { return columns }
+        return size?.columns ?? 100
+    }
+
+    /// Of the window; nil where standard output is none.
+    static var size: (columns: Int, rows: Int)? {
         var size = winsize()
-        guard ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else { return 100 }
-        return Int(size.ws_col)
+        guard ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0, size.ws_row > 0 else { return nil }
+        return (Int(size.ws_col), Int(size.ws_row))
+    }
+
+    /// For people: a window has no room beside it, and a file or a pipe has, where nobody says otherwise.
+    static func renderer(color: Bool, width asked: Int? = nil) -> TextRenderer {
+        TextRenderer(
+            width: asked.flatMap { $0 > 0 ? $0 : nil } ?? width, color: color && wantsColor,
+            cutsTables: asked.map { $0 > 0 } ?? (isatty(STDOUT_FILENO) == 1))
     }
 
     /// https://no-color.org: any value but the empty one means no.
@@ -27,7 +39,7 @@ enum Terminal {
             throw ExitCode.success
         } catch {
             complain("cannot write the answer: \(String(cString: strerror(error.code)))")
-            throw ExitCode.failure
+            throw Exit.noAnswer
         }
     }
 

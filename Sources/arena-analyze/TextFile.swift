@@ -20,6 +20,6 @@ enum TextFile {
 
     private static func failure(_ path: String, _ reason: String) -> ExitCode {
         Terminal.complain("cannot read \(path): \(reason)")
-        return .failure
+        return Exit.noAnswer
     }
 }

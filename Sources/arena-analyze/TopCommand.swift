@@ -8,8 +8,9 @@ struct TopCommand: ParsableCommand {
         commandName: "top",
         abstract: "Watch the memory of a running broker.",
         discussion: """
-            Takes a dump every few seconds, shows its summary and what changed since the one before, and removes the \
-            dump again (--keep leaves them). A dump stands the broker still for some milliseconds.
+            Takes a dump every few seconds, shows its verdict, what changed since the one before and its summary, and \
+            removes the dump again (--keep leaves them). A dump stands the broker still for some milliseconds. What a \
+            small window has no room for is the end of the summary.
 
               arena-analyze top $(pidof arena-broker)
 
@@ -50,37 +51,33 @@ struct TopCommand: ParsableCommand {
             defer { screen.close() }
             var before: Snapshot?
             var shown = 0
+            var own: Set<String> = []
             while !screen.isEnded {
-                let snapshot = try next(broker, screen)
+                let snapshot = try next(broker, screen, &own)
                 try screen.show(text(snapshot, since: before))
-                before = snapshot
                 shown += 1
                 if count > 0, shown >= count { return }
                 screen.wait(seconds: interval) { try? screen.show(text(snapshot, since: before)) }
+                before = snapshot
             }
         } catch let problem as LiveBroker.Problem {
             Terminal.complain("cannot watch: \(problem)")
-            throw ExitCode.failure
+            throw Exit.noAnswer
         } catch is CancellationError {
             return
         }
     }
 
-    private func next(_ broker: LiveBroker, _ screen: Screen) throws -> Snapshot {
+    /// The next dump, without a word about those that were asked for here, whose names are `own`.
+    private func next(_ broker: LiveBroker, _ screen: Screen, _ own: inout Set<String>) throws -> Snapshot {
         let path = try broker.capture(timeoutSeconds: 30, isCancelled: { screen.poll() })
         // Only what this command has asked for goes away again.
         defer { if !keep { unlink(path) } }
-        return try DumpPath.read(path)
+        defer { own.insert(path.split(separator: "/").last.map(String.init) ?? path) }
+        return try DumpPath.read(path).withoutDumps(own)
     }
 
     private func text(_ snapshot: Snapshot, since before: Snapshot?) -> String {
-        var report = Report.summary(of: snapshot)
-        report.mainTable?.limit(to: 8, noun: "site")
-        if let before {
-            report.add("Change", .lines(Report.changes(from: before, to: snapshot)))
-            // Below the totals, so that a small window has it.
-            report.sections.insert(report.sections.removeLast(), at: 2)
-        }
-        return TextRenderer(width: Terminal.width, color: !noColor && Terminal.wantsColor).render(report)
+        Terminal.renderer(color: !noColor).render(.watch(snapshot, since: before))
     }
 }

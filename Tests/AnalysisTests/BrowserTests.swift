@@ -109,6 +109,66 @@ struct BrowserTests {
         #expect(backgrounds.count == 2, "light and dark look the same: \(backgrounds)")
     }
 
+    /// Tells the page around it of each table: how wide it is in how much room, and what stands above it.
+    private static let tableProbe = """
+        <script>
+        addEventListener("load", () => setTimeout(() => {
+          const tables = [...document.querySelectorAll(".table-scroll")].map((box) => {
+            const hint = box.previousElementSibling, first = box.querySelector("td");
+            const before = first?.getBoundingClientRect().left;
+            const words = hint.hidden ? "" : hint.textContent, isWide = box.scrollWidth > box.clientWidth + 1;
+            box.scrollLeft = 1000;
+            return { isWide, words, isFaded: box.matches(".more-right"), stays: first?.getBoundingClientRect().left === before };
+          });
+          const page = document.documentElement;
+          parent.postMessage({ tables, isPageWide: page.scrollWidth > page.clientWidth }, "*");
+        }, 200));
+        </script>
+        </body>
+        """
+
+    private struct Looks: Decodable {
+        struct Table: Decodable {
+            var isWide: Bool
+            var words: String
+            var isFaded: Bool
+            var stays: Bool
+        }
+        var tables: [Table]
+        var isPageWide: Bool
+    }
+
+    /// How the page is in a window of that width, which no browser without a window would be.
+    private func looks(width: Int) throws -> Looks {
+        let inner: String = page().replacingOccurrences(of: "</body>", with: Self.tableProbe)
+        let frame = """
+            <!DOCTYPE html><title>x</title><pre id="probe"></pre><iframe style="width:\(width)px;height:2000px"></iframe>
+            <script>
+            addEventListener("message", (event) => { document.getElementById("probe").textContent = JSON.stringify(event.data); });
+            document.querySelector("iframe").srcdoc = decodeURIComponent(escape(atob("\(Data(inner.utf8).base64EncodedString())")));
+            </script>
+            """
+        let words = try said(try open(frame).document)
+        return try JSONDecoder().decode(Looks.self, from: Data(words.utf8))
+    }
+
+    @Test(
+        "on a telephone a table that is too wide names the columns out of sight, and keeps the one that names its rows")
+    func narrow() throws {
+        let telephone = try looks(width: 420)
+        #expect(!telephone.isPageWide)
+        #expect(telephone.tables.contains { $0.isWide })
+        for table in telephone.tables {
+            #expect(table.isWide == table.words.hasPrefix("Scroll sideways for: "), "\(table)")
+            #expect(table.stays, "\(table)")
+        }
+        #expect(
+            telephone.tables.contains { $0.words.hasSuffix("freed, survived, grew") },
+            "\(telephone.tables.map(\.words))")
+        let desk = try looks(width: 1_180)
+        #expect(desk.tables.allSatisfy { !$0.isWide && $0.words.isEmpty && !$0.isFaded })
+    }
+
     @Test("what goes wrong in a page is seen here")
     func control() throws {
         let (_, console) = try open("<!DOCTYPE html><title>x</title><script>nothing.is.here()</script>")

@@ -106,6 +106,37 @@ struct CommandLineTests {
         }
     }
 
+    @Test("verify says what it found of a dump of which nothing can be read")
+    func verifyOfNothing() throws {
+        try withFolder { folder in
+            let path = try write(Fixture.consistent(), to: folder, as: "a.dump.zst")
+            let torn = folder + "/torn.dump.zst"
+            try Data(contentsOf: URL(fileURLWithPath: path)).prefix(300).write(to: URL(fileURLWithPath: torn))
+            let outcome = try run("verify", torn)
+            #expect(outcome.status == 4)
+            #expect(outcome.output.contains("seek table") && outcome.output.contains("failed"))
+            #expect(outcome.errors.contains("warning: partial answer from \(torn): nothing of it could be read"))
+            let json = try run("verify", "--format", "json", torn).output
+            #expect(json.contains("\"partial\": true") && json.contains("\"pid\": null"))
+        }
+    }
+
+    @Test("in a pipe nothing is cut; --width cuts tables as a window of that width does")
+    func width() throws {
+        let dump = Program.samples + "/3-at-the-limit.dump.zst"
+        let whole = try run("summary", dump)
+        #expect(
+            whole.output.contains("arena-20261123T162139.601Z-8795-2-near-limit.dump.zst")
+                || !whole.output.contains("…"))
+        #expect(try run("summary", dump, environment: ["COLUMNS": "60"]).output.contains("NIOPosix/BaseSocketChannel"))
+        #expect(try run("sites", dump).output.contains("max life"))
+        #expect(try run("summary", "--width", "0", dump).output == whole.output)
+        let narrow = try run("summary", "--width", "60", dump)
+        #expect(narrow.output.split(separator: "\n").allSatisfy { $0.count <= 60 })
+        #expect(narrow.output.contains("last: convertToRpcCommandResponse"))
+        #expect(try run("summary", "--width", "7", dump).status == 64)
+    }
+
     @Test("what is no dump is refused with exit code 1 and a reason")
     func notADump() throws {
         try withFolder { folder in
@@ -147,12 +178,25 @@ struct CommandLineTests {
             }
             #expect(try run("summary", "--fail-on", "live > 0", torn).status == 4)
             #expect(try run("verify", torn).status == 4)
-            // Cut anywhere, it answers, answers in part, or refuses; it never crashes.
-            for length in stride(from: 0, to: bytes.count, by: max(1, bytes.count / 40)) {
+            // Cut anywhere behind the first bytes, by which it is known, it exits so, whatever is asked of it.
+            let commands = [
+                ["summary"], ["verify"], ["sites"], ["owners"], ["histogram"], ["buffers"], ["leaks"], ["chunks"],
+                ["dominators"], ["diff", path], ["leaks", "--baseline", path],
+                ["report", "--force", "-o", folder + "/r"],
+                ["export", "--force", "--to", "csv", "-o", folder + "/e"], ["redact", "--force", "-o", folder + "/c"],
+            ]
+            for (turn, length) in stride(from: 4, to: bytes.count, by: max(1, bytes.count / 56)).enumerated() {
                 try bytes.prefix(length).write(to: URL(fileURLWithPath: torn))
-                let status = try run("summary", torn).status
-                #expect([0, 1, 4].contains(status), "cut to \(length) of \(bytes.count) bytes: \(status)")
+                for command in [commands[0], commands[1], commands[turn % commands.count]] {
+                    let outcome = try run(command + [torn])
+                    #expect(outcome.status == 4, "\(command), cut to \(length) of \(bytes.count): \(outcome.errors)")
+                }
             }
+            for arguments in [["query", torn, "SELECT * FROM buffers"], ["show", torn, "7"], ["path", torn, "7"]] {
+                #expect(try run(arguments).status == 4, "\(arguments)")
+            }
+            // What an answer is compared with counts as well.
+            #expect(try run("leaks", "--baseline", torn, path).status == 4)
         }
     }
 

@@ -111,49 +111,80 @@ struct LiveTests {
         }
     }
 
+    @Test(
+        "in a window of any size the verdict comes first, no line tells of old work, and own dumps are no events",
+        .enabled(if: hasTmux), arguments: [(80, 24), (120, 40), (50, 12)])
+    func window(columns: Int, rows: Int) throws {
+        try Program.withFolder { folder in
+            try withBroker([], in: folder) { broker in
+                // One of somebody else's is an event.
+                #expect(try Program.run("capture", broker.pid).status == 0)
+                let others = try dumps(folder)
+                let tmux = Tmux(columns: columns, rows: rows)
+                defer { tmux.end() }
+                let analyzer = Program.products.appendingPathComponent("arena-analyze").path
+                try tmux.start("\(analyzer) top --interval 1 \(broker.pid)")
+                var screens: [String] = []
+                let deadline = Patience.end
+                // The third begins when what was left of the first would have been drawn.
+                while screens.count < 4 {
+                    try #require(ContinuousClock.now < deadline, "\(screens)")
+                    let screen = try tmux.screen()
+                    if screen.hasPrefix("Verdict\n"), screen.contains("q ends"), screen != screens.last {
+                        screens.append(screen)
+                    }
+                }
+                for screen in screens {
+                    let verdict = screen.split(separator: "\n").dropFirst().prefix(3).joined(separator: " ")
+                    #expect(verdict.contains("small to judge") || verdict.contains("No suspect"), "\(screen)")
+                    for word in ["working", "read,", "read 1", "signal.dump.zst: "] {
+                        #expect(!screen.contains(word), "\(screen)")
+                    }
+                    let told = screen.components(separatedBy: "-signal.dump.zst").count - 1
+                    #expect(told <= 1, "\(screen)")
+                }
+                if rows >= 40 { #expect(screens.last?.contains(others[0]) == true, "\(screens)") }
+                if rows <= 24 { #expect(screens.last?.contains("more lines") == true) }
+            }
+        }
+    }
+
     private static let hasTmux = FileManager.default.isExecutableFile(atPath: "/usr/bin/tmux")
 
     @Test("on a terminal, q and signals end top, and the terminal is as it was", .enabled(if: hasTmux))
     func terminal() throws {
         try Program.withFolder { folder in
             try withBroker([], in: folder) { broker in
-                let server = "arena-\(UUID().uuidString)"
-                // The server that tmux leaves behind must not inherit what Foundation waits for the end of.
-                let closing =
-                    #"for f in /proc/$$/fd/*; do n=${f##*/}; ((n > 2)) && eval "exec $n>&-"; done; exec tmux "$@""#
-                func tmux(_ arguments: String...) throws -> String {
-                    let all = ["-c", closing, "tmux", "-L", server, "-f", "/dev/null"] + arguments
-                    return try Program.run("/bin/bash", all).text
-                }
+                let tmux = Tmux(columns: 100, rows: 40)
                 let analyzer = Program.products.appendingPathComponent("arena-analyze").path
                 // The shell writes what ends it, so that the test need not read the shell's own words.
                 let script = """
                     stty -g > \(folder)/before; echo untouched
                     \(analyzer) top --interval 3600 \(broker.pid); echo $? > \(folder)/status; stty -g > \(folder)/after
-                    tmux -L \(server) wait-for -S ended; exec cat
+                    tmux -L \(tmux.server) wait-for -S ended; exec cat
                     """
                 for end in ["q", "C-c", "SIGTERM"] {
-                    _ = try tmux("new-session", "-d", "-x", "100", "-y", "40", "sh", "-c", script)
-                    defer { _ = try? tmux("kill-server") }
+                    try tmux.start(script)
+                    defer { tmux.end() }
                     // Each at one look: a screen is not painted at once.
                     func isPainted() throws -> Bool {
-                        let screen = try tmux("capture-pane", "-p")
-                        let flags = try tmux("display", "-p", "#{alternate_on} #{cursor_flag}")
+                        let screen = try tmux.screen()
+                        let flags = try tmux.run("display", "-p", "#{alternate_on} #{cursor_flag}")
                         return flags == "1 0\n" && screen.contains("q ends, space refreshes")
                             && screen.contains("pid \(broker.pid) on ")
                     }
                     while try !isPainted() { try #require(broker.process.isRunning) }
                     if end == "SIGTERM" {
-                        let pane = try tmux("display", "-p", "#{pane_pid}").filter(\.isNumber)
+                        let pane = try tmux.run("display", "-p", "#{pane_pid}").filter(\.isNumber)
                         _ = try Program.run("/usr/bin/env", ["pkill", "-TERM", "-P", pane])
                     } else {
-                        _ = try tmux("send-keys", end)
+                        try tmux.run("send-keys", end)
                     }
-                    _ = try tmux("wait-for", "ended")
+                    try tmux.run("wait-for", "ended")
                     // tmux hears of the end by another way than by what top has written last.
                     func isRestored() throws -> Bool {
-                        let screen = try tmux("capture-pane", "-p")
-                        let flags = try tmux("display", "-p", "#{alternate_on} #{cursor_flag}")
+                        let screen = try tmux.screen()
+                        let flags = try tmux.run("display", "-p", "#{alternate_on} #{cursor_flag}")
                         return flags == "0 1\n" && screen.hasPrefix("untouched\n")
                     }
                     let deadline = Patience.end

@@ -145,6 +145,76 @@ struct RedactionTests {
         #expect(SipHash.hash(Array(0..<15), key: key) == 0xa129_ca61_49be_45e5)
     }
 
+    /// What `diff` says, without names: of owners, hosts and files, which are others in the copies.
+    private func comparison(_ folder: String, _ names: [String]) throws -> NSDictionary {
+        let paths = names.map { "\(folder)/\($0)" }
+        let outcome = try Program.run(["diff", "--format", "json", "--limit", "0"] + paths)
+        #expect(outcome.status == 0, "\(outcome.errors)")
+        return try #require(
+            Self.withoutNames(try JSONSerialization.jsonObject(with: outcome.output)) as? NSDictionary)
+    }
+
+    private static func withoutNames(_ value: Any) -> Any {
+        if let list = value as? [Any] {
+            // Owners of the same amount are in the order of their names.
+            let plain = list.map(withoutNames)
+            return plain.sorted { "\($0)" < "\($1)" }
+        }
+        guard let object = value as? [String: Any] else { return value }
+        return object.filter { !["path", "host", "owner", "name"].contains($0.key) }.mapValues(withoutNames)
+    }
+
+    @Test("several dumps have one set of pseudonyms: comparing the copies is comparing the dumps")
+    func several() throws {
+        try Program.withFolder { folder in
+            let names = ["1-before.dump.zst", "2-near-limit.dump.zst", "3-at-the-limit.dump.zst"]
+            let outcome = try Program.run(
+                ["redact", "-o", folder + "/copies"] + names.map { "\(Program.samples)/\($0)" })
+            #expect(outcome.status == 0, "\(outcome.errors)")
+            #expect(try FileManager.default.contentsOfDirectory(atPath: folder + "/copies").sorted() == names)
+            #expect(
+                try comparison(folder + "/copies", names) == comparison(Program.samples, names))
+            let text = try Program.run(["diff"] + names.map { "\(folder)/copies/\($0)" }).text
+            #expect(text.contains("survived 102") && !text.contains("device-0001"))
+            // A second time it is another set.
+            #expect(
+                try Program.run(
+                    ["redact", "-o", folder + "/again"] + names.map { "\(Program.samples)/\($0)" }
+                ).status == 0)
+            let mixed = try Program.run("diff", "\(folder)/copies/\(names[0])", "\(folder)/again/\(names[1])")
+            #expect(!mixed.text.contains("survived 102"))
+        }
+    }
+
+    @Test("several dumps: all copies are there or none, and no dump is written over")
+    func severalOrNone() throws {
+        try Program.withFolder { folder in
+            let one = try Program.write(withSecrets(), to: folder, as: "a.dump.zst")
+            let two = try Program.write(withSecrets(), to: folder, as: "b.dump.zst")
+            let torn = folder + "/torn.dump.zst"
+            try Data(contentsOf: URL(fileURLWithPath: two)).dropLast(99).write(to: URL(fileURLWithPath: torn))
+            let files = try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
+            #expect(try Program.run("redact", "-o", folder + "/copies", one, torn).status == 4)
+            for arguments in [[one, two], ["--force", one, two]] {
+                let outcome = try Program.run(["redact", "-o", folder] + arguments)
+                #expect(outcome.status == 64)
+                #expect(outcome.errors.contains("is one of the dumps; name another directory."))
+            }
+            #expect(try Program.run("redact", "-o", "-", one, two).status == 64)
+            #expect(try Program.run("redact", "-o", folder + "/copies", one, one).errors.contains("would be one file"))
+            #expect(try Program.run("redact", "-o", folder + "/copies", one, "-").status == 64)
+            #expect(try Program.run("redact", "-o", one, one, two).status == 1)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == files)
+            // One that is there is left as it is, and so the other is not written either.
+            let copies = folder + "/copies"
+            #expect(try Program.run("redact", "-o", copies, two, torn + "x").status == 1)
+            #expect(try Program.run("redact", "-o", copies, two, one).status == 0)
+            try FileManager.default.removeItem(atPath: copies + "/b.dump.zst")
+            #expect(try Program.run("redact", "-o", copies, two, one).status == 1)
+            #expect(try FileManager.default.contentsOfDirectory(atPath: copies) == ["a.dump.zst"])
+        }
+    }
+
     @Test("a damaged dump is refused, since its copy would look whole; nothing is overwritten without --force")
     func refusals() throws {
         try Program.withFolder { folder in
@@ -155,7 +225,7 @@ struct RedactionTests {
             let torn = folder + "/torn.dump.zst"
             try bytes.prefix(bytes.count * 9 / 10).write(to: URL(fileURLWithPath: torn))
             let refused = try Program.run("redact", "-o", folder + "/b.dump.zst", torn)
-            #expect(refused.status == 1)
+            #expect(refused.status == 4)
             #expect(refused.errors.contains("because it is damaged"))
             #expect(
                 try FileManager.default.contentsOfDirectory(atPath: folder).sorted() == ["a.dump.zst", "torn.dump.zst"])

@@ -213,6 +213,90 @@ struct RendererTests {
                 """)
     }
 
+    /// A table of the kind that `buffers` and `sites` print.
+    private func names(_ count: Int) -> Table {
+        var table = Table(
+            name: "t",
+            columns: [
+                .init("site", "Site"), .init("owner", "Owner"), .init("bytes", "bytes"), .init("serial", "serial"),
+                .init("p99", "p99", isOptional: true),
+            ])
+        table.rows = (0..<count).map { number in
+            Table.Row([
+                .site(
+                    SiteName(label: "convertToRpcCommandResponse", file: "Broker/Commands/RPCBridge.swift", line: 141)),
+                .text("session building-7-floor-2-sensor-of-temperature-\(number)"), .bytes(1 << 40 | UInt64(number)),
+                .number(24_844_034 + UInt64(number)), .below(1_000_000),
+            ])
+        }
+        return table
+    }
+
+    private func lines(_ table: Table, _ renderer: TextRenderer) -> [Substring] {
+        var report = Report(command: "t")
+        report.add(nil, .table(table))
+        return renderer.render(report).split(separator: "\n")
+    }
+
+    @Test("a file has every cell whole, and every column, however wide that is")
+    func file() {
+        let lines = lines(names(3), TextRenderer(width: 40, cutsTables: false))
+        #expect(lines.count == 4)
+        for (number, line) in lines.dropFirst().enumerated() {
+            #expect(line.contains("convertToRpcCommandResponse  Broker/Commands/RPCBridge.swift:141"))
+            #expect(line.contains("session building-7-floor-2-sensor-of-temperature-\(number)"))
+            #expect(line.hasSuffix("< 1 ms"))
+        }
+        #expect(Set(lines.map(\.count)).count == 1, "they line up")
+    }
+
+    @Test("a name without end in a file leaves its column, and widens no other row")
+    func endless() {
+        var table = names(2)
+        table.rows[0].cells[1] = .text(String(repeating: "x", count: 60_000))
+        let lines = lines(table, TextRenderer(cutsTables: false))
+        #expect(lines[1].contains(String(repeating: "x", count: 60_000)))
+        #expect(lines[2].count < 400)
+    }
+
+    @Test(
+        "on a screen places go first, then the middles of names: a name keeps its end, and numbers are whole",
+        arguments: [140, 120, 100, 90, 80])
+    func screen(width: Int) {
+        let lines = lines(names(12), TextRenderer(width: width))
+        #expect(lines.allSatisfy { $0.count <= width })
+        for (number, line) in lines.dropFirst().enumerated() {
+            if width >= 100 { #expect(line.contains("convertToRpcCommandResponse"), "\(line)") }
+            #expect(line.contains("Response"), "\(line)")
+            #expect(line.contains("-\(number)  "), "\(line)")
+            #expect(line.contains("1.0 TiB") || line.contains("1024.0 GiB"), "\(line)")
+            #expect(line.contains("\(24_844_034 + number)"), "\(line)")
+            // The place is worth less than any part of a name.
+            if line.contains("RPCBridge.swift") { #expect(line.contains("sensor-of-temperature"), "\(line)") }
+        }
+        #expect(Set(lines).count == lines.count, "rows can be told apart")
+    }
+
+    @Test("a window of a few columns names those that it has no room for", arguments: [40, 50, 60, 70])
+    func small(width: Int) {
+        let lines = lines(names(3), TextRenderer(width: width))
+        #expect(lines.allSatisfy { $0.count <= width }, "\(lines)")
+        for line in lines.dropFirst().prefix(3) { #expect(line.contains("…") && line.contains("esponse")) }
+        if !lines[0].contains("serial") { #expect(lines.last?.contains("Too narrow for: ") == true, "\(lines)") }
+        let wide = self.lines(names(3), TextRenderer(width: 200))
+        #expect(!wide.contains { $0.contains("Too narrow") })
+    }
+
+    @Test("the middle gives way, by the columns of the terminal")
+    func middle() {
+        #expect(Format.shortened("session device-0019", to: 19) == "session device-0019")
+        #expect(Format.shortened("session device-0019", to: 12) == "ses…ice-0019")
+        #expect(Format.shortened("温度センサー", to: 9) == "温…サー" || Format.shortened("温度センサー", to: 9) == "温…ンサー")
+        #expect(TerminalWidth.columns(Format.shortened("温度センサー温度センサー", to: 11)) <= 11)
+        #expect(Format.shortened("… 49,997 more connections", to: 12) == "… 49,997 mo…")
+        #expect(Format.shortened("abc", to: 2) == "a…")
+    }
+
     @Test("a table without rows says so")
     func noRows() {
         var report = Report(command: "t")

@@ -40,11 +40,18 @@ struct PprofProfile {
         profile.add(Profile.periodType, valueType("space", "bytes"))
         profile.set(Profile.period, 1 as UInt64)
         profile.set(Profile.timeNanos, Int64(clamping: snapshot.header.wallTime))
-        profile.set(Profile.durationNanos, Int64(clamping: snapshot.uptime))
+        if let uptime = snapshot.knownAge(snapshot.header.startTime) {
+            profile.set(Profile.durationNanos, Int64(clamping: uptime))
+        }
         addMapping(snapshot)
         profile.set(
             Profile.comment,
-            packed: [text("dumped \(Format.time(snapshot.header.wallTime)), \(snapshot.header.reason)")])
+            packed: [
+                text(
+                    (["dumped \(Format.time(snapshot.header.wallTime))"]
+                        + [snapshot.header.knownReason].compactMap { $0 })
+                        .joined(separator: ", "))
+            ])
         for allocationGroup in snapshot.allocationGroups { add(allocationGroup, snapshot) }
         addHistory(snapshot)
     }
@@ -73,10 +80,13 @@ struct PprofProfile {
         }
         stack.append(location(name: "owner: \(allocationGroup.ownerKind.name)", file: "", line: 0))
         let kind = label("owner_kind", allocationGroup.ownerKind.name)
-        var age = ProtobufMessage()
-        age.set(Label.key, text("oldest_age"))
-        age.set(Label.num, Int64(clamping: snapshot.age(allocationGroup.oldestBirth) / 1_000_000_000))
-        age.set(Label.numUnit, text("seconds"))
+        let age = snapshot.knownAge(allocationGroup.oldestBirth).map { age -> ProtobufMessage in
+            var label = ProtobufMessage()
+            label.set(Label.key, text("oldest_age"))
+            label.set(Label.num, Int64(clamping: age / 1_000_000_000))
+            label.set(Label.numUnit, text("seconds"))
+            return label
+        }
         let reachable = label(
             "reachable",
             snapshot.totals.unreachableBuffers == nil
@@ -91,7 +101,7 @@ struct PprofProfile {
                 allocationGroup.liveBuffers, allocationGroup.liveBytes, allocationGroup.requestedBytes,
                 allocationGroup.unreachableBuffers,
                 allocationGroup.unreachableBytes, 0, 0,
-            ], [kind, reachable, age])
+            ], [kind, reachable] + (age.map { [$0] } ?? []))
     }
 
     /// What sites have allocated since the start is known by site only.

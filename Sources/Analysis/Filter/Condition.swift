@@ -23,10 +23,11 @@ public struct Condition: Sendable {
             let exact: [String: UInt64] = [
                 "counter": totals.counterBytes, "live": totals.liveBuffers, "live.bytes": totals.liveBytes,
                 "slack.bytes": totals.liveBytes.less(totals.requestedBytes), "free.bytes": totals.freeBytes,
-                "chunks": totals.chunkCount, "refused": totals.failedAllocations,
-                "over_limit.bytes": totals.overLimitBytes,
+                "chunks": totals.chunkCount,
             ]
             numbers = exact.mapValues { $0...$0 }
+            numbers["refused"] = snapshot.counted(totals.failedAllocations).map { $0...$0 }
+            numbers["over_limit.bytes"] = snapshot.counted(totals.overLimitBytes).map { $0...$0 }
             let grade = EvidenceGrade(snapshot, for: .lost)
             reason = grade.reason
             if grade.level != .cannotSay {

@@ -7,20 +7,36 @@ struct FilterScan {
     let slots: Snapshot.SlotColumns
     let referrers: ReferrerMasks
 
-    func mask(_ expression: Expression) -> RowMask {
+    /// The rows for which it holds. What the dump cannot tell holds for none, and neither does its contrary, as in SQL.
+    func mask(_ expression: Expression) -> RowMask { mask(expression, isNegated: false) }
+
+    private func mask(_ expression: Expression, isNegated: Bool) -> RowMask {
         switch expression {
-        case .and(let left, let right):
-            var result = mask(left)
-            let other = mask(right)
-            for row in result.isIn.indices where !other.isIn[row] { result.isIn[row] = false }
+        case .and(let left, let right), .or(let left, let right):
+            let isAnd = if case .and = expression { !isNegated } else { isNegated }
+            var result = mask(left, isNegated: isNegated)
+            let other = mask(right, isNegated: isNegated)
+            for row in result.isIn.indices where other.isIn[row] != isAnd { result.isIn[row] = !isAnd }
             return result
-        case .or(let left, let right):
-            var result = mask(left)
-            let other = mask(right)
-            for row in result.isIn.indices where other.isIn[row] { result.isIn[row] = true }
-            return result
-        case .not(let inner):
-            return RowMask(mask(inner).isIn.map { !$0 })
+        case .not(let inner): return mask(inner, isNegated: !isNegated)
+        case .number(let name, _, _) where isUnknown(Filter.Field(rawValue: name)):
+            return RowMask(Array(repeating: false, count: slots.count))
+        default:
+            let result = condition(expression)
+            return isNegated ? RowMask(result.isIn.map { !$0 }) : result
+        }
+    }
+
+    private func isUnknown(_ field: Filter.Field?) -> Bool {
+        switch field {
+        case .age, .idle: !snapshot.hasClock
+        default: false
+        }
+    }
+
+    private func condition(_ expression: Expression) -> RowMask {
+        switch expression {
+        case .and, .or, .not: return mask(expression)
         case .flag(let name): return flag(Filter.Field(rawValue: name))
         case .text(let name, let contains, let wanted):
             return text(Filter.Field(rawValue: name), TextTest(wanted, contains: contains))

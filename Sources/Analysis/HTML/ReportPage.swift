@@ -85,9 +85,12 @@ public struct ReportPage {
 
     private var headline: String {
         let header = newest.header
-        let host = header.host.isEmpty ? "" : " on \(header.host)"
-        return "pid \(header.pid)\(host), up \(Format.duration(newest.uptime)); dumped \(Format.time(header.wallTime)) "
-            + Report.reasonInWords(header.reason)
+        let process = [
+            header.knownPid.map { "pid \($0)" + (header.host.isEmpty ? "" : " on \(header.host)") },
+            newest.knownAge(header.startTime).map { "up \(Format.duration($0))" },
+        ].compactMap { $0 }.joined(separator: ", ")
+        let reason = header.knownReason.map { " \(Report.reasonInWords($0))" } ?? ""
+        return (process.isEmpty ? "" : "\(process); ") + "dumped \(Format.time(header.wallTime))\(reason)"
     }
 
     private var footer: String {
@@ -158,11 +161,15 @@ public struct ReportPage {
             html += HTMLRenderer().render(report)
         }
         let slack = totals.liveBytes.less(totals.requestedBytes)
-        let refused = totals.failedAllocations
+        let refusals =
+            newest.counted(totals.failedAllocations).map { refused in
+                refused == 0
+                    ? " No allocation was refused since the start."
+                    : " \(Format.count(refused, of: "allocation")) \(refused == 1 ? "was" : "were") refused since the start."
+            } ?? ""
         html += """
             <p class="note">Of the \(newest.liveBytesNoun), \(Format.bytes(totals.requestedBytes)) were asked for; \
-            \(Format.bytes(slack)) are slack, the rounding up to size classes. \
-            \(refused == 0 ? "No allocation was" : "\(Format.count(refused, of: "allocation")) \(refused == 1 ? "was" : "were")") refused since the start.</p>
+            \(Format.bytes(slack)) are slack, the rounding up to size classes.\(refusals)</p>
 
             """
         return html
@@ -223,15 +230,17 @@ public struct ReportPage {
 
     private var process: String {
         let header = newest.header
-        var lines = [
-            Report.Line("resident", "\(.bytes(header.residentBytes))"),
-            Report.Line("threads", "\(.count(header.threadCount))"),
-            Report.Line("peak counter", "\(.bytes(newest.totals.peakCounterBytes))"),
-            Report.Line(
-                "paused",
-                header.pauseNanoseconds > 0
-                    ? "\(.duration(header.pauseNanoseconds)) for this dump" : "while this dump was written"),
-        ]
+        var lines = [Report.Line("threads", "\(.count(header.threadCount))")]
+        if newest.hasHistory {
+            lines.insert(Report.Line("resident", "\(.bytes(header.residentBytes))"), at: 0)
+            lines += [
+                Report.Line("peak counter", "\(.bytes(newest.totals.peakCounterBytes))"),
+                Report.Line(
+                    "paused",
+                    header.pauseNanoseconds > 0
+                        ? "\(.duration(header.pauseNanoseconds)) for this dump" : "while this dump was written"),
+            ]
+        }
         if header.cgroupLimitBytes > 0 {
             lines.append(
                 Report.Line("cgroup", "\(.bytes(header.cgroupCurrentBytes)) of \(.bytes(header.cgroupLimitBytes))"))

@@ -52,6 +52,27 @@
     });
   }
 
+  // A table that is wider than its place says which columns are out of sight, and fades where they begin.
+  for (const box of document.querySelectorAll(".table-scroll")) {
+    const hint = make("p", "", "scroll-hint");
+    hint.hidden = true;
+    box.before(hint);
+    const look = () => {
+      const [first, ...others] = [...box.querySelector("thead tr").cells];
+      const [left, right] = [first.getBoundingClientRect().right, box.getBoundingClientRect().right];
+      const outside = others.filter((head) => {
+        const place = head.getBoundingClientRect();
+        return place.right > right + 1 || place.left < left - 1;
+      });
+      const names = outside.map((head) => head.textContent.trim()).filter(Boolean);
+      hint.hidden = outside.length === 0;
+      hint.textContent = "Scroll sideways" + (names.length > 0 ? " for: " + names.join(", ") : " for more");
+      box.classList.toggle("more-right", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+    };
+    box.addEventListener("scroll", look, { passive: true });
+    new ResizeObserver(look).observe(box);
+  }
+
   // The map of chunks. Each chunk is drawn once, a point a page; what is in sight is copied from there, scaled.
   const map = data("map-data");
   if (map) {

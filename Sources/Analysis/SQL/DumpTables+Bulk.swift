@@ -20,10 +20,10 @@ extension DumpTables {
                         places.fill(rows) { Int64(clamping: capacity[$0].less(requested[$0])) }
                     }
                 },
-                age("age_ns", "since its birth", .birth, \.birth),
+                age("age_ns", "since its birth; null without a clock", .birth, \.birth),
                 slot("site", "where it was allocated", .site, \.site),
                 slot("access_site", "where it was last accessed", .accessSite, \.accessSite),
-                age("access_age_ns", "since then", .accessTime, \.accessTime),
+                age("access_age_ns", "since then; null likewise", .accessTime, \.accessTime),
                 slot("owner", "who answers for it", .owner, \.owner),
                 DumpTable.Column(
                     numbers: "unreachable", "1 if no referrer reaches it; null if the dump cannot tell",
@@ -146,6 +146,7 @@ extension DumpTables {
         _ name: String, _ about: String, _ column: Slots.Column, _ path: KeyPath<Slots, [UInt64]>
     ) -> DumpTable.Column {
         slots(name, about, [column]) { facts in
+            guard facts.snapshot.hasClock else { return Self.nulls }
             let (times, now) = (facts.slots[keyPath: path], facts.snapshot.header.monotonicTime)
             return { rows, places in places.fill(rows) { Int64(clamping: now.less(times[$0])) } }
         }

@@ -31,11 +31,11 @@ extension DumpTables {
             column("client", .text, "the session (or else connection) it belongs to") { facts, id, _ in
                 facts.clients[id].isEmpty ? .null : .text(facts.clients[id])
             },
-            column("age_ns", .integer, "since it was made") { facts, _, owner in
-                Cell(facts.snapshot.age(owner.createdTime))
+            column("age_ns", .integer, "since it was made; null without a clock") { facts, _, owner in
+                Cell(facts.snapshot.knownAge(owner.createdTime))
             },
             column("closed_age_ns", .integer, "since it was closed; null while open") { facts, _, owner in
-                owner.closedTime == 0 ? .null : Cell(facts.snapshot.age(owner.closedTime))
+                owner.closedTime == 0 ? .null : Cell(facts.snapshot.knownAge(owner.closedTime))
             },
             column("live_buffers", .integer, "its own, without what is below it") { _, _, owner in
                 Cell(owner.liveBuffers)
@@ -74,12 +74,12 @@ extension DumpTables {
 
     private static var totalColumns: [DumpTable.Column] {
         typealias Numbers = Snapshot.Totals
-        func text(_ name: String, _ about: String, _ path: KeyPath<Snapshot.Header, String>)
+        func text(_ name: String, _ about: String, _ text: @escaping (Snapshot.Header) -> String?)
             -> DumpTable.Column
         {
             .init(name: name, type: .text, about: about) { facts in
-                let text = facts.snapshot.header[keyPath: path]
-                return { _ in .text(text) }
+                let cell = text(facts.snapshot.header).map { Cell.text($0) } ?? .null
+                return { _ in cell }
             }
         }
         func number(_ name: String, _ about: String, _ cell: @escaping (Snapshot) -> Cell)
@@ -91,18 +91,20 @@ extension DumpTables {
             }
         }
         return [
-            text("program", "that was dumped", \.program),
-            text("program_version", "its version", \.programVersion),
-            number("pid", "of the process") { Cell($0.header.pid) },
-            text("host", "it ran on", \.host),
+            text("program", "that was dumped") { $0.program },
+            text("program_version", "its version") { $0.programVersion },
+            number("pid", "of the process; null if the dump cannot tell") { Cell($0.header.knownPid) },
+            text("host", "it ran on; null likewise") { $0.knownHost },
             .init(name: "time", type: .text, about: "of the dump, UTC") { facts in
                 let time = Format.isoTime(facts.snapshot.header.wallTime)
                 return { _ in .text(time) }
             },
-            text("reason", "why it was dumped", \.reason),
-            number("uptime_ns", "since the arena was made") { Cell($0.uptime) },
-            number("pause_ns", "the event loops stood still") { Cell($0.header.pauseNanoseconds) },
-            number("resident_bytes", "of the process") { Cell($0.header.residentBytes) },
+            text("reason", "why it was dumped; null likewise") { $0.knownReason },
+            number("uptime_ns", "since the arena was made; null likewise") { Cell($0.knownAge($0.header.startTime)) },
+            number("pause_ns", "the event loops stood still; null likewise") {
+                Cell($0.counted($0.header.pauseNanoseconds))
+            },
+            number("resident_bytes", "of the process; null likewise") { Cell($0.counted($0.header.residentBytes)) },
             number("cgroup_limit_bytes", "null without one") {
                 $0.header.cgroupLimitBytes == 0 ? .null : Cell($0.header.cgroupLimitBytes)
             },
@@ -110,7 +112,9 @@ extension DumpTables {
                 $0.totals.limitBytes == 0 ? .null : Cell($0.totals.limitBytes)
             },
             number("counter_bytes", "chunk + huge + ledger + snapshot buffer bytes") { Cell($0.totals.counterBytes) },
-            number("peak_counter_bytes", "its highest value") { Cell($0.totals.peakCounterBytes) },
+            number("peak_counter_bytes", "its highest value; null likewise") {
+                Cell($0.counted($0.totals.peakCounterBytes))
+            },
             number("chunk_count", "chunks") { Cell($0.totals.chunkCount) },
             number("chunk_bytes", "in chunks") { Cell($0.totals.chunkBytes) },
             number("chunk_size_bytes", "of one chunk") { Cell($0.totals.chunkSize) },
@@ -129,7 +133,9 @@ extension DumpTables {
                 Cell($0.totals.unreachableBuffers)
             },
             number("unreachable_bytes", "of these") { Cell($0.totals.unreachableBytes) },
-            number("failed_allocations", "refused for the limit since the start") { Cell($0.totals.failedAllocations) },
+            number("failed_allocations", "refused for the limit since the start; null likewise") {
+                Cell($0.counted($0.totals.failedAllocations))
+            },
         ]
     }
 }

@@ -35,8 +35,8 @@ enum DumpTables {
                     .init("largest_free_run_pages", .integer, "the most such pages in a row") { _, chunk in
                         Cell(chunk.largestFreeRunPages)
                     },
-                    .init("age_ns", .integer, "since it was mapped") { snapshot, chunk in
-                        Cell(snapshot.age(chunk.birth))
+                    .init("age_ns", .integer, "since it was mapped; null without a clock") { snapshot, chunk in
+                        Cell(snapshot.knownAge(chunk.birth))
                     },
                 ]
             }, rowCount: { $0.snapshot.chunks.count })
@@ -52,10 +52,12 @@ enum DumpTables {
                         .init("file", .text, "module and file") { _, site in .text(site.file) },
                         .init("line", .integer, "in the file") { _, site in Cell(site.line) },
                         .init("function", .text, "around it") { _, site in .text(site.function) },
-                        .init("allocations", .integer, "since the start") { _, site in Cell(site.allocations) },
-                        .init("frees", .integer, "since the start") { _, site in Cell(site.frees) },
-                        .init("allocated_bytes", .integer, "requested since the start") { _, site in
-                            Cell(site.allocatedBytes)
+                        .init("allocations", .integer, "since the start; null if the dump cannot tell") { dump, site in
+                            Cell(dump.counted(site.allocations))
+                        },
+                        .init("frees", .integer, "likewise") { dump, site in Cell(dump.counted(site.frees)) },
+                        .init("allocated_bytes", .integer, "requested since the start; null likewise") { dump, site in
+                            Cell(dump.counted(site.allocatedBytes))
                         },
                         .init("live_buffers", .integer, "now") { _, site in Cell(site.liveBuffers) },
                         .init("live_bytes", .integer, "now, as size classes") { _, site in Cell(site.liveBytes) },
@@ -97,11 +99,11 @@ enum DumpTables {
                     .init("unreachable_bytes", .integer, "of these") { dump, group in
                         dump.totals.unreachableBuffers == nil ? .null : Cell(group.unreachableBytes)
                     },
-                    .init("oldest_age_ns", .integer, "of the first born") { dump, group in
-                        Cell(dump.age(group.oldestBirth))
+                    .init("oldest_age_ns", .integer, "of the first born; null without a clock") { dump, group in
+                        Cell(dump.knownAge(group.oldestBirth))
                     },
-                    .init("newest_age_ns", .integer, "of the last born") { dump, group in
-                        Cell(dump.age(group.newestBirth))
+                    .init("newest_age_ns", .integer, "of the last born; null likewise") { dump, group in
+                        Cell(dump.knownAge(group.newestBirth))
                     },
                 ]
             }, rowCount: { $0.snapshot.allocationGroups.count })
@@ -121,8 +123,9 @@ enum DumpTables {
                         },
                         .init("allocations", .integer, "since the start") { _, arena in Cell(arena.allocations) },
                         .init("frees", .integer, "since the start") { _, arena in Cell(arena.frees) },
-                        .init("remote_frees", .integer, "of these, from other threads") { _, arena in
-                            Cell(arena.remoteFrees)
+                        .init("remote_frees", .integer, "of these, from other threads; null if the dump cannot tell") {
+                            dump, arena in
+                            Cell(dump.counted(arena.remoteFrees))
                         },
                     ]
                 }, rowCount: { $0.snapshot.arenas.count })
@@ -133,7 +136,9 @@ enum DumpTables {
             name: "events", about: "What happened shortly before: levels, dumps, refused allocations.",
             columns: rows(\.events) {
                 [
-                    .init("age_ns", .integer, "before the dump") { dump, event in Cell(dump.age(event.time)) },
+                    .init("age_ns", .integer, "before the dump; null without a clock") { dump, event in
+                        Cell(dump.knownAge(event.time))
+                    },
                     .init("kind", .text, "what") { _, event in .text(event.kind) },
                     .init("detail", .text, "in words") { _, event in .text(event.detail) },
                     .init("value", .integer, "what it is about, such as the bytes refused") { _, event in
@@ -150,7 +155,7 @@ enum DumpTables {
                 [
                     .init("serial", .integer, "its number, never reused") { _, freed in Cell(freed.serial) },
                     .init("freed_age_ns", .integer, "before the dump, when it was freed") { dump, freed in
-                        Cell(dump.age(freed.freedTime))
+                        Cell(dump.knownAge(freed.freedTime))
                     },
                     .init("lifetime_ns", .integer, "from its birth to its end") { _, freed in
                         Cell(freed.freedTime.less(freed.birth))

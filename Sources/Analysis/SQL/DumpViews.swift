@@ -91,7 +91,7 @@ struct DumpView {
         DumpView(
             name: "by_age", about: "Live buffers by age.",
             sql: """
-                SELECT CASE WHEN age_ns < 1000000000 THEN 'under 1 s' WHEN age_ns < 10000000000 THEN '1 s to 10 s'
+                SELECT CASE WHEN age_ns IS NULL THEN 'unknown' WHEN age_ns < 1000000000 THEN 'under 1 s' WHEN age_ns < 10000000000 THEN '1 s to 10 s'
                     WHEN age_ns < 60000000000 THEN '10 s to 1 min' WHEN age_ns < 600000000000 THEN '1 min to 10 min'
                     WHEN age_ns < 3600000000000 THEN '10 min to 1 h' ELSE 'over 1 h' END AS age,
                   count(*) AS live_buffers, sum(bytes) AS live_bytes

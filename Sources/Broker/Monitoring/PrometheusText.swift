@@ -27,8 +27,11 @@ enum PrometheusText {
             Int(metrics.level.rawValue))
         text.counter("arena_failed_allocations_total", "Allocations that the limit refused.", metrics.failedAllocations)
         text.begin("arena_site_live_bytes", "gauge", "Bytes of live buffers by allocation site, as held.")
-        for site in metrics.sites where site.liveBuffers > 0 {
-            text.sample("arena_site_live_bytes", [("site", site.label)], site.capacityBytes)
+        // Places may share a label, and a series is there once.
+        var sites: [String: Int] = [:]
+        for site in metrics.sites where site.liveBuffers > 0 { sites[site.label, default: 0] += site.capacityBytes }
+        for (label, bytes) in sites.sorted(by: { $0.key < $1.key }) {
+            text.sample("arena_site_live_bytes", [("site", label)], bytes)
         }
         text.begin("arena_class_live_buffers", "gauge", "Live buffers by size class; 0 is those with a mapping.")
         var active: [Int: UInt64] = [:]
