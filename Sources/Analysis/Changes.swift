@@ -5,7 +5,6 @@ extension Report {
     public static func changes(from before: Snapshot, to after: Snapshot) -> [Line] {
         let old = before.totals
         let new = after.totals
-        let seconds = Double(max(1, after.header.wallTime.less(before.header.wallTime))) / 1e9
         let live = new.liveBytes.change(from: old.liveBytes)
         let buffers = new.liveBuffers.change(from: old.liveBuffers)
         var lines = [
@@ -13,7 +12,7 @@ extension Report {
                 "live",
                 """
                 \(.bytesChange(live)) in \(.countChange(buffers)) \(buffers.magnitude, one: "buffer", many: "buffers"), \
-                \(.bytesPerSecond(Double(live) / seconds))
+                \(.bytesPerSecond(Growth.bytesPerSecond(from: before, to: after)))
                 """),
             Line("counter", "\(.bytesChange(new.counterBytes.change(from: old.counterBytes)))"),
         ]

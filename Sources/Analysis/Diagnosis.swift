@@ -4,11 +4,12 @@ import Ledger
 /// Does this one dump show a leak, and whose?
 ///
 /// Live buffers are judged in groups of one allocation site and one last access. The rules are data, tried strongest
-/// evidence first; each needs a ratio *and* absolute floors, so that small or young memory is never accused. After
-/// Redis' `getMemoryDoctorReport`.
+/// evidence first. A buffer that no referrer reaches needs no company to be lost. What only statistics speak against needs a
+/// ratio *and* absolute floors, so that small or young memory is never accused; after Redis' `getMemoryDoctorReport`.
+/// How much a suspect matters is another question: `Importance`.
 struct Diagnosis {
     enum Verdict {
-        /// Nothing live, or so little that a ratio of it says nothing.
+        /// Nothing tells who holds the buffers, and they are so few that a ratio of them says nothing.
         case tooSmall
         /// What would tell is not in this dump.
         case cannotSay
@@ -25,6 +26,13 @@ struct Diagnosis {
         var unreachableBuffers: UInt64 = 0
         var unreachableBytes: UInt64 = 0
         var oldestBirth: UInt64 = .max
+
+        /// What that evidence speaks against.
+        func amount(_ evidence: Evidence) -> Amount {
+            evidence == .unreachable
+                ? Amount(buffers: unreachableBuffers, bytes: unreachableBytes)
+                : Amount(buffers: liveBuffers, bytes: liveBytes)
+        }
     }
 
     enum Evidence {
@@ -47,11 +55,13 @@ struct Diagnosis {
 
     static let minute: UInt64 = 60_000_000_000
 
-    /// Less live memory than this is not judged, unless buffers are unreachable.
+    /// Less live memory than this is not judged by statistics.
     static let judgedBytes: UInt64 = 1 << 20
 
+    static let unreachableRule = Rule(
+        evidence: .unreachable, shareFloor: 0, bytesFloor: 0, buffersFloor: 1, ageFloor: 0)
     static let rules = [
-        Rule(evidence: .unreachable, shareFloor: 0.01, bytesFloor: 64 << 10, buffersFloor: 8, ageFloor: 0),
+        unreachableRule,
         Rule(evidence: .survivors, shareFloor: 0.25, bytesFloor: 16 << 20, buffersFloor: 64, ageFloor: minute),
         Rule(evidence: .share, shareFloor: 0.90, bytesFloor: 64 << 20, buffersFloor: 64, ageFloor: 5 * minute),
     ]
@@ -92,7 +102,7 @@ struct Diagnosis {
             let owners = Self.liveOwners(snapshot)
             suspicious = Self.groups(snapshot) { Self.isSuspicious($0, owners) }
         }
-        var suspects = snapshot.header.format == .nettyHeapDump ? Self.heapDumpSuspects(groups, totals) : []
+        var suspects = snapshot.header.format == .nettyHeapDump ? Self.heapDumpSuspects(groups) : []
         for rule in snapshot.header.format == .nettyHeapDump ? [] : Self.rules {
             let matches = suspicious.filter { Self.matches($0, rule, snapshot) }
             suspicious.removeAll { group in matches.contains { $0.site == group.site && $0.access == group.access } }
@@ -104,8 +114,9 @@ struct Diagnosis {
             verdict = .suspect(worst.group, worst.rule)
         } else {
             self.grade = EvidenceGrade(snapshot, for: .nothingElseLost)
-            let isSmall = totals.liveBytes < Self.judgedBytes
-            verdict = self.grade.level == .cannotSay ? .cannotSay : isSmall ? .tooSmall : .noSuspect
+            // Where the dump says who holds each buffer, that all are held is known whatever their number.
+            let isTooSmall = totals.unreachableBuffers == nil && totals.liveBytes < Self.judgedBytes
+            verdict = self.grade.level == .cannotSay ? .cannotSay : isTooSmall ? .tooSmall : .noSuspect
         }
     }
 
@@ -113,25 +124,32 @@ struct Diagnosis {
         if case .suspect(let group, _) = verdict { group } else { nil }
     }
 
+    /// What the suspect is suspected of.
+    var suspectAmount: Amount? {
+        if case .suspect(let group, let rule) = verdict { group.amount(rule.evidence) } else { nil }
+    }
+
+    /// How much the suspect matters; nil without one.
+    var suspectImportance: Importance? {
+        if case .suspect(let group, let rule) = verdict { importance(of: group, rule.evidence) } else { nil }
+    }
+
+    func importance(of group: Group, _ evidence: Evidence) -> Importance {
+        let amount = group.amount(evidence)
+        return snapshot.header.format == .nettyHeapDump && evidence == .unreachable
+            ? heapDumpImportance(of: amount) : Importance(of: amount, beside: snapshot.totals)
+    }
+
     // MARK: The rules
 
-    /// Whether so many buffers of so many bytes, if nobody held them, would be a suspect of any kind of dump.
-    static func isAccusable(buffers: UInt64, bytes: UInt64, of totals: Snapshot.Totals) -> Bool {
-        let rule = rules[0]
-        return bytes >= rule.bytesFloor && bytes.share(of: totals.liveBytes) >= rule.shareFloor
-            && (buffers >= rule.buffersFloor || bytes >= judgedBytes)
-    }
-
-    private static func weight(_ group: Group, _ rule: Rule) -> UInt64 {
-        rule.evidence == .unreachable ? group.unreachableBytes : group.liveBytes
-    }
+    private static func weight(_ group: Group, _ rule: Rule) -> UInt64 { group.amount(rule.evidence).bytes }
 
     private static func matches(_ group: Group, _ rule: Rule, _ snapshot: Snapshot) -> Bool {
         let totals = snapshot.totals
-        let bytes = weight(group, rule)
-        let buffers = rule.evidence == .unreachable ? group.unreachableBuffers : group.liveBuffers
-        guard bytes >= rule.bytesFloor, buffers >= rule.buffersFloor,
-            bytes.share(of: totals.liveBytes) >= rule.shareFloor, snapshot.age(group.oldestBirth) >= rule.ageFloor
+        let amount = group.amount(rule.evidence)
+        guard amount.bytes >= rule.bytesFloor, amount.buffers >= rule.buffersFloor,
+            amount.bytes.share(of: totals.liveBytes) >= rule.shareFloor,
+            snapshot.age(group.oldestBirth) >= rule.ageFloor
         else { return false }
         switch rule.evidence {
         case .unreachable:
@@ -203,7 +221,7 @@ extension Diagnosis {
         case .tooSmall: .plain
         case .cannotSay: .warning
         case .noSuspect: .good
-        case .suspect(_, let rule): rule.evidence == .share ? .warning : .alarm
+        case .suspect(_, let rule): rule.evidence == .share || suspectImportance == .minor ? .warning : .alarm
         }
     }
 
@@ -225,7 +243,7 @@ extension Diagnosis {
         case .cannotSay:
             return cannotSay
         case .tooSmall:
-            return "Too small to judge: \(live), \(Format.bytes(totals.liveBytes)).\(reservation)"
+            return "Too small to judge without references: \(live), \(Format.bytes(totals.liveBytes)).\(reservation)"
         case .noSuspect:
             return "No suspect: \(reassurance).\(reservation)"
         case .suspect(let group, _) where snapshot.header.format == .nettyHeapDump:
@@ -259,10 +277,12 @@ extension Diagnosis {
         }
         switch rule.evidence {
         case .unreachable:
-            let which =
+            let reach =
                 group.unreachableBuffers == group.liveBuffers
-                ? "none of them" : "not \(Format.count(group.unreachableBuffers))"
-            return (usual.isEmpty ? "" : usual + ", and ") + "referrers reach \(which): \(leakInWords)"
+                ? "referrers reach none of them"
+                : "referrers do not reach \(Format.count(group.unreachableBuffers)) of these \(Format.count(group.liveBuffers))"
+                    + " (\(Format.bytes(group.unreachableBytes)))"
+            return (usual.isEmpty ? "" : usual + ", and ") + "\(reach): \(leakInWords)"
         case .survivors:
             return usual + ": a leak there is likely"
         case .share:
@@ -271,9 +291,12 @@ extension Diagnosis {
         }
     }
 
-    /// `this is a leak`, or why that is not proved.
+    /// `this is a leak`, or why that is not proved; and if it is small, that too.
     var leakInWords: String {
-        grade.level == .proved ? "this is a leak" : "a leak is likely, and not proved, because \(grade.reason)"
+        let size = suspectImportance?.inWords ?? ""
+        return grade.level == .proved
+            ? "this is a leak\(size)"
+            : "a leak\(size)\(size.isEmpty ? "" : ",") is likely, and not proved, because \(grade.reason)"
     }
 
     /// What a verdict without a suspect is worth, where that is not everything. Without references it rests on the sites'
@@ -304,20 +327,19 @@ extension Diagnosis {
             : "Cannot say: no root in this dump leads to the ByteBufs of \(which), but \(grade.reason)."
     }
 
-    /// That nobody is accused of the buffers that match a filter; nil where somebody is. The totals are about others too.
+    /// That nobody is accused of the buffers that match a filter; nil where somebody is, or might be. The totals are about
+    /// others too.
     func reassurance(under filter: Filter) -> String? {
-        if suspect != nil { return nil }
-        let unreachable = snapshot.allocationGroups.reduce(0) { $0 &+ $1.unreachableBuffers }
-        let among = "No suspects among the buffers that match \(filter.text)"
-        return unreachable == 0
-            ? "\(among)."
-            : "\(among): \(Format.count(unreachable)) of them \(unreachable == 1 ? "is" : "are") unreachable, but too few at any one "
-                + "place to accuse it."
+        switch verdict {
+        case .suspect, .cannotSay: nil
+        case .tooSmall, .noSuspect: "No suspects among the buffers that match \(filter.text)."
+        }
     }
 
     /// Where the memory is, when it is nobody's fault.
     private var reassurance: String {
         let totals = snapshot.totals
+        if totals.liveBuffers == 0 { return "there is no \(snapshot.liveNoun)" }
         var reachable = "no site holds more, or for longer, than its own history explains"
         if let unreachable = totals.unreachableBuffers {
             reachable =

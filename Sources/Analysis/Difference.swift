@@ -87,10 +87,13 @@ extension Difference {
     struct Suspect {
         var site: Int
         var access: Int
-        var buffersChange: Int64
-        var bytesChange: Int64
+        /// In the first snapshot, and in the last.
+        var first: Amount
+        var last: Amount
         /// Of live bytes' growth; above 1 where others shrank.
         var share: Double
+
+        var bytesChange: Int64 { last.bytes.change(from: first.bytes) }
     }
 
     var suspect: Suspect? {
@@ -101,8 +104,7 @@ extension Difference {
             let share = Double(change) / Double(liveChange)
             guard change >= Self.growthFloor, share >= Self.growthShare else { return nil }
             return Suspect(
-                site: Int(key >> 32), access: Int(key & 0xFFFF_FFFF),
-                buffersChange: series[series.count - 1].buffers.change(from: series[0].buffers), bytesChange: change,
+                site: Int(key >> 32), access: Int(key & 0xFFFF_FFFF), first: series[0], last: series[series.count - 1],
                 share: share)
         }
         return candidates.max { ($0.bytesChange, $1.site, $1.access) < ($1.bytesChange, $0.site, $0.access) }

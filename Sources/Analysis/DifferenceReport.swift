@@ -22,7 +22,7 @@ extension Report {
         if snapshots.count > 2 { report.add("Over time", .table(difference.overTime)) }
         report.add("Sites", .table(difference.siteTable))
         if difference.overall != nil { report.add("Owners that changed most", .table(difference.ownerTable)) }
-        let tone: Tone = difference.suspect != nil ? .alarm : .good
+        let tone: Tone = difference.suspect != nil ? .alarm : difference.hasLost ? .warning : .good
         report.add("Verdict", .paragraph("\(.text(difference.sentence), as: "verdict")", tone))
         report.data += difference.data + filterFields(filter)
         return report
@@ -115,29 +115,55 @@ extension Difference {
         return lines
     }
 
-    /// `at 2.1 MiB/s the limit is reached in 3 min 20 s (2026-11-23 12:15:23Z)`
+    /// What is said of the limit after the rate: nothing of a limit that is not that of what is counted here.
     fileprivate var timeLeft: String {
-        let totals = newest.totals
         if filter != nil { return "the limit is a matter of all buffers, not of those that match" }
         if newest.hasSeveralCounters { return "each copy of Netty has a limit of its own" }
-        guard totals.limitBytes > 0 else { return "there is no limit" }
-        guard let nanoseconds = growth.nanosecondsToLimit else {
-            return growth.bytesPerSecond > 0 ? "the limit is far away" : "live memory does not grow"
+        return switch growth.forecast {
+        case .noLimit: "there is no limit"
+        case .farAway: "the limit is far away"
+        case .notGrowing where growth.bytesPerSecond > 0: "in the last step live memory did not grow"
+        case .notGrowing: "live memory does not grow"
+        case .atLimit, .limit: deadlineInWords(rate: "that rate")
         }
-        if growth.headroom == 0 { return "the limit is reached" }
-        let (time, overflow) = newest.header.wallTime.addingReportingOverflow(nanoseconds)
-        let when = overflow ? "" : " (\(Format.time(time)))"
-        return "at that rate the limit is reached in \(Format.duration(nanoseconds))\(when)"
     }
+
+    /// `at 2.1 MiB/s the limit is reached in 3 min 20 s (2026-11-23 12:15:23Z)`, or that it has been reached; empty where
+    /// nothing leads to it. The rate is that of the last step, which of two dumps is that of all: `rate` is what to call it.
+    private func deadlineInWords(rate: String) -> String {
+        switch growth.forecast {
+        case .noLimit, .notGrowing, .farAway: return ""
+        case .atLimit(let refused):
+            let were = refused == 1 ? "was" : "were"
+            let why =
+                refused == 0
+                ? "" : ": \(Format.count(refused, of: "allocation")) \(were) refused since the dump before"
+            return "memory is at the limit\(why)"
+        case .limit(let nanoseconds):
+            let (time, overflow) = newest.header.wallTime.addingReportingOverflow(nanoseconds)
+            let when = overflow ? "" : " (\(Format.time(time)))"
+            let last = "the last step's \(Format.rate(bytesPerSecond: growth.lastStepBytesPerSecond))"
+            return
+                "at \(snapshots.count > 2 ? last : rate) the limit is reached in \(Format.duration(nanoseconds))\(when)"
+        }
+    }
+
+    /// Whether growth and the limit are about the same.
+    private var hasForecast: Bool { isSameProcess && filter == nil && !newest.hasSeveralCounters }
 
     fileprivate var data: [Report.Field] {
         let suspect = suspect
-        let left = isSameProcess && filter == nil ? growth.nanosecondsToLimit : nil
+        let left = hasForecast ? growth.nanosecondsToLimit : nil
+        let isAtLimit = left == 0
         let when = left.flatMap { left -> UInt64? in
             let (time, overflow) = newest.header.wallTime.addingReportingOverflow(left)
-            return overflow ? nil : time
+            return overflow || isAtLimit ? nil : time
         }
         return [
+            Report.Field(
+                "last_step_bytes_per_second",
+                isSameProcess ? .bytesPerSecond(growth.lastStepBytesPerSecond) : .unknown),
+            Report.Field("at_limit", hasForecast ? .flag(isAtLimit) : .unknown),
             Report.Field("same_process", .flag(isSameProcess)),
             Report.Field("same_process_grade", .text(sameness.grade.rawValue)),
             Report.Field("same_process_reason", .text(sameness.reason)),
@@ -176,7 +202,7 @@ extension Difference {
                 let turnover = steps[index - 1]?.total
                 cells += [
                     .bytesChange(totals.liveBytes.change(from: snapshots[index - 1].totals.liveBytes)),
-                    .bytesPerSecond(Growth(Array(snapshots[index - 1...index])).bytesPerSecond),
+                    .bytesPerSecond(Growth.bytesPerSecond(from: snapshots[index - 1], to: snapshots[index])),
                     turnover.map { .count($0.born.buffers) } ?? .unknown,
                     turnover.map { .count($0.freed.buffers) } ?? .unknown,
                 ]
@@ -184,6 +210,35 @@ extension Difference {
             return Table.Row(cells)
         }
         return table
+    }
+
+    /// What one owner, or one client in all of its sessions, changed by.
+    private struct OwnerChange {
+        /// The first of its entries.
+        var entry: Int
+        var turnover: Turnover
+        /// All of them are closed.
+        var isClosed: Bool
+
+        var change: Int64 { turnover.after.bytes.change(from: turnover.before.bytes) }
+    }
+
+    /// Those that changed. A client that comes back with a new session is one client: it is known by its identifier.
+    private var ownerChanges: [OwnerChange] {
+        var changes: [OwnerChange] = []
+        var clients: [ClientIdentity: Int] = [:]
+        for (entry, turnover) in (overall?.byOwner ?? []).enumerated() where turnover != Turnover() {
+            let owner = owners.owners[entry]
+            let isClosed = owner.closedTime != 0
+            if let client = ClientIdentity(owner), let known = clients[client] {
+                changes[known].turnover.add(turnover)
+                changes[known].isClosed = changes[known].isClosed && isClosed
+                continue
+            }
+            if let client = ClientIdentity(owner) { clients[client] = changes.count }
+            changes.append(OwnerChange(entry: entry, turnover: turnover, isClosed: isClosed))
+        }
+        return changes
     }
 
     private static let turnoverColumns: [Table.Column] = [
@@ -245,18 +300,14 @@ extension Difference {
             name: "owners",
             columns: [.init("owner", "", for: .people), .init("kind"), .init("name")] + Self.turnoverColumns
                 + [.init("closed")])
-        let turnovers = overall?.byOwner ?? []
-        func change(_ entry: Int) -> Int64 { turnovers[entry].after.bytes.change(from: turnovers[entry].before.bytes) }
         // An owner that changed is shown by how much; the sign tells which way.
-        let changed = turnovers.indices.filter { turnovers[$0] != Turnover() }
-            .sorted { (change($1).magnitude, $0) < (change($0).magnitude, $1) }
-        table.rows = changed.map { entry in
-            let owner = owners.owners[entry]
-            let kind = entry == 0 ? "unknown" : owner.kind.name
-            let turnover = turnovers[entry]
+        let changed = ownerChanges.sorted { ($1.change.magnitude, $0.entry) < ($0.change.magnitude, $1.entry) }
+        table.rows = changed.map { row in
+            let owner = owners.owners[row.entry]
+            let kind = row.entry == 0 ? "unknown" : owner.kind.name
             return Table.Row(
-                [.text(entry == 0 ? kind : owner.title), .text(kind), .text(owner.name)]
-                    + Self.cells(turnover.before, turnover.after, turnover) + [.flag(owner.closedTime != 0)])
+                [.text(row.entry == 0 ? kind : owner.title), .text(kind), .text(owner.name)]
+                    + Self.cells(row.turnover.before, row.turnover.after, row.turnover) + [.flag(row.isClosed)])
         }
         table.limit(to: 10, noun: "owner")
         return table
@@ -270,18 +321,18 @@ extension Difference {
         let amount = Format.bytesChange(liveChange)
         guard let suspect else {
             if liveChange < Self.growthFloor {
-                return "No suspect: live memory changed by \(amount) in \(Format.duration(interval))."
+                return "No suspect: live memory changed by \(amount) in \(Format.duration(interval)).\(lost)"
             }
             let steps = snapshots.count > 2 ? " and grew in every dump" : ""
             return "No suspect: live memory grew by \(amount), but no one site makes up most of it\(steps)\(deadline)."
+                + lost
         }
         let site = sites.names[suspect.site]
         let access = sites.names[suspect.access]
         let place = site.location.isEmpty ? "\"\(site.label)\"" : "\"\(site.label)\" (\(site.location))"
         let grew =
-            "grew by \(Format.countChange(suspect.buffersChange).dropFirst()) "
-            + Format.noun(suspect.buffersChange.magnitude, "buffer")
-            + " (\(Format.bytes(suspect.bytesChange.magnitude)), \(Format.ratio(min(suspect.share, 1))) of the growth)"
+            "grew by \(Format.bytes(suspect.bytesChange.magnitude)), \(Format.ratio(min(suspect.share, 1))) of the growth, "
+            + "from \(Format.count(suspect.first.buffers)) to \(Format.count(suspect.last.buffers, of: "buffer"))"
             + (snapshots.count > 2 ? ", and in every one of \(snapshots.count) dumps" : "")
         let who =
             suspect.access == suspect.site || suspect.access == 0
@@ -291,18 +342,28 @@ extension Difference {
     }
 
     private func survivors(_ suspect: Suspect) -> String {
+        // Those that somebody else had in the first dump are not among the first ones of the suspect's.
         guard let turnover = overall?.byPair[SlotDifference.pairKey(suspect.site, suspect.access)],
-            turnover.before.buffers > 0
+            turnover.before == suspect.first, turnover.before.buffers > 0
         else { return "" }
-        let before = Format.count(turnover.before.buffers)
+        let freed = turnover.freed.buffers
         return
-            "; of \(before) there before, \(Format.count(turnover.freed.buffers)) \(turnover.freed.buffers == 1 ? "was" : "were") freed"
+            "; of the first \(Format.count(suspect.first.buffers)), \(Format.count(freed)) \(freed == 1 ? "was" : "were") freed"
     }
 
     private var deadline: String {
-        isSameProcess && filter == nil && growth.nanosecondsToLimit != nil
-            ? "; at \(Format.rate(bytesPerSecond: growth.bytesPerSecond))"
-                + " \(timeLeft.replacingPrefix("at that rate ", with: ""))" : ""
+        guard hasForecast, growth.nanosecondsToLimit != nil else { return "" }
+        return "; " + deadlineInWords(rate: Format.rate(bytesPerSecond: growth.bytesPerSecond))
+    }
+
+    /// Whether there are buffers that no referrer reaches. Those that did not grow are no suspects here, and lost all the same.
+    fileprivate var hasLost: Bool { (newest.totals.unreachableBuffers ?? 0) > 0 }
+
+    private var lost: String {
+        guard hasLost, let buffers = newest.totals.unreachableBuffers else { return "" }
+        let live = Format.count(newest.totals.liveBuffers, of: newest.liveNoun)
+        let who = newest.hasClock ? "no referrer reaches" : "no ByteBuf refers to"
+        return " Beside growth: \(who) \(Format.count(buffers)) of \(live) (see leaks)."
     }
 
     /// What holds the suspect's buffers now decides what growth means.
@@ -319,7 +380,10 @@ extension Difference {
         }
         if newest.totals.unreachableBuffers != nil, unreachable > 0 {
             let grade = EvidenceGrade(newest, for: .lost)
-            let who = ". No referrer reaches \(Format.count(unreachable)) of them: "
+            let all = suspect.last.buffers
+            let which = unreachable == all ? "any" : Format.count(unreachable)
+            let nobody = newest.hasClock ? "No referrer reaches" : "No ByteBuf refers to"
+            let who = ". \(nobody) \(which) of these \(Format.count(all)): "
             return switch grade.level {
             case .proved: who + "this is a leak"
             case .likely: who + "a leak is likely, and not proved, because \(grade.reason)"
@@ -336,11 +400,5 @@ extension Difference {
             let isJudged = EvidenceGrade(newest, for: .nothingElseLost).level == .proved
             return isJudged ? ". All of them are reachable" : ". None of them is known to be lost"
         }
-    }
-}
-
-extension String {
-    fileprivate func replacingPrefix(_ prefix: String, with other: String) -> String {
-        hasPrefix(prefix) ? other + dropFirst(prefix.count) : self
     }
 }

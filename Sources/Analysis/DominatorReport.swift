@@ -40,7 +40,13 @@ extension Report {
                 .init("owned_buffers"), .init("closed"),
             ])
         addTree(to: &table, dominators, snapshot, siblings, order, total)
-        addRest("unreachable", "no referrer reaches them: lost", dominators.unreachable, .alarm, total, &table)
+        let lost =
+            switch EvidenceGrade(snapshot, for: .lost).level {
+            case .proved: "no referrer reaches them: lost"
+            case .likely: "no referrer reaches them: likely lost"
+            case .cannotSay: "no referrer reaches them"
+            }
+        addRest("unreachable", lost, dominators.unreachable, .alarm, total, &table)
         addRest("freed", "freed by another thread, not yet taken back", dominators.freed, .plain, total, &table)
         report.add(nil, .table(table))
         let isPart = filter != nil

@@ -17,7 +17,9 @@ public struct EvidenceGrade: Sendable, Equatable {
 
     /// What is concluded.
     enum Claim {
-        /// The buffers that nothing holds are lost.
+        /// Nothing held these buffers at the moment of the dump.
+        case unreachable
+        /// The buffers that nothing held are lost: nothing can hold them any more.
         case lost
         /// No buffer is lost, beyond what the dump says is.
         case nothingElseLost
@@ -30,7 +32,11 @@ public struct EvidenceGrade: Sendable, Equatable {
     init(_ snapshot: Snapshot, for claim: Claim) {
         var missing = Self.missingPremises(snapshot)
         // What is known of counters says nothing about buffers that are in no counter's name.
-        if claim == .lost { missing.removeAll { $0.premise == .knownCounter } }
+        if claim != .nothingElseLost { missing.removeAll { $0.premise == .knownCounter } }
+        if claim == .lost, Self.mayBeUnderWay(snapshot) {
+            missing.append(
+                .init(.nothingUnderWay, "so few may be what threads were allocating or releasing at that moment"))
+        }
         self.missing = missing
         let lacksWholeFile = missing.contains { $0.premise == .wholeFile }
         if lacksWholeFile, snapshot.header.format == .nettyHeapDump || Self.lacksAllocationGroups(snapshot) {
@@ -66,14 +72,25 @@ public struct EvidenceGrade: Sendable, Equatable {
         return missing + snapshot.missingPremises
     }
 
+    /// Under a filter that lets nothing through the table is empty as well, and so are the sites then.
     private static func lacksAllocationGroups(_ snapshot: Snapshot) -> Bool {
         snapshot.allocationGroups.isEmpty && snapshot.totals.liveBuffers > 0
+            && (!snapshot.completeness.isComplete || snapshot.sites.contains { $0.liveBuffers > 0 })
     }
 
-    /// Whether buffers that are neither reachable nor unreachable are enough for an accusation.
+    /// A JVM dumps its heap wherever its threads are: one that is in the middle of an allocation, or of a release, has memory
+    /// that no `ByteBuf` refers to. Our own dumps are taken where no handler runs.
+    private static func mayBeUnderWay(_ snapshot: Snapshot) -> Bool {
+        let lost = Amount(
+            buffers: snapshot.totals.unreachableBuffers ?? 0, bytes: snapshot.totals.unreachableBytes ?? 0)
+        return snapshot.header.format == .nettyHeapDump && (1...max(1, snapshot.header.threadCount)) ~= lost.buffers
+            && Importance(of: lost, beside: snapshot.totals) == .minor
+    }
+
+    /// Whether buffers that are neither reachable nor unreachable would matter if they were lost.
     private static func leavesMuchUnjudged(_ snapshot: Snapshot) -> Bool {
-        Diagnosis.isAccusable(
-            buffers: snapshot.header.unjudgedBuffers, bytes: snapshot.header.unjudgedBytes, of: snapshot.totals)
+        let unjudged = Amount(buffers: snapshot.header.unjudgedBuffers, bytes: snapshot.header.unjudgedBytes)
+        return Importance(of: unjudged, beside: snapshot.totals) == .major
     }
 
     /// Why it is not proved, in words that follow "because"; empty where it is.

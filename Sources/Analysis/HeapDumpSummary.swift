@@ -112,7 +112,7 @@ extension Report {
 
 extension FindingStory {
     var heapDumpHeadline: String {
-        "Leak, \(finding.confidence.word): \(site.label)"
+        "\(verdict): \(site.label)"
     }
 
     /// No place and no time, because the dump has neither; instead what Netty's leak detector knows, and how to make it
@@ -121,13 +121,10 @@ extension FindingStory {
         let share = Format.ratio(finding.amount.bytes.share(of: snapshot.totals.liveBytes))
         var parts = [
             "\(Format.count(finding.amount.buffers)) \(finding.amount.buffers == 1 ? "allocation" : "allocations"), \(Format.bytes(finding.amount.bytes)), \(share) of "
-                + "allocated bytes."
+                + "allocated bytes\(finding.importance.inWords)."
         ]
         if let growth = finding.growth {
-            parts.append(
-                "They grew in every one of \(growth.dumps) dumps, by \(Format.countChange(growth.buffersChange)) "
-                    + "(\(Format.bytesChange(growth.bytesChange)), \(Format.rate(bytesPerSecond: growth.bytesPerSecond)))."
-            )
+            parts.append("They grew in every one of \(growth.dumps) dumps, \(growth.inWords("allocation")).")
         }
         parts.append(owners)
         if finding.kind == .unreachable {
@@ -155,14 +152,20 @@ extension FindingStory {
 }
 
 extension Diagnosis {
-    /// Lost memory of all sizes is one accusation, and a single huge buffer is enough for it. Less than that may be what
-    /// a thread was allocating at the moment of the dump.
-    static func heapDumpSuspects(_ groups: [Group], _ totals: Snapshot.Totals) -> [(group: Group, rule: Rule)] {
-        let rule = rules[0]
-        let bytes = totals.unreachableBytes ?? 0
-        guard isAccusable(buffers: totals.unreachableBuffers ?? 0, bytes: bytes, of: totals) else { return [] }
-        return groups.filter { $0.unreachableBytes > 0 && $0.unreachableBytes.share(of: bytes) >= rule.shareFloor }
-            .sorted { $0.unreachableBytes > $1.unreachableBytes }.map { ($0, rule) }
+    /// Lost memory of all sizes is one accusation. Where it is so little that threads may have been in the middle of
+    /// allocating it, the `EvidenceGrade` says so.
+    static func heapDumpSuspects(_ groups: [Group]) -> [(group: Group, rule: Rule)] {
+        groups.filter { $0.unreachableBytes > 0 }.sorted { $0.unreachableBytes > $1.unreachableBytes }.map {
+            ($0, unreachableRule)
+        }
+    }
+
+    /// Of a group whose size matters only as a part of what is lost in all.
+    func heapDumpImportance(of amount: Amount) -> Importance {
+        let totals = snapshot.totals
+        let lost = Amount(buffers: totals.unreachableBuffers ?? 0, bytes: totals.unreachableBytes ?? 0)
+        return amount.bytes.share(of: lost.bytes) >= Importance.shareFloor
+            ? Importance(of: lost, beside: totals) : .minor
     }
 
     /// The proof in Netty's words. The groups of one dump differ by size only, so all of them are one accusation.

@@ -167,16 +167,24 @@ extension Report {
         return table
     }
 
-    /// What to say of a live buffer that nobody has.
+    /// What to say of a live buffer that nobody has, and what that is worth.
     static func referrerVerdict(_ row: Int, _ snapshot: Snapshot) -> Body? {
         guard let references = snapshot.references else {
             return .paragraph("Who holds it is unknown: this dump has no references.")
         }
         guard !references.slotRow.contains(UInt32(row)) else { return nil }
-        if !snapshot.hasClock {
-            return .paragraph("No ByteBuf refers to it, and no thread's cache has it: nobody can release it.", .alarm)
+        let grade = EvidenceGrade(snapshot, for: .lost)
+        let nobody =
+            snapshot.hasClock ? "No referrer reaches it" : "No ByteBuf refers to it, and no thread's cache has it"
+        let lost = snapshot.hasClock ? "it is lost, and its owner only had it last" : "nobody can release it"
+        return switch grade.level {
+        case .proved: .paragraph("\(.text(nobody)): \(.text(lost)).", .alarm)
+        case .likely:
+            .paragraph(
+                "\(.text(nobody)): \(.text(lost)), as it seems; not proved, because \(.text(grade.reason)).", .warning)
+        case .cannotSay:
+            .paragraph("\(.text(nobody)); whether it is lost cannot be said, because \(.text(grade.reason)).", .warning)
         }
-        return .paragraph("No referrer reaches it: it is lost, and its owner only had it last.", .alarm)
     }
 
     /// The rows in the same chunk, by address.

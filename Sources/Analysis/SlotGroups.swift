@@ -80,10 +80,11 @@ struct SlotGroups {
             let kinds = snapshot.owners.map { UInt32($0.kind.rawValue) }
             group = slots.owner.map { Int($0) < kinds.count ? kinds[Int($0)] : 0 }
         case .client:
-            // Group 0 is "no client".
+            // Group 0 is "no client"; a client with several sessions is the first of them.
             count = snapshot.owners.count + 1
             let clients = Clients(snapshot)
-            let groups = snapshot.owners.indices.map { UInt32((clients.client(of: $0) ?? -1) + 1) }
+            let first = Clients.firstOwners(snapshot)
+            let groups = snapshot.owners.indices.map { clients.client(of: $0).map { first[$0] + 1 } ?? 0 }
             group = slots.owner.map { Int($0) < groups.count ? groups[Int($0)] : 0 }
         case .sizeClass:
             count = 1 << 16

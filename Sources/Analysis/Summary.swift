@@ -63,8 +63,9 @@ extension Report {
             Field("leak", .text(diagnosis.confidence)),
             Field("suspect_site", suspect.map { .site(snapshot.siteName($0.site)) } ?? .unknown),
             Field("suspect_last_access", suspect.map { .site(snapshot.siteName($0.access)) } ?? .unknown),
-            Field("suspect_buffers", suspect.map { .count($0.liveBuffers) } ?? .unknown),
-            Field("suspect_bytes", suspect.map { .bytes($0.liveBytes) } ?? .unknown),
+            Field("suspect_buffers", diagnosis.suspectAmount.map { .count($0.buffers) } ?? .unknown),
+            Field("suspect_bytes", diagnosis.suspectAmount.map { .bytes($0.bytes) } ?? .unknown),
+            Field("importance", diagnosis.suspectImportance.map { .text($0.rawValue) } ?? .unknown),
         ] + (ByteLedger(snapshot)?.fields ?? [])
     }
 

@@ -345,6 +345,8 @@ extension Snapshot {
         case allReferrers = 2
         /// What is counted outside of chunks is known, and what became of it.
         case knownCounter = 3
+        /// Nobody was in the middle of allocating or releasing a buffer.
+        case nothingUnderWay = 4
 
         /// What programs see.
         public var name: String {
@@ -353,6 +355,7 @@ extension Snapshot {
             case .wholeFile: "whole-file"
             case .allReferrers: "all-referrers"
             case .knownCounter: "known-counter"
+            case .nothingUnderWay: "nothing-under-way"
             }
         }
     }

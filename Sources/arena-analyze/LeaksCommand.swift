@@ -13,7 +13,8 @@ struct LeaksCommand: ParsableCommand {
             nearly all memory. What a queue or a retained message holds is never a suspect.
 
             That no referrer reaches them is proof only in a dump that lacks nothing that could refute it. A finding says \
-            whether it is proved, likely or possible, and why it is not proved. Of a damaged heap dump nobody is accused.
+            whether it is proved, likely or possible, and why it is not proved. Of a damaged heap dump nobody is accused. \
+            A finding that is small beside the whole is minor, which makes it no less sure.
 
               arena-analyze leaks 2-near-limit.dump.zst
               arena-analyze leaks 1-before.dump.zst 2-near-limit.dump.zst

@@ -56,6 +56,7 @@ struct BufferTests {
         references.referrerKind = [ReferrerKind.offlineQueue.rawValue, ReferrerKind.offlineQueue.rawValue]
         references.slotRow = [0, 0]
         snapshot.references = references
+        (snapshot.totals.unreachableBuffers, snapshot.totals.unreachableBytes) = (1, 1_024)
         return snapshot
     }
 

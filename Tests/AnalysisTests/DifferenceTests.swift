@@ -128,10 +128,100 @@ struct DifferenceTests {
         #expect(Growth([still, still]).nanosecondsToLimit == nil)
     }
 
-    @Test("over several dumps the fit is the slope of the line they lie on")
-    func fit() {
-        let growth = Growth([UInt64(10), 20, 50, 55].map { Fixture.growing(secondsAfterNoon: $0) })
-        #expect(abs(growth.bytesPerSecond - 1_638_400) < 1)
+    /// Dumps that many seconds after noon, each with as much as the leak of so many seconds.
+    private static func dumps(_ steps: [(seconds: UInt64, leaked: UInt64)]) -> [Snapshot] {
+        steps.map { step in
+            var snapshot = Fixture.growing(secondsAfterNoon: step.leaked)
+            snapshot.header.wallTime = Fixture.noon + step.seconds * Fixture.second
+            return snapshot
+        }
+    }
+
+    @Test("a rate is what changed over the time it took, the same for all who say it")
+    func rates() throws {
+        let snapshots = Self.dumps([(10, 10), (20, 40), (50, 45), (60, 80)])
+        let growth = Growth(snapshots)
+        #expect(growth.bytesPerSecond == Double(70 * 1_638_400) / 50)
+        #expect(growth.lastStepBytesPerSecond == Double(35 * 1_638_400) / 10)
+        let json = JSONRenderer(toolVersion: "0").value(of: .difference(of: snapshots))
+        #expect(json["growth_bytes_per_second"] == .double(growth.bytesPerSecond))
+        #expect(json["last_step_bytes_per_second"] == .double(growth.lastStepBytesPerSecond))
+        guard case .array(let steps)? = json["steps"] else { return #expect(Bool(false), "no steps") }
+        #expect(steps.last?["growth_bytes_per_second"] == .double(growth.lastStepBytesPerSecond))
+        // As `leaks` has it of the same dumps.
+        let finding = try #require(Findings([snapshots[0], snapshots[3]]).findings.first)
+        #expect(finding.growth?.bytesPerSecond == growth.bytesPerSecond)
+    }
+
+    @Test("what is to come is told from the last step")
+    func forecast() {
+        let speedsUp = Self.dumps([(0, 10), (50, 20), (60, 40)])
+        let growth = Growth(speedsUp)
+        #expect(growth.nanosecondsToLimit == UInt64(Double(growth.headroom) / (2 * 1_638_400) * 1e9))
+        #expect(
+            TextRenderer(width: 200).render(.difference(of: speedsUp)).contains(
+                "growth   800 KiB/s; at the last step's 3.1 MiB/s the limit is reached in "))
+        // It grew, and then it shrank.
+        let isOver = Self.dumps([(0, 10), (50, 60), (60, 50)])
+        #expect(Growth(isOver).forecast == .notGrowing)
+        let text = TextRenderer(width: 200).render(.difference(of: isOver))
+        #expect(text.contains("growth   1.0 MiB/s; in the last step live memory did not grow"))
+        #expect(!text.contains("the limit is reached"))
+    }
+
+    @Test(
+        "where the limit has been reached no time is left, whatever the last step was",
+        arguments: [40, 50, 60] as [UInt64])
+    func atLimit(leaked: UInt64) {
+        var snapshots = Self.dumps([(0, 10), (50, 50), (60, leaked)])
+        snapshots[2].totals.counterBytes = snapshots[2].totals.limitBytes - 1_000
+        // Room for no chunk, and nobody was refused yet.
+        #expect(Growth(snapshots).forecast != .atLimit(refused: 0))
+        snapshots[1].totals.failedAllocations = 2
+        snapshots[2].totals.failedAllocations = 17
+        let growth = Growth(snapshots)
+        #expect(growth.forecast == .atLimit(refused: 15))
+        let report = Report.difference(of: snapshots)
+        let json = JSONRenderer(toolVersion: "0").value(of: report)
+        #expect(json["at_limit"] == .bool(true))
+        #expect(json["time_to_limit_ns"] == .unsigned(0) && json["limit_time"] == .null)
+        #expect(
+            TextRenderer(width: 200).render(report).contains(
+                "; memory is at the limit: 15 allocations were refused since the dump before\n"))
+        // Room again: what was refused is over.
+        snapshots[2].totals.counterBytes -= 2 * snapshots[2].totals.chunkSize
+        #expect(Growth(snapshots).forecast != .atLimit(refused: 15))
+        snapshots[2].totals.counterBytes = snapshots[2].totals.limitBytes
+        snapshots[2].totals.failedAllocations = 2
+        #expect(Growth(snapshots).forecast == .atLimit(refused: 0))
+    }
+
+    @Test("the verdict's figures are of the same buffers: how many there were, are, and of these are lost")
+    func oneBase() {
+        let snapshots = [UInt64(1), 8].map { seconds in
+            var snapshot = Fixture.growing(secondsAfterNoon: seconds)
+            for index in snapshot.allocationGroups.indices
+            where snapshot.allocationGroups[index].accessSite == Fixture.convert {
+                snapshot.allocationGroups[index].unreachableBuffers = snapshot.allocationGroups[index].liveBuffers
+                snapshot.allocationGroups[index].unreachableBytes = snapshot.allocationGroups[index].liveBytes
+            }
+            snapshot.totals.unreachableBuffers = seconds * 100
+            snapshot.totals.unreachableBytes = seconds * 100 * 16_384
+            return snapshot
+        }
+        let sentence = Difference(snapshots).sentence
+        #expect(sentence.contains("grew by 10.9 MiB, 100.0 % of the growth, from 100 to 800 buffers;"))
+        #expect(sentence.contains("; of the first 100, 0 were freed;"))
+        #expect(sentence.hasSuffix(". No referrer reaches any of these 800: this is a leak."))
+    }
+
+    @Test("what does not grow and is lost is not passed over")
+    func lostWithoutGrowth() {
+        let snapshots = [LeakTests.fewLost(), LeakTests.fewLost()]
+        #expect(
+            Difference(snapshots).sentence
+                == "No suspect: live memory changed by 0 B in 0 ns. Beside growth: no referrer reaches 3 of 1,000,003 live "
+                + "buffers (see leaks).")
     }
 
     @Test("what grew overall but not in every dump is no suspect")

@@ -109,6 +109,51 @@ import Testing
         #expect(diagnosis.sentence.hasPrefix("Cannot say: nobody who was asked holds 40,000 of 1,000,000 live buffers"))
         #expect(diagnosis.sentence.contains("loop 2 did not come to the safepoint"))
         #expect(try Condition("unreachable > 0").outcome(.init(snapshot)) == .undecided(["unreachable"]))
+        // Few or many: each of them may be a finding.
+        for buffers in [UInt64(4), 40_000] {
+            snapshot.header.unjudgedBuffers = buffers
+            let figures = LeakSearch([snapshot]).figures
+            for term in ["unreachable", "suspects", "suspect.bytes", "major"] {
+                #expect(try Condition("\(term) > 0").outcome(figures) == .undecided([term]), "\(term)")
+            }
+            #expect(try Condition("proved > 0").outcome(figures) == .doesNotHold)
+        }
+    }
+
+    @Test("few buffers of a heap dump may be under way: likely a leak, and no less so where there are many")
+    func underWay() throws {
+        var snapshot = LeakTests.fewLost()
+        snapshot.header.format = .nettyHeapDump
+        snapshot.header.threadCount = 8
+        let diagnosis = Diagnosis(snapshot)
+        #expect(diagnosis.confidence == "likely" && diagnosis.suspectImportance == .minor)
+        #expect(diagnosis.grade.missing.map(\.premise) == [.nothingUnderWay])
+        #expect(diagnosis.sentence.contains("a leak, minor so far, is likely, and not proved, because so few may be"))
+        let figures = LeakSearch([snapshot]).figures
+        #expect(try Condition("unreachable > 0 and suspects > 0 and proved = 0").holds(figures))
+        // More than threads can be at.
+        snapshot.header.threadCount = 2
+        #expect(Diagnosis(snapshot).confidence == "proved")
+        #expect(Diagnosis(snapshot).suspectImportance == .minor)
+        // What nothing referred to at that moment is not in doubt.
+        snapshot.header.threadCount = 8
+        #expect(EvidenceGrade(snapshot, for: .unreachable).level == .proved)
+    }
+
+    @Test("show and dominators claim no more than the verdict does", arguments: Lack.allCases)
+    func oneBuffer(lack: Lack) throws {
+        var snapshot = BufferTests.pair()
+        func texts() throws -> [String] {
+            [
+                TextRenderer(width: 900).render(try #require(Report.show(.serial(263), in: snapshot))),
+                TextRenderer(width: 900).render(try #require(Report.dominators(of: snapshot))),
+            ]
+        }
+        #expect(try texts()[0].contains("No referrer reaches it: it is lost"))
+        #expect(try texts()[1].contains("no referrer reaches them: lost"))
+        lack.apply(to: &snapshot)
+        #expect(try texts()[0].contains("as it seems; not proved, because "))
+        #expect(try texts()[1].contains("no referrer reaches them: likely lost"))
     }
 
     @Test("missing premises of a heap dump are kept in a redacted copy")

@@ -20,10 +20,16 @@ struct FilteredAnswerTests {
         #expect(text.contains("live     6,050 buffers"))
         #expect(text.contains("channel read"))
         #expect(!text.contains("publish packet"))
-        // 50 of 6,050 is too little to accuse a site of it.
+        // 50 of 6,050 are few, and lost.
+        #expect(text.contains("not accessed elsewhere since"))
+        #expect(text.contains("this is a leak, minor so far."))
+        // Nothing matches, and of nothing everything is known.
+        let reachable = try Filter("size > 4KiB and not unreachable")
+        let nothing = try #require(snapshot.narrowed(to: reachable))
         #expect(
-            text.contains(
-                "No suspects among the buffers that match size < 4KiB: 50 of them are unreachable, but too few"))
+            TextRenderer(width: 900).render(.summary(of: nothing, where: reachable))
+                .contains("No suspects among the buffers that match size > 4KiB and not unreachable."))
+        #expect(try Condition("suspects = 0").holds(LeakSearch([nothing], filter: reachable).figures))
         let large = try Filter("size > 4KiB")
         let suspicious = try #require(snapshot.narrowed(to: large))
         #expect(TextRenderer(width: 900).render(.summary(of: suspicious, where: large)).contains("this is a leak."))

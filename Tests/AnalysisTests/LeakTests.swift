@@ -52,7 +52,7 @@ struct LeakTests {
                 Owners: mostly sessions. Evidence (proved): at a safepoint, where no handler is running, no referrer reaches \
                 them, which proves it; 99.9 % of what that site freed lived under 8.4 ms. Next: read \
                 Broker/RPCBridge.swift:141, convertToRpcCommandResponse(_:): some way out of it, perhaps an error or an \
-                early return, neither passes the buffer on nor releases it. Fingerprint unreachable-f3e597c61deb.
+                early return, neither passes the buffer on nor releases it. Fingerprint unreachable-1e111e85e2af.
                 """)
     }
 
@@ -97,17 +97,153 @@ struct LeakTests {
         #expect(!LeakSearch([Fixture.growing(secondsAfterNoon: 30), other]).hasSuspects)
     }
 
-    @Test("a fingerprint survives another build, and tells defects apart")
-    func fingerprints() {
-        func prints(_ snapshot: Snapshot) -> [String] { Findings([snapshot]).findings.map(\.fingerprint) }
-        let original = prints(Fixture.leak())
-        var rebuilt = Fixture.leak()
-        for id in rebuilt.sites.indices { rebuilt.sites[id].line += 17 }
-        #expect(prints(rebuilt) == original)
+    /// What changes from build to build, and from load to load, while the defect is the same.
+    enum Change: String, CaseIterable {
+        case lines, files, payload, owners
+
+        func apply(to snapshot: inout Snapshot) {
+            switch self {
+            case .lines: for id in snapshot.sites.indices { snapshot.sites[id].line += 17 }
+            case .files:
+                for id in snapshot.sites.indices {
+                    snapshot.sites[id].file = "Other" + snapshot.sites[id].file.replacing("RPCBridge", with: "Commands")
+                }
+            case .payload:
+                // A small packet is a slice of what was read, and a large one is put together elsewhere.
+                snapshot.allocationGroups[0].site = Fixture.read
+                snapshot.allocationGroups[0].liveBytes /= 8
+                snapshot.allocationGroups[0].unreachableBytes /= 8
+            case .owners: snapshot.allocationGroups[0].ownerKind = .connection
+            }
+        }
+    }
+
+    private static func fingerprints(_ snapshot: Snapshot) -> [String] {
+        Findings([snapshot]).findings.map(\.fingerprint)
+    }
+
+    @Test("a fingerprint is that of the defect, whatever changes around it", arguments: Change.allCases)
+    func fingerprints(change: Change) {
+        let original = Self.fingerprints(Fixture.leak())
+        #expect(original.count == 1)
+        var changed = Fixture.leak()
+        change.apply(to: &changed)
+        #expect(Self.fingerprints(changed) == original)
+    }
+
+    @Test("fingerprints tell functions and kinds of evidence apart")
+    func otherFingerprints() throws {
+        let original = Self.fingerprints(Fixture.leak())
         var renamed = Fixture.leak()
         renamed.sites[Int(Fixture.convert)].function = "other(_:)"
-        #expect(prints(renamed) != original)
-        #expect(prints(Fixture.leak(hasReferences: false)) != original)
+        #expect(Self.fingerprints(renamed) != original)
+        #expect(Self.fingerprints(Fixture.leak(hasReferences: false)) != original)
+        // Where nobody else had them, the allocation site is all there is.
+        var untouched = Fixture.leak()
+        untouched.allocationGroups[0].accessSite = 0
+        let atSite = Self.fingerprints(untouched)
+        #expect(atSite != original)
+        untouched.allocationGroups[0].accessSite = Fixture.publish
+        #expect(Self.fingerprints(untouched) == atSite)
+        untouched.sites[Int(Fixture.publish)].function = "other()"
+        #expect(Self.fingerprints(untouched) != atSite)
+    }
+
+    // MARK: Proof and importance
+
+    /// A full and healthy broker in which three buffers of 4 KiB were forgotten.
+    static func fewLost() -> Snapshot {
+        var snapshot = Fixture.deepQueues()
+        let start = snapshot.header.startTime
+        Fixture.add(&snapshot, Fixture.publish, Fixture.convert, .session, 3, 12_288, oldest: start, isReachable: false)
+        snapshot.chunks = []
+        Fixture.fill(&snapshot, chunks: 90, hasReferences: true)
+        return snapshot
+    }
+
+    @Test("that three buffers are lost is proved as it is of thousands; that they are few is said apart")
+    func fewAreProved() throws {
+        let search = LeakSearch([Self.fewLost()])
+        let table = try #require(search.report.mainTable)
+        func cell(_ name: String) -> Value { table.rows[0].cells[table.columns.firstIndex { $0.name == name }!] }
+        #expect(table.rows.count == 1)
+        #expect(cell("confidence") == .text("proved") && cell("importance") == .text("minor"))
+        #expect(cell("buffers") == .count(3))
+        let text = TextRenderer(width: 900).render(search.report)
+        #expect(text.contains("1. Leak, proved, minor: convertToRpcCommandResponse loses buffers"))
+        #expect(text.contains("3 buffers that nobody holds, 12 KiB, < 0.1 % of live bytes, minor so far."))
+        let large = try #require(LeakSearch([Fixture.leak()]).report.mainTable)
+        #expect(large.rows[0].cells[large.columns.firstIndex { $0.name == "importance" }!] == .text("major"))
+    }
+
+    @Test("--fail-on's terms agree about few buffers, about many and about none")
+    func conditionsAgree() throws {
+        func holds(_ condition: String, _ snapshot: Snapshot) throws -> Bool {
+            try Condition(condition).holds(LeakSearch([snapshot]).figures)
+        }
+        for (snapshot, isLost, isMajor) in [
+            (Self.fewLost(), true, false), (Fixture.leak(), true, true), (Fixture.deepQueues(), false, false),
+            (Fixture.nearlyEmpty(), false, false),
+        ] {
+            for term in ["unreachable", "unreachable.bytes", "suspects", "suspect.bytes", "proved"] {
+                #expect(try holds("\(term) > 0", snapshot) == isLost, "\(term)")
+            }
+            #expect(try holds("major > 0", snapshot) == isMajor)
+        }
+    }
+
+    @Test("SQL, JSON and text call the same leaks minor", arguments: [false, true])
+    func importanceInSQL(isLarge: Bool) throws {
+        let snapshot = isLarge ? Fixture.leak() : Self.fewLost()
+        let word = isLarge ? "major" : "minor"
+        let report = try Query(sql: "SELECT importance, unreachable_buffers FROM leaks").report(on: snapshot)
+        #expect(report.mainTable?.rows.map { $0.cells[0].json } == [.string(word)])
+        #expect(JSONRenderer(toolVersion: "0").value(of: .summary(of: snapshot))["importance"] == .string(word))
+        #expect(TextRenderer(width: 900).render(.summary(of: snapshot)).contains("minor so far") != isLarge)
+    }
+
+    // MARK: Growth
+
+    /// Dumps a minute apart in which the handler loses ever more, and a queue has 2 MiB more each time.
+    private static func leakAndQueue() -> [Snapshot] {
+        (1...3 as ClosedRange<UInt64>).map { step in
+            var snapshot = Fixture.empty()
+            snapshot.header.wallTime += step * Fixture.minute
+            let start = snapshot.header.startTime
+            Fixture.add(
+                &snapshot, Fixture.publish, Fixture.convert, .session, 1_000 * step, (step * 100) << 20, oldest: start,
+                isReachable: false)
+            Fixture.add(
+                &snapshot, Fixture.publish, Fixture.enqueue, .offlineQueue, 20 * step, (step * 2) << 20, oldest: start)
+            // The handler also passes some on.
+            Fixture.add(
+                &snapshot, Fixture.publish, Fixture.convert, .offlineQueue, 30 * step, (step * 3) << 20, oldest: start)
+            Fixture.fill(&snapshot, chunks: 100, hasReferences: true)
+            return snapshot
+        }
+    }
+
+    @Test("what is held and grows is listed beside a leak, however much that grows, and of its place too")
+    func heldBesideLeak() throws {
+        let report = LeakSearch(Self.leakAndQueue()).report
+        let suspects = try #require(report.mainTable)
+        #expect(suspects.rows.count == 1)
+        guard case .array(let reachable)? = JSONRenderer(toolVersion: "0").value(of: report)["growing_reachable"] else {
+            return #expect(Bool(false), "nothing is listed")
+        }
+        #expect(reachable.map { $0["growth_bytes"] } == [.signed(6 << 20), .signed(4 << 20)])
+        #expect(reachable.map { $0["growth_buffers"] } == [.signed(60), .signed(40)])
+    }
+
+    @Test("a finding's growth is that of its own buffers, from and to")
+    func growthOfFinding() throws {
+        let finding = try #require(Findings(Self.leakAndQueue()).findings.first)
+        let growth = try #require(finding.growth)
+        #expect(finding.amount == growth.last)
+        #expect((growth.first.buffers, growth.last.buffers) == (1_000, 3_000))
+        #expect(growth.bytesPerSecond == Double(200 << 20) / 120)
+        let text = TextRenderer(width: 900).render(LeakSearch(Self.leakAndQueue()).report)
+        #expect(text.contains("in every one of 3 dumps, from 1,000 to 3,000 buffers (+200 MiB, 1.7 MiB/s)"))
     }
 
     @Test("suppressions cover what they name, and say how often")

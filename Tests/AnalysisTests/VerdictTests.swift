@@ -31,10 +31,18 @@ struct VerdictTests {
         )
     }
 
-    @Test("little is too small to judge")
+    @Test("little is too small to judge only where nothing tells who holds it")
     func tooSmall() {
-        #expect(Diagnosis(Fixture.nearlyEmpty()).sentence == "Too small to judge: 12 live buffers, 24 KiB.")
-        #expect(Diagnosis(Fixture.empty()).sentence == "Too small to judge: 0 live buffers, 0 B.")
+        #expect(
+            Diagnosis(Fixture.nearlyEmpty(hasReferences: false)).sentence
+                == "Too small to judge without references: 12 live buffers, 24 KiB.")
+        #expect(
+            Diagnosis(Fixture.nearlyEmpty()).sentence
+                == "No suspect: every live buffer is reachable; 100.0 % of live bytes (24 KiB) belong to connections.")
+        var nothing = Fixture.empty()
+        Fixture.fill(&nothing, chunks: 1, hasReferences: true)
+        #expect(Diagnosis(nothing).sentence == "No suspect: there is no live buffer.")
+        #expect(Diagnosis(nothing).confidence == "none")
     }
 
     @Test("unreachable buffers prove the leak, and who accessed them last")
@@ -80,18 +88,22 @@ struct VerdictTests {
         #expect(Diagnosis(snapshot).confidence == "none")
     }
 
-    @Test("a few unreachable buffers are mentioned, not accused")
+    @Test("a few unreachable buffers are a leak, and a minor one")
     func fewUnreachable() {
-        var snapshot = Fixture.deepQueues()
-        Fixture.add(
-            &snapshot, Fixture.read, Fixture.read, .session, 3, 12_288, oldest: snapshot.header.startTime,
-            isReachable: false
-        )
-        snapshot.chunks = []
-        Fixture.fill(&snapshot, chunks: 90, hasReferences: true)
+        let diagnosis = Diagnosis(LeakTests.fewLost())
+        #expect(diagnosis.confidence == "proved" && diagnosis.suspectImportance == .minor)
         #expect(
-            Diagnosis(snapshot).sentence.hasPrefix(
-                "No suspect: only 3 of 1,000,003 live buffers (12 KiB) are unreachable"))
+            diagnosis.sentence.hasPrefix(
+                "convertToRpcCommandResponse was the last to access 3 of 1,000,003 live buffers (12 KiB, < 0.1 % of live"
+            ))
+        #expect(diagnosis.sentence.hasSuffix("referrers reach none of them: this is a leak, minor so far."))
+        #expect(Diagnosis(Fixture.leak()).suspectImportance == .major)
+        // Most of what the place has is held: the figures say which is which.
+        var mixed = LeakTests.fewLost()
+        mixed.allocationGroups[0].accessSite = Fixture.convert
+        #expect(
+            Diagnosis(mixed).sentence.contains("referrers do not reach 3 of these 1,000,003 (12 KiB): this is a leak"))
+        #expect(Diagnosis(mixed).suspectAmount == Amount(buffers: 3, bytes: 12_288))
     }
 
     @Test("a dump that lost its allocation groups cannot be judged, and does not pretend")

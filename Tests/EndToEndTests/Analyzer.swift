@@ -29,6 +29,18 @@ struct Summary: Decodable {
     let sites: [Site]
 }
 
+/// The same of `leaks`.
+struct Leaks: Decodable {
+    struct Suspect: Decodable {
+        let fingerprint: String
+        let confidence: String
+        let label: String
+        let function: String
+    }
+
+    let suspects: [Suspect]
+}
+
 /// `arena-analyze` with these arguments: its text, when it exits with 0.
 func analyze(_ arguments: String..., in directory: URL? = nil) async throws -> String {
     let result = try await run("arena-analyze", arguments, in: directory)

@@ -40,6 +40,23 @@ extension EndToEnd {
             }
         }
 
+        @Test("the defect has one fingerprint for payloads of all sizes, wherever their buffers come from")
+        func fingerprint() async throws {
+            var findings: [Leaks.Suspect] = []
+            for size in ["200", "20000", "400000"] {
+                try await withBroker(limit: "134217728", configuration: "threads = 1\n" + Self.leak) { broker in
+                    try await broker.drive(
+                        "--devices", "5", "--commands", "20", "--payload-size", size, "--chatter", "0")
+                    let dump = try await broker.signalDump()
+                    let json = try await analyze("leaks", dump.file.path(), "--format", "json")
+                    findings += try JSONDecoder().decode(Leaks.self, from: Data(json.utf8)).suspects
+                }
+            }
+            #expect(Set(findings.map(\.fingerprint)).count == 1)
+            #expect(Set(findings.map { "\($0.label) \($0.function)" }).count > 1)
+            #expect(findings.allSatisfy { $0.confidence == "proved" })
+        }
+
         @Test("with the fault off the same traffic leaves no suspect")
         func healthy() async throws {
             try await withBroker(limit: "134217728") { broker in

@@ -28,7 +28,7 @@ public struct Condition: Sendable {
             numbers = exact.mapValues { $0...$0 }
             numbers["refused"] = snapshot.counted(totals.failedAllocations).map { $0...$0 }
             numbers["over_limit.bytes"] = snapshot.counted(totals.overLimitBytes).map { $0...$0 }
-            let grade = EvidenceGrade(snapshot, for: .lost)
+            let grade = EvidenceGrade(snapshot, for: .unreachable)
             reason = grade.reason
             if grade.level != .cannotSay {
                 numbers["unreachable"] = Self.range(totals.unreachableBuffers, snapshot.header.unjudgedBuffers)
@@ -42,13 +42,21 @@ public struct Condition: Sendable {
             least.map { $0...max($0, $0 &+ unjudged) }
         }
 
-        /// Findings that neither a suppression nor a baseline covers. Without a verdict there may be more of them.
-        mutating func add(suspects: Int, proved: Int, bytes: UInt64, _ diagnosis: Diagnosis) {
+        /// Findings that neither a suppression nor a baseline covers. Without a verdict there may be more of them; and so there
+        /// may where buffers may be held by those who were not asked, or not.
+        mutating func add(_ findings: [Finding], _ diagnosis: Diagnosis) {
             let isOpen = if case .cannotSay = diagnosis.verdict { true } else { false }
             if isOpen { reason = diagnosis.grade.reason }
-            numbers["suspects"] = UInt64(suspects)...(isOpen ? .max : UInt64(suspects))
-            numbers["suspect.bytes"] = bytes...(isOpen ? .max : bytes)
-            numbers["proved"] = UInt64(proved)...UInt64(proved)
+            let unjudged = diagnosis.snapshot.header.unjudgedBuffers
+            func range(_ least: UInt64, _ more: UInt64) -> ClosedRange<UInt64> {
+                least...(isOpen ? .max : max(least, least &+ more))
+            }
+            numbers["suspects"] = range(UInt64(findings.count), unjudged)
+            numbers["suspect.bytes"] = range(
+                findings.reduce(0) { $0 &+ $1.amount.bytes }, diagnosis.snapshot.header.unjudgedBytes)
+            numbers["major"] = range(UInt64(findings.count { $0.importance == .major }), unjudged)
+            let proved = UInt64(findings.count { $0.confidence.isProved })
+            numbers["proved"] = proved...proved
         }
     }
 
@@ -58,6 +66,8 @@ public struct Condition: Sendable {
         .init(name: "suspects", type: .number, help: "findings not suppressed and not in the baseline (leaks)"),
         .init(name: "suspect.bytes", type: .bytes, help: "their bytes (leaks)"),
         .init(name: "proved", type: .number, help: "of these findings, those that are proved (leaks)"),
+        .init(
+            name: "major", type: .number, help: "of these findings, those that are not small beside the whole (leaks)"),
         .init(name: "counter", type: .bytes, help: "the memory counter"),
         .init(name: "use", type: .ratio, help: "counter over limit, as in use > 90%; of several the fullest"),
         .init(name: "live", type: .number, help: "live buffers"),

@@ -206,4 +206,28 @@ struct Clients {
     func client(of owner: Int) -> Int? {
         owner < clients.count && clients[owner] > 0 ? Int(clients[owner]) - 1 : nil
     }
+
+    /// By owner id, the first owner that is the same client: itself, but for a client with several sessions, or connections.
+    static func firstOwners(_ snapshot: Snapshot) -> [UInt32] {
+        var known: [ClientIdentity: UInt32] = [:]
+        return snapshot.owners.enumerated().map { id, owner in
+            guard let identity = ClientIdentity(owner) else { return UInt32(id) }
+            if let first = known[identity] { return first }
+            known[identity] = UInt32(id)
+            return UInt32(id)
+        }
+    }
+}
+
+/// What a client is known by over all its sessions: its identifier, or the name of its connection as long as it has none.
+struct ClientIdentity: Hashable {
+    let kind: OwnerKind
+    let name: String
+
+    /// Nil where the owner is no client, or one without a name.
+    init?(_ owner: Snapshot.Owner) {
+        guard owner.kind == .session || owner.kind == .connection, !owner.name.isEmpty else { return nil }
+        kind = owner.kind
+        name = owner.name
+    }
 }

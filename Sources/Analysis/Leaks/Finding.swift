@@ -15,7 +15,10 @@ struct Finding {
     }
 
     var kind: Kind
+    /// How sure it is.
     var confidence: Confidence
+    /// How much it matters, which has nothing to do with how sure it is.
+    var importance: Importance
     var site: UInt32
     var access: UInt32
     /// The kind of owner that most of the bytes have.
@@ -33,17 +36,21 @@ struct Finding {
     var isKnown = false
 }
 
-/// How a group grew over several dumps, the oldest first.
+/// How the buffers of a finding grew over several dumps, the oldest first.
 struct GroupGrowth {
     var dumps: Int
-    var buffersChange: Int64
-    var bytesChange: Int64
+    /// In the oldest dump, and in the newest.
+    var first: Amount
+    var last: Amount
     var bytesPerSecond: Double
+
+    var buffersChange: Int64 { last.buffers.change(from: first.buffers) }
+    var bytesChange: Int64 { last.bytes.change(from: first.bytes) }
 }
 
 /// What the slot table says about the buffers of one finding.
 struct FindingDetails {
-    /// Owners with the most bytes first, at most five.
+    /// Owners with the most bytes first, at most five; a client's sessions are one.
     var topOwners: [(owner: UInt32, amount: Amount)]
     var ownerCount: Int
     /// By kind, the most bytes first.
@@ -54,15 +61,17 @@ struct FindingDetails {
 }
 
 enum Fingerprint {
-    /// Kind, site, last access and owner kind, without line numbers and ids: the same defect has the same fingerprint
-    /// in the next build and in every broker of a fleet. `unreachable-3f9a2b71c04d`.
-    static func make(_ kind: Finding.Kind, _ site: UInt32, _ access: UInt32, _ owner: OwnerKind, _ snapshot: Snapshot)
-        -> String
-    {
-        let places = [snapshot.site(site), snapshot.site(access)].flatMap { [$0.label, $0.file, $0.function] }
+    /// The kind of evidence, and the function that had the buffers last: the same defect has the same fingerprint in the
+    /// next build and in every broker of a fleet. `unreachable-3f9a2b71c04d`.
+    ///
+    /// What else a finding has says where the buffers happened to come from, or who happened to have them: files and lines
+    /// move, and payloads of another size are read into buffers of another site, for another owner. The allocation site
+    /// counts only where nobody else has had the buffers.
+    static func make(_ kind: Finding.Kind, _ site: UInt32, _ access: UInt32, _ snapshot: Snapshot) -> String {
+        let place = snapshot.site(access == 0 ? site : access)
         // FNV-1a, 64 bits; http://www.isthe.com/chongo/tech/comp/fnv/
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-        for part in [kind.rawValue] + places + [owner.name] {
+        for part in [kind.rawValue, place.label, place.function] {
             for byte in Array(part.utf8) + [0] {
                 hash ^= UInt64(byte)
                 hash &*= 0x100_0000_01b3

@@ -68,7 +68,6 @@ extension Findings {
 
         func details(_ snapshot: Snapshot) -> FindingDetails {
             let used = byOwner.indices.filter { byOwner[$0].buffers > 0 }
-            let top = used.sorted { (byOwner[$1].bytes, $0) < (byOwner[$0].bytes, $1) }.prefix(5)
             var kinds: [OwnerKind: (owners: Int, bytes: UInt64)] = [:]
             var closed = 0
             for id in used where id < snapshot.owners.count {
@@ -78,8 +77,17 @@ extension Findings {
             }
             let order = kinds.sorted { ($1.value.bytes, $0.key.rawValue) < ($0.value.bytes, $1.key.rawValue) }
             return FindingDetails(
-                topOwners: top.map { (UInt32($0), byOwner[$0]) }, ownerCount: used.count,
+                topOwners: topOwners(used, snapshot), ownerCount: used.count,
                 ownerKinds: order.map { ($0.key, $0.value.owners) }, outlived: outlived, closedOwners: closed)
+        }
+
+        /// A client is one, whatever sessions it had.
+        private func topOwners(_ used: [Int], _ snapshot: Snapshot) -> [(owner: UInt32, amount: Amount)] {
+            let first = Clients.firstOwners(snapshot)
+            var amounts: [UInt32: Amount] = [:]
+            for id in used { amounts[id < first.count ? first[id] : UInt32(id), default: Amount()].add(byOwner[id]) }
+            let order = amounts.sorted { ($1.value.bytes, $0.key) < ($0.value.bytes, $1.key) }
+            return order.prefix(5).map { ($0.key, $0.value) }
         }
     }
 }

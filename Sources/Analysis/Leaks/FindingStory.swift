@@ -19,11 +19,16 @@ struct FindingStory {
         if !snapshot.hasClock { return heapDumpHeadline }
         let label = wasPassedOn ? access.label : site.label
         return switch finding.kind {
-        case .unreachable: "Leak, \(finding.confidence.word): \(label) loses buffers"
-        case .survivors: "Leak, \(finding.confidence.word): buffers outlive everything else of \(label)"
-        case .growth: "Leak, \(finding.confidence.word): buffers of \(label) only grow"
-        case .share: "Leak, \(finding.confidence.word): \(label) has nearly all memory"
+        case .unreachable: "\(verdict): \(label) loses buffers"
+        case .survivors: "\(verdict): buffers outlive everything else of \(label)"
+        case .growth: "\(verdict): buffers of \(label) only grow"
+        case .share: "\(verdict): \(label) has nearly all memory"
         }
+    }
+
+    /// `Leak, proved`, and of a small one `Leak, proved, minor`.
+    var verdict: String {
+        "Leak, \(finding.confidence.word)\(finding.importance == .minor ? ", \(finding.importance.rawValue)" : "")"
     }
 
     var paragraph: String {
@@ -36,7 +41,7 @@ struct FindingStory {
         let share = Format.ratio(finding.amount.bytes.share(of: snapshot.totals.liveBytes))
         let which = finding.kind == .unreachable ? " that nobody holds" : ""
         return "\(Format.count(finding.amount.buffers, of: "buffer"))\(which),"
-            + " \(Format.bytes(finding.amount.bytes)), \(share) of live bytes."
+            + " \(Format.bytes(finding.amount.bytes)), \(share) of live bytes\(finding.importance.inWords)."
     }
 
     private var since: String {
@@ -95,11 +100,7 @@ struct FindingStory {
             parts.append(part)
         }
         if let growth = finding.growth {
-            parts.append(
-                "they grew in every one of \(growth.dumps) dumps, by \(Format.countChange(growth.buffersChange)) "
-                    + Format.noun(growth.buffersChange.magnitude, "buffer")
-                    + " (\(Format.bytesChange(growth.bytesChange)), \(Format.rate(bytesPerSecond: growth.bytesPerSecond)))"
-            )
+            parts.append("they grew in every one of \(growth.dumps) dumps, \(growth.inWords("buffer"))")
         }
         return "Evidence (\(finding.confidence.word)): \(parts.joined(separator: "; "))."
     }
@@ -128,5 +129,13 @@ struct FindingStory {
 
     private func quoted(_ name: SiteName) -> String {
         name.location.isEmpty ? "\"\(name.label)\"" : "\"\(name.label)\" (\(name.location))"
+    }
+}
+
+extension GroupGrowth {
+    /// `from 100 to 17,204 buffers (+1870.8 MiB, 120.4 MiB/s)`
+    func inWords(_ noun: String) -> String {
+        "from \(Format.count(first.buffers)) to \(Format.count(last.buffers, of: noun))"
+            + " (\(Format.bytesChange(bytesChange)), \(Format.rate(bytesPerSecond: bytesPerSecond)))"
     }
 }

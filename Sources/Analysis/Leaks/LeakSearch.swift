@@ -61,9 +61,7 @@ public struct LeakSearch {
     public var figures: Condition.Figures {
         var figures = Condition.Figures(findings.newest)
         let open = findings.findings.filter { !$0.isKnown }
-        figures.add(
-            suspects: open.count, proved: open.count { $0.confidence.isProved },
-            bytes: open.reduce(0) { $0 &+ $1.amount.bytes }, findings.diagnosis)
+        figures.add(open, findings.diagnosis)
         return figures
     }
 
@@ -77,7 +75,8 @@ public struct LeakSearch {
         for (index, finding) in findings.findings.enumerated() {
             let story = FindingStory(finding, findings.newest)
             let known = finding.isKnown ? " (known from the baseline)" : ""
-            let tone: Report.Tone = finding.isKnown ? .plain : finding.confidence.isProved ? .alarm : .warning
+            let isAlarming = finding.confidence.isProved && finding.importance == .major
+            let tone: Report.Tone = finding.isKnown ? .plain : isAlarming ? .alarm : .warning
             report.add("\(index + 1). \(story.headline)\(known)", .paragraph("\(.text(story.paragraph))", tone))
         }
         addReachable(to: &report)
@@ -104,19 +103,21 @@ public struct LeakSearch {
             return .paragraph("No suspects that are not suppressed.", .good)
         }
         if let words = filter.flatMap({ findings.diagnosis.reassurance(under: $0) }) {
-            let isReachable = findings.newest.allocationGroups.allSatisfy { $0.unreachableBuffers == 0 }
-            return .paragraph("\(.text(words))", isReachable ? .good : .plain)
+            return .paragraph("\(.text(words))", .good)
         }
         return .paragraph("\(.text(findings.diagnosis.sentence))", findings.diagnosis.tone)
     }
 
     private var table: Table {
+        let hasMinor = findings.findings.contains { $0.importance == .minor }
         var table = Table(
             name: "suspects",
             columns: [
                 .init("site", "", for: .people), .init("fingerprint", "fingerprint"), .init("kind"),
                 .init("confidence", "confidence"), .init("buffers", "buffers"), .init("bytes", "bytes"),
-                .init("share", "share"), .init("first_birth"), .init("last_birth"), .init("oldest_age_ns"),
+                .init("share", "share"), .init("importance", hasMinor ? "importance" : nil, isOptional: true),
+                .init("first_birth"),
+                .init("last_birth"), .init("oldest_age_ns"),
                 .init("newest_age_ns"), .init("label"), .init("file"), .init("line"), .init("function"),
                 .init("last_access"), .init("last_access_file"), .init("last_access_line"),
                 .init("last_access_function"),
@@ -139,7 +140,8 @@ public struct LeakSearch {
                     .text(finding.kind.rawValue),
                     .text(finding.confidence.word), .count(finding.amount.buffers), .bytes(finding.amount.bytes),
                     .ratio(finding.amount.bytes.share(of: newest.totals.liveBytes)),
-                    newest.momentValue(finding.oldestBirth), newest.momentValue(finding.newestBirth),
+                    .text(finding.importance.rawValue), newest.momentValue(finding.oldestBirth),
+                    newest.momentValue(finding.newestBirth),
                     newest.ageValue(finding.oldestBirth), newest.ageValue(finding.newestBirth),
                     .text(site.label), .text(site.file), .number(UInt64(site.line)),
                     .text(newest.site(finding.site).function), .text(access.label), .text(access.file),
@@ -154,7 +156,7 @@ public struct LeakSearch {
         return table
     }
 
-    /// A slow consumer looks like a leak from afar.
+    /// A slow consumer looks like a leak from afar, and may stand beside one.
     private func addReachable(to report: inout Report) {
         guard !findings.growingReachable.isEmpty else { return }
         let newest = findings.newest

@@ -6,7 +6,7 @@ import Ledger
 ///     unreachable-3f9a2b71c04d      the bridge's own leak, tracked
 ///     site ~ "test payload" and kind = growth
 ///
-/// A line is a fingerprint, or an expression over kind, site, touch, owner.kind and confidence.
+/// A line is a fingerprint, or an expression over kind, site, touch, owner.kind, confidence and importance.
 public struct Suppressions: Sendable {
     struct Rule: Sendable {
         var text: String
@@ -21,6 +21,7 @@ public struct Suppressions: Sendable {
         .init(name: "access", type: .text, help: "where last accessed"),
         .init(name: "owner.kind", type: .text, help: "kind of the main owner"),
         .init(name: "confidence", type: .text, help: "proved, likely or possible"),
+        .init(name: "importance", type: .text, help: "major or minor"),
     ]
 
     /// A line that is neither is an error: a suppression that silently does nothing would be worse.
@@ -78,6 +79,7 @@ extension Findings {
             switch field {
             case "site", "access": return test.holds(place.label) || test.holds(place.location)
             case "owner.kind": return test.holds(finding.ownerKind.name)
+            case "importance": return test.holds(finding.importance.rawValue)
             default: return test.holds(finding.confidence.word)
             }
         case .flag, .number, .ratio: return false

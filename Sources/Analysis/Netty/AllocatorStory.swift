@@ -9,7 +9,7 @@ struct AllocatorStory {
 
     /// One for each allocator that has chunks, the largest first.
     static func all(_ snapshot: Snapshot) -> [AllocatorStory] {
-        let evidence = EvidenceGrade(snapshot, for: .lost)
+        let evidence = EvidenceGrade(snapshot, for: .unreachable)
         return Dictionary(grouping: snapshot.nettyChunks, by: \.allocator)
             .map { AllocatorStory(allocator: $0.key, rows: $0.value, evidence: evidence) }
             .sorted { ($1.sum.bytes, $0.allocator) < ($0.sum.bytes, $1.allocator) }

@@ -53,7 +53,7 @@ extension Report {
                 .init("idle_bytes", "idle"),
                 .init("waits_for", "waits for"),
             ])
-        let evidence = EvidenceGrade(snapshot, for: .lost)
+        let evidence = EvidenceGrade(snapshot, for: .unreachable)
         table.rows = snapshot.nettyChunks.sorted { ($1.idleBytes, $0.chunk) < ($0.idleBytes, $1.chunk) }.map { row in
             Table.Row([
                 .number(UInt64(row.chunk)), .text(row.allocator), .text(kindName(row.kind)),

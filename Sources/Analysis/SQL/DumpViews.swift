@@ -10,6 +10,20 @@ struct DumpView {
     private static let kinds = ReferrerKind.allCases.map { "(\(ReferrerMasks.bit($0.rawValue)), '\($0.name)')" }
         .joined(separator: ", ")
 
+    /// `Importance`, of the buffers of a place beside the totals.
+    private static func isMajor(_ buffers: String, _ bytes: String) -> String {
+        "(\(bytes) >= \(Importance.bytesFloor) AND \(bytes) >= totals.live_bytes * \(Importance.shareFloor)"
+            + " AND (\(buffers) >= \(Importance.buffersFloor) OR \(bytes) >= \(Importance.wholeBytes)))"
+    }
+
+    /// `Diagnosis.importance(of:_:)`: of a heap dump all that is lost is one accusation, and belongs to arenas.
+    private static let importance = """
+        CASE WHEN r.owner_kind <> '\(OwnerKind.arena.name)' AND \(isMajor("p.buffers", "p.bytes"))
+          OR r.owner_kind = '\(OwnerKind.arena.name)' AND \(isMajor("totals.unreachable_buffers", "totals.unreachable_bytes"))
+            AND p.bytes >= totals.unreachable_bytes * \(Importance.shareFloor)
+          THEN '\(Importance.major.rawValue)' ELSE '\(Importance.minor.rawValue)' END
+        """
+
     static let all = [
         DumpView(
             name: "live", about: "Live buffers with their names spelled out.",
@@ -24,9 +38,15 @@ struct DumpView {
         DumpView(
             name: "leaks", about: "Buffers that no referrer reaches, by site, last access and kind of owner.",
             sql: """
+                WITH places AS (
+                    SELECT site, access_site, sum(unreachable_buffers) AS buffers, sum(unreachable_bytes) AS bytes
+                    FROM allocation_groups WHERE unreachable_buffers > 0 GROUP BY site, access_site)
                 SELECT s.label AS site, s.file, s.line, t.label AS last_access, r.owner_kind, r.unreachable_buffers,
-                  r.unreachable_bytes, r.live_buffers, r.oldest_age_ns
+                  r.unreachable_bytes, r.live_buffers, r.oldest_age_ns,
+                  \(importance) AS importance
                 FROM allocation_groups r
+                JOIN places p ON p.site = r.site AND p.access_site = r.access_site
+                CROSS JOIN totals
                 LEFT JOIN sites s ON s.site = r.site
                 LEFT JOIN sites t ON t.site = r.access_site
                 WHERE r.unreachable_buffers > 0
