@@ -1,5 +1,6 @@
 import Glibc
 import Ledger
+import SeededRandom
 import Synchronization
 import Testing
 
@@ -13,7 +14,7 @@ struct MetricsTests {
         let arena = try pool.makeArena(name: "test")
         arena.bind()
         defer { arena.unbind() }
-        var random = SeededGenerator(testSeed)
+        var random = SeededGenerator(seed: testSeed)
         var allocations = [UInt64](repeating: 0, count: SizeClasses.count + 1)
         var frees = allocations
         var live: [(pointer: UnsafeMutableRawPointer, size: Int)] = []
@@ -210,7 +211,7 @@ struct ResizeTests {
         let arena = try pool.makeArena(name: "test")
         arena.bind()
         defer { arena.unbind() }
-        var random = SeededGenerator(testSeed)
+        var random = SeededGenerator(seed: testSeed)
         var live: [(pointer: UnsafeMutableRawPointer, size: Int, mark: UInt8)] = []
         for step in 0..<3000 {
             let size = Int.random(in: 1...[300, 70000, 2_000_000].randomElement(using: &random)!, using: &random)

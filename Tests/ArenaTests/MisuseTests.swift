@@ -1,5 +1,6 @@
 import Glibc
 import Ledger
+import SeededRandom
 import Testing
 
 @testable import Arena
@@ -146,7 +147,7 @@ struct CheckedTests {
         let arena = try pool.makeArena(name: "test")
         let other = try pool.makeArena(name: "other")
         arena.bind()
-        var random = SeededGenerator(testSeed)
+        var random = SeededGenerator(seed: testSeed)
         var live: [(UnsafeMutableRawPointer, Int)] = []
         for _ in 0..<2000 {
             if live.count < 100 || Bool.random(using: &random) {

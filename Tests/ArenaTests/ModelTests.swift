@@ -1,24 +1,10 @@
 import Glibc
 import Ledger
+import SeededRandom
 import Synchronization
 import Testing
 
 @testable import Arena
-
-/// A seeded generator (SplitMix64), so that a failing run can be repeated.
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    init(_ seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
-    }
-}
 
 let here = CodeLocation("test", file: #fileID, line: #line, function: #function)
 
@@ -71,7 +57,7 @@ struct ModelTests {
         let arena = try pool.makeArena(name: "test")
         arena.bind()
         defer { arena.unbind() }
-        var random = SeededGenerator(testSeed)
+        var random = SeededGenerator(seed: testSeed)
         var live: [(pointer: UnsafeMutableRawPointer, size: Int, mark: UInt8)] = []
         var refused = 0
         for step in 0..<20000 {
@@ -125,7 +111,7 @@ struct ModelTests {
         let seed = testSeed
         let threads = (0..<count).map { index in
             onThread(arenas[index]) {
-                var random = SeededGenerator(seed &+ UInt64(index))
+                var random = SeededGenerator(seed: seed &+ UInt64(index))
                 var own: [UnsafeMutableRawPointer] = []
                 for step in 0..<20000 {
                     if let pointer = try? arenas[index].allocate(
@@ -179,7 +165,7 @@ struct ModelTests {
         let arena = try pool.makeArena(name: "test")
         arena.bind()
         defer { arena.unbind() }
-        var random = SeededGenerator(testSeed)
+        var random = SeededGenerator(seed: testSeed)
         let owner = pool.openOwner(.session, name: "device-1")
         var size = 100
         var pointer = try arena.allocate(size, owner: owner, at: here)

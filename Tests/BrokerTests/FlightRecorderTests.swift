@@ -2,6 +2,7 @@ import Analysis
 import Foundation
 import Glibc
 import Ledger
+import SeededRandom
 import Synchronization
 import TestSupport
 import Testing
@@ -174,7 +175,7 @@ struct FlightRecorderTests {
         try Self.withPool { pool, path in
             let other = path + ".copy"
             let file = try Self.copy(path, to: other)
-            var random = SeededGenerator(state: seed)
+            var random = SeededGenerator(seed: seed)
             let header = 0..<2800
             for round in 0..<60 {
                 var places: [(off_t, UInt8)] = []
@@ -570,16 +571,4 @@ struct FlightRecorderTests {
         umount2(template, Int32(MNT_DETACH))
         return true
     }()
-}
-
-private struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
-    }
 }

@@ -1,5 +1,6 @@
 import DumpFormat
 import Glibc
+import SeededRandom
 import Testing
 
 @Suite("damaged files give what is intact, and say what is not")

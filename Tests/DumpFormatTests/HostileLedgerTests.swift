@@ -1,5 +1,6 @@
 import Glibc
 import Ledger
+import SeededRandom
 import Testing
 
 @testable import DumpFormat
