@@ -42,13 +42,6 @@ struct FlightRecorderTests {
         }
     }
 
-    static func withFolder(_ body: (String) throws -> Void) throws {
-        let folder = FileManager.default.temporaryDirectory.appending(path: "flight-\(UUID().uuidString)").path()
-        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
-        defer { try? FileManager.default.removeItem(atPath: folder) }
-        try body(folder)
-    }
-
     @Test("has the totals, tables and slots of a dump taken at the same moment")
     func sameAsDump() throws {
         try Self.withPool { pool, path in
@@ -266,7 +259,7 @@ struct FlightRecorderTests {
 
     @Test("what cannot be recorded to is refused at the start, with the reason")
     func refusedPaths() throws {
-        try Self.withFolder { folder in
+        try withFolder { folder in
             let foreign = "\(folder)/letter.txt"
             try Data("dear all".utf8).write(to: URL(filePath: foreign))
             #expect(Self.message { _ = try Self.makePool(foreign) }.contains("no flight recorder's file"))
@@ -284,7 +277,7 @@ struct FlightRecorderTests {
 
     @Test("the file of a run before is kept, and one that ended badly longer than one that did not")
     func previous() throws {
-        try Self.withFolder { folder in
+        try withFolder { folder in
             let path = "\(folder)/flight"
             func run(_ end: Bool) throws -> UInt64 {
                 let pool = try Self.makePool(path)
@@ -499,7 +492,7 @@ struct FlightRecorderTests {
 
     @Test("every arena has its part of each table: room for it in the file, and a reader that finds it")
     func perArena() throws {
-        try Self.withFolder { folder in
+        try withFolder { folder in
             // More than the first step of the file has rings for.
             let count = 40
             let path = "\(folder)/flight"
@@ -522,7 +515,7 @@ struct FlightRecorderTests {
     @Test(
         "a file system that is full when loops start costs their rows, never the program", .enabled(if: canMountSmall))
     func fullDiskPerArena() throws {
-        try Self.withFolder { folder in
+        try withFolder { folder in
             try #require(mount("tmpfs", folder, "tmpfs", 0, "size=8m") == 0)
             defer { umount2(folder, Int32(MNT_DETACH)) }
             let pool = try Self.makePool("\(folder)/flight", limit: 1 << 30)
@@ -538,7 +531,7 @@ struct FlightRecorderTests {
 
     @Test("a file system that is full costs rows of the file, never the program", .enabled(if: canMountSmall))
     func fullDisk() throws {
-        try Self.withFolder { folder in
+        try withFolder { folder in
             try #require(mount("tmpfs", folder, "tmpfs", 0, "size=4m") == 0)
             defer { umount2(folder, Int32(MNT_DETACH)) }
             let pool = try Self.makePool("\(folder)/flight")
@@ -554,7 +547,7 @@ struct FlightRecorderTests {
             for pointer in held { Arena.free(pointer) }
             pool.retire()
         }
-        try Self.withFolder { folder in
+        try withFolder { folder in
             try #require(mount("tmpfs", folder, "tmpfs", 0, "size=1m") == 0)
             defer { umount2(folder, Int32(MNT_DETACH)) }
             #expect(Self.message { _ = try Self.makePool("\(folder)/flight") }.contains("no room"))

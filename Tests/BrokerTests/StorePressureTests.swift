@@ -170,13 +170,11 @@ struct StorePressureTests {
     @Test("a data directory without room is an error at the start that says so")
     func fullAtStart() async throws {
         try await withDataDirectory { directory in
-            let path = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
-            let broker = URL(filePath: path).deletingLastPathComponent().appending(path: "arena-broker").path
             let process = Process()
             process.executableURL = URL(filePath: "/bin/sh")
             process.arguments = [
-                "-c", "ulimit -f 1; exec \"$0\" --port 0 --data-directory \"$1\" --dump-directory \"$1\"", broker,
-                directory,
+                "-c", "ulimit -f 1; exec \"$0\" --port 0 --data-directory \"$1\" --dump-directory \"$1\"",
+                Program.path("arena-broker"), directory,
             ]
             let output = Pipe()
             process.standardError = output

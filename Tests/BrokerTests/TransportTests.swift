@@ -141,7 +141,7 @@ struct TLSTests {
 
     @Test("TLS and secure WebSocket clients talk to each other, and leave nothing behind")
     func traffic() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             let listeners = [Self.listener(certificates), Self.listener(certificates) { $0.webSocket = true }]
@@ -170,7 +170,7 @@ struct TLSTests {
 
     @Test("a client certificate is asked for, checked, and is the user name")
     func clientCertificates() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             for name in ["server", "anna"] { try certificates.sign(name) }
             try certificates.sign("device", commonName: "device 7 \u{E4}")
@@ -214,7 +214,7 @@ struct TLSTests {
 
     @Test("a reload serves new certificates to who comes from then on, and closes nobody; bad ones change nothing")
     func certificateReload() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             try await withBroker({ $0.listeners = [Self.listener(certificates)] }) { broker in
@@ -246,7 +246,7 @@ struct TLSTests {
 
     @Test("garbage, plain MQTT and broken records on a TLS port end that connection, and leave nothing behind")
     func garbage() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             try await withBroker({ $0.listeners = [Self.listener(certificates)] }) { broker in
@@ -268,7 +268,7 @@ struct TLSTests {
 
     @Test("a client that takes nothing does not fill the memory, and what waits for it is held by the transport")
     func slowConsumer() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             let listeners = [
@@ -300,7 +300,7 @@ struct TLSTests {
 
     @Test("the library still has its buffers where they are looked for")
     func reflection() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             try await withBroker({ $0.listeners = [Self.listener(certificates)] }) { broker in
@@ -384,7 +384,7 @@ struct TransportReachableBufferTests {
 
     @Test("while clients come, talk and vanish, every buffer is reachable in every dump")
     func churn() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             let listeners = Self.listeners(certificates)
@@ -427,7 +427,7 @@ struct TransportReachableBufferTests {
 
     @Test("a buffer that is forgotten is unreachable, over TLS and over WebSocket: the transport excuses nothing")
     func forgotten() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             let listeners = [Configuration.listener()] + Self.listeners(certificates)

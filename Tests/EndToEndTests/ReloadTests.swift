@@ -122,7 +122,7 @@ extension EndToEnd {
             ] as [(String, Int32, String)])
         func start(script: String, exitCode: Int32, text: String) async throws {
             try await withTemporaryDirectory { directory in
-                let broker = ChildProcess.products.appending(path: "arena-broker").path
+                let broker = Program.path("arena-broker")
                 let result = try await run("/bin/sh", ["-c", script, broker], in: directory)
                 #expect(result.exitCode == exitCode && result.text.contains(text), "\(result.text)")
             }

@@ -5,6 +5,7 @@ internal import SeededRandom
 internal import Testing
 #if canImport(Glibc)
 internal import Glibc
+internal import TestSupport
 #endif
 
 extension EndToEnd {
