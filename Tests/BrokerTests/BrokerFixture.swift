@@ -141,6 +141,18 @@ extension Broker {
         for shard in shards { try await shard.loop.submit {}.get() }
     }
 
+    /// Waits until its session has nothing to do with a client that has vanished: what follows from its going takes its turn.
+    @discardableResult
+    func awaitAway(_ clientID: String) async throws -> Session {
+        let session = try #require(context.registry.find(clientID))
+        let shard = shards[session.owningShard]
+        let deadline = Patience.end
+        while try await shard.loop.submit({ session.connection != nil || session.isLeaving }).get() {
+            try #require(ContinuousClock.now < deadline, "\(clientID) is still there")
+        }
+        return session
+    }
+
     /// The shard on which a client is connected.
     func owningShard(of clientID: String) -> Int? { context.registry.find(clientID)?.owningShard }
 }

@@ -22,6 +22,18 @@ struct LoginTests {
         try users.map { "\($0):\(try PasswordHash.make(Array($1.utf8), rounds: 10).text)\n" }.joined()
     }
 
+    /// A broker whose only user is anna, with "secret".
+    private func withAnna(_ body: (Broker) async throws -> Void) async throws {
+        try await withTemporaryDirectory { directory in
+            let file = try directory.write("passwd", Self.passwords(["anna": "secret"]))
+            try await withBroker(
+                {
+                    $0.access.passwordFile = file
+                    $0.access.failedLoginDelayMilliseconds = 1
+                }, body)
+        }
+    }
+
     @Test("without a configuration the loopback listener admits everybody, and the log says so loudly")
     func demonstration() async throws {
         let log = LogCollector()
@@ -55,37 +67,31 @@ struct LoginTests {
 
     @Test("with a password file its users come in, and nobody else")
     func passwordFile() async throws {
-        try await withTemporaryDirectory { directory in
-            let file = try directory.write("passwd", Self.passwords(["anna": "secret"]))
-            try await withBroker {
-                $0.access.passwordFile = file
-                $0.access.failedLoginDelayMilliseconds = 1
-            } _: { broker in
-                let right = try TestClient(port: broker.port)
-                #expect(try right.connect("a", user: "anna", password: "secret").code == .success)
-                try right.ping()
-                for (user, password) in [("anna", "wrong"), ("otto", "secret"), ("anna", nil), ("anna", "")] {
-                    let client = try TestClient(port: broker.port)
-                    #expect(try client.connect("b", user: user, password: password).code == .badUserNameOrPassword)
-                    try client.expectClosed()
-                }
-                let anonymous = try TestClient(port: broker.port)
-                #expect(try anonymous.connect("c").code == .notAuthorized)
-                try anonymous.expectClosed()
-                #expect(broker.counters.loginsFailed.value == 4)
-                // What the client sends before it has its answer waits for it.
-                let eager = try TestClient(port: broker.port)
-                try eager.send(
-                    .connect(
-                        Connect(
-                            version: .v3_1_1, clientID: "eager", username: "anna",
-                            password: ByteBuffer(string: "secret"))), .pingreq)
-                guard case .connack(let ack)? = try eager.receive() else {
-                    throw TestClient.Failure(description: "no CONNACK")
-                }
-                #expect(ack.code == .success)
-                try eager.expect(.pingresp)
+        try await withAnna { broker in
+            let right = try TestClient(port: broker.port)
+            #expect(try right.connect("a", user: "anna", password: "secret").code == .success)
+            try right.ping()
+            for (user, password) in [("anna", "wrong"), ("otto", "secret"), ("anna", nil), ("anna", "")] {
+                let client = try TestClient(port: broker.port)
+                #expect(try client.connect("b", user: user, password: password).code == .badUserNameOrPassword)
+                try client.expectClosed()
             }
+            let anonymous = try TestClient(port: broker.port)
+            #expect(try anonymous.connect("c").code == .notAuthorized)
+            try anonymous.expectClosed()
+            #expect(broker.counters.loginsFailed.value == 4)
+            // What the client sends before it has its answer waits for it.
+            let eager = try TestClient(port: broker.port)
+            try eager.send(
+                .connect(
+                    Connect(
+                        version: .v3_1_1, clientID: "eager", username: "anna",
+                        password: ByteBuffer(string: "secret"))), .pingreq)
+            guard case .connack(let ack)? = try eager.receive() else {
+                throw TestClient.Failure(description: "no CONNACK")
+            }
+            #expect(ack.code == .success)
+            try eager.expect(.pingresp)
         }
     }
 
@@ -225,17 +231,11 @@ struct LoginTests {
 
     @Test("a password longer than any may be is refused like a wrong one, and waits for no thread")
     func longPassword() async throws {
-        try await withTemporaryDirectory { directory in
-            let file = try directory.write("passwd", Self.passwords(["anna": "secret"]))
-            try await withBroker {
-                $0.access.passwordFile = file
-                $0.access.failedLoginDelayMilliseconds = 1
-            } _: { broker in
-                let client = try TestClient(port: broker.port)
-                let password = String(repeating: "s", count: Limits.maxPasswordBytes + 1)
-                #expect(try client.connect("a", user: "anna", password: password).code == .badUserNameOrPassword)
-                #expect(broker.counters.loginsFailed.value == 1)
-            }
+        try await withAnna { broker in
+            let client = try TestClient(port: broker.port)
+            let password = String(repeating: "s", count: Limits.maxPasswordBytes + 1)
+            #expect(try client.connect("a", user: "anna", password: password).code == .badUserNameOrPassword)
+            #expect(broker.counters.loginsFailed.value == 1)
         }
     }
 

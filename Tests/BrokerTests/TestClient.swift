@@ -100,6 +100,18 @@ final class TestClient {
         return publish
     }
 
+    /// As its QoS wants it, to the end.
+    func acknowledge(_ publish: Publish) throws {
+        switch publish.qos {
+        case .atMostOnce: break
+        case .atLeastOnce: try send(.puback(Ack(packetID: publish.packetID)))
+        case .exactlyOnce:
+            try send(.pubrec(Ack(packetID: publish.packetID)))
+            try expect(.pubrel(Ack(packetID: publish.packetID)))
+            try send(.pubcomp(Ack(packetID: publish.packetID)))
+        }
+    }
+
     /// The next packet is exactly this one.
     func expect(_ expected: Packet?) throws {
         let packet = try receive()

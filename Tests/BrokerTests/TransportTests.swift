@@ -321,12 +321,6 @@ struct TLSTests {
 
 @Suite("Who holds which buffer, over TLS and WebSocket", .mayBlock, .serialized)
 struct TransportReachableBufferTests {
-    private final class Clients: Sendable {
-        let isOver = Atomic<Bool>(false)
-        let rounds = Atomic<Int>(0)
-        let left = DispatchSemaphore(value: 0)
-    }
-
     private enum Kind: CaseIterable, Sendable {
         case tls, webSocket, secureWebSocket, proxied
     }
@@ -394,32 +388,9 @@ struct TransportReachableBufferTests {
                     $0.listeners = listeners; $0.dumps.keepCount = 2
                 }
             ) { broker in
-                let (ports, clients) = (broker.ports.compactMap { $0 }, Clients())
-                for kind in Kind.allCases {
-                    Thread {
-                        do {
-                            var round = 0
-                            while !clients.isOver.load(ordering: .relaxed) {
-                                try Self.comeAndGo(kind, round, ports, certificates)
-                                clients.rounds.add(1, ordering: .relaxed)
-                                round += 1
-                            }
-                        } catch {
-                            Issue.record(error)
-                        }
-                        clients.left.signal()
-                    }.start()
-                }
-                for _ in 0..<100 {
-                    let snapshot = try await broker.snapshot()
-                    let unreachable = snapshot.allocationGroups.filter { $0.unreachableBuffers > 0 }
-                    #expect(unreachable.map { snapshot.sites[Int($0.site)].label } == [])
-                    #expect(snapshot.totals.unreachableBuffers == 0)
-                }
-                clients.isOver.store(true, ordering: .relaxed)
-                let count = Kind.allCases.count
-                try await NIOThreadPool.singleton.runIfActive { for _ in 0..<count { clients.left.wait() } }
-                #expect(clients.rounds.load(ordering: .relaxed) > 0)
+                let ports = broker.ports.compactMap { $0 }
+                try await broker.expectAllReachable(
+                    while: Kind.allCases.map { kind in { try Self.comeAndGo(kind, $0, ports, certificates) } })
                 try await broker.awaitNoConnections()
             }
         }
