@@ -17,4 +17,4 @@ note 'building'
 for product in arena-broker arena-bench; do
     swift build -c release --package-path "$root" --product "$product" >&2
 done
-enter
+enter "$root/.build/release"

@@ -1,9 +1,7 @@
 internal import Foundation
+internal import Glibc
 internal import TestSupport
 internal import Testing
-#if canImport(Glibc)
-internal import Glibc
-#endif
 
 /// A real broker on a free loopback port, in a directory of its own, and what the tests ask of it.
 struct BrokerProcess: Sendable {

@@ -1,8 +1,6 @@
 internal import Foundation
-internal import TestSupport
-#if canImport(Glibc)
 internal import Glibc
-#endif
+internal import TestSupport
 
 /// A child process of one test: one of our own products, its output line by line as it comes, and its end.
 ///

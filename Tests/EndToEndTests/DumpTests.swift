@@ -1,9 +1,7 @@
 internal import Foundation
-internal import Testing
-#if canImport(Glibc)
 internal import Glibc
+internal import Testing
 internal import TestSupport
-#endif
 
 extension EndToEnd {
     @Suite struct Dumps {

@@ -1,11 +1,9 @@
 internal import Foundation
+internal import Glibc
 internal import Testing
+internal import TestSupport
 #if canImport(FoundationNetworking)
 internal import FoundationNetworking
-#endif
-#if canImport(Glibc)
-internal import Glibc
-internal import TestSupport
 #endif
 
 extension EndToEnd {

@@ -1,9 +1,7 @@
 internal import Foundation
+internal import Glibc
 internal import TestSupport
 internal import Testing
-#if canImport(Glibc)
-internal import Glibc
-#endif
 
 extension EndToEnd {
     /// SIGHUP when what is to be read does not come.

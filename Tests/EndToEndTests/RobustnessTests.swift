@@ -1,12 +1,10 @@
 internal import Foundation
+internal import Glibc
 internal import NIOCore
 internal import NIOPosix
 internal import SeededRandom
 internal import Testing
-#if canImport(Glibc)
-internal import Glibc
 internal import TestSupport
-#endif
 
 extension EndToEnd {
     @Suite struct Robustness {

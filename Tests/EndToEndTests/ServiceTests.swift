@@ -1,9 +1,7 @@
 internal import Foundation
+internal import Glibc
 internal import TestSupport
 internal import Testing
-#if canImport(Glibc)
-internal import Glibc
-#endif
 
 extension EndToEnd {
     /// The broker as a service, with clients, certificates and password files that are not ours.

@@ -1,9 +1,7 @@
 internal import Foundation
+internal import Glibc
 internal import TestSupport
 internal import Testing
-#if canImport(Glibc)
-internal import Glibc
-#endif
 
 extension EndToEnd {
     /// SIGTERM when there is something that could keep the broker from ending.
