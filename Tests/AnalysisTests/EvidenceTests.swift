@@ -1,7 +1,7 @@
 import DumpFormat
 import Ledger
-import Testing
 import TestSupport
+import Testing
 
 @testable import Analysis
 

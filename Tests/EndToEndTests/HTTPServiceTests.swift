@@ -1,7 +1,7 @@
 internal import Foundation
 internal import Glibc
-internal import Testing
 internal import TestSupport
+internal import Testing
 #if canImport(FoundationNetworking)
 internal import FoundationNetworking
 #endif

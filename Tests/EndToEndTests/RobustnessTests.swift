@@ -3,8 +3,8 @@ internal import Glibc
 internal import NIOCore
 internal import NIOPosix
 internal import SeededRandom
-internal import Testing
 internal import TestSupport
+internal import Testing
 
 extension EndToEnd {
     @Suite struct Robustness {

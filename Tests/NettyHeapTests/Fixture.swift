@@ -1,7 +1,7 @@
 import DumpFormat
 import Foundation
-import Testing
 import TestSupport
+import Testing
 
 @testable import NettyHeap
 
