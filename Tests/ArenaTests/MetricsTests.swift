@@ -10,9 +10,7 @@ import Testing
 struct MetricsTests {
     @Test("every allocation and free is counted in its class, through slabs, runs and huge, however often slabs go")
     func byClass() throws {
-        let pool = try makePool(400)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(400)
         defer { arena.unbind() }
         var random = SeededGenerator(seed: testSeed)
         var allocations = [UInt64](repeating: 0, count: SizeClasses.count + 1)
@@ -51,9 +49,7 @@ struct MetricsTests {
 
     @Test("chunks are listed by how much of them is used")
     func usage() throws {
-        let pool = try makePool(256)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(256)
         defer { arena.unbind() }
         func lists() -> [Int] { pool.metrics().arenas[arena.index].chunksByUsage }
         // The first chunk also holds the reserve, of 1 MiB.
@@ -182,9 +178,7 @@ struct GivingBackTests {
 struct ResizeTests {
     @Test("a run grows into the free pages behind it, gives up its tail, and moves where a neighbour is in the way")
     func runs() throws {
-        let pool = try makePool(128)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(128)
         defer { arena.unbind() }
         let pointer = try arena.allocate(100_000, owner: .process, at: here)
         memset(pointer, 7, 100_000)
@@ -207,9 +201,7 @@ struct ResizeTests {
 
     @Test("random new sizes keep the bytes and the books")
     func random() throws {
-        let pool = try makePool(400)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(400)
         defer { arena.unbind() }
         var random = SeededGenerator(seed: testSeed)
         var live: [(pointer: UnsafeMutableRawPointer, size: Int, mark: UInt8)] = []

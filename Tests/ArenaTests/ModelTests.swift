@@ -18,6 +18,14 @@ func makePool(_ mebibytes: Int, decay: UInt64 = 0) throws -> ArenaPool {
     return try ArenaPool(configuration)
 }
 
+/// A pool, and an arena of it that is this thread's until it is unbound.
+func makeBound(_ mebibytes: Int, decay: UInt64 = 0) throws -> (pool: ArenaPool, arena: Arena) {
+    let pool = try makePool(mebibytes, decay: decay)
+    let arena = try pool.makeArena(name: "test")
+    arena.bind()
+    return (pool, arena)
+}
+
 /// Runs `body` on a thread of its own with an arena bound to it.
 func onThread(_ arena: Arena, _ body: @escaping @Sendable () -> Void) -> pthread_t {
     final class Work {
@@ -53,9 +61,7 @@ struct ModelTests {
 
     @Test("random allocations never overlap, keep their bytes, and count exactly")
     func againstModel() throws {
-        let pool = try makePool(400)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(400)
         defer { arena.unbind() }
         var random = SeededGenerator(seed: testSeed)
         var live: [(pointer: UnsafeMutableRawPointer, size: Int, mark: UInt8)] = []
@@ -161,9 +167,7 @@ struct ModelTests {
 
     @Test("reallocation keeps the bytes, the site and the owner")
     func reallocation() throws {
-        let pool = try makePool(128)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(128)
         defer { arena.unbind() }
         var random = SeededGenerator(seed: testSeed)
         let owner = pool.openOwner(.session, name: "device-1")
