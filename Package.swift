@@ -44,6 +44,7 @@ let package = Package(
         .library(name: "Broker", targets: ["Broker"]),
         .library(name: "HPROF", targets: ["HPROF"]),
         .library(name: "NettyHeap", targets: ["NettyHeap"]),
+        .library(name: "SeededRandom", targets: ["SeededRandom"]),
     ],
     // Both are in what is built unless something else is said. `make demo`, which needs neither, does: they are two thirds of all
     // that there is to compile, and packages that only they need are not even fetched.
@@ -84,6 +85,9 @@ let package = Package(
         .target(name: "Arena", dependencies: ["Ledger", "CArena"], swiftSettings: common),
         .target(name: "ArenaNIO", dependencies: ["Arena", "CArena"] + nio, swiftSettings: common),
 
+        // Random numbers that come again, for loads, benchmarks and tests.
+        .target(name: "SeededRandom", swiftSettings: common),
+
         // Databases, as thin as can be: the broker's store, and `query`.
         .target(name: "SQLite", dependencies: ["CSQLite"], swiftSettings: common),
 
@@ -120,11 +124,13 @@ let package = Package(
         .target(
             name: "BrokerHTTP",
             dependencies: [
-                "Broker", log, .product(name: "Hummingbird", package: "hummingbird", condition: .when(traits: ["HTTP"])),
+                "Broker", log,
+                .product(name: "Hummingbird", package: "hummingbird", condition: .when(traits: ["HTTP"])),
                 .product(name: "HummingbirdCore", package: "hummingbird", condition: .when(traits: ["HTTP"])),
                 .product(name: "HummingbirdTLS", package: "hummingbird", condition: .when(traits: ["HTTP"])),
                 .product(name: "HTTPTypes", package: "swift-http-types", condition: .when(traits: ["HTTP"])),
-                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle", condition: .when(traits: ["HTTP"])),
+                .product(
+                    name: "ServiceLifecycle", package: "swift-service-lifecycle", condition: .when(traits: ["HTTP"])),
                 .product(name: "NIOSSL", package: "swift-nio-ssl", condition: .when(traits: ["HTTP"])),
                 .product(name: "NIOHTTPTypes", package: "swift-nio-extras", condition: .when(traits: ["HTTP"])),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
@@ -139,42 +145,49 @@ let package = Package(
             ],
             swiftSettings: common),
         .executableTarget(
-            name: "arena-bench", dependencies: ["MQTT", "Version", argumentParser] + nio, swiftSettings: common),
-        .target(name: "Programs", dependencies: ["arena-broker", "arena-analyze", "arena-bench"], swiftSettings: common),
+            name: "arena-bench", dependencies: ["MQTT", "SeededRandom", "Version", argumentParser] + nio, swiftSettings: common),
+        .target(
+            name: "Programs", dependencies: ["arena-broker", "arena-analyze", "arena-bench"], swiftSettings: common),
 
         .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: common),
-        .testTarget(name: "ArenaTests", dependencies: ["Arena", "CArena", "Ledger"], swiftSettings: common),
+        .testTarget(
+            name: "ArenaTests", dependencies: ["Arena", "CArena", "Ledger", "SeededRandom"], swiftSettings: common),
         .testTarget(
             name: "ArenaNIOTests", dependencies: ["ArenaNIO", "Arena", "Ledger"] + nio,
             swiftSettings: common),
         .testTarget(
-            name: "DumpFormatTests", dependencies: ["DumpFormat", "Ledger", "CZstd"], resources: [.copy("Fixtures")],
+            name: "DumpFormatTests", dependencies: ["DumpFormat", "Ledger", "CZstd", "SeededRandom"],
+            resources: [.copy("Fixtures")],
             swiftSettings: bulk),
         .testTarget(
             name: "AnalysisTests",
             dependencies: [
-                "Analysis", "DumpFormat", "Ledger", "SQLite", "TestSupport", "Version",
+                "Analysis", "DumpFormat", "Ledger", "SQLite", "SeededRandom", "TestSupport", "Version",
                 .product(name: "SwiftProtobuf", package: "swift-protobuf"),
             ],
             exclude: ["pprof.proto"], swiftSettings: bulk),
         .testTarget(
-            name: "HPROFTests", dependencies: ["HPROF", "TestSupport", "CZlib", "CZstd"], swiftSettings: bulk),
+            name: "HPROFTests", dependencies: ["HPROF", "SeededRandom", "TestSupport", "CZlib", "CZstd"],
+            swiftSettings: bulk),
         .testTarget(
             name: "NettyHeapTests",
-            dependencies: ["NettyHeap", "HPROF", "Analysis", "DumpFormat", "Ledger", "TestSupport", "CZstd"],
+            dependencies: [
+                "NettyHeap", "HPROF", "Analysis", "DumpFormat", "Ledger", "SeededRandom", "TestSupport", "CZstd",
+            ],
             resources: [.copy("Fixtures")], swiftSettings: bulk),
         .testTarget(
-            name: "MQTTTests", dependencies: ["MQTT", .product(name: "NIOCore", package: "swift-nio")],
+            name: "MQTTTests", dependencies: ["MQTT", "SeededRandom", .product(name: "NIOCore", package: "swift-nio")],
             swiftSettings: common),
         .testTarget(
             name: "BrokerTests",
             dependencies: [
                 "Broker", "BrokerHTTP", "MQTT", "Analysis", "DumpFormat", "CArena", "Ledger", "SQLite",
-                "TestSupport", log,
+                "SeededRandom", "TestSupport", log,
             ] + nio,
             swiftSettings: common),
         .testTarget(
-            name: "EndToEndTests", dependencies: ["DumpFormat", "Analysis", "MQTT", "TestSupport", "Version"] + nio,
+            name: "EndToEndTests",
+            dependencies: ["DumpFormat", "Analysis", "MQTT", "SeededRandom", "TestSupport", "Version"] + nio,
             exclude: ["Clients"], swiftSettings: common),
     ]
 )

@@ -11,7 +11,10 @@ let package = Package(
     targets: [
         .executableTarget(
             name: "arena-benchmark",
-            dependencies: [.product(name: "Arena", package: "arena-broker")],
+            dependencies: [
+                .product(name: "Arena", package: "arena-broker"),
+                .product(name: "SeededRandom", package: "arena-broker"),
+            ],
             swiftSettings: [
                 .swiftLanguageMode(.v6), .enableUpcomingFeature("InternalImportsByDefault"),
                 .enableUpcomingFeature("MemberImportVisibility"), .treatAllWarnings(as: .error),
@@ -38,6 +41,7 @@ let package = Package(
             dependencies: [
                 .product(name: "DumpFormat", package: "arena-broker"),
                 .product(name: "Ledger", package: "arena-broker"),
+                .product(name: "SeededRandom", package: "arena-broker"),
             ]),
         .executableTarget(name: "analyzer-benchmark"),
     ]

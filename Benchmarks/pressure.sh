@@ -6,16 +6,12 @@
 # connections and subscriptions, and a wildcard over 100,000 retained messages. Needs python3. Exit code 1 if something
 # acknowledged was lost, or memory passed the limit by 10 percent.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/broker.sh
-source "$root/scripts/broker.sh"
+source "$(dirname "$0")/../scripts/broker.sh"
 
-bin=$(cd "${1:-$root/.build/release}" && pwd)
+enter "${1-}"
 seconds=${2:-120}
 limit=$((256 << 20))
-work=$(mktemp -d)
-trap 'stop_broker || true; rm -rf "$work"' EXIT
-cd "$work"
 mkdir dumps
 ulimit -n "$(ulimit -H -n)"
 flood() { python3 "$root/Benchmarks/pressure/flood.py" "$1" --port "$broker_port" --pid "$broker_pid" "${@:2}"; }

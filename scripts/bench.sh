@@ -1,14 +1,10 @@
 #!/usr/bin/env bash
 # bench.sh [BIN]: what the broker carries on this machine, over loopback, with full recording.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=scripts/broker.sh
-source "$root/scripts/broker.sh"
+source "$(dirname "$0")/../scripts/broker.sh"
 
-bin=$(cd "${1:-$root/.build/release}" && pwd)
-work=$(mktemp -d)
-trap 'stop_broker || true; rm -rf "$work"' EXIT
-cd "$work"
+enter "${1-}"
 
 start_broker "$bin/arena-broker" --host 127.0.0.1 --port 0 --memory-limit 512MiB --dump-directory .
 for size in 64 4096 100000; do

@@ -2,7 +2,17 @@
 # Waiting is always for a line of the log, with a deadline; a broker that ends early ends the wait.
 # shellcheck shell=bash
 
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 broker_pid='' broker_port='' broker_log=''
+
+# enter [BIN]: into a directory of our own, gone at the end, as is the broker; sets bin, where the programs are, and work.
+enter() {
+    # shellcheck disable=SC2034 # for the script that sources this
+    bin=$(cd "${1:-$root/.build/release}" && pwd)
+    work=$(mktemp -d)
+    trap 'stop_broker || true; rm -rf "$work"' EXIT
+    cd "$work" || exit
+}
 
 fail() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -13,12 +23,17 @@ fail() {
     exit 1
 }
 
-# start_broker PROGRAM ARGUMENT...: in the current directory, log in broker.log; sets broker_pid and broker_port.
-start_broker() {
+# launch PROGRAM ARGUMENT...: in the current directory, log in broker.log; sets broker_pid.
+launch() {
     broker_log=$PWD/broker.log
     : >"$broker_log"
     "$@" >"$broker_log" 2>&1 &
     broker_pid=$!
+}
+
+# start_broker PROGRAM ARGUMENT...: launches it, and sets broker_port when it listens.
+start_broker() {
+    launch "$@"
     local line
     line=$(await_line 1 20 'listening on 127\.0\.0\.1:[0-9]+') || fail 'the broker did not start'
     # shellcheck disable=SC2034 # for the script that sources this

@@ -8,13 +8,8 @@ cd "$(dirname "$0")/.."
 
 kind=$1
 shift
-arguments=()
-[[ -n ${SEED:-} ]] && arguments+=(--seed "$SEED")
-if [[ -n ${ROUND:-} ]]; then
-    arguments+=(--round "$ROUND")
-else
-    arguments+=(--minutes "${MINUTES:-10}")
-fi
+# shellcheck source=scripts/rounds.sh
+source scripts/rounds.sh
 build=(swift build)
 bin=.build/debug
 if [[ $kind != plain ]]; then

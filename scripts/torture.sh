@@ -4,12 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-arguments=()
-[[ -n ${SEED:-} ]] && arguments+=(--seed "$SEED")
-if [[ -n ${ROUND:-} ]]; then
-    arguments+=(--round "$ROUND")
-else
-    arguments+=(--minutes "${MINUTES:-10}")
-fi
+# shellcheck source=scripts/rounds.sh
+source scripts/rounds.sh
 swift build --product arena-broker
 exec python3 Tests/Torture/torture.py --bin .build/debug "${arguments[@]}" "$@"

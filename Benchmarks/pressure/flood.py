@@ -300,6 +300,18 @@ def publishers(options):
     return 1 if lost or refused else 0
 
 
+def go_at_once(clients, options):
+    """Whether another one is answered meanwhile."""
+    started = time.monotonic()
+    for client in clients:
+        client.close()
+    probe = Client(options.port)
+    probe.output += connect("probe")
+    alive = probe.wait(2) is not None
+    print(f"answer while all go, ms {(time.monotonic() - started) * 1000:.0f}")
+    return alive
+
+
 def connections(options):
     before = resident(options.pid)
     clients = []
@@ -314,14 +326,7 @@ def connections(options):
     time.sleep(3)
     after = resident(options.pid)
     print(f"refused {refused}\nresident per connection {(after - before) // options.count}")
-    # All at once.
-    started = time.monotonic()
-    for client in clients:
-        client.close()
-    probe = Client(options.port)
-    probe.output += connect("probe")
-    alive = probe.wait(2) is not None
-    print(f"answer while all go, ms {(time.monotonic() - started) * 1000:.0f}")
+    alive = go_at_once(clients, options)
     time.sleep(3)
     print(f"resident afterwards {resident(options.pid)}, before {before}")
     return 1 if refused or not alive else 0
@@ -347,14 +352,7 @@ def subscriptions(options):
     after = resident(options.pid)
     print(f"subscriptions {options.count}\nseconds {took:.2f}\nrefused {refused}")
     print(f"resident per subscription {(after - before) // options.count}")
-    started = time.monotonic()
-    for client in clients:
-        client.close()
-    probe = Client(options.port)
-    probe.output += connect("probe")
-    alive = probe.wait(2) is not None
-    print(f"answer while all are removed, ms {(time.monotonic() - started) * 1000:.0f}")
-    return 1 if refused or not alive else 0
+    return 1 if refused or not go_at_once(clients, options) else 0
 
 
 def retained(options):

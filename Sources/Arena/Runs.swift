@@ -244,21 +244,13 @@ extension ArenaState {
         unlist(chunk)
         record.pointee.list = UInt8(list)
         guard list < Self.listCount else { return }
-        record.pointee.previous = .max
-        record.pointee.next = chunkLists[list]
-        if chunkLists[list] != .max { chunks[Int(chunkLists[list])].previous = chunk }
-        chunkLists[list] = chunk
+        chunks.insert(chunk, at: chunkLists + list)
     }
 
     private mutating func unlist(_ chunk: UInt32) {
-        let record = chunks[Int(chunk)]
-        guard Int(record.list) < Self.listCount else { return }
-        if record.previous != .max {
-            chunks[Int(record.previous)].next = record.next
-        } else {
-            chunkLists[Int(record.list)] = record.next
-        }
-        if record.next != .max { chunks[Int(record.next)].previous = record.previous }
+        let list = Int(chunks[Int(chunk)].list)
+        guard list < Self.listCount else { return }
+        chunks.remove(chunk, from: chunkLists + list)
         chunks[Int(chunk)].list = UInt8(Self.listCount)
     }
 }

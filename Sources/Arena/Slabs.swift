@@ -60,15 +60,12 @@ extension ArenaState {
         let record = slabs + Int(slab)
         let bin = bins + Int(record.pointee.sizeClass)
         record.pointee.state = 1
-        record.pointee.previous = .max
-        record.pointee.next = bin.pointee
         record.pointee.retireCount = SlabRecord.keep
         if bin.pointee != .max {
             record.pointee.retireCount = record.pointee.elements
-            slabs[Int(bin.pointee)].previous = slab
             slabs[Int(bin.pointee)].retireCount = record.pointee.elements
         }
-        bin.pointee = slab
+        slabs.insert(slab, at: bin)
     }
 
     /// The slab at the head of its bin has become full.
@@ -76,8 +73,7 @@ extension ArenaState {
     mutating func unlistFull(_ slab: UInt32) {
         let record = slabs + Int(slab)
         record.pointee.state = 2
-        bins[Int(record.pointee.sizeClass)] = record.pointee.next
-        if record.pointee.next != .max { slabs[Int(record.pointee.next)].previous = .max }
+        slabs.remove(slab, from: bins + Int(record.pointee.sizeClass))
         keepIfAlone(Int(record.pointee.sizeClass))
     }
 
@@ -90,12 +86,7 @@ extension ArenaState {
     /// An empty slab goes back to its chunk.
     private mutating func retire(_ slab: UInt32) {
         let record = slabs[Int(slab)]
-        if record.previous != .max {
-            slabs[Int(record.previous)].next = record.next
-        } else {
-            bins[Int(record.sizeClass)] = record.next
-        }
-        if record.next != .max { slabs[Int(record.next)].previous = record.previous }
+        slabs.remove(slab, from: bins + Int(record.sizeClass))
         keepIfAlone(Int(record.sizeClass))
         classCounts[Int(record.sizeClass)].allocations &+= record.allocations
         classCounts[Int(record.sizeClass)].frees &+= record.allocations

@@ -53,21 +53,11 @@ extension ArenaState {
 
     private mutating func listBlock(_ block: UInt32) {
         let record = blocks + Int(block)
-        let head = spanLists + Int(record.pointee.order)
         record.pointee.state = 1
-        record.pointee.previous = .max
-        record.pointee.next = head.pointee
-        if head.pointee != .max { blocks[Int(head.pointee)].previous = block }
-        head.pointee = block
+        blocks.insert(block, at: spanLists + Int(record.pointee.order))
     }
 
     private mutating func unlistBlock(_ block: UInt32) {
-        let record = blocks[Int(block)]
-        if record.previous != .max {
-            blocks[Int(record.previous)].next = record.next
-        } else {
-            spanLists[Int(record.order)] = record.next
-        }
-        if record.next != .max { blocks[Int(record.next)].previous = record.previous }
+        blocks.remove(block, from: spanLists + Int(blocks[Int(block)].order))
     }
 }

@@ -44,10 +44,9 @@ extension Publish {
     public static func encodedSize(
         topicLength: Int, qos: QoS, payloadLength: Int, properties: OutgoingProperties
     ) -> Int {
-        let list = properties.encodedLength
-        let remaining =
-            2 + topicLength + (qos == .atMostOnce ? 0 : 2) + VariableByteInteger.encodedLength(list) + list
-            + payloadLength
+        let remaining = remainingLength(
+            topicLength: topicLength, qos: qos, payloadLength: payloadLength,
+            propertyLength: properties.encodedLength, version: .v5_0)
         return 1 + VariableByteInteger.encodedLength(remaining) + remaining
     }
 
@@ -61,27 +60,11 @@ extension Publish {
         into buffer: inout ByteBuffer, topic: TopicName?, qos: QoS, dup: Bool, retain: Bool, packetID: UInt16,
         payloadLength: Int, properties: OutgoingProperties
     ) -> Bool {
-        assert(qos == .atMostOnce || packetID != 0, "a packet identifier is never 0 (MQTT-2.2.1-4)")
-        let list = properties.encodedLength
-        let topicLength = topic?.byteCount ?? 0
-        let remaining =
-            2 + topicLength + (qos == .atMostOnce ? 0 : 2) + VariableByteInteger.encodedLength(list) + list
-            + payloadLength
-        guard remaining <= VariableByteInteger.maximum else { return false }
-        let flags = Flags(dup: dup, qos: qos, retain: retain)
-        buffer.writeWithOutputRawSpan(
-            minimumWritableBytes: 1 + VariableByteInteger.encodedLength(remaining) + remaining - payloadLength
-        ) { span in
-            span.append(PacketType.publish.rawValue << 4 | flags.bits)
-            VariableByteInteger.append(remaining, to: &span)
-            span.append(UInt16(truncatingIfNeeded: topicLength))
-        }
-        if let topic { buffer.writeImmutableBuffer(topic.bytes) }
-        buffer.writeWithOutputRawSpan(minimumWritableBytes: 0) { span in
-            if qos != .atMostOnce { span.append(packetID) }
-            VariableByteInteger.append(list, to: &span)
-        }
-        guard list > 0 else { return true }
+        let length = properties.encodedLength
+        let fits = encodeFront(
+            into: &buffer, topic: topic, qos: qos, dup: dup, retain: retain, packetID: packetID,
+            payloadLength: payloadLength, propertyLength: length, version: .v5_0)
+        guard fits, length > 0 else { return fits }
         buffer.writeProperty(.messageExpiryInterval, properties.messageExpiryInterval)
         if properties.topicAlias != 0 { buffer.writeProperty(.topicAlias, properties.topicAlias) }
         if let forwardedProperties = properties.forwardedProperties { buffer.writeImmutableBuffer(forwardedProperties) }

@@ -139,8 +139,22 @@ extension Publish {
         into buffer: inout ByteBuffer, topic: TopicName?, qos: QoS, dup: Bool = false, retain: Bool = false,
         packetID: UInt16 = 0, payloadLength: Int, properties: PublishProperties? = nil, version: ProtocolVersion
     ) -> Bool {
-        assert(qos == .atMostOnce || packetID != 0, "a packet identifier is never 0 (MQTT-2.2.1-3)")
         let propertyLength = version == .v5_0 ? properties?.encodedLength ?? 0 : 0
+        let fits = encodeFront(
+            into: &buffer, topic: topic, qos: qos, dup: dup, retain: retain, packetID: packetID,
+            payloadLength: payloadLength, propertyLength: propertyLength, version: version)
+        if fits, propertyLength > 0 { properties?.write(to: &buffer) }
+        return fits
+    }
+
+    /// Appends a packet as far as the length of its property list.
+    ///
+    /// - Returns: false, with nothing written, if the packet would exceed ``Packet/maximumLength``.
+    static func encodeFront(
+        into buffer: inout ByteBuffer, topic: TopicName?, qos: QoS, dup: Bool, retain: Bool, packetID: UInt16,
+        payloadLength: Int, propertyLength: Int, version: ProtocolVersion
+    ) -> Bool {
+        assert(qos == .atMostOnce || packetID != 0, "a packet identifier is never 0 (MQTT-2.2.1-3, MQTT-2.2.1-4)")
         let topicLength = topic?.byteCount ?? 0
         let remaining = remainingLength(
             topicLength: topicLength, qos: qos, payloadLength: payloadLength, propertyLength: propertyLength,
@@ -161,7 +175,6 @@ extension Publish {
             if qos != .atMostOnce { span.append(packetID) }
             if version == .v5_0 { VariableByteInteger.append(propertyLength, to: &span) }
         }
-        if propertyLength > 0 { properties?.write(to: &buffer) }
         return true
     }
 
@@ -175,7 +188,7 @@ extension Publish {
         if fits { buffer.writeImmutableBuffer(payload) }
     }
 
-    private static func remainingLength(
+    static func remainingLength(
         topicLength: Int, qos: QoS, payloadLength: Int, propertyLength: Int, version: ProtocolVersion
     ) -> Int {
         2 + topicLength

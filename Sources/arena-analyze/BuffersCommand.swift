@@ -15,8 +15,7 @@ struct BuffersCommand: ParsableCommand {
                 --format csv 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read; - is standard input.", completion: .file())
-    var dump: String
+    @OptionGroup var source: DumpArgument
 
     @Option(
         parsing: .unconditional,
@@ -38,23 +37,23 @@ struct BuffersCommand: ParsableCommand {
         let filter = try filter.parsed()
         let rows = limit ?? (output.format == .text ? 20 : 10_000)
         if rows > 0, let report = try chosen(rows, filter) { return try output.show(report) }
-        let snapshot = try DumpPath.read(dump, Report.buffersSelection, memory: memory.kind)
+        let snapshot = try DumpPath.read(source.dump, Report.buffersSelection, memory: memory.kind)
         var report = try Report.required(
-            Report.buffers(of: snapshot, by: sort, limit: rows > 0 ? rows : nil, where: filter), from: dump, snapshot)
-        report.origins = [Origin(path: dump, snapshot)]
+            Report.buffers(of: snapshot, by: sort, limit: rows > 0 ? rows : nil, where: filter), from: source.dump, snapshot)
+        report.origins = [Origin(path: source.dump, snapshot)]
         try output.show(report)
     }
 
     /// Of a whole dump, reads only what decides which rows to show, and then those rows. Nil where it is not whole.
     private func chosen(_ limit: Int, _ filter: Filter?) throws -> Report? {
-        guard let blocks = try DumpPath.blocks(dump) else { return nil }
-        let deciding = try DumpPath.read(dump, BufferChoice.selection(sort, filter))
+        guard let blocks = try DumpPath.blocks(source.dump) else { return nil }
+        let deciding = try DumpPath.read(source.dump, BufferChoice.selection(sort, filter))
         guard deciding.completeness.isComplete,
             let choice = BufferChoice(deciding, by: sort, limit: limit, where: filter),
             let excerpt = DumpPath.excerpt(choice.rows, of: blocks),
             var report = Report.buffers(choice, excerpt: excerpt, where: filter)
         else { return nil }
-        report.origins = [Origin(path: dump, excerpt)]
+        report.origins = [Origin(path: source.dump, excerpt)]
         return report
     }
 }

@@ -13,13 +13,7 @@ struct CaptureCommand: ParsableCommand {
               arena-analyze capture $(pidof arena-broker)
             """)
 
-    @Argument(help: "The process id of the broker.")
-    var pid: Int32
-
-    @Option(
-        help: ArgumentHelp("Where the broker writes dumps, if that cannot be found out.", valueName: "directory"),
-        completion: .directory)
-    var directory: String?
+    @OptionGroup var broker: BrokerOptions
 
     @Option(help: ArgumentHelp("Wait at most this long.", valueName: "seconds"))
     var timeout: Double = 30
@@ -28,13 +22,12 @@ struct CaptureCommand: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
-        if pid <= 0 { throw ValidationError("a process id is a positive number.") }
         if !(timeout > 0 && timeout <= 3_600) { throw ValidationError("--timeout must be from 1 to 3600 seconds.") }
     }
 
     func run() throws {
         do {
-            let path = try LiveBroker(pid: pid, directory: directory).capture(timeoutSeconds: timeout)
+            let path = try broker.find().capture(timeoutSeconds: timeout)
             Terminal.complain("captured \(path)")
             let snapshot = try DumpPath.read(path)
             var report = Report.summary(of: snapshot)

@@ -19,8 +19,7 @@ struct ChunksCommand: ParsableCommand {
               arena-analyze chunks --request 1MiB 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read; - is standard input.", completion: .file())
-    var dump: String
+    @OptionGroup var source: DumpArgument
 
     @Option(
         help: ArgumentHelp("How many chunks go back if buffers that match this are freed?", valueName: "expression"))
@@ -55,12 +54,12 @@ struct ChunksCommand: ParsableCommand {
 
     func run() throws {
         let question = try question()
-        var snapshot = try DumpPath.read(dump, question.selection, memory: memory.kind)
+        var snapshot = try DumpPath.read(source.dump, question.selection, memory: memory.kind)
         let study = ChunkStudy(snapshot, question)
         // Most of the memory; tables with a row for each owner come now.
         (snapshot.slots, snapshot.references) = (nil, nil)
-        var report = try Report.required(study.map { Report.chunks($0, snapshot) }, from: dump, snapshot)
-        report.origins = [Origin(path: dump, snapshot)]
+        var report = try Report.required(study.map { Report.chunks($0, snapshot) }, from: source.dump, snapshot)
+        report.origins = [Origin(path: source.dump, snapshot)]
         try list.apply(to: &report, people: 10, noun: "chunk", output)
         for name in ["pinners", "sites", "mixing"] {
             report.limit(name, to: output.rows(list.limit, people: 10), noun: "row")

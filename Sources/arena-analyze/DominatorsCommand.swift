@@ -14,13 +14,8 @@ struct DominatorsCommand: ParsableCommand {
               arena-analyze dominators --limit 5 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read; - is standard input.", completion: .file())
-    var dump: String
-
-    @Option(
-        parsing: .unconditional,
-        help: ArgumentHelp("Show at most this many children of each owner; 0 shows all.", valueName: "n"))
-    var limit: Int?
+    @OptionGroup var source: DumpArgument
+    @OptionGroup var tree: TreeOptions
 
     @Option(
         help: ArgumentHelp(
@@ -32,16 +27,13 @@ struct DominatorsCommand: ParsableCommand {
     @OptionGroup var memory: MemoryOptions
     @OptionGroup var output: OutputOptions
 
-    func validate() throws { try ListOptions.check(limit: limit) }
-
     func run() throws {
         let filter = try filter.parsed()
-        let snapshot = try DumpPath.read(dump, Report.dominatorSelection(filter), memory: memory.kind)
-        let rows = output.rows(limit, people: 10)
+        let snapshot = try DumpPath.read(source.dump, Report.dominatorSelection(filter), memory: memory.kind)
         var report = try Report.required(
-            Report.dominators(of: snapshot, siblings: rows > 0 ? rows : nil, by: sort, where: filter), from: dump,
+            Report.dominators(of: snapshot, siblings: tree.siblings(output), by: sort, where: filter), from: source.dump,
             snapshot)
-        report.origins = [Origin(path: dump, snapshot)]
+        report.origins = [Origin(path: source.dump, snapshot)]
         try output.show(report)
     }
 }

@@ -21,8 +21,7 @@ struct ExportCommand: ParsableCommand {
             control characters are spelt out; --raw leaves them as they are.
             """)
 
-    @Argument(help: "The dump to read; - is standard input.", completion: .file())
-    var dump: String
+    @OptionGroup var source: DumpArgument
 
     @Option(name: .customLong("to"), help: ArgumentHelp("csv, jsonl, sqlite, pprof or folded.", valueName: "format"))
     var format: ExportFormat
@@ -62,18 +61,18 @@ struct ExportCommand: ParsableCommand {
     }
 
     private func parts(_ exporter: Exporter) throws -> DumpParts {
-        if let blocks = try DumpPath.blocks(dump), let parts = try exporter.parts(of: blocks) { return parts }
-        return DumpParts(try DumpPath.read(dump, exporter.selection))
+        if let blocks = try DumpPath.blocks(source.dump), let parts = try exporter.parts(of: blocks) { return parts }
+        return DumpParts(try DumpPath.read(source.dump, exporter.selection))
     }
 
     private func write(_ exporter: Exporter, to file: borrowing OutputFile) throws -> Origin {
         let database = format == .sqlite ? try file.partialPath(for: "an SQLite database") : ""
-        if format == .sqlite, let blocks = try DumpPath.blocks(dump),
+        if format == .sqlite, let blocks = try DumpPath.blocks(source.dump),
             let rows = try exporter.databaseParts(of: blocks)
         {
-            let tables = try DumpPath.read(dump, DumpSelection(runs: true))
+            let tables = try DumpPath.read(source.dump, DumpSelection(runs: true))
             try exporter.writeDatabase(tables, rows: rows, path: database)
-            return Origin(path: dump, tables)
+            return Origin(path: source.dump, tables)
         }
         let parts = try parts(exporter)
         if output == "-" { Progress.end() }
@@ -82,7 +81,7 @@ struct ExportCommand: ParsableCommand {
         case .pprof: try file.write(exporter.profile(parts.tables))
         case .csv, .jsonl, .folded: try exporter.write(parts) { try file.write($0) }
         }
-        return Origin(path: dump, parts.tables)
+        return Origin(path: source.dump, parts.tables)
     }
 }
 

@@ -13,8 +13,7 @@ struct HistogramCommand: ParsableCommand {
               arena-analyze histogram --by age --filter unreachable 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read; - is standard input.", completion: .file())
-    var dump: String
+    @OptionGroup var source: DumpArgument
 
     @Option(
         help: ArgumentHelp(
@@ -28,9 +27,9 @@ struct HistogramCommand: ParsableCommand {
 
     func run() throws {
         let filter = try filter.parsed()
-        let snapshot = try DumpPath.read(dump, Report.histogramSelection(by: by, filter), memory: memory.kind)
-        var report = try Report.required(Report.histogram(of: snapshot, by: by, where: filter), from: dump, snapshot)
-        report.origins = [Origin(path: dump, snapshot)]
+        let snapshot = try DumpPath.read(source.dump, Report.histogramSelection(by: by, filter), memory: memory.kind)
+        var report = try Report.required(Report.histogram(of: snapshot, by: by, where: filter), from: source.dump, snapshot)
+        report.origins = [Origin(path: source.dump, snapshot)]
         try list.apply(to: &report, people: 20, noun: "row", output)
         try output.show(report)
     }

@@ -12,13 +12,8 @@ struct OwnersCommand: ParsableCommand {
               arena-analyze owners --limit 3 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read; - is standard input.", completion: .file())
-    var dump: String
-
-    @Option(
-        parsing: .unconditional,
-        help: ArgumentHelp("Show at most this many children of each owner; 0 shows all.", valueName: "n"))
-    var limit: Int?
+    @OptionGroup var source: DumpArgument
+    @OptionGroup var tree: TreeOptions
 
     @Option(help: ArgumentHelp("Order siblings by bytes, buffers or name.", valueName: "order"))
     var sort: OwnerOrder = .bytes
@@ -27,15 +22,12 @@ struct OwnersCommand: ParsableCommand {
     @OptionGroup var memory: MemoryOptions
     @OptionGroup var output: OutputOptions
 
-    func validate() throws { try ListOptions.check(limit: limit) }
-
     func run() throws {
         let filter = try filter.parsed()
-        let snapshot = try DumpPath.readNarrowed(dump, filter, memory: memory.kind)
-        let rows = output.rows(limit, people: 10)
-        var report = Report.owners(of: snapshot, siblings: rows > 0 ? rows : nil, by: sort)
+        let snapshot = try DumpPath.readNarrowed(source.dump, filter, memory: memory.kind)
+        var report = Report.owners(of: snapshot, siblings: tree.siblings(output), by: sort)
         report.note(filter, snapshot)
-        report.origins = [Origin(path: dump, snapshot)]
+        report.origins = [Origin(path: source.dump, snapshot)]
         try output.show(report)
     }
 }

@@ -13,8 +13,7 @@ struct PathCommand: ParsableCommand {
               arena-analyze path 2-near-limit.dump.zst 258
             """)
 
-    @Argument(help: "The dump to read; - is standard input.", completion: .file())
-    var dump: String
+    @OptionGroup var source: DumpArgument
 
     @Argument(help: "SERIAL or 0xADDRESS.")
     var buffer: BufferName
@@ -23,9 +22,9 @@ struct PathCommand: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        let snapshot = try DumpPath.read(dump, around: buffer, else: Report.pathSelection)
-        var report = try buffer.found(Report.path(to: buffer, in: snapshot), dump, snapshot)
-        report.origins = [Origin(path: dump, snapshot)]
+        let snapshot = try DumpPath.read(source.dump, around: buffer, else: Report.pathSelection)
+        var report = try buffer.found(Report.path(to: buffer, in: snapshot), source.dump, snapshot)
+        report.origins = [Origin(path: source.dump, snapshot)]
         try list.apply(to: &report, people: 20, noun: "referrer", output)
         try output.show(report)
     }

@@ -14,8 +14,7 @@ struct ShowCommand: ParsableCommand {
               arena-analyze show 2-near-limit.dump.zst 0x144000
             """)
 
-    @Argument(help: "The dump to read; - is standard input.", completion: .file())
-    var dump: String
+    @OptionGroup var source: DumpArgument
 
     @Argument(help: "SERIAL or 0xADDRESS.")
     var buffer: BufferName
@@ -23,13 +22,13 @@ struct ShowCommand: ParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() throws {
-        let snapshot = try DumpPath.read(dump, around: buffer, else: Report.showSelection)
+        let snapshot = try DumpPath.read(source.dump, around: buffer, else: Report.showSelection)
         let live = Report.show(buffer, in: snapshot) { row in
             // The file could be read a moment ago; if it cannot now, the answer says so.
-            do { return try DumpReader.payload(path: dump, snapshot, row: row) } catch { return nil }
+            do { return try DumpReader.payload(path: source.dump, snapshot, row: row) } catch { return nil }
         }
-        var report = try buffer.found(live ?? Report.showFreed(buffer, in: snapshot), dump, snapshot)
-        report.origins = [Origin(path: dump, snapshot)]
+        var report = try buffer.found(live ?? Report.showFreed(buffer, in: snapshot), source.dump, snapshot)
+        report.origins = [Origin(path: source.dump, snapshot)]
         try output.show(report)
     }
 }

@@ -13,9 +13,7 @@ struct SitesCommand: ParsableCommand {
               arena-analyze sites --filter 'age > 5s' 2-near-limit.dump.zst
             """)
 
-    @Argument(help: "The dump to read; - is standard input.", completion: .file())
-    var dump: String
-
+    @OptionGroup var source: DumpArgument
     @OptionGroup var list: ListOptions
     @OptionGroup var filter: FilterOptions
     @OptionGroup var memory: MemoryOptions
@@ -25,11 +23,11 @@ struct SitesCommand: ParsableCommand {
         let filter = try filter.parsed()
         let snapshot =
             filter == nil
-            ? try DumpPath.read(dump, referrers: false, memory: memory.kind)
-            : try DumpPath.readNarrowed(dump, filter, memory: memory.kind)
+            ? try DumpPath.read(source.dump, referrers: false, memory: memory.kind)
+            : try DumpPath.readNarrowed(source.dump, filter, memory: memory.kind)
         var report = Report.sites(of: snapshot)
         report.note(filter, snapshot)
-        report.origins = [Origin(path: dump, snapshot)]
+        report.origins = [Origin(path: source.dump, snapshot)]
         try list.apply(to: &report, people: 20, noun: "site", output)
         try output.show(report)
     }

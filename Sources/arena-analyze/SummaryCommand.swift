@@ -21,9 +21,7 @@ struct SummaryCommand: ParsableCommand {
             match; the counters are always those of the whole.
             """)
 
-    @Argument(help: "The dump to read; - is standard input.", completion: .file())
-    var dump: String
-
+    @OptionGroup var source: DumpArgument
     @OptionGroup var list: ListOptions
 
     @OptionGroup var filter: FilterOptions
@@ -35,12 +33,12 @@ struct SummaryCommand: ParsableCommand {
         let filter = try filter.parsed()
         // A torn dump answers all but the byte ledger from its small tables.
         let whole = try DumpPath.readNarrowed(
-            dump, filter, Report.summarySelection, referrers: false, memory: memory.kind)
+            source.dump, filter, Report.summarySelection, referrers: false, memory: memory.kind)
         let snapshot =
             whole.completeness.isComplete || whole.header.format == .nettyHeapDump
-            ? whole : try DumpPath.readNarrowed(dump, filter)
+            ? whole : try DumpPath.readNarrowed(source.dump, filter)
         var report = Report.summary(of: snapshot, where: filter)
-        report.origins = [Origin(path: dump, snapshot)]
+        report.origins = [Origin(path: source.dump, snapshot)]
         try list.apply(to: &report, people: 5, noun: "site", output)
         try output.show(report, checking: failure, Condition.Figures(snapshot))
     }

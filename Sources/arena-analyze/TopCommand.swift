@@ -17,13 +17,7 @@ struct TopCommand: ParsableCommand {
             Space takes the next dump now, q ends. Where the output is no terminal, the screens follow each other.
             """)
 
-    @Argument(help: "The process id of the broker.")
-    var pid: Int32
-
-    @Option(
-        help: ArgumentHelp("Where the broker writes dumps, if that cannot be found out.", valueName: "directory"),
-        completion: .directory)
-    var directory: String?
+    @OptionGroup var broker: BrokerOptions
 
     @Option(help: ArgumentHelp("Time between dumps.", valueName: "seconds"))
     var interval: Double = 5
@@ -38,14 +32,13 @@ struct TopCommand: ParsableCommand {
     var noColor = false
 
     func validate() throws {
-        if pid <= 0 { throw ValidationError("a process id is a positive number.") }
         if !(interval >= 1 && interval <= 3_600) { throw ValidationError("--interval must be from 1 to 3600 seconds.") }
         if count < 0 { throw ValidationError("--count must not be negative.") }
     }
 
     func run() throws {
         do {
-            let broker = try LiveBroker(pid: pid, directory: directory)
+            let broker = try self.broker.find()
             let screen = Screen()
             // Restores the terminal on every way out, before anything is said on standard error.
             defer { screen.close() }

@@ -1,5 +1,6 @@
 internal import MQTT
 internal import NIOCore
+internal import SeededRandom
 
 /// Devices, the back end that commands them, and the reader of their telemetry: one run, from connect to report.
 ///
@@ -71,7 +72,7 @@ final class Fleet {
     private let progress = ProgressLine()
     private let payload: ByteBuffer
     private let telemetry: ByteBuffer
-    private var random: SplitMix64
+    private var random: SeededGenerator
 
     private let backEnd: Member
     private let telemetryReader: Member?
@@ -95,7 +96,7 @@ final class Fleet {
         self.done = eventLoop.makePromise()
         self.payload = ByteBuffer(repeating: UInt8(ascii: "r"), count: plan.payloadSize)
         self.telemetry = ByteBuffer(repeating: UInt8(ascii: "t"), count: Self.telemetrySizes.upperBound)
-        self.random = SplitMix64(state: plan.seed)
+        self.random = SeededGenerator(seed: plan.seed)
 
         func member(_ role: Role, _ id: String, _ filter: String) -> Member {
             Member(role, id: id, filters: [filter], reconnects: plan.reconnects)
@@ -287,18 +288,5 @@ final class Fleet {
 extension Client.Event {
     fileprivate var isMessage: Bool {
         if case .message = self { true } else { false }
-    }
-}
-
-/// Steele, Lea and Flood's generator: small, seedable, the same everywhere.
-private struct SplitMix64: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
     }
 }

@@ -43,9 +43,7 @@ struct Traffic: ParsableCommand {
     @Option(help: "Seconds after which the run is given up.")
     var timeLimit = 60
     @Option(help: "text or json.")
-    var format = Format.text
-
-    enum Format: String, ExpressibleByArgument, CaseIterable { case text, json }
+    var format = ReportFormat.text
 
     func validate() throws {
         try require("--clients", clients, in: 1...10_000)

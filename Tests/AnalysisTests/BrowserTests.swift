@@ -14,7 +14,7 @@ struct BrowserTests {
     /// The page's document once its scripts have run, and what they said on the console.
     private func open(_ html: String, dark: Bool = false) throws -> (document: String, console: [String]) {
         var result: (document: String, console: [String]) = ("", [])
-        try Program.withFolder { folder in
+        try withFolder { folder in
             try Data(html.utf8).write(to: URL(fileURLWithPath: folder + "/page.html"))
             let outcome = try Program.run(
                 "/usr/bin/env",

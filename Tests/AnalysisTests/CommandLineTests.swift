@@ -22,8 +22,6 @@ struct CommandLineTests {
         return (outcome.status, outcome.text, outcome.errors)
     }
 
-    private func withFolder(_ body: (String) throws -> Void) throws { try Program.withFolder(body) }
-
     private func write(_ snapshot: Snapshot, to folder: String, as name: String) throws -> String {
         try Program.write(snapshot, to: folder, as: name)
     }

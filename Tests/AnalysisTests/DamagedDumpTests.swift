@@ -1,5 +1,6 @@
 import DumpFormat
 import Foundation
+import SeededRandom
 import TestSupport
 import Testing
 
@@ -39,23 +40,22 @@ struct DamagedDumpTests {
     func files() throws {
         let seed = UInt64.random(in: 0 ... .max)
         var random = SeededGenerator(seed: seed)
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: folder) }
-        let file = try DumpFile.create(directory: folder.path, name: "whole.dump.zst")
-        try DumpWriter(sink: file.sink).write(RandomArena.make(&random))
-        let bytes = try Data(contentsOf: URL(fileURLWithPath: try file.commit()))
-        let damaged = folder.appendingPathComponent("damaged.dump.zst")
-        for turn in 0..<120 {
-            var copy = bytes
-            if turn % 2 == 0 {
-                copy = bytes.prefix(.random(in: 0...bytes.count, using: &random))
-            } else {
-                copy[.random(in: 0..<bytes.count, using: &random)] ^= 1 << UInt8.random(in: 0..<8, using: &random)
+        try withTemporaryDirectory { folder in
+            let file = try DumpFile.create(directory: folder.path, name: "whole.dump.zst")
+            try DumpWriter(sink: file.sink).write(RandomArena.make(&random))
+            let bytes = try Data(contentsOf: URL(fileURLWithPath: try file.commit()))
+            let damaged = folder.appendingPathComponent("damaged.dump.zst")
+            for turn in 0..<120 {
+                var copy = bytes
+                if turn % 2 == 0 {
+                    copy = bytes.prefix(.random(in: 0...bytes.count, using: &random))
+                } else {
+                    copy[.random(in: 0..<bytes.count, using: &random)] ^= 1 << UInt8.random(in: 0..<8, using: &random)
+                }
+                try copy.write(to: damaged)
+                guard let snapshot = try? DumpReader.read(path: damaged.path, .everything) else { continue }
+                try askEverything(snapshot)
             }
-            try copy.write(to: damaged)
-            guard let snapshot = try? DumpReader.read(path: damaged.path, .everything) else { continue }
-            try askEverything(snapshot)
         }
     }
 

@@ -1,5 +1,6 @@
 import DumpFormat
 import Foundation
+import SeededRandom
 import TestSupport
 import Testing
 
@@ -33,7 +34,7 @@ struct DamagedFileTests {
 
     /// Runs commands with a time limit, and says what ended otherwise than with an answer, part of one, or a clear error.
     private static func outrages(_ commands: some Sequence<[String]>) throws -> [String] {
-        let analyzer = Program.products.appendingPathComponent("arena-analyze").path
+        let analyzer = Program.path("arena-analyze")
         return try commands.compactMap { command in
             let outcome = try Program.run("/usr/bin/env", ["timeout", "120", analyzer] + command)
             // What is wrong with a file is verify's answer, and not an error of its own.
@@ -50,7 +51,7 @@ struct DamagedFileTests {
     private static let commandsPerFile = 1
 
     private func check(_ damaged: [(name: String, bytes: Data)], whole: Data, _ seed: UInt64) throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let intact = folder + "/whole.dump.zst"
             try whole.write(to: URL(fileURLWithPath: intact))
             var turn = Int(seed % 33)
@@ -82,7 +83,7 @@ struct DamagedFileTests {
     /// A small dump in which every table has rows.
     private func sample(_ random: inout SeededGenerator) throws -> Data {
         var bytes = Data()
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let path = try Program.write(RandomArena.make(&random), to: folder, as: "a.dump.zst")
             bytes = try Data(contentsOf: URL(fileURLWithPath: path))
         }
@@ -123,7 +124,7 @@ struct DamagedFileTests {
         let whole = try Data(contentsOf: URL(fileURLWithPath: Program.samples + "/1-before.dump.zst"))
         var changed = whole
         changed[Int.random(in: whole.count / 2..<whole.count, using: &random)] ^= 0x20
-        try Program.withFolder { folder in
+        try withFolder { folder in
             for (name, bytes) in [("torn", Data(whole.prefix(whole.count * 4 / 5))), ("changed", changed)] {
                 let path = folder + "/\(name).dump.zst"
                 try bytes.write(to: URL(fileURLWithPath: path))

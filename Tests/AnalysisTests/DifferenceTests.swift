@@ -1,5 +1,6 @@
 import DumpFormat
 import Ledger
+import SeededRandom
 import TestSupport
 import Testing
 
@@ -70,7 +71,7 @@ struct DifferenceTests {
 
     @Test("block by block from files the comparison is that of tables in memory")
     func blocks() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let snapshots = [UInt64(0), 60].map { second in
                 let buffers = (0..<140_000 as Range<UInt64>).map { number in
                     Fixture.Buffer(

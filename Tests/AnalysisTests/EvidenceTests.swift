@@ -1,5 +1,6 @@
 import DumpFormat
 import Ledger
+import TestSupport
 import Testing
 
 @testable import Analysis
@@ -162,7 +163,7 @@ import Testing
         snapshot.header.format = .nettyHeapDump
         snapshot.missingPremises = [.init(.allReferrers, "the dump lacks the stacks of 50 virtual threads")]
         let copy = Redaction(Pseudonyms()).apply(to: snapshot)
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let read = try DumpReader.read(path: try Program.write(copy, to: folder, as: "copy.dump.zst"))
             #expect(read.missingPremises == snapshot.missingPremises)
             #expect(Diagnosis(read).confidence == "likely")

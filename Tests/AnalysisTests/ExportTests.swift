@@ -64,7 +64,7 @@ struct ExportTests {
         "block by block the text is that of the whole, numbers of rows and referrers too",
         arguments: ["buffers", "referrers"])
     func blocks(table: String) throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             // More than two blocks of rows.
             let buffers = (0..<150_050 as Range<UInt64>).map {
                 Fixture.Buffer(
@@ -154,7 +154,7 @@ struct ExportTests {
         // Numbers are no texts.
         let growth = CSVRenderer().render(.difference(of: [Fixture.growing(secondsAfterNoon: 9), snapshot])) ?? ""
         #expect(growth.contains(",-") && !growth.contains("'-"))
-        try Program.withFolder { folder in
+        try withFolder { folder in
             snapshot.owners[2].name = "=1"
             let dump = try Program.write(snapshot, to: folder, as: "a.dump.zst")
             for command in [["owners", "--format", "csv"], ["export", "--to", "csv", "--table", "owners", "-o", "-"]] {
@@ -238,7 +238,7 @@ struct ExportTests {
 
     @Test("go tool pprof opens the profile, and finds the place that leaks", .enabled(if: hasGo))
     func goTool() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let dump = try Program.write(Fixture.leak(), to: folder, as: "a.dump.zst")
             let path = folder + "/live.pb"
             #expect(try Program.run("export", "--to", "pprof", "-o", path, dump).status == 0)
@@ -259,7 +259,7 @@ struct ExportTests {
 
     @Test("an SQLite file has the tables and views, and agrees with the dump")
     func sqlite() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let dump = try Program.write(Fixture.growing(secondsAfterNoon: 5), to: folder, as: "a.dump.zst")
             let path = folder + "/dump.db"
             #expect(try Program.run("export", "--to", "sqlite", "-o", path, dump).status == 0)
@@ -278,7 +278,7 @@ struct ExportTests {
 
     @Test("a file that exists is replaced only with --force, and a failure leaves nothing behind")
     func force() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let dump = try Program.write(Fixture.leak(), to: folder, as: "a.dump.zst")
             let path = folder + "/out"
             try Data("mine".utf8).write(to: URL(fileURLWithPath: path))
@@ -306,7 +306,7 @@ struct ExportTests {
 
     @Test("into a pipe or a device it is written, and both stay what they are", arguments: writers)
     func pipesAndDevices(command: [String]) throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let dump = Program.samples + "/1-before.dump.zst"
             let (pipe, whole) = (folder + "/pipe", folder + "/whole")
             #expect(mkfifo(pipe, 0o600) == 0)
@@ -314,7 +314,7 @@ struct ExportTests {
             for force in [[], ["--force"]] {
                 // A reader that does not wait for ever where nobody writes.
                 let script = "timeout 60 cat \"$0\" & \"$@\"; status=$?; wait; exit $status"
-                let analyzer = Program.products.appendingPathComponent("arena-analyze").path
+                let analyzer = Program.path("arena-analyze")
                 let outcome = try Program.run(
                     "/bin/sh", ["-c", script, pipe, analyzer] + command + force + ["-o", pipe, dump])
                 #expect(outcome.status == 0, "\(outcome.errors)")
@@ -335,7 +335,7 @@ struct ExportTests {
         "through a link its file is replaced, whole and for its owner only; one that leads nowhere is refused",
         arguments: writers)
     func links(command: [String]) throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let dump = Program.samples + "/1-before.dump.zst"
             try Data("mine".utf8).write(to: URL(fileURLWithPath: folder + "/file"))
             try FileManager.default.createSymbolicLink(atPath: folder + "/link", withDestinationPath: "file")
@@ -370,7 +370,7 @@ struct ExportTests {
 
     @Test("a torn dump is exported in part, with exit code 4")
     func torn() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let dump = try Program.write(Fixture.growing(secondsAfterNoon: 60), to: folder, as: "a.dump.zst")
             let bytes = try Data(contentsOf: URL(fileURLWithPath: dump))
             try bytes.prefix(bytes.count * 3 / 4).write(to: URL(fileURLWithPath: dump))

@@ -1,5 +1,6 @@
 import DumpFormat
 import Ledger
+import SeededRandom
 import TestSupport
 import Testing
 

@@ -38,7 +38,7 @@ struct HelpTests {
         // These need a broker that runs; its tests are elsewhere.
         for (name, discussion) in try commands() where !["capture", "top"].contains(name) {
             for example in examples(discussion) {
-                try Program.withFolder { folder in
+                try withFolder { folder in
                     for sample in ["1-before", "2-near-limit", "3-at-the-limit"] {
                         try FileManager.default.copyItem(
                             atPath: "\(Program.samples)/\(sample).dump.zst", toPath: "\(folder)/\(sample).dump.zst")
@@ -81,7 +81,7 @@ struct HelpTests {
             #expect(script.text.range(of: "\\b\(name)\\b", options: .regularExpression) != nil, "\(shell): \(name)")
         }
         guard shell == "bash" else { return }
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let path = folder + "/completion"
             try script.output.write(to: URL(fileURLWithPath: path))
             #expect(try Program.run("/bin/bash", ["-n", path]).status == 0)
@@ -106,7 +106,7 @@ struct HelpTests {
 
     @Test("bash completes commands, options, their values and the names of dumps")
     func bash() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let path = folder + "/completion"
             try Program.run("--generate-completion-script", "bash").output.write(to: URL(fileURLWithPath: path))
             for completion in Self.completions {
@@ -132,7 +132,7 @@ struct HelpTests {
 
     @Test("fish completes the same", .enabled(if: hasFish))
     func fish() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let path = folder + "/completion"
             try Program.run("--generate-completion-script", "fish").output.write(to: URL(fileURLWithPath: path))
             for completion in Self.completions {

@@ -1,5 +1,6 @@
 import DumpFormat
 import Foundation
+import SeededRandom
 import TestSupport
 import Testing
 

@@ -42,7 +42,7 @@ struct LiveTests {
 
     @Test("capture finds the dump by flag, by configuration and by working directory, and summarises it")
     func capture() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let target = folder + "/dumps"
             try FileManager.default.createDirectory(atPath: target, withIntermediateDirectories: false)
             try Data("# where\ndumpDirectory = \"dumps\"\n\n[limits]\nmaxInflight = 5\n".utf8)
@@ -83,7 +83,7 @@ struct LiveTests {
 
     @Test("capture says so when no dump comes")
     func timeout() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             try withBroker([], in: folder) { broker in
                 let elsewhere = folder + "/elsewhere"
                 try FileManager.default.createDirectory(atPath: elsewhere, withIntermediateDirectories: false)
@@ -96,7 +96,7 @@ struct LiveTests {
 
     @Test("top shows screen after screen with what changed, and removes its own dumps only")
     func top() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             try withBroker([], in: folder) { broker in
                 #expect(try Program.run("capture", broker.pid).status == 0)
                 let outcome = try Program.run("top", "--interval", "1", "--count", "2", broker.pid)
@@ -122,7 +122,7 @@ struct LiveTests {
                 let others = try dumps(folder)
                 let tmux = Tmux(columns: columns, rows: rows)
                 defer { tmux.end() }
-                let analyzer = Program.products.appendingPathComponent("arena-analyze").path
+                let analyzer = Program.path("arena-analyze")
                 try tmux.start("\(analyzer) top --interval 1 \(broker.pid)")
                 var screens: [String] = []
                 let deadline = Patience.end
@@ -153,10 +153,10 @@ struct LiveTests {
 
     @Test("on a terminal, q and signals end top, and the terminal is as it was", .enabled(if: hasTmux))
     func terminal() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             try withBroker([], in: folder) { broker in
                 let tmux = Tmux(columns: 100, rows: 40)
-                let analyzer = Program.products.appendingPathComponent("arena-analyze").path
+                let analyzer = Program.path("arena-analyze")
                 // The shell writes what ends it, so that the test need not read the shell's own words.
                 let script = """
                     stty -g > \(folder)/before; echo untouched

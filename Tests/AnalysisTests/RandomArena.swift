@@ -1,5 +1,6 @@
 import DumpFormat
 import Ledger
+import SeededRandom
 
 /// Small arenas whose tables agree with each other, different each time, for tests against brute force: chunks of
 /// eight pages with slabs, single buffers, reserves and holes, huge mappings, any owner tree, any references.

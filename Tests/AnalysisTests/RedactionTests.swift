@@ -47,7 +47,7 @@ struct RedactionTests {
 
     @Test("none of the secrets is in the decompressed bytes, and the copy passes verify")
     func secretsAreGone() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let dump = try Program.write(withSecrets(), to: folder, as: "a.dump.zst")
             let copy = folder + "/redacted.dump.zst"
             let outcome = try Program.run("redact", "-o", copy, dump)
@@ -217,7 +217,7 @@ struct RedactionTests {
 
     @Test("a damaged dump is refused, since its copy would look whole; nothing is overwritten without --force")
     func refusals() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let dump = try Program.write(withSecrets(), to: folder, as: "a.dump.zst")
             #expect(try Program.run("redact", "-o", dump, dump).status == 1)
             #expect(try Program.run("redact", "--key", "short", "-o", folder + "/b", dump).status == 64)

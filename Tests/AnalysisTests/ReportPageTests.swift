@@ -146,7 +146,7 @@ struct ReportPageTests {
 
     @Test("the command writes the file once, and replaces it only with --force")
     func command() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let path = folder + "/r.html"
             let dump = Program.samples + "/2-near-limit.dump.zst"
             #expect(try Program.run("report", "-o", path, dump, Program.samples + "/1-before.dump.zst").status == 0)

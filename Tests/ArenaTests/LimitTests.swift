@@ -10,9 +10,7 @@ import Testing
 struct LimitTests {
     @Test("the limit is never passed, and the error says what was needed, used and allowed")
     func limit() throws {
-        let pool = try makePool(100)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(100)
         defer { arena.unbind() }
         var live: [UnsafeMutableRawPointer] = []
         var failure: ArenaError?
@@ -36,9 +34,7 @@ struct LimitTests {
 
     @Test("an allocation that cannot be refused draws on the reserve before it passes the limit")
     func reserve() throws {
-        let pool = try makePool(64)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(64)
         defer { arena.unbind() }
         var live: [UnsafeMutableRawPointer] = []
         while let pointer = try? arena.allocate(65536, owner: .process, at: here) { live.append(pointer) }
@@ -105,9 +101,7 @@ struct LimitTests {
 
     @Test("a huge buffer has its own mapping, is counted in whole pages, and goes back at once")
     func huge() throws {
-        let pool = try makePool(256)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(256)
         defer { arena.unbind() }
         let size = 50_000_001
         let pointer = try arena.allocate(size, owner: .process, at: here)
@@ -126,9 +120,7 @@ struct LimitTests {
     func decay() async {
         // In a process of its own: resident memory is the whole process's.
         await #expect(processExitsWith: .success) {
-            let pool = try makePool(300)
-            let arena = try pool.makeArena(name: "test")
-            arena.bind()
+            let (pool, arena) = try makeBound(300)
             let before = residentBytes()
             var live: [UnsafeMutableRawPointer] = []
             for _ in 0..<250 {
@@ -147,9 +139,7 @@ struct LimitTests {
     @Test("free pages between used ones can be given back to the system, and be used again")
     func discard() async {
         await #expect(processExitsWith: .success) {
-            let pool = try makePool(300)
-            let arena = try pool.makeArena(name: "test")
-            arena.bind()
+            let (pool, arena) = try makeBound(300)
             func fill(_ value: Int32) throws -> UnsafeMutableRawPointer {
                 let pointer = try arena.allocate(1 << 20, owner: .process, at: here)
                 memset(pointer, value, 1 << 20)

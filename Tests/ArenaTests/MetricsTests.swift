@@ -1,5 +1,6 @@
 import Glibc
 import Ledger
+import SeededRandom
 import Synchronization
 import Testing
 
@@ -9,11 +10,9 @@ import Testing
 struct MetricsTests {
     @Test("every allocation and free is counted in its class, through slabs, runs and huge, however often slabs go")
     func byClass() throws {
-        let pool = try makePool(400)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(400)
         defer { arena.unbind() }
-        var random = SeededGenerator(testSeed)
+        var random = SeededGenerator(seed: testSeed)
         var allocations = [UInt64](repeating: 0, count: SizeClasses.count + 1)
         var frees = allocations
         var live: [(pointer: UnsafeMutableRawPointer, size: Int)] = []
@@ -50,9 +49,7 @@ struct MetricsTests {
 
     @Test("chunks are listed by how much of them is used")
     func usage() throws {
-        let pool = try makePool(256)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(256)
         defer { arena.unbind() }
         func lists() -> [Int] { pool.metrics().arenas[arena.index].chunksByUsage }
         // The first chunk also holds the reserve, of 1 MiB.
@@ -181,9 +178,7 @@ struct GivingBackTests {
 struct ResizeTests {
     @Test("a run grows into the free pages behind it, gives up its tail, and moves where a neighbour is in the way")
     func runs() throws {
-        let pool = try makePool(128)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(128)
         defer { arena.unbind() }
         let pointer = try arena.allocate(100_000, owner: .process, at: here)
         memset(pointer, 7, 100_000)
@@ -206,11 +201,9 @@ struct ResizeTests {
 
     @Test("random new sizes keep the bytes and the books")
     func random() throws {
-        let pool = try makePool(400)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(400)
         defer { arena.unbind() }
-        var random = SeededGenerator(testSeed)
+        var random = SeededGenerator(seed: testSeed)
         var live: [(pointer: UnsafeMutableRawPointer, size: Int, mark: UInt8)] = []
         for step in 0..<3000 {
             let size = Int.random(in: 1...[300, 70000, 2_000_000].randomElement(using: &random)!, using: &random)

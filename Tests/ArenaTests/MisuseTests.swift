@@ -1,5 +1,6 @@
 import Glibc
 import Ledger
+import SeededRandom
 import Testing
 
 @testable import Arena
@@ -13,9 +14,7 @@ struct MisuseTests {
     @Test("a double free ends the process and names the buffer, its owner, and who freed it")
     func doubleFree() async {
         let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
-            let pool = try makePool(64)
-            let arena = try pool.makeArena(name: "test")
-            arena.bind()
+            let (pool, arena) = try makeBound(64)
             let session = pool.openOwner(.session, name: "device-1")
             let keep = try arena.allocate(100, owner: session, at: here)
             let pointer = try arena.allocate(
@@ -49,9 +48,7 @@ struct MisuseTests {
     @Test("freeing the middle of a buffer ends the process and names the buffer")
     func middle() async {
         let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
-            let pool = try makePool(64)
-            let arena = try pool.makeArena(name: "test")
-            arena.bind()
+            let (_, arena) = try makeBound(64)
             Arena.free(try arena.allocate(100, owner: .process, at: here) + 16)
         }
         #expect(message(result).contains("into the middle of a buffer"))
@@ -61,9 +58,7 @@ struct MisuseTests {
     @Test("freeing an element that was never handed out ends the process")
     func neverAllocated() async {
         let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
-            let pool = try makePool(64)
-            let arena = try pool.makeArena(name: "test")
-            arena.bind()
+            let (_, arena) = try makeBound(64)
             Arena.free(try arena.allocate(128, owner: .process, at: here) + 128)
         }
         #expect(message(result).contains("never allocated"))
@@ -79,9 +74,7 @@ struct MisuseTests {
 
     @Test("the ring remembers the last buffers an arena freed, oldest overwritten first")
     func ring() throws {
-        let pool = try makePool(64)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(64)
         defer { arena.unbind() }
         let owner = pool.openOwner(.session, name: "device-1")
         var serials: [UInt64] = []
@@ -146,7 +139,7 @@ struct CheckedTests {
         let arena = try pool.makeArena(name: "test")
         let other = try pool.makeArena(name: "other")
         arena.bind()
-        var random = SeededGenerator(testSeed)
+        var random = SeededGenerator(seed: testSeed)
         var live: [(UnsafeMutableRawPointer, Int)] = []
         for _ in 0..<2000 {
             if live.count < 100 || Bool.random(using: &random) {

@@ -1,24 +1,10 @@
 import Glibc
 import Ledger
+import SeededRandom
 import Synchronization
 import Testing
 
 @testable import Arena
-
-/// A seeded generator (SplitMix64), so that a failing run can be repeated.
-struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    init(_ seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
-    }
-}
 
 let here = CodeLocation("test", file: #fileID, line: #line, function: #function)
 
@@ -30,6 +16,14 @@ func makePool(_ mebibytes: Int, decay: UInt64 = 0) throws -> ArenaPool {
     var configuration = ArenaPool.Configuration(limitBytes: mebibytes << 20)
     configuration.decayNanoseconds = decay
     return try ArenaPool(configuration)
+}
+
+/// A pool, and an arena of it that is this thread's until it is unbound.
+func makeBound(_ mebibytes: Int, decay: UInt64 = 0) throws -> (pool: ArenaPool, arena: Arena) {
+    let pool = try makePool(mebibytes, decay: decay)
+    let arena = try pool.makeArena(name: "test")
+    arena.bind()
+    return (pool, arena)
 }
 
 /// Runs `body` on a thread of its own with an arena bound to it.
@@ -67,11 +61,9 @@ struct ModelTests {
 
     @Test("random allocations never overlap, keep their bytes, and count exactly")
     func againstModel() throws {
-        let pool = try makePool(400)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(400)
         defer { arena.unbind() }
-        var random = SeededGenerator(testSeed)
+        var random = SeededGenerator(seed: testSeed)
         var live: [(pointer: UnsafeMutableRawPointer, size: Int, mark: UInt8)] = []
         var refused = 0
         for step in 0..<20000 {
@@ -125,7 +117,7 @@ struct ModelTests {
         let seed = testSeed
         let threads = (0..<count).map { index in
             onThread(arenas[index]) {
-                var random = SeededGenerator(seed &+ UInt64(index))
+                var random = SeededGenerator(seed: seed &+ UInt64(index))
                 var own: [UnsafeMutableRawPointer] = []
                 for step in 0..<20000 {
                     if let pointer = try? arenas[index].allocate(
@@ -175,11 +167,9 @@ struct ModelTests {
 
     @Test("reallocation keeps the bytes, the site and the owner")
     func reallocation() throws {
-        let pool = try makePool(128)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(128)
         defer { arena.unbind() }
-        var random = SeededGenerator(testSeed)
+        var random = SeededGenerator(seed: testSeed)
         let owner = pool.openOwner(.session, name: "device-1")
         var size = 100
         var pointer = try arena.allocate(size, owner: owner, at: here)

@@ -19,9 +19,7 @@ struct OwnerAndSiteTests {
 
     @Test("a site is where in the code the buffer was allocated")
     func siteOfAllocation() throws {
-        let pool = try makePool(64)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(64)
         defer { arena.unbind() }
         let line = UInt32(#line + 1)
         let location = CodeLocation("a label", file: #fileID, line: #line, function: #function)
@@ -37,9 +35,7 @@ struct OwnerAndSiteTests {
 
     @Test("a touch from any byte of the buffer, on any thread, names the place and the new owner")
     func access() throws {
-        let pool = try makePool(64)
-        let arena = try pool.makeArena(name: "test")
-        arena.bind()
+        let (pool, arena) = try makeBound(64)
         defer { arena.unbind() }
         let pointer = try arena.allocate(5000, owner: .process, at: here)
         let slot = try #require(pool.slot(at: pointer))

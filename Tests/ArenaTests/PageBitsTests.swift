@@ -1,4 +1,5 @@
 import Ledger
+import SeededRandom
 import Testing
 
 @testable import Arena
@@ -12,7 +13,7 @@ struct PageBitsTests {
         let bits = PageBits(memory)
         bits.clear()
         var model = [Bool](repeating: false, count: SizeClasses.pagesPerChunk)
-        var random = SeededGenerator(testSeed)
+        var random = SeededGenerator(seed: testSeed)
         for _ in 0..<5000 {
             let count = Int.random(in: 1...(Bool.random(using: &random) ? 8 : 200), using: &random)
             let first = Int.random(in: 0...SizeClasses.pagesPerChunk - count, using: &random)

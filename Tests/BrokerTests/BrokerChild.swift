@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import TestSupport
 
 /// A real arena-broker, on a data directory if there is one, to be killed.
 final class BrokerChild {
@@ -11,10 +12,31 @@ final class BrokerChild {
     let port: Int
     var pid: pid_t { process.processIdentifier }
 
+    convenience init(dataDirectory: String?, _ arguments: String...) throws {
+        try self.init(dataDirectory: dataDirectory, arguments: arguments)
+    }
+
+    /// With HTTP, on a free port, in a directory of its own.
+    ///
+    /// - Parameter configuration: what else there is in its section, and sections behind it.
+    /// - Returns: the broker, and the port.
+    static func withHTTP(
+        _ configuration: String, in directory: URL, _ arguments: String...
+    ) throws -> (child: BrokerChild, port: Int) {
+        let tokens = try directory.write("tokens", HTTPTestClient.token + "\n")
+        let file = try directory.write(
+            "broker.toml", "[http]\nport = 0\ntokenFile = \"\(tokens)\"\n\(configuration)")
+        let child = try BrokerChild(
+            dataDirectory: nil, arguments: ["--config", file, "--dump-directory", directory.path] + arguments)
+        guard let port = try child.line(where: { $0.contains("protocol=http") }).loopbackPort else {
+            throw Failure(description: "the log names no port")
+        }
+        return (child, port)
+    }
+
     /// Returns when it listens.
-    init(dataDirectory: String?, _ arguments: String...) throws {
-        let path = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
-        process.executableURL = URL(filePath: path).deletingLastPathComponent().appending(path: "arena-broker")
+    private init(dataDirectory: String?, arguments: [String]) throws {
+        process.executableURL = Program.products.appending(path: "arena-broker")
         let directory = dataDirectory.map { ["--data-directory", $0, "--dump-directory", $0] } ?? []
         process.arguments =
             ["--host", "127.0.0.1", "--port", "0", "--set", "dumps.loopWaitMilliseconds=60000"] + directory + arguments
@@ -25,7 +47,7 @@ final class BrokerChild {
         var found: Int?
         while found == nil {
             let line = try Self.line(output.fileHandleForReading.fileDescriptor, &text) { $0.contains("listening on") }
-            found = line.components(separatedBy: "127.0.0.1:").last.flatMap { Int($0.prefix { $0.isNumber }) }
+            found = line.loopbackPort
         }
         port = found!
     }
@@ -53,6 +75,12 @@ final class BrokerChild {
         }
     }
 
+    /// What is in memory, of the program too.
+    func residentBytes() throws -> Int {
+        let fields = try String(contentsOfFile: "/proc/\(pid)/statm", encoding: .utf8).split(separator: " ")
+        return Int(fields[1])! * sysconf(CInt(_SC_PAGESIZE))
+    }
+
     /// `kill -9`, and waits for the end.
     func kill() {
         guard process.isRunning else { return }
@@ -68,11 +96,6 @@ final class BrokerChild {
 
     /// No file of its may grow beyond this: what a full disk does.
     func limitFiles(to bytes: Int?) throws {
-        let limit = Process()
-        limit.executableURL = URL(filePath: "/usr/bin/prlimit")
-        limit.arguments = ["--pid", "\(pid)", "--fsize=\(bytes.map(String.init) ?? "unlimited"):"]
-        try limit.start()
-        let status = limit.waitForEnd()
-        guard status == 0 else { throw Failure(description: "prlimit: \(status)") }
+        try Program.succeed("prlimit", ["--pid", "\(pid)", "--fsize=\(bytes.map(String.init) ?? "unlimited"):"])
     }
 }

@@ -18,26 +18,25 @@ func withBroker(
     log: Logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
     authenticators: [any EnhancedAuthenticator] = [], _ body: (Broker) async throws -> Void
 ) async throws {
-    var configuration = Configuration()
-    configuration.port = 0
-    configuration.threads = threads
-    configuration.memoryLimit = 128 << 20
     // A broker at its limit may write a dump.
-    let directory = FileManager.default.temporaryDirectory.appendingPathComponent("broker-tests-\(UUID().uuidString)")
-    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(at: directory) }
-    configuration.dumpDirectory = directory.path
-    // A dump is of all loops, however long one does not get a processor.
-    configuration.dumps.loopWaitMilliseconds = 60_000
-    configure(&configuration)
-    let broker = try await Broker.start(configuration, log: log, authenticators: authenticators)
-    do {
-        try await body(broker)
-    } catch {
+    try await withTemporaryDirectory { directory in
+        var configuration = Configuration()
+        configuration.port = 0
+        configuration.threads = threads
+        configuration.memoryLimit = 128 << 20
+        configuration.dumpDirectory = directory.path
+        // A dump is of all loops, however long one does not get a processor.
+        configuration.dumps.loopWaitMilliseconds = 60_000
+        configure(&configuration)
+        let broker = try await Broker.start(configuration, log: log, authenticators: authenticators)
+        do {
+            try await body(broker)
+        } catch {
+            try await broker.shutdown()
+            throw error
+        }
         try await broker.shutdown()
-        throw error
     }
-    try await broker.shutdown()
 }
 
 /// A log handler that remembers its lines, without the time.
@@ -140,6 +139,18 @@ extension Broker {
             for shard in shards { try await shard.loop.submit {}.get() }
         }
         for shard in shards { try await shard.loop.submit {}.get() }
+    }
+
+    /// Waits until its session has nothing to do with a client that has vanished: what follows from its going takes its turn.
+    @discardableResult
+    func awaitAway(_ clientID: String) async throws -> Session {
+        let session = try #require(context.registry.find(clientID))
+        let shard = shards[session.owningShard]
+        let deadline = Patience.end
+        while try await shard.loop.submit({ session.connection != nil || session.isLeaving }).get() {
+            try #require(ContinuousClock.now < deadline, "\(clientID) is still there")
+        }
+        return session
     }
 
     /// The shard on which a client is connected.

@@ -36,10 +36,7 @@ struct CrashTests {
     }
 
     private func withFile(_ body: (String) async throws -> Void) async throws {
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("crash-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: folder) }
-        try await body(folder.appendingPathComponent("flight").path)
+        try await withFolder { try await body($0 + "/flight") }
     }
 
     @Test("a bad pointer is noted with its address, and what was live before is there")

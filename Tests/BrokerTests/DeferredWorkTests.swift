@@ -118,19 +118,23 @@ struct DeferredWorkTests {
         }
     }
 
+    /// Retains a message for each of these topics.
+    private static func retain(_ topics: [String], _ broker: Broker) async throws {
+        let shard = broker.shards[0]
+        try await shard.loop.submit {
+            for topic in topics {
+                let message = Message(
+                    topic: try TopicName(topic), payload: ByteBuffer(string: "x"), qos: .atMostOnce, ownsBuffer: false)
+                _ = try shard.retain(message)
+            }
+        }.get()
+    }
+
     @Test("a search of the retained tree that finds nothing is no less bounded than one that finds much")
     func retained() async throws {
         let (topics, filters) = (5_000, 200)
         try await withBroker { broker in
-            let shard = broker.shards[0]
-            try await shard.loop.submit {
-                for index in 0..<topics {
-                    let message = Message(
-                        topic: try TopicName("a/\(index)/b"), payload: ByteBuffer(string: "x"), qos: .atMostOnce,
-                        ownsBuffer: false)
-                    _ = try shard.retain(message)
-                }
-            }.get()
+            try await Self.retain((0..<topics).map { "a/\($0)/b" }, broker)
             let client = try TestClient(port: broker.port)
             try client.connect("searcher")
             let before = try await broker.steps(of: 0).total
@@ -164,15 +168,7 @@ struct DeferredWorkTests {
     func dollar() async throws {
         let (topics, filters) = (5_000, 200)
         try await withBroker { broker in
-            let shard = broker.shards[0]
-            try await shard.loop.submit {
-                for index in 0..<topics {
-                    let message = Message(
-                        topic: try TopicName("$\(index)"), payload: ByteBuffer(string: "x"), qos: .atMostOnce,
-                        ownsBuffer: false)
-                    _ = try shard.retain(message)
-                }
-            }.get()
+            try await Self.retain((0..<topics).map { "$\($0)" }, broker)
             let client = try TestClient(port: broker.port)
             try client.connect("searcher")
             let before = try await broker.steps(of: 0).total

@@ -25,14 +25,7 @@ struct DeliveryTests {
             #expect(publish.text == "hello")
             #expect(publish.qos == min(published, subscribed))
             #expect(!publish.dup && !publish.retain)
-            switch publish.qos {
-            case .atMostOnce: break
-            case .atLeastOnce: try subscriber.send(.puback(Ack(packetID: publish.packetID)))
-            case .exactlyOnce:
-                try subscriber.send(.pubrec(Ack(packetID: publish.packetID)))
-                try subscriber.expect(.pubrel(Ack(packetID: publish.packetID)))
-                try subscriber.send(.pubcomp(Ack(packetID: publish.packetID)))
-            }
+            try subscriber.acknowledge(publish)
             try subscriber.ping()
         }
     }

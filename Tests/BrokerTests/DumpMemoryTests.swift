@@ -36,33 +36,33 @@ struct DumpMemoryTests {
                     return SlotIndex(rawValue: UInt32(pool.slot(at: pointer)!))
                 }
             }.get()
-            let folder = FileManager.default.temporaryDirectory.appendingPathComponent("dump-\(UUID().uuidString)")
-            try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-            defer { try? FileManager.default.removeItem(at: folder) }
-            for round in 0..<3 {
-                let before = try Self.residentBytes("VmRSS")
-                // The peak is counted from here on.
-                try Data("5".utf8).write(to: URL(filePath: "/proc/self/clear_refs"))
-                let file = try DumpFile.create(directory: folder.path, name: "dump-\(round)")
-                nonisolated(unsafe) let sink = file.sink
-                nonisolated(unsafe) var charged = 0
-                let pooled = NIOThreadPool.singleton
-                try await pooled.runIfActive {
-                    _ = try pool.takeSnapshot(loops: [loop]) { _, visitor in
-                        for slot in slots { visitor.hold(slot, bytes: 100, owner: .process, kind: .offlineQueue) }
-                    } _: { contents in
-                        charged = pool.snapshotBufferBytes
-                        let snapshot = LedgerSnapshot(contents.ledger, references: contents.takeReferences())
-                        try DumpWriter(sink: sink).write(
-                            snapshot.tables, runs: snapshot.runs, slots: snapshot.slots, references: snapshot.references
-                        )
+            try await withTemporaryDirectory { folder in
+                for round in 0..<3 {
+                    let before = try Self.residentBytes("VmRSS")
+                    // The peak is counted from here on.
+                    try Data("5".utf8).write(to: URL(filePath: "/proc/self/clear_refs"))
+                    let file = try DumpFile.create(directory: folder.path, name: "dump-\(round)")
+                    nonisolated(unsafe) let sink = file.sink
+                    nonisolated(unsafe) var charged = 0
+                    let pooled = NIOThreadPool.singleton
+                    try await pooled.runIfActive {
+                        _ = try pool.takeSnapshot(loops: [loop]) { _, visitor in
+                            for slot in slots { visitor.hold(slot, bytes: 100, owner: .process, kind: .offlineQueue) }
+                        } _: { contents in
+                            charged = pool.snapshotBufferBytes
+                            let snapshot = LedgerSnapshot(contents.ledger, references: contents.takeReferences())
+                            try DumpWriter(sink: sink).write(
+                                snapshot.tables, runs: snapshot.runs, slots: snapshot.slots,
+                                references: snapshot.references
+                            )
+                        }
                     }
+                    _ = try file.commit()
+                    let peak = try Self.residentBytes("VmHWM") - before
+                    print("round \(round): peak \(peak) bytes above, charged \(charged)")
+                    precondition(pool.snapshotBufferBytes == 0)
+                    precondition(peak <= charged + Self.fixedBytes, "\(peak) bytes taken, \(charged) charged")
                 }
-                _ = try file.commit()
-                let peak = try Self.residentBytes("VmHWM") - before
-                print("round \(round): peak \(peak) bytes above, charged \(charged)")
-                precondition(pool.snapshotBufferBytes == 0)
-                precondition(peak <= charged + Self.fixedBytes, "\(peak) bytes taken, \(charged) charged")
             }
         }
     }

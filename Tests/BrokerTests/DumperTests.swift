@@ -200,7 +200,7 @@ struct DumperTests {
 
     @Test("what a killed broker has left of a dump is removed at the start, what a process is writing is not")
     func leftovers() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             func partial(_ name: String) -> String { ".\(name).partial" }
             let left = "arena-20261123T120000.000Z-4711-1-signal.dump.zst"
             let written = "arena-20261123T120000.000Z-4712-1-signal.dump.zst"
@@ -275,7 +275,7 @@ struct DumperTests {
         "only dumps of the broker's own series go, over restarts too: not another broker's, an earlier version's, a copy"
     )
     func series() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             func path(_ name: String) -> String { directory.appending(path: name).path }
             var staying = try await dump(2, in: directory, series: "other")
             let first = try await dump(1, in: directory, series: nil)[0]
@@ -314,7 +314,7 @@ struct DumperTests {
 
     @Test("no dump goes through a link that took the directory's place; one made anew is used, a link after a reload")
     func replacedDirectory() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let files = FileManager.default
             let dumps = directory.appending(path: "dumps").path
             let elsewhere = directory.appending(path: "elsewhere").path

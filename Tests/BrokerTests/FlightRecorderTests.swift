@@ -2,6 +2,7 @@ import Analysis
 import Foundation
 import Glibc
 import Ledger
+import SeededRandom
 import Synchronization
 import TestSupport
 import Testing
@@ -39,13 +40,6 @@ struct FlightRecorderTests {
             defer { for pointer in held { Arena.free(pointer) } }
             try body(pool, path)
         }
-    }
-
-    static func withFolder(_ body: (String) throws -> Void) throws {
-        let folder = FileManager.default.temporaryDirectory.appending(path: "flight-\(UUID().uuidString)").path()
-        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
-        defer { try? FileManager.default.removeItem(atPath: folder) }
-        try body(folder)
     }
 
     @Test("has the totals, tables and slots of a dump taken at the same moment")
@@ -174,7 +168,7 @@ struct FlightRecorderTests {
         try Self.withPool { pool, path in
             let other = path + ".copy"
             let file = try Self.copy(path, to: other)
-            var random = SeededGenerator(state: seed)
+            var random = SeededGenerator(seed: seed)
             let header = 0..<2800
             for round in 0..<60 {
                 var places: [(off_t, UInt8)] = []
@@ -265,7 +259,7 @@ struct FlightRecorderTests {
 
     @Test("what cannot be recorded to is refused at the start, with the reason")
     func refusedPaths() throws {
-        try Self.withFolder { folder in
+        try withFolder { folder in
             let foreign = "\(folder)/letter.txt"
             try Data("dear all".utf8).write(to: URL(filePath: foreign))
             #expect(Self.message { _ = try Self.makePool(foreign) }.contains("no flight recorder's file"))
@@ -283,7 +277,7 @@ struct FlightRecorderTests {
 
     @Test("the file of a run before is kept, and one that ended badly longer than one that did not")
     func previous() throws {
-        try Self.withFolder { folder in
+        try withFolder { folder in
             let path = "\(folder)/flight"
             func run(_ end: Bool) throws -> UInt64 {
                 let pool = try Self.makePool(path)
@@ -498,7 +492,7 @@ struct FlightRecorderTests {
 
     @Test("every arena has its part of each table: room for it in the file, and a reader that finds it")
     func perArena() throws {
-        try Self.withFolder { folder in
+        try withFolder { folder in
             // More than the first step of the file has rings for.
             let count = 40
             let path = "\(folder)/flight"
@@ -521,7 +515,7 @@ struct FlightRecorderTests {
     @Test(
         "a file system that is full when loops start costs their rows, never the program", .enabled(if: canMountSmall))
     func fullDiskPerArena() throws {
-        try Self.withFolder { folder in
+        try withFolder { folder in
             try #require(mount("tmpfs", folder, "tmpfs", 0, "size=8m") == 0)
             defer { umount2(folder, Int32(MNT_DETACH)) }
             let pool = try Self.makePool("\(folder)/flight", limit: 1 << 30)
@@ -537,7 +531,7 @@ struct FlightRecorderTests {
 
     @Test("a file system that is full costs rows of the file, never the program", .enabled(if: canMountSmall))
     func fullDisk() throws {
-        try Self.withFolder { folder in
+        try withFolder { folder in
             try #require(mount("tmpfs", folder, "tmpfs", 0, "size=4m") == 0)
             defer { umount2(folder, Int32(MNT_DETACH)) }
             let pool = try Self.makePool("\(folder)/flight")
@@ -553,7 +547,7 @@ struct FlightRecorderTests {
             for pointer in held { Arena.free(pointer) }
             pool.retire()
         }
-        try Self.withFolder { folder in
+        try withFolder { folder in
             try #require(mount("tmpfs", folder, "tmpfs", 0, "size=1m") == 0)
             defer { umount2(folder, Int32(MNT_DETACH)) }
             #expect(Self.message { _ = try Self.makePool("\(folder)/flight") }.contains("no room"))
@@ -570,16 +564,4 @@ struct FlightRecorderTests {
         umount2(template, Int32(MNT_DETACH))
         return true
     }()
-}
-
-private struct SeededGenerator: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
-    }
 }

@@ -16,22 +16,7 @@ private final class RawHTTP {
     /// - Parameter source: where it comes from: an address of the loopback interface.
     init(port: Int, from source: String = "127.0.0.1") throws {
         let socket = Glibc.socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
-        func address(_ host: String, _ port: Int) -> sockaddr_in {
-            var address = sockaddr_in()
-            address.sin_family = sa_family_t(AF_INET)
-            address.sin_port = in_port_t(port).bigEndian
-            address.sin_addr.s_addr = inet_addr(host)
-            return address
-        }
-        func call(_ address: sockaddr_in, _ body: (UnsafePointer<sockaddr>, socklen_t) -> CInt) -> CInt {
-            withUnsafePointer(to: address) {
-                $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                    body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
-                }
-            }
-        }
-        guard call(address(source, 0), { bind(socket, $0, $1) }) == 0,
-            call(address("127.0.0.1", port), { connect(socket, $0, $1) }) == 0
+        guard Endpoint.loopback(source, port: 0).bind(socket) == 0, Endpoint.loopback(port: port).connect(socket) == 0
         else { throw TestClient.Failure(description: "connect: \(String(cString: strerror(errno)))") }
         client = TestClient(socket: socket)
     }
@@ -76,7 +61,7 @@ private final class RawHTTP {
 private func withFrontEnd(
     _ configure: (inout Configuration) -> Void, _ body: (Broker, HTTPFrontEnd) async throws -> Void
 ) async throws {
-    try await withFiles { directory in
+    try await withTemporaryDirectory { directory in
         let tokens = try directory.write("tokens", HTTPTestClient.token + "\n")
         try await withBroker {
             $0.http.port = 0
@@ -326,7 +311,7 @@ struct HTTPConnectionTests {
         "requests that come together, and the end behind them, are answered one after the other",
         arguments: [false, true])
     func pipelined(isTLS: Bool) async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             try await withFrontEnd {

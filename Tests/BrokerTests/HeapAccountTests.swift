@@ -27,17 +27,10 @@ struct HeapAccountTests {
             static let bufferObjectBytes = 128
         }
 
-        init(limit: String, _ configuration: String, in directory: String) throws {
-            let tokens = directory + "/tokens"
-            try Data("\(HTTPTestClient.token)\n".utf8).write(to: URL(filePath: tokens))
-            let file = directory + "/broker.toml"
-            try "[http]\nport = 0\ntokenFile = \"\(tokens)\"\n\(configuration)"
-                .write(toFile: file, atomically: true, encoding: .utf8)
-            child = try BrokerChild(
-                dataDirectory: nil, "--config", file, "--dump-directory", directory, "--memory-limit", limit)
-            let line = try child.line { $0.contains("protocol=http") }
-            let port = line.components(separatedBy: "127.0.0.1:").last.flatMap { Int($0.prefix { $0.isNumber }) }
-            http = HTTPTestClient(port: try #require(port))
+        init(limit: String, _ configuration: String, in directory: URL) throws {
+            let (child, port) = try BrokerChild.withHTTP(configuration, in: directory, "--memory-limit", limit)
+            self.child = child
+            http = HTTPTestClient(port: port)
         }
 
         func figures() async throws -> Figures {
@@ -49,12 +42,6 @@ struct HeapAccountTests {
                 estimate: heap + Int(memory.liveBuffers) * Figures.bufferObjectBytes, real: Int(memory.mallocBytes),
                 counter: Int(memory.counterBytes), liveBytes: Int(memory.liveBytes))
         }
-
-        /// What is in memory, of the program too.
-        func residentBytes() throws -> Int {
-            let fields = try String(contentsOfFile: "/proc/\(child.pid)/statm", encoding: .utf8).split(separator: " ")
-            return try #require(Int(fields[1])) * sysconf(CInt(_SC_PAGESIZE))
-        }
     }
 
     /// - Parameters:
@@ -64,21 +51,18 @@ struct HeapAccountTests {
         _ limit: String, _ configuration: String = "", accessRules: String? = nil,
         _ body: (Measured) async throws -> Void
     ) async throws {
-        let directory = FileManager.default.temporaryDirectory.appendingPathComponent("heap-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: directory) }
-        var configuration = configuration
-        if let accessRules {
-            let file = directory.appending(path: "acl").path
-            try accessRules.write(toFile: file, atomically: true, encoding: .utf8)
-            configuration += "[access]\naclFile = \"\(file)\"\n"
+        try await withTemporaryDirectory { directory in
+            var configuration = configuration
+            if let accessRules {
+                configuration += "[access]\naclFile = \"\(try directory.write("acl", accessRules))\"\n"
+            }
+            let broker = try Measured(limit: limit, configuration, in: directory)
+            nonisolated(unsafe) let child = broker.child
+            defer { child.kill() }
+            // Lines that nobody reads would be kept by the broker, and be counted.
+            Thread.detachNewThread { _ = try? child.line { _ in false } }
+            try await body(broker)
         }
-        let broker = try Measured(limit: limit, configuration, in: directory.path)
-        nonisolated(unsafe) let child = broker.child
-        defer { child.kill() }
-        // Lines that nobody reads would be kept by the broker, and be counted.
-        Thread.detachNewThread { _ = try? child.line { _ in false } }
-        try await body(broker)
     }
 
     /// The account is right to a tenth where `work` is what makes it grow.
@@ -245,7 +229,7 @@ struct HeapAccountTests {
         try await Self.withMeasured("96MiB") { broker in
             let port = broker.child.port
             // The program itself, before it has kept anything.
-            let program = try broker.residentBytes()
+            let program = try broker.child.residentBytes()
             #expect(try Self.floodSubscriptions(port: port) > 0)
             #expect(try Self.keep(1_000, port: port) > 0)
             // Whoever is there goes on, and may make room.
@@ -255,7 +239,7 @@ struct HeapAccountTests {
             #expect(codes.allSatisfy { $0 == .quotaExceeded } && !codes.isEmpty)
             try owner.ping()
             let figures = try await broker.figures()
-            let resident = try broker.residentBytes() - program
+            let resident = try broker.child.residentBytes() - program
             #expect(resident <= (96 << 20) / 10 * 11, "\(resident) resident, \(figures)")
         }
     }

@@ -44,7 +44,7 @@ struct LimitUnderFaultTests {
         "all answers of devices are forgotten: the counter stays within the limit, and who does not publish is served",
         arguments: Transport.allCases, [0, 64, 4_096, 1 << 20 - 100])
     func forgotten(transport: Transport, size: Int) async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try transport.isTLS ? Certificates(in: directory) : nil
             try certificates?.sign("server")
             let listeners = [Configuration.listener(), try transport.listener(certificates, directory)]

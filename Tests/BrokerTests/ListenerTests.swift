@@ -23,7 +23,7 @@ extension Configuration {
 struct ListenerTests {
     @Test("several listeners serve one broker, each with its own policy and limits")
     func several() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let passwords = try directory.write("passwd", LoginTests.passwords(["anna": "a"]))
             let log = LogCollector()
             try await withBroker(
@@ -65,7 +65,7 @@ struct ListenerTests {
 
     @Test("a Unix socket has the permissions asked for, takes the place of a dead one, and is removed at the end")
     func unixSocket() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let path = directory.appending(path: "broker.sock").path
             for _ in 0..<2 {
                 // A socket that nobody listens on: what a killed broker leaves.
@@ -130,7 +130,7 @@ struct ListenerTests {
 
     @Test("a socket under two spellings is found before the start")
     func twoSpellings() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             var configuration = Configuration()
             configuration.dumpDirectory = directory.path
             func check(_ paths: String...) throws {
@@ -234,7 +234,7 @@ struct ListenerTests {
 
     @Test("connections that never finish what they began are closed, whatever they began")
     func halfOpen() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             let plain = Configuration.listener { $0.connectTimeoutSeconds = 1 }
@@ -281,7 +281,7 @@ struct ProxyHeaderTests {
     @Test("the client is who the balancer says: in the log, in the owner tree, and where failures are counted")
     func address() async throws {
         let log = LogCollector()
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let passwords = try directory.write("passwd", LoginTests.passwords(["anna": "a"]))
             try await withBroker(
                 {

@@ -7,15 +7,6 @@ import Testing
 
 @testable import Broker
 
-/// A directory for the files of one test, gone at its end.
-func withFiles<Result>(_ body: (URL) async throws -> Result) async throws -> Result {
-    let directory = FileManager.default.temporaryDirectory.appending(
-        path: "listener-\(UUID().uuidString.prefix(8))", directoryHint: .isDirectory)
-    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(at: directory) }
-    return try await body(directory)
-}
-
 extension URL {
     /// Writes a file here, and returns its path.
     func write(_ name: String, _ text: String) throws -> String {
@@ -29,6 +20,18 @@ extension URL {
 struct LoginTests {
     static func passwords(_ users: [String: String]) throws -> String {
         try users.map { "\($0):\(try PasswordHash.make(Array($1.utf8), rounds: 10).text)\n" }.joined()
+    }
+
+    /// A broker whose only user is anna, with "secret".
+    private func withAnna(_ body: (Broker) async throws -> Void) async throws {
+        try await withTemporaryDirectory { directory in
+            let file = try directory.write("passwd", Self.passwords(["anna": "secret"]))
+            try await withBroker(
+                {
+                    $0.access.passwordFile = file
+                    $0.access.failedLoginDelayMilliseconds = 1
+                }, body)
+        }
     }
 
     @Test("without a configuration the loopback listener admits everybody, and the log says so loudly")
@@ -64,44 +67,38 @@ struct LoginTests {
 
     @Test("with a password file its users come in, and nobody else")
     func passwordFile() async throws {
-        try await withFiles { directory in
-            let file = try directory.write("passwd", Self.passwords(["anna": "secret"]))
-            try await withBroker {
-                $0.access.passwordFile = file
-                $0.access.failedLoginDelayMilliseconds = 1
-            } _: { broker in
-                let right = try TestClient(port: broker.port)
-                #expect(try right.connect("a", user: "anna", password: "secret").code == .success)
-                try right.ping()
-                for (user, password) in [("anna", "wrong"), ("otto", "secret"), ("anna", nil), ("anna", "")] {
-                    let client = try TestClient(port: broker.port)
-                    #expect(try client.connect("b", user: user, password: password).code == .badUserNameOrPassword)
-                    try client.expectClosed()
-                }
-                let anonymous = try TestClient(port: broker.port)
-                #expect(try anonymous.connect("c").code == .notAuthorized)
-                try anonymous.expectClosed()
-                #expect(broker.counters.loginsFailed.value == 4)
-                // What the client sends before it has its answer waits for it.
-                let eager = try TestClient(port: broker.port)
-                try eager.send(
-                    .connect(
-                        Connect(
-                            version: .v3_1_1, clientID: "eager", username: "anna",
-                            password: ByteBuffer(string: "secret"))), .pingreq)
-                guard case .connack(let ack)? = try eager.receive() else {
-                    throw TestClient.Failure(description: "no CONNACK")
-                }
-                #expect(ack.code == .success)
-                try eager.expect(.pingresp)
+        try await withAnna { broker in
+            let right = try TestClient(port: broker.port)
+            #expect(try right.connect("a", user: "anna", password: "secret").code == .success)
+            try right.ping()
+            for (user, password) in [("anna", "wrong"), ("otto", "secret"), ("anna", nil), ("anna", "")] {
+                let client = try TestClient(port: broker.port)
+                #expect(try client.connect("b", user: user, password: password).code == .badUserNameOrPassword)
+                try client.expectClosed()
             }
+            let anonymous = try TestClient(port: broker.port)
+            #expect(try anonymous.connect("c").code == .notAuthorized)
+            try anonymous.expectClosed()
+            #expect(broker.counters.loginsFailed.value == 4)
+            // What the client sends before it has its answer waits for it.
+            let eager = try TestClient(port: broker.port)
+            try eager.send(
+                .connect(
+                    Connect(
+                        version: .v3_1_1, clientID: "eager", username: "anna",
+                        password: ByteBuffer(string: "secret"))), .pingreq)
+            guard case .connack(let ack)? = try eager.receive() else {
+                throw TestClient.Failure(description: "no CONNACK")
+            }
+            #expect(ack.code == .success)
+            try eager.expect(.pingresp)
         }
     }
 
     @Test("refusals of an address come later each time, are counted, and stop no other client")
     func delays() async throws {
         let log = LogCollector()
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let file = try directory.write("passwd", Self.passwords(["anna": "secret"]))
             try await withBroker(
                 {
@@ -133,7 +130,7 @@ struct LoginTests {
 
     @Test("a client that leaves while its password is hashed leaves nothing behind")
     func leaves() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let hash = try PasswordHash.make(Array("secret".utf8), rounds: 20_000).text
             let file = try directory.write("passwd", "anna:\(hash)\n")
             try await withBroker({ $0.access.passwordFile = file }) { broker in
@@ -200,7 +197,7 @@ struct LoginTests {
 
     @Test("a flood of logins from one address shuts out nobody who comes from another, also behind a balancer")
     func floodAndUser() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let slow = try PasswordHash.make(Array("x".utf8), rounds: 10).text
                 .replacingOccurrences(of: "$7$10$", with: "$7$200000$")
             let file = try directory.write("passwd", "otto:\(slow)\n" + Self.passwords(["anna": "secret"]))
@@ -234,23 +231,17 @@ struct LoginTests {
 
     @Test("a password longer than any may be is refused like a wrong one, and waits for no thread")
     func longPassword() async throws {
-        try await withFiles { directory in
-            let file = try directory.write("passwd", Self.passwords(["anna": "secret"]))
-            try await withBroker {
-                $0.access.passwordFile = file
-                $0.access.failedLoginDelayMilliseconds = 1
-            } _: { broker in
-                let client = try TestClient(port: broker.port)
-                let password = String(repeating: "s", count: Limits.maxPasswordBytes + 1)
-                #expect(try client.connect("a", user: "anna", password: password).code == .badUserNameOrPassword)
-                #expect(broker.counters.loginsFailed.value == 1)
-            }
+        try await withAnna { broker in
+            let client = try TestClient(port: broker.port)
+            let password = String(repeating: "s", count: Limits.maxPasswordBytes + 1)
+            #expect(try client.connect("a", user: "anna", password: password).code == .badUserNameOrPassword)
+            #expect(broker.counters.loginsFailed.value == 1)
         }
     }
 
     @Test("access rules decide what is published, subscribed to and delivered")
     func accessRules() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let passwords = try directory.write("passwd", Self.passwords(["anna": "a", "otto": "o"]))
             let rules = try directory.write(
                 "acl", "user anna\ntopic readwrite #\nuser otto\ntopic read home/+\ntopic deny home/safe\n")
@@ -293,7 +284,7 @@ struct LoginTests {
 
     @Test("a 5.0 client is told that it is not authorized: in CONNACK, SUBACK, PUBACK and PUBREC")
     func reasonCodes() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let passwords = try directory.write("passwd", Self.passwords(["anna": "a"]))
             let rules = try directory.write("acl", "user anna\ntopic read in\ntopic write out\n")
             try await withBroker({
@@ -327,7 +318,7 @@ struct LoginTests {
     @Test("a reload changes passwords and rules, also of clients that are connected, and closes no connection")
     func reload() async throws {
         let log = LogCollector()
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let passwords = try directory.write("passwd", Self.passwords(["anna": "a"]))
             let rules = try directory.write("acl", "user anna\ntopic readwrite one\n")
             try await withBroker(
@@ -372,7 +363,7 @@ struct LoginTests {
 extension LoginTests {
     @Test("a reload takes no half-written file for a permission: it opens nothing that was shut without being told to")
     func halfWritten() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let passwords = try directory.write("passwd", Self.passwords(["anna": "a"]))
             let rules = try directory.write("acl", "user anna\ntopic readwrite one\n")
             try await withBroker {

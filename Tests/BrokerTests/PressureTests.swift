@@ -477,17 +477,6 @@ extension Broker {
 }
 
 extension TestClient {
-    func acknowledge(_ publish: Publish) throws {
-        switch publish.qos {
-        case .atMostOnce: break
-        case .atLeastOnce: try send(.puback(Ack(packetID: publish.packetID)))
-        case .exactlyOnce:
-            try send(.pubrec(Ack(packetID: publish.packetID)))
-            try expect(.pubrel(Ack(packetID: publish.packetID)))
-            try send(.pubcomp(Ack(packetID: publish.packetID)))
-        }
-    }
-
     /// All that was sent before has been handled when this returns; what comes meanwhile is given to `body`.
     func ping(_ body: (Publish) throws -> Void) throws {
         try send(.pingreq)

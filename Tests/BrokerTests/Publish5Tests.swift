@@ -52,14 +52,7 @@ struct Publish5Tests {
                 if hop & 1 != 0 { expected.messageExpiryInterval = publish.properties?.messageExpiryInterval }
                 #expect(publish.properties == expected && publish.text == "payload \(hop)" && publish.qos == qos)
                 if hop & 1 != 0 { #expect((990...1_000).contains(try #require(expected.messageExpiryInterval))) }
-                switch qos {
-                case .atMostOnce: break
-                case .atLeastOnce: try subscriber.send(.puback(Ack(packetID: publish.packetID)))
-                case .exactlyOnce:
-                    try subscriber.send(.pubrec(Ack(packetID: publish.packetID)))
-                    try subscriber.expect(.pubrel(Ack(packetID: publish.packetID)))
-                    try subscriber.send(.pubcomp(Ack(packetID: publish.packetID)))
-                }
+                try subscriber.acknowledge(publish)
                 // 3.1.1 has no words for them.
                 #expect(try old.receivePublish().text == "payload \(hop)")
             }
@@ -369,15 +362,8 @@ struct FlowControl5Tests {
                 #expect(try witness.receivePublish().payload.readableBytes == length)
                 guard length <= 100 - overhead else { continue }
                 let publish = try subscriber.receivePublish()
-                #expect(publish.payload.readableBytes == length)
-                switch qos {
-                case .atMostOnce: break
-                case .atLeastOnce: try subscriber.send(.puback(Ack(packetID: publish.packetID)))
-                case .exactlyOnce:
-                    try subscriber.send(.pubrec(Ack(packetID: publish.packetID)))
-                    try subscriber.expect(.pubrel(Ack(packetID: publish.packetID)))
-                    try subscriber.send(.pubcomp(Ack(packetID: publish.packetID)))
-                }
+                #expect(publish.payload.readableBytes == length && publish.qos == qos)
+                try subscriber.acknowledge(publish)
             }
             #expect(broker.counters.messagesTooLarge.value == 2)
         }

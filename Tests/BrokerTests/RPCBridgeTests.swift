@@ -146,7 +146,7 @@ struct RPCBridgeTests {
 
     @Test("an ACL decides for itself who watches commands, and who answers")
     func allowed() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let acl = try directory.write("acl", "topic readwrite v1/devices/#\n")
             try await withBroker({ $0.access.aclFile = acl }) { broker in
                 let (device, backEnd) = try Self.parties(broker)

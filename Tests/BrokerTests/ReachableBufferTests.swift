@@ -19,37 +19,11 @@ struct ReachableBufferTests {
     @Test("while clients come and vanish, every buffer is reachable in every dump")
     func churn() async throws {
         try await withBroker(threads: 2, { $0.dumps.keepCount = 2 }) { broker in
-            let (port, clients) = (broker.port, Clients())
-            for number in 0..<3 {
-                Thread {
-                    do {
-                        while !clients.isOver.load(ordering: .relaxed) {
-                            try Self.comeAndGo(port, name: "client-\(number)")
-                            clients.rounds.add(1, ordering: .relaxed)
-                        }
-                    } catch {
-                        Issue.record(error)
-                    }
-                    clients.left.signal()
-                }.start()
-            }
-            for _ in 0..<100 {
-                let snapshot = try await broker.snapshot()
-                let unreachable = snapshot.allocationGroups.filter { $0.unreachableBuffers > 0 }
-                #expect(unreachable.map { snapshot.sites[Int($0.site)].label } == [])
-                #expect(snapshot.totals.unreachableBuffers == 0)
-            }
-            clients.isOver.store(true, ordering: .relaxed)
-            try await NIOThreadPool.singleton.runIfActive { for _ in 0..<3 { clients.left.wait() } }
-            #expect(clients.rounds.load(ordering: .relaxed) > 0)
+            let port = broker.port
+            try await broker.expectAllReachable(
+                while: (0..<3).map { number in { _ in try Self.comeAndGo(port, name: "client-\(number)") } })
             try await broker.awaitNothingLeft()
         }
-    }
-
-    private final class Clients: Sendable {
-        let isOver = Atomic<Bool>(false)
-        let rounds = Atomic<Int>(0)
-        let left = DispatchSemaphore(value: 0)
     }
 
     /// The ways to go: with DISCONNECT; without a byte; after one; without reading, which resets the connection; after
@@ -184,5 +158,43 @@ extension EventLoopShard {
         var found = false
         connections.forEach { found = found || $0.hasPartialPacket }
         return found
+    }
+}
+
+/// Clients on threads of their own.
+private final class Clients: Sendable {
+    let isOver = Atomic<Bool>(false)
+    let rounds = Atomic<Int>(0)
+    let left = DispatchSemaphore(value: 0)
+}
+
+extension Broker {
+    /// Every buffer is reachable in a hundred dumps while these are done, each on a thread, round after round.
+    func expectAllReachable(while actions: [@Sendable (_ round: Int) throws -> Void]) async throws {
+        let clients = Clients()
+        for action in actions {
+            Thread {
+                do {
+                    var round = 0
+                    while !clients.isOver.load(ordering: .relaxed) {
+                        try action(round)
+                        clients.rounds.add(1, ordering: .relaxed)
+                        round += 1
+                    }
+                } catch {
+                    Issue.record(error)
+                }
+                clients.left.signal()
+            }.start()
+        }
+        for _ in 0..<100 {
+            let snapshot = try await snapshot()
+            let unreachable = snapshot.allocationGroups.filter { $0.unreachableBuffers > 0 }
+            #expect(unreachable.map { snapshot.sites[Int($0.site)].label } == [])
+            #expect(snapshot.totals.unreachableBuffers == 0)
+        }
+        clients.isOver.store(true, ordering: .relaxed)
+        try await NIOThreadPool.singleton.runIfActive { for _ in actions { clients.left.wait() } }
+        #expect(clients.rounds.load(ordering: .relaxed) > 0)
     }
 }

@@ -15,7 +15,7 @@ struct ReadBufferTests {
 
     @Test("a read of which nothing is kept takes no buffer, and copies none", arguments: Way.allCases)
     func nothingKept(way: Way) async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             let listener =

@@ -76,12 +76,7 @@ struct ReservedTopicTests {
                 try client.connect("client", will: will) { $0.sessionExpiryInterval = 1_200 }
                 try client.publish("kept", "kept", qos: .atLeastOnce, retain: true) { _ in }
                 client.vanish()
-                let session = try #require(broker.context.registry.find("client"))
-                let shard = broker.shards[session.owningShard]
-                let deadline = Patience.end
-                while try await shard.loop.submit({ session.connection != nil || session.isLeaving }).get() {
-                    try #require(ContinuousClock.now < deadline, "the client is still there")
-                }
+                try await broker.awaitAway("client")
             }
             let file = StoreFile(in: directory)
             try file.change(

@@ -14,7 +14,7 @@ struct SessionOwnerTests {
         threads: Int = 2, rules: String, data: String? = nil, _ configure: (inout Configuration) -> Void = { _ in },
         _ body: (Broker, _ setRules: (String) async throws -> Void) async throws -> Void
     ) async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let passwords = try directory.write("passwd", LoginTests.passwords(["anna": "a", "bob": "b"]))
             let acl = try directory.write("acl", rules)
             try await withBroker(threads: threads) {
@@ -116,7 +116,7 @@ struct SessionOwnerTests {
         arguments: [1, 2], [false, true])
     func removedOwner(threads: Int, isStored: Bool) async throws {
         try await withDataDirectory { directory in
-            try await withFiles { files in
+            try await withTemporaryDirectory { files in
                 let passwords = try files.write("passwd", LoginTests.passwords(["anna": "a", "bob": "b"]))
                 try await withBroker(threads: threads) {
                     $0.access.passwordFile = passwords
@@ -361,7 +361,7 @@ struct SessionOwnerTests {
 
     @Test("a user who was removed cannot log in by a connection that is older")
     func removedUser() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let passwords = try directory.write("passwd", LoginTests.passwords(["anna": "a", "bob": "b"]))
             try await withBroker {
                 $0.access.passwordFile = passwords
@@ -394,7 +394,7 @@ struct SessionOwnerTests {
             #expect(before)
             // What a reload does, but for the sessions that it finds.
             var configuration = broker.configuration
-            try await withFiles { directory in
+            try await withTemporaryDirectory { directory in
                 configuration.access.aclFile = try directory.write("acl", Self.revoked)
                 let listener = broker.context.listeners[0]
                 listener.settings = try Listener.Settings(listener.settings.configuration, in: configuration)
@@ -415,7 +415,7 @@ struct SessionOwnerTests {
 
     @Test("a will that was due before the client came back is published by the rights that it was left with")
     func dueWill() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let strict = try directory.write("acl", "topic read #\n")
             var listeners = [Configuration.Listener(), Configuration.Listener()]
             for index in listeners.indices { listeners[index].port = 0 }
@@ -430,12 +430,8 @@ struct SessionOwnerTests {
                 will.properties.delayInterval = 600
                 try mallory.connect("gw", will: will) { $0.sessionExpiryInterval = 600 }
                 mallory.vanish()
-                let session = try #require(broker.context.registry.find("gw"))
+                let session = try await broker.awaitAway("gw")
                 let shard = broker.shards[0]
-                let deadline = Patience.end
-                while try await shard.loop.submit({ session.connection != nil || session.isLeaving }).get() {
-                    try #require(ContinuousClock.now < deadline, "the client is still there")
-                }
                 try await shard.loop.submit {
                     // Due, and the timer has not come to it.
                     shard.isTimeRunning = false

@@ -55,13 +55,6 @@ struct StartTests {
         return configuration
     }
 
-    private static func withDirectory(_ body: (String) async throws -> Void) async throws {
-        let directory = FileManager.default.temporaryDirectory.appending(path: "start-\(UUID().uuidString)").path()
-        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(atPath: directory) }
-        try await body(directory)
-    }
-
     /// Everything of a broker has its log: when that is gone, so are loops, dumper, store and reports.
     private static func weakly(_ body: (Logger) async throws -> Void) async throws {
         weak var log: LogCollector?
@@ -79,7 +72,7 @@ struct StartTests {
     func ended() async {
         // Threads are counted: a process of its own.
         await #expect(processExitsWith: .success) {
-            try await StartTests.withDirectory { directory in
+            try await withFolder { directory in
                 try await StartTests.weakly { log in
                     let broker = try await Broker.start(StartTests.configuration(directory), log: log)
                     #expect(StartTests.loopThreads().count > 2)
@@ -93,7 +86,7 @@ struct StartTests {
     @Test("of a broker that cannot listen no thread and no object stays, and its recorder says that it ended in order")
     func failedBind() async {
         await #expect(processExitsWith: .success) {
-            try await StartTests.withDirectory { directory in
+            try await withFolder { directory in
                 var configuration = StartTests.configuration(directory)
                 configuration.listeners = [
                     Configuration.listener { $0.path = "\(directory)/socket" },
@@ -115,7 +108,7 @@ struct StartTests {
     @Test("a broker that cannot listen gives its memory back, also what it had read of its data directory")
     func failedBindWithRetained() async {
         await #expect(processExitsWith: .success) {
-            try await StartTests.withDirectory { directory in
+            try await withFolder { directory in
                 var configuration = StartTests.configuration(directory)
                 // The first broker's pool has it still.
                 configuration.flightRecorder = nil
@@ -159,7 +152,7 @@ struct StartTests {
     @Test("a broker whose data directory cannot be used leaves nothing either")
     func failedStore() async {
         await #expect(processExitsWith: .success) {
-            try await StartTests.withDirectory { directory in
+            try await withFolder { directory in
                 try "no directory".write(toFile: "\(directory)/data", atomically: true, encoding: .utf8)
                 try await StartTests.weakly { log in
                     await #expect(throws: StartError.self) {

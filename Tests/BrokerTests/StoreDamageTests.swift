@@ -1,4 +1,5 @@
 import Foundation
+import SeededRandom
 import SQLite
 import Glibc
 import Ledger
@@ -709,7 +710,7 @@ struct StoreDamageTests {
     @Test("counts in the state are those of the rows, after all that changes them")
     func counts() async throws {
         try await withDataDirectory { directory in
-            var random = SplitMix(state: 7)
+            var random = SeededGenerator(seed: 7)
             for _ in 0..<3 {
                 try await withBroker(threads: 2, { $0.dataDirectory = directory }) { broker in
                     var clients: [TestClient] = []

@@ -2,6 +2,7 @@ import Foundation
 import Glibc
 import MQTT
 import NIOCore
+import SeededRandom
 import TestSupport
 import Testing
 
@@ -15,7 +16,7 @@ struct StoreFaultTests {
         let rounds = ProcessInfo.processInfo.environment["ARENA_FAULT_ROUNDS"].flatMap(Int.init) ?? 10
         let seed = UInt64.random(in: .min ... .max)
         try await withDataDirectory { directory in
-            var random = SplitMix(state: seed)
+            var random = SeededGenerator(seed: seed)
             var publisher = NumberingPublisher()
             var device = CountingDevice()
             for round in 0..<rounds {
@@ -258,17 +259,5 @@ private struct CountingDevice {
         default: throw TestClient.Failure(description: "the device got \(String(describing: packet))")
         }
         return false
-    }
-}
-
-struct SplitMix {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var value = state
-        value = (value ^ (value >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        value = (value ^ (value >> 27)) &* 0x94d0_49bb_1331_11eb
-        return value ^ (value >> 31)
     }
 }

@@ -14,10 +14,19 @@ struct StorePlaceTests {
         case directoryMoved, directoryReplaced, databaseDeleted, databaseReplaced, logDeleted, indexDeleted
     }
 
-    /// A directory that can be moved.
-    private func inside(_ parent: String) throws -> String {
-        try FileManager.default.createDirectory(atPath: parent + "/data", withIntermediateDirectories: false)
-        return parent + "/data"
+    /// A broker whose store, in `data` of a directory of its own, can be moved, and a client that it knows.
+    private func withStore(
+        _ body: (_ parent: String, _ directory: String, BrokerChild, _ device: TestClient) async throws -> Void
+    ) async throws {
+        try await withDataDirectory { parent in
+            let directory = parent + "/data"
+            try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: false)
+            let broker = try BrokerChild(dataDirectory: directory)
+            let device = try TestClient(port: broker.port)
+            try device.connect("device", clean: false)
+            try device.subscribe(("t", .atLeastOnce))
+            try await body(parent, directory, broker, device)
+        }
     }
 
     /// What is to be put back can be: it has been moved, not deleted.
@@ -55,12 +64,7 @@ struct StorePlaceTests {
         "nothing is acknowledged into files that are no longer where they were, and all is when they are back",
         arguments: Loss.allCases)
     func lost(loss: Loss) async throws {
-        try await withDataDirectory { parent in
-            let directory = try inside(parent)
-            let broker = try BrokerChild(dataDirectory: directory)
-            let device = try TestClient(port: broker.port)
-            try device.connect("device", clean: false)
-            try device.subscribe(("t", .atLeastOnce))
+        try await withStore { _, directory, broker, device in
             try device.disconnect()
             let publisher = try TestClient(port: broker.port)
             try publisher.connect("publisher")
@@ -92,12 +96,7 @@ struct StorePlaceTests {
 
     @Test("a store that is taken away while its disk is full is said to be gone")
     func goneWhileFull() async throws {
-        try await withDataDirectory { parent in
-            let directory = try inside(parent)
-            let broker = try BrokerChild(dataDirectory: directory)
-            let device = try TestClient(port: broker.port)
-            try device.connect("device", clean: false)
-            try device.subscribe(("t", .atLeastOnce))
+        try await withStore { _, directory, broker, _ in
             try broker.limitFiles(to: 1)
             let publisher = try TestClient(port: broker.port)
             try publisher.connect("publisher")
@@ -112,12 +111,7 @@ struct StorePlaceTests {
 
     @Test("a broker whose store is gone for good ends in order, and its last words say what is lost")
     func gone() async throws {
-        try await withDataDirectory { parent in
-            let directory = try inside(parent)
-            let broker = try BrokerChild(dataDirectory: directory)
-            let device = try TestClient(port: broker.port)
-            try device.connect("device", clean: false)
-            try device.subscribe(("t", .atLeastOnce))
+        try await withStore { _, directory, broker, _ in
             let publisher = try TestClient(port: broker.port)
             try publisher.connect("publisher")
             try FileManager.default.removeItem(atPath: directory)
@@ -129,11 +123,7 @@ struct StorePlaceTests {
 
     @Test("a second broker is kept from the store by what the store is, whatever was deleted or renamed beside it")
     func lock() async throws {
-        try await withDataDirectory { parent in
-            let directory = try inside(parent)
-            let broker = try BrokerChild(dataDirectory: directory)
-            let client = try TestClient(port: broker.port)
-            try client.connect("client", clean: false)
+        try await withStore { parent, directory, _, _ in
             for name in try FileManager.default.contentsOfDirectory(atPath: directory) where !name.contains("sqlite") {
                 try FileManager.default.removeItem(atPath: "\(directory)/\(name)")
             }

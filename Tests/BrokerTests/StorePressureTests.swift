@@ -10,26 +10,39 @@ import Testing
 /// A store that is slow, full or damaged, and an arena that is full.
 @Suite("The store under pressure", .mayBlock, .serialized)
 struct StorePressureTests {
+    /// A broker whose disk has come to a halt, a client that is away and owed what is published to `t`, and one that publishes.
+    private func withSlowDisk(
+        in directory: String, _ configure: (inout Configuration) -> Void,
+        _ body: (Broker, Store, SlowDisk, _ publisher: TestClient) async throws -> Void
+    ) async throws {
+        try await withBroker(threads: 1) {
+            $0.dataDirectory = directory
+            $0.limits.maxQueuedMessages = 100_000
+            configure(&$0)
+        } _: { broker in
+            let device = try TestClient(port: broker.port)
+            try device.connect("device", clean: false)
+            try device.subscribe(("t", .atLeastOnce))
+            try device.disconnect()
+            let store = try #require(broker.context.store)
+            let disk = try await SlowDisk(store)
+            let publisher = try TestClient(port: broker.port)
+            try publisher.connect("publisher")
+            try await body(broker, store, disk, publisher)
+        }
+    }
+
     @Test("while the disk is slow, what waits for it is bounded: publishers are not read, others are served")
     func slowDisk() async throws {
         let bound = 256 << 10
         try await withDataDirectory { directory in
-            try await withBroker(threads: 1) {
-                $0.dataDirectory = directory
+            try await withSlowDisk(in: directory) {
                 $0.limits.maxWaitingStoreBytes = bound
-                $0.limits.maxQueuedMessages = 100_000
                 $0.limits.maxQueuedBytes = 64 << 20
-            } _: { broker in
-                let device = try TestClient(port: broker.port)
-                try device.connect("device", clean: false)
-                try device.subscribe(("t", .atLeastOnce))
-                try device.disconnect()
-                let store = try #require(broker.context.store)
-                let disk = try await SlowDisk(store)
+            } _: { broker, store, disk, client in
                 let port = broker.port
                 // One thread sends, this one receives.
-                nonisolated(unsafe) let publisher = try TestClient(port: port)
-                try publisher.connect("publisher")
+                nonisolated(unsafe) let publisher = client
                 let count = 20_000
                 let sender = Thread {
                     for number in 1...count {
@@ -70,21 +83,12 @@ struct StorePressureTests {
     func waitingIsCharged() async throws {
         let limit = 64 << 20
         try await withDataDirectory { directory in
-            try await withBroker(threads: 1) {
-                $0.dataDirectory = directory
+            try await withSlowDisk(in: directory) {
                 $0.memoryLimit = limit
                 $0.limits.maxWaitingStoreBytes = limit
-                $0.limits.maxQueuedMessages = 100_000
                 $0.limits.maxQueuedBytes = 1 << 30
-            } _: { broker in
-                let device = try TestClient(port: broker.port)
-                try device.connect("device", clean: false)
-                try device.subscribe(("t", .atLeastOnce))
-                try device.disconnect()
-                let store = try #require(broker.context.store)
-                let disk = try await SlowDisk(store)
-                nonisolated(unsafe) let publisher = try TestClient(port: broker.port)
-                try publisher.connect("publisher")
+            } _: { broker, store, disk, client in
+                nonisolated(unsafe) let publisher = client
                 let count = limit / 8_192
                 let packet = { @Sendable (number: Int) in
                     Packet.publish(
@@ -170,13 +174,11 @@ struct StorePressureTests {
     @Test("a data directory without room is an error at the start that says so")
     func fullAtStart() async throws {
         try await withDataDirectory { directory in
-            let path = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
-            let broker = URL(filePath: path).deletingLastPathComponent().appending(path: "arena-broker").path
             let process = Process()
             process.executableURL = URL(filePath: "/bin/sh")
             process.arguments = [
-                "-c", "ulimit -f 1; exec \"$0\" --port 0 --data-directory \"$1\" --dump-directory \"$1\"", broker,
-                directory,
+                "-c", "ulimit -f 1; exec \"$0\" --port 0 --data-directory \"$1\" --dump-directory \"$1\"",
+                Program.path("arena-broker"), directory,
             ]
             let output = Pipe()
             process.standardError = output

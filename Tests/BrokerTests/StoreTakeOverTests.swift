@@ -117,19 +117,12 @@ struct StoreTakeOverTests {
             let client = try TestClient(port: broker.port)
             try client.connect("client", clean: false)
             try client.subscribe(("t", .atLeastOnce))
-            let path = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
-            let process = Process()
-            process.executableURL = URL(filePath: path).deletingLastPathComponent().appending(path: "arena-broker")
-            process.arguments = [
-                "--host", "127.0.0.1", "--port", "0", "--data-directory", directory, "--dump-directory", directory,
-            ]
-            let output = Pipe()
-            process.standardError = output
-            process.standardOutput = FileHandle.nullDevice
-            try process.start()
-            let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-            #expect(process.waitForEnd() == 1)
-            #expect(text.contains("in use by another process; one broker a data directory"), "\(text)")
+            let second = try Program.run(
+                Program.path("arena-broker"),
+                ["--host", "127.0.0.1", "--port", "0", "--data-directory", directory, "--dump-directory", directory])
+            #expect(second.status == 1)
+            #expect(
+                second.errors.contains("in use by another process; one broker a data directory"), "\(second.errors)")
             try client.publish("u", "x", qos: .atLeastOnce, retain: true)
         }
     }

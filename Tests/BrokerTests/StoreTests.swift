@@ -312,9 +312,4 @@ struct StoreTests {
 }
 
 /// A data directory that is gone when `body` is done.
-func withDataDirectory(_ body: (String) async throws -> Void) async throws {
-    let directory = FileManager.default.temporaryDirectory.appendingPathComponent("store-\(UUID().uuidString)")
-    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-    defer { try? FileManager.default.removeItem(at: directory) }
-    try await body(directory.path)
-}
+func withDataDirectory(_ body: (String) async throws -> Void) async throws { try await withFolder(body) }

@@ -19,13 +19,7 @@ struct StoreTimeTests {
         will.properties.delayInterval = willDelay
         try client.connect(name, will: will) { $0.sessionExpiryInterval = expiry }
         client.vanish()
-        // What follows from its going takes its turn.
-        let session = try #require(broker.context.registry.find(name))
-        let shard = broker.shards[session.owningShard]
-        let deadline = Patience.end
-        while try await shard.loop.submit({ session.connection != nil || session.isLeaving }).get() {
-            try #require(ContinuousClock.now < deadline, "\(name) is still there")
-        }
+        try await broker.awaitAway(name)
         return try await deadlines(of: name, broker)
     }
 

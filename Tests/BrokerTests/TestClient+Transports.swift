@@ -1,21 +1,16 @@
 import Foundation
 import Glibc
 import NIOCore
+import TestSupport
 
 // Test clients by other ways than plain TCP.
 extension TestClient {
     /// Over a Unix socket.
     convenience init(path: String) throws {
         let socket = Glibc.socket(AF_UNIX, CInt(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-        let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                Glibc.connect(socket, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
+        guard Endpoint.unix(path: path).connect(socket) == 0 else {
+            throw Failure(description: "connect: \(String(cString: strerror(errno)))")
         }
-        guard result == 0 else { throw Failure(description: "connect: \(String(cString: strerror(errno)))") }
         self.init(socket: socket)
     }
 
@@ -120,19 +115,7 @@ struct Certificates {
         ])
     }
 
-    private func openssl(_ arguments: [String]) throws {
-        let process = Process()
-        process.executableURL = URL(filePath: "/usr/bin/env")
-        process.arguments = ["openssl"] + arguments
-        process.standardOutput = FileHandle.nullDevice
-        let errors = Pipe()
-        process.standardError = errors
-        try process.start()
-        let text = errors.fileHandleForReading.readDataToEndOfFile()
-        guard process.waitForEnd() == 0 else {
-            throw TestClient.Failure(description: "openssl: \(String(decoding: text, as: UTF8.self))")
-        }
-    }
+    private func openssl(_ arguments: [String]) throws { try Program.succeed("openssl", arguments) }
 }
 
 /// The client's side of WebSocket framing, for tests: masks what is sent, takes apart what comes.

@@ -22,18 +22,10 @@ final class TestClient {
     init(port: Int, version: ProtocolVersion = .v3_1_1) throws {
         self.version = version
         socket = Glibc.socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = in_port_t(port).bigEndian
-        address.sin_addr.s_addr = inet_addr("127.0.0.1")
-        let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                Glibc.connect(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-            }
+        guard Endpoint.loopback(port: port).connect(socket) == 0 else {
+            throw Failure(description: "connect: \(String(cString: strerror(errno)))")
         }
-        guard result == 0 else { throw Failure(description: "connect: \(String(cString: strerror(errno)))") }
-        var timeout = timeval(tv_sec: Patience.seconds, tv_usec: 0)
-        setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+        Patience.limitWaiting(for: socket)
         var on: CInt = 1
         setsockopt(socket, CInt(IPPROTO_TCP), TCP_NODELAY, &on, socklen_t(MemoryLayout<CInt>.size))
     }
@@ -42,8 +34,7 @@ final class TestClient {
     init(socket: CInt, version: ProtocolVersion = .v3_1_1) {
         self.version = version
         self.socket = socket
-        var timeout = timeval(tv_sec: Patience.seconds, tv_usec: 0)
-        setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+        Patience.limitWaiting(for: socket)
     }
 
     deinit { close(socket) }
@@ -107,6 +98,18 @@ final class TestClient {
             throw Failure(description: "expected PUBLISH, got \(String(describing: packet))")
         }
         return publish
+    }
+
+    /// As its QoS wants it, to the end.
+    func acknowledge(_ publish: Publish) throws {
+        switch publish.qos {
+        case .atMostOnce: break
+        case .atLeastOnce: try send(.puback(Ack(packetID: publish.packetID)))
+        case .exactlyOnce:
+            try send(.pubrec(Ack(packetID: publish.packetID)))
+            try expect(.pubrel(Ack(packetID: publish.packetID)))
+            try send(.pubcomp(Ack(packetID: publish.packetID)))
+        }
     }
 
     /// The next packet is exactly this one.

@@ -141,7 +141,7 @@ struct TLSTests {
 
     @Test("TLS and secure WebSocket clients talk to each other, and leave nothing behind")
     func traffic() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             let listeners = [Self.listener(certificates), Self.listener(certificates) { $0.webSocket = true }]
@@ -170,7 +170,7 @@ struct TLSTests {
 
     @Test("a client certificate is asked for, checked, and is the user name")
     func clientCertificates() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             for name in ["server", "anna"] { try certificates.sign(name) }
             try certificates.sign("device", commonName: "device 7 \u{E4}")
@@ -214,7 +214,7 @@ struct TLSTests {
 
     @Test("a reload serves new certificates to who comes from then on, and closes nobody; bad ones change nothing")
     func certificateReload() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             try await withBroker({ $0.listeners = [Self.listener(certificates)] }) { broker in
@@ -246,7 +246,7 @@ struct TLSTests {
 
     @Test("garbage, plain MQTT and broken records on a TLS port end that connection, and leave nothing behind")
     func garbage() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             try await withBroker({ $0.listeners = [Self.listener(certificates)] }) { broker in
@@ -268,7 +268,7 @@ struct TLSTests {
 
     @Test("a client that takes nothing does not fill the memory, and what waits for it is held by the transport")
     func slowConsumer() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             let listeners = [
@@ -300,7 +300,7 @@ struct TLSTests {
 
     @Test("the library still has its buffers where they are looked for")
     func reflection() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             try await withBroker({ $0.listeners = [Self.listener(certificates)] }) { broker in
@@ -321,12 +321,6 @@ struct TLSTests {
 
 @Suite("Who holds which buffer, over TLS and WebSocket", .mayBlock, .serialized)
 struct TransportReachableBufferTests {
-    private final class Clients: Sendable {
-        let isOver = Atomic<Bool>(false)
-        let rounds = Atomic<Int>(0)
-        let left = DispatchSemaphore(value: 0)
-    }
-
     private enum Kind: CaseIterable, Sendable {
         case tls, webSocket, secureWebSocket, proxied
     }
@@ -384,7 +378,7 @@ struct TransportReachableBufferTests {
 
     @Test("while clients come, talk and vanish, every buffer is reachable in every dump")
     func churn() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             let listeners = Self.listeners(certificates)
@@ -394,32 +388,9 @@ struct TransportReachableBufferTests {
                     $0.listeners = listeners; $0.dumps.keepCount = 2
                 }
             ) { broker in
-                let (ports, clients) = (broker.ports.compactMap { $0 }, Clients())
-                for kind in Kind.allCases {
-                    Thread {
-                        do {
-                            var round = 0
-                            while !clients.isOver.load(ordering: .relaxed) {
-                                try Self.comeAndGo(kind, round, ports, certificates)
-                                clients.rounds.add(1, ordering: .relaxed)
-                                round += 1
-                            }
-                        } catch {
-                            Issue.record(error)
-                        }
-                        clients.left.signal()
-                    }.start()
-                }
-                for _ in 0..<100 {
-                    let snapshot = try await broker.snapshot()
-                    let unreachable = snapshot.allocationGroups.filter { $0.unreachableBuffers > 0 }
-                    #expect(unreachable.map { snapshot.sites[Int($0.site)].label } == [])
-                    #expect(snapshot.totals.unreachableBuffers == 0)
-                }
-                clients.isOver.store(true, ordering: .relaxed)
-                let count = Kind.allCases.count
-                try await NIOThreadPool.singleton.runIfActive { for _ in 0..<count { clients.left.wait() } }
-                #expect(clients.rounds.load(ordering: .relaxed) > 0)
+                let ports = broker.ports.compactMap { $0 }
+                try await broker.expectAllReachable(
+                    while: Kind.allCases.map { kind in { try Self.comeAndGo(kind, $0, ports, certificates) } })
                 try await broker.awaitNoConnections()
             }
         }
@@ -427,7 +398,7 @@ struct TransportReachableBufferTests {
 
     @Test("a buffer that is forgotten is unreachable, over TLS and over WebSocket: the transport excuses nothing")
     func forgotten() async throws {
-        try await withFiles { directory in
+        try await withTemporaryDirectory { directory in
             let certificates = try Certificates(in: directory)
             try certificates.sign("server")
             let listeners = [Configuration.listener()] + Self.listeners(certificates)

@@ -13,29 +13,12 @@ struct UnreadAnswerTests {
 
     /// A broker of its own, whose memory is nobody else's.
     private static func withChild(_ body: (BrokerChild, _ http: Int) async throws -> Void) async throws {
-        let directory = FileManager.default.temporaryDirectory.appending(path: "unread-\(UUID().uuidString)")
-        try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(at: directory) }
-        try (HTTPTestClient.token + "\n").write(
-            to: directory.appending(path: "tokens"), atomically: true, encoding: .utf8)
-        let file = directory.appending(path: "broker.toml")
-        try """
-        [http]
-        port = 0
-        tokenFile = "\(directory.path)/tokens"
-        maxConnectionsPerAddress = 200
-        bodyTimeoutSeconds = 3
-        """.write(to: file, atomically: true, encoding: .utf8)
-        let child = try BrokerChild(dataDirectory: nil, "--config", file.path, "--dump-directory", directory.path)
-        defer { child.kill() }
-        let line = try child.line { $0.contains("protocol=http") }
-        let port = line.components(separatedBy: "127.0.0.1:").last.flatMap { Int($0.prefix { $0.isNumber }) }
-        try await body(child, try #require(port))
-    }
-
-    private static func residentBytes(_ child: BrokerChild) throws -> Int {
-        let fields = try String(contentsOfFile: "/proc/\(child.pid)/statm", encoding: .utf8).split(separator: " ")
-        return try #require(Int(fields[1])) * sysconf(CInt(_SC_PAGESIZE))
+        try await withTemporaryDirectory { directory in
+            let (child, port) = try BrokerChild.withHTTP(
+                "maxConnectionsPerAddress = 200\nbodyTimeoutSeconds = 3\n", in: directory)
+            defer { child.kill() }
+            try await body(child, port)
+        }
     }
 
     private static func socketCount(_ child: BrokerChild) throws -> Int {
@@ -55,7 +38,7 @@ struct UnreadAnswerTests {
             // Whatever the first request makes for good.
             #expect(try await client.get("/v1/memory").status == 200)
             #expect(try await client.get("/metrics").status == 200)
-            let (before, openBefore) = (try Self.residentBytes(child), try Self.socketCount(child))
+            let (before, openBefore) = (try child.residentBytes(), try Self.socketCount(child))
             let clients = try (0..<Self.connections).map { _ in try DeafClient(port: port, path, hasToken, count: 3_000)
             }
             var most = 0
@@ -64,7 +47,7 @@ struct UnreadAnswerTests {
             while try clients.contains(where: { $0.sentBytes == 0 }) || Self.socketCount(child) > openBefore {
                 try #require(ContinuousClock.now < deadline, "some are never closed")
                 try DeafClient.sendOn(clients)
-                most = max(most, try Self.residentBytes(child))
+                most = max(most, try child.residentBytes())
             }
             // The connection itself, one read, a kilobyte of requests as they are decoded, and two answers.
             #expect(most - before < Self.connections * 128 << 10, "\((most - before) >> 10) KiB")
@@ -105,16 +88,7 @@ private final class DeafClient {
         var (room, segment): (CInt, CInt) = (4_096, 536)
         setsockopt(socket, SOL_SOCKET, SO_RCVBUF, &room, socklen_t(MemoryLayout<CInt>.size))
         setsockopt(socket, CInt(IPPROTO_TCP), TCP_MAXSEG, &segment, socklen_t(MemoryLayout<CInt>.size))
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = in_port_t(port).bigEndian
-        address.sin_addr.s_addr = inet_addr("127.0.0.1")
-        let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-            }
-        }
-        guard result == 0 || errno == EINPROGRESS else {
+        guard Endpoint.loopback(port: port).connect(socket) == 0 || errno == EINPROGRESS else {
             throw TestClient.Failure(description: "connect: \(String(cString: strerror(errno)))")
         }
     }

@@ -1,5 +1,6 @@
 import DumpFormat
 import Glibc
+import SeededRandom
 import Testing
 
 @Suite("damaged files give what is intact, and say what is not")
@@ -57,16 +58,10 @@ struct DamageTests {
     func flips(part: Int) throws {
         let bytes = try encode(Self.small)
         let file = TemporaryFile(bytes)
-        let descriptor = open(file.path, O_RDWR)
-        defer { close(descriptor) }
-        for offset in stride(from: part, to: bytes.count, by: 4) {
-            var byte = bytes[offset] ^ (1 << UInt8(offset * 5 % 8))
-            pwrite(descriptor, &byte, 1, off_t(offset))
+        try file.flip(bytes, at: stride(from: part, to: bytes.count, by: 4), { 1 << UInt8($0 * 5 % 8) }) { offset in
             if let read = try? DumpReader.read(path: file.path, .everything, parallelism: 1) {
                 Self.expectHonest(read, "byte \(offset)")
             }
-            byte = bytes[offset]
-            pwrite(descriptor, &byte, 1, off_t(offset))
         }
         let restored = try DumpReader.read(path: file.path, .everything)
         #expect(restored.completeness.isComplete)

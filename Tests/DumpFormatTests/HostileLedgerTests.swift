@@ -1,5 +1,6 @@
 import Glibc
 import Ledger
+import SeededRandom
 import Testing
 
 @testable import DumpFormat
@@ -17,6 +18,16 @@ struct HostileLedger {
     mutating func claim(_ table: LedgerTable, at offset: Int, rows: UInt64, groups: UInt64 = 1) {
         descriptors[table.rawValue] = LedgerTableDescriptor(
             offset: UInt64(offset), stride: UInt64(table.stride), groups: groups, rowsPerGroup: rows, rows: rows)
+    }
+
+    /// Rows behind all that there is, on pages of their own.
+    ///
+    /// - Returns: where.
+    mutating func place(_ table: LedgerTable, rows: Int) -> Int {
+        let offset = size
+        claim(table, at: offset, rows: UInt64(rows))
+        size += (rows * table.stride + 4095) & ~4095
+        return offset
     }
 
     mutating func store<Record>(_ record: Record, at offset: Int) {
@@ -126,13 +137,7 @@ struct HostileLedgerTests {
     @Test("a slab that every page is said to be of has its elements once, and no more than slabs have")
     func repeatedSlab() throws {
         var ledger = HostileLedger()
-        func place(_ table: LedgerTable, rows: Int) -> Int {
-            let offset = ledger.size
-            ledger.claim(table, at: offset, rows: UInt64(rows))
-            ledger.size += (rows * table.stride + 4095) & ~4095
-            return offset
-        }
-        let slots = place(.slots, rows: 60_000)
+        let slots = ledger.place(.slots, rows: 60_000)
         var slot = SlotRecord()
         (slot.state, slot.requested) = (SlotRecord.State.live.rawValue, 100)
         for row in 0..<60_000 {
@@ -141,11 +146,11 @@ struct HostileLedgerTests {
         }
         var slab = SlabRecord()
         (slab.elements, slab.pages) = (60_000, 0)
-        ledger.store(slab, at: place(.slabs, rows: 1))
+        ledger.store(slab, at: ledger.place(.slabs, rows: 1))
         var chunk = ChunkRecord()
         chunk.state = ChunkRecord.State.chunk.rawValue
-        ledger.store(chunk, at: place(.chunks, rows: 1))
-        let map = place(.pageMap, rows: 1)
+        ledger.store(chunk, at: ledger.place(.chunks, rows: 1))
+        let map = ledger.place(.pageMap, rows: 1)
         for page in 0..<SizeClasses.pagesPerChunk {
             ledger.store(PageEntry(rawValue: PageEntry.Kind.slab.rawValue << 30), at: map + 4 * page)
         }
@@ -159,17 +164,11 @@ struct HostileLedgerTests {
     @Test("slots that name what is not there are counted as the reader of a dump counts them")
     func namesOfNothing() throws {
         var ledger = HostileLedger()
-        func place(_ table: LedgerTable, rows: Int) -> Int {
-            let offset = ledger.size
-            ledger.claim(table, at: offset, rows: UInt64(rows))
-            ledger.size += (rows * table.stride + 4095) & ~4095
-            return offset
-        }
         for table in [LedgerTable.arenas, .sites, .owners] {
-            let rows = place(table, rows: 2)
+            let rows = ledger.place(table, rows: 2)
             ledger.pieces.append((rows, [UInt8](repeating: 0, count: 2 * table.stride)))
         }
-        let slots = place(.slots, rows: 300)
+        let slots = ledger.place(.slots, rows: 300)
         var random = SeededGenerator(seed: 3)
         for row in 0..<300 {
             var slot = SlotRecord()

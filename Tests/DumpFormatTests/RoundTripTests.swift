@@ -26,6 +26,21 @@ final class TemporaryFile {
             done += bytes.withUnsafeBytes { write(descriptor, $0.baseAddress! + done, $0.count - done) }
         }
     }
+
+    /// Changes bits of one byte, of those that it has, at each of these places in turn, and puts them back.
+    func flip(
+        _ bytes: [UInt8], at offsets: some Sequence<Int>, _ bits: (Int) -> UInt8, _ look: (_ offset: Int) throws -> Void
+    ) rethrows {
+        let descriptor = open(path, O_RDWR)
+        defer { close(descriptor) }
+        for offset in offsets {
+            var byte = bytes[offset] ^ bits(offset)
+            pwrite(descriptor, &byte, 1, off_t(offset))
+            try look(offset)
+            byte = bytes[offset]
+            pwrite(descriptor, &byte, 1, off_t(offset))
+        }
+    }
 }
 
 /// Reads a dump that is in memory, by way of a file.

@@ -1,20 +1,8 @@
 import DumpFormat
 import Ledger
+import SeededRandom
 
-/// SplitMix64: the same seed gives the same snapshot everywhere.
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
-    }
-
+extension SeededGenerator {
     /// Exponentially distributed, roughly, with this mean.
     mutating func interval(mean: UInt64) -> UInt64 {
         let zeros = min(UInt64(next().leadingZeroBitCount), 20)

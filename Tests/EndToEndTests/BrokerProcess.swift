@@ -1,9 +1,7 @@
 internal import Foundation
+internal import Glibc
 internal import TestSupport
 internal import Testing
-#if canImport(Glibc)
-internal import Glibc
-#endif
 
 /// A real broker on a free loopback port, in a directory of its own, and what the tests ask of it.
 struct BrokerProcess: Sendable {
@@ -92,8 +90,7 @@ func withBroker<Result>(
                 "--config", "broker.toml", "--set", "dumps.loopWaitMilliseconds=60000",
             ], in: directory)
         let line = try await child.line("listening on") { $0.contains("listening on 127.0.0.1:") }
-        let port = try #require(
-            line.components(separatedBy: "127.0.0.1:").last.flatMap { Int($0.prefix { $0.isNumber }) })
+        let port = try #require(line.loopbackPort)
         let result = try await body(BrokerProcess(child: child, directory: directory, port: port))
         if child.isRunning {
             child.signal(SIGTERM)
@@ -101,15 +98,6 @@ func withBroker<Result>(
         }
         return result
     }
-}
-
-/// A directory that is gone when `body` is done.
-func withTemporaryDirectory<Result>(_ body: (URL) async throws -> Result) async throws -> Result {
-    let directory = FileManager.default.temporaryDirectory.appending(
-        path: "arena-\(UUID().uuidString)", directoryHint: .isDirectory)
-    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: false)
-    defer { try? FileManager.default.removeItem(at: directory) }
-    return try await body(directory)
 }
 
 /// Runs one of our products to its end.

@@ -1,8 +1,6 @@
 internal import Foundation
-internal import TestSupport
-#if canImport(Glibc)
 internal import Glibc
-#endif
+internal import TestSupport
 
 /// A child process of one test: one of our own products, its output line by line as it comes, and its end.
 ///
@@ -36,7 +34,7 @@ final class ChildProcess: @unchecked Sendable {
     ) throws {
         let output = Pipe()
         process.executableURL =
-            product.hasPrefix("/") ? URL(filePath: product) : Self.products.appending(path: product)
+            product.hasPrefix("/") ? URL(filePath: product) : Program.products.appending(path: product)
         // The width of our terminal, if we have one, is nothing to the child: its output is a pipe.
         process.environment = ProcessInfo.processInfo.environment.filter { $0.key != "COLUMNS" }
             .merging(environment) { $1 }
@@ -76,13 +74,6 @@ final class ChildProcess: @unchecked Sendable {
     deinit {
         if process.isRunning { kill(process.processIdentifier, SIGKILL) }
     }
-
-    /// Where the build put the products: the directory of the test bundle, which is the running executable.
-    static let products: URL = {
-        let path =
-            (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
-        return URL(filePath: path).deletingLastPathComponent()
-    }()
 
     var isRunning: Bool { process.isRunning }
 

@@ -1,11 +1,9 @@
 internal import Foundation
+internal import Glibc
 internal import NIOCore
 internal import NIOPosix
 internal import TestSupport
 internal import Testing
-#if canImport(Glibc)
-internal import Glibc
-#endif
 
 extension EndToEnd {
     /// What a program gets of the broker's that the broker runs: nothing. Only a backtracer could be one, after a crash, and it

@@ -1,8 +1,7 @@
 internal import Foundation
-internal import Testing
-#if canImport(Glibc)
 internal import Glibc
-#endif
+internal import TestSupport
+internal import Testing
 
 extension EndToEnd {
     @Suite struct Dumps {
@@ -64,11 +63,7 @@ extension EndToEnd {
             try await withBroker { broker in
                 try await broker.drive("--devices", "5", "--commands", "20", "--payload-size", "1000")
                 // The kernel refuses to let any file of the broker grow beyond 4096 bytes from now on.
-                let limiting = Process()
-                limiting.executableURL = URL(filePath: "/usr/bin/prlimit")
-                limiting.arguments = ["--pid", "\(broker.child.pid)", "--fsize=4096"]
-                try limiting.start()
-                #expect(limiting.waitForEnd() == 0)
+                try Program.succeed("prlimit", ["--pid", "\(broker.child.pid)", "--fsize=4096"])
                 broker.child.signal(SIGUSR1)
                 let line = try await broker.child.line("the dump's failure") { $0.contains("dump failed") }
                 #expect(line.contains("File too large"))

@@ -1,10 +1,8 @@
 internal import DumpFormat
 internal import Foundation
+internal import Glibc
 internal import TestSupport
 internal import Testing
-#if canImport(Glibc)
-internal import Glibc
-#endif
 
 extension EndToEnd {
     @Suite struct FlightRecorder {

@@ -1,10 +1,9 @@
 internal import Foundation
+internal import Glibc
+internal import TestSupport
 internal import Testing
 #if canImport(FoundationNetworking)
 internal import FoundationNetworking
-#endif
-#if canImport(Glibc)
-internal import Glibc
 #endif
 
 extension EndToEnd {
@@ -41,8 +40,7 @@ extension EndToEnd {
             let line = try await child.line("listening for HTTP") {
                 $0.contains("listening on 127.0.0.1:") && $0.contains("protocol=http")
             }
-            return try #require(
-                line.components(separatedBy: "127.0.0.1:").last.flatMap { Int($0.prefix { $0.isNumber }) })
+            return try #require(line.loopbackPort)
         }
 
         @Test("tokens are read again on SIGHUP; a file with a mistake leaves the old ones in force")

@@ -13,7 +13,7 @@ struct PythonProgram {
             let child = try ChildProcess(
                 "/usr/bin/env",
                 [
-                    "python3", tests.appending(path: path).path, "--bin", ChildProcess.products.path(), "--out",
+                    "python3", tests.appending(path: path).path, "--bin", Program.products.path(), "--out",
                     directory.path(),
                 ] + arguments)
             let exitCode = try await child.exit(within: 900)

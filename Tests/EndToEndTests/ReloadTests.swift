@@ -1,9 +1,7 @@
 internal import Foundation
+internal import Glibc
 internal import TestSupport
 internal import Testing
-#if canImport(Glibc)
-internal import Glibc
-#endif
 
 extension EndToEnd {
     /// SIGHUP when what is to be read does not come.
@@ -122,7 +120,7 @@ extension EndToEnd {
             ] as [(String, Int32, String)])
         func start(script: String, exitCode: Int32, text: String) async throws {
             try await withTemporaryDirectory { directory in
-                let broker = ChildProcess.products.appending(path: "arena-broker").path
+                let broker = Program.path("arena-broker")
                 let result = try await run("/bin/sh", ["-c", script, broker], in: directory)
                 #expect(result.exitCode == exitCode && result.text.contains(text), "\(result.text)")
             }

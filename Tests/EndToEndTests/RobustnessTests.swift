@@ -1,17 +1,17 @@
 internal import Foundation
+internal import Glibc
 internal import NIOCore
 internal import NIOPosix
+internal import SeededRandom
+internal import TestSupport
 internal import Testing
-#if canImport(Glibc)
-internal import Glibc
-#endif
 
 extension EndToEnd {
     @Suite struct Robustness {
         @Test("garbage on the socket closes that connection, and never the broker")
         func garbage() async throws {
             let seed = UInt64.random(in: .min ... .max)
-            var random = SplitMix64(state: seed)
+            var random = SeededGenerator(seed: seed)
             try await withBroker { broker in
                 for _ in 0..<50 {
                     let count = Int.random(in: 1...4096, using: &random)
@@ -82,18 +82,5 @@ extension EndToEnd {
             try? await channel.close(mode: .output).get()
             try await channel.closeFuture.get()
         }
-    }
-}
-
-/// Steele, Lea and Flood's generator: small, seedable, the same everywhere.
-private struct SplitMix64: RandomNumberGenerator {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-        return z ^ (z >> 31)
     }
 }

@@ -1,9 +1,7 @@
 internal import Foundation
+internal import Glibc
 internal import TestSupport
 internal import Testing
-#if canImport(Glibc)
-internal import Glibc
-#endif
 
 extension EndToEnd {
     /// The broker as a service, with clients, certificates and password files that are not ours.
@@ -12,11 +10,11 @@ extension EndToEnd {
         func mosquitto() async throws {
             try await withTemporaryDirectory { directory in
                 try makeCertificates(in: directory)
-                try tool("mosquitto_passwd", "-b", "-c", "passwd", "anna", "secret", in: directory)
-                try tool("mosquitto_passwd", "-H", "sha512", "-b", "passwd", "otto", "old", in: directory)
+                try Program.succeed("mosquitto_passwd", ["-b", "-c", "passwd", "anna", "secret"], in: directory)
+                try Program.succeed("mosquitto_passwd", ["-H", "sha512", "-b", "passwd", "otto", "old"], in: directory)
                 // One of each hand.
                 let made = try await run(
-                    "/bin/sh", ["-c", "echo third | \(product("arena-broker")) passwd passwd eve"], in: directory)
+                    "/bin/sh", ["-c", "echo third | \(Program.path("arena-broker")) passwd passwd eve"], in: directory)
                 #expect(made.exitCode == 0, "\(made.text)")
                 try
                     "user anna\ntopic readwrite #\nuser otto\ntopic read news\nuser eve\ntopic write news\nuser device-7\ntopic write news\n"
@@ -462,7 +460,7 @@ extension EndToEnd {
                 for user in ["anna", "otto"] {
                     let result = try await run(
                         "/bin/sh",
-                        ["-c", "echo secret | \(product("arena-broker")) passwd --rounds 101 passwd \(user)"],
+                        ["-c", "echo secret | \(Program.path("arena-broker")) passwd --rounds 101 passwd \(user)"],
                         in: directory)
                     #expect(result.exitCode == 0, "\(result.text)")
                 }
@@ -493,41 +491,15 @@ func listeningPorts(_ broker: ChildProcess, count: Int) async throws -> [Int] {
             $0.contains("listening on 127.0.0.1:")
         }
         from = (broker.output[from...].firstIndex(of: line) ?? from) + 1
-        ports.append(
-            try #require(
-                line.components(separatedBy: "listening on 127.0.0.1:").last.flatMap { Int($0.prefix { $0.isNumber }) })
-        )
+        ports.append(try #require(line.loopbackPort))
     }
     return ports
-}
-
-private func product(_ name: String) -> String { ChildProcess.products.appending(path: name).path }
-
-/// Runs a program of the system to its end, which must be a good one.
-private func tool(_ name: String, _ arguments: String..., in directory: URL) throws {
-    let process = Process()
-    process.executableURL = URL(filePath: "/usr/bin/env")
-    process.arguments = [name] + arguments
-    process.currentDirectoryURL = directory
-    process.standardOutput = FileHandle.nullDevice
-    process.standardError = FileHandle.nullDevice
-    try process.start()
-    try #require(process.waitForEnd() == 0, "\(name) \(arguments)")
 }
 
 /// An authority, the server's certificate, and a device's named device-7.
 func makeCertificates(in directory: URL) throws {
     let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    func openssl(_ arguments: [String]) throws {
-        let process = Process()
-        process.executableURL = URL(filePath: "/usr/bin/env")
-        process.arguments = ["openssl"] + arguments
-        process.currentDirectoryURL = directory
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        try process.start()
-        try #require(process.waitForEnd() == 0, "openssl \(arguments)")
-    }
+    func openssl(_ arguments: [String]) throws { try Program.succeed("openssl", arguments, in: directory) }
     try openssl(["req", "-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem"] + key)
     try "subjectAltName=IP:127.0.0.1\n".write(to: directory.appending(path: "names"), atomically: true, encoding: .utf8)
     for (file, name) in [("server", "localhost"), ("device", "device-7")] {
@@ -555,23 +527,14 @@ private final class NotifySocket {
         self.descriptor = descriptor
         let inbox = listens ? Inbox() : nil
         self.inbox = inbox
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-        let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
-        try #require(result == 0)
+        try #require(Endpoint.unix(path: path).bind(descriptor) == 0)
         if let inbox {
             Thread.detachNewThread {
                 while let text = Self.receive(descriptor) { inbox.put(text) }
                 inbox.end()
             }
         } else {
-            var timeout = timeval(tv_sec: Patience.seconds, tv_usec: 0)
-            setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+            Patience.limitWaiting(for: descriptor)
         }
     }
 
@@ -586,15 +549,7 @@ private final class NotifySocket {
     func fill() throws {
         let sender = socket(AF_UNIX, CInt(SOCK_DGRAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue), 0)
         defer { close(sender) }
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-        let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(sender, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
-            }
-        }
-        try #require(result == 0)
+        try #require(Endpoint.unix(path: path).connect(sender) == 0)
         while send(sender, "x", 1, CInt(MSG_NOSIGNAL)) == 1 {}
     }
 

@@ -1,9 +1,7 @@
 internal import Foundation
+internal import Glibc
 internal import TestSupport
 internal import Testing
-#if canImport(Glibc)
-internal import Glibc
-#endif
 
 extension EndToEnd {
     /// SIGTERM when there is something that could keep the broker from ending.
@@ -23,8 +21,7 @@ extension EndToEnd {
                 $0.contains("listening on 127.0.0.1:")
                     && (scheme.map { $0 == "http" } == true) == $0.contains("protocol=http")
             }
-            return try #require(
-                line.components(separatedBy: "127.0.0.1:").last.flatMap { Int($0.prefix { $0.isNumber }) })
+            return try #require(line.loopbackPort)
         }
 
         @Test("an open command over HTTP is answered 503, and the broker ends in order whatever else is open")
@@ -96,18 +93,8 @@ private final class Stream {
 
     init(port: Int) throws {
         descriptor = socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
-        var address = sockaddr_in()
-        address.sin_family = sa_family_t(AF_INET)
-        address.sin_port = in_port_t(port).bigEndian
-        address.sin_addr.s_addr = inet_addr("127.0.0.1")
-        let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-            }
-        }
-        guard result == 0 else { throw Failure(what: "connect: \(errno)") }
-        var timeout = timeval(tv_sec: Patience.seconds, tv_usec: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
+        guard Endpoint.loopback(port: port).connect(descriptor) == 0 else { throw Failure(what: "connect: \(errno)") }
+        Patience.limitWaiting(for: descriptor)
     }
 
     deinit { close(descriptor) }

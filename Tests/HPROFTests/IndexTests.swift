@@ -1,4 +1,5 @@
 import Glibc
+import SeededRandom
 import TestSupport
 import Testing
 
@@ -12,23 +13,15 @@ import Testing
         return record
     }
 
-    private func random(_ state: inout UInt64) -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var word = state
-        word = (word ^ (word >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        word = (word ^ (word >> 27)) &* 0x94D0_49BB_1331_11EB
-        return word ^ (word >> 31)
-    }
-
     /// Identifiers of objects that lie one behind the other, in regions that are far apart.
-    private func addresses(_ count: Int, _ unit: UInt64, _ state: inout UInt64) -> [UInt64] {
+    private func addresses(_ count: Int, _ unit: UInt64, _ random: inout SeededGenerator) -> [UInt64] {
         var ids: [UInt64] = []
         var next: UInt64 = (1 << 20) + unit
         for number in 0..<count {
-            if number % 700 == 699 { next += random(&state) % 1_000_000 * unit }
+            if number % 700 == 699 { next += random.next() % 1_000_000 * unit }
             ids.append(next)
             // Now and then a large one.
-            next += (random(&state) % 40 == 0 ? 1_000 : 1 + random(&state) % 12) * unit
+            next += (random.next() % 40 == 0 ? 1_000 : 1 + random.next() % 12) * unit
         }
         return ids
     }
@@ -50,8 +43,8 @@ import Testing
 
     @Test("objects in the order of addresses take about two bytes each", arguments: [1, 4, 8] as [UInt64])
     func ordered(unit: UInt64) throws {
-        var state: UInt64 = 7
-        let records = addresses(20_000, unit, &state).enumerated().map { record($1, at: 100 + $0 * 33) }
+        var random = SeededGenerator(seed: 7)
+        let records = addresses(20_000, unit, &random).enumerated().map { record($1, at: 100 + $0 * 33) }
         // Regions need not be in order.
         let regions = [Array(records[7_000...]), Array(records[..<7_000])].map { region in
             region.enumerated().map { record($1.id, at: region[0].start + 1_000_000 + $0 * 33) }
@@ -68,9 +61,9 @@ import Testing
 
     @Test("objects in no order take about six bytes each, sorted in many runs or in one", arguments: [100, 1 << 20])
     func scattered(runLength: Int) throws {
-        var state: UInt64 = 11
-        var ids = addresses(20_000, 8, &state)
-        for place in ids.indices.reversed() { ids.swapAt(place, Int(random(&state) % UInt64(place + 1))) }
+        var random = SeededGenerator(seed: 11)
+        var ids = addresses(20_000, 8, &random)
+        for place in ids.indices.reversed() { ids.swapAt(place, Int(random.next() % UInt64(place + 1))) }
         let records = ids.enumerated().map { record($1, at: 100 + $0 * 33) }
         var ordered = OrderedIndex()
         for record in records { ordered.add(record) }
@@ -85,9 +78,9 @@ import Testing
 
     /// So many objects in no order, and the index of the first pass, which is none.
     private func scatteredRecords(_ count: Int) -> (records: [SubRecord], ordered: OrderedIndex) {
-        var state: UInt64 = 17
-        var ids = addresses(count, 8, &state)
-        for place in ids.indices.reversed() { ids.swapAt(place, Int(random(&state) % UInt64(place + 1))) }
+        var random = SeededGenerator(seed: 17)
+        var ids = addresses(count, 8, &random)
+        for place in ids.indices.reversed() { ids.swapAt(place, Int(random.next() % UInt64(place + 1))) }
         let records = ids.enumerated().map { record($1, at: 100 + $0 * 33) }
         var ordered = OrderedIndex()
         for record in records { ordered.add(record) }
@@ -154,17 +147,17 @@ import Testing
 
     @Test("a set of numbers finds the next one, however far it is")
     func numberSet() {
-        var state: UInt64 = 3
+        var random = SeededGenerator(seed: 3)
         for count in [1, 16, 64, 4_096, 300_000] {
             var set = NumberSet(count: count)
             var expected: Set<Int> = []
             for _ in 0..<200 {
-                let number = Int(random(&state) % UInt64(count))
+                let number = Int(random.next() % UInt64(count))
                 let isNew = set.insert(number)
                 #expect(isNew == expected.insert(number).inserted)
             }
             for _ in 0..<200 {
-                let place = Int(random(&state) % UInt64(count))
+                let place = Int(random.next() % UInt64(count))
                 #expect(set.next(from: place) == expected.filter { $0 >= place }.min())
                 #expect(set.contains(place) == expected.contains(place))
             }

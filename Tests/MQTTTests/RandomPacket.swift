@@ -1,5 +1,6 @@
 import MQTT
 import NIOCore
+import SeededRandom
 
 /// Makes any legal packet of either version, with lengths on both sides of the encoding's boundaries.
 struct RandomPacket {

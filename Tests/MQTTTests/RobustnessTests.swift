@@ -1,5 +1,6 @@
 import MQTT
 import NIOCore
+import SeededRandom
 import Testing
 
 /// Foreign bytes may be wrong, never fatal: the decoder answers with a packet, "more, please", or a typed error.

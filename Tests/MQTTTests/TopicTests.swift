@@ -1,5 +1,6 @@
 import MQTT
 import NIOCore
+import SeededRandom
 import Testing
 
 @Suite("Topics")

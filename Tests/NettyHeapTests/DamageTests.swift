@@ -2,26 +2,20 @@ import CZstd
 import DumpFormat
 import Foundation
 import HPROF
+import SeededRandom
 import TestSupport
 import Testing
 
 @testable import NettyHeap
 
 @Suite("Damaged heap dumps", .mayBlock) struct DamageTests {
-    private func read(_ bytes: Data) throws -> NettyHeap.Result {
-        let path = NSTemporaryDirectory() + "/netty-\(UUID().uuidString).hprof"
-        defer { unlink(path) }
-        try bytes.write(to: URL(fileURLWithPath: path))
-        return try NettyHeap.read(path: path)
-    }
-
     @Test("cut off at any of many places, it says so or has no answer, and never traps")
     func truncation() throws {
         let bytes = try Fixture.leak41.bytes()
         for step in 1..<24 {
             let length = bytes.count * step / 24
             do {
-                let result = try read(bytes.prefix(length))
+                let result = try NettyHeap.read(bytes.prefix(length))
                 #expect(!result.snapshot.completeness.isComplete, "cut at \(length)")
             } catch let error as NettyHeap.Failure {
                 #expect("\(error)".contains("damaged") || "\(error)".contains("at byte"), "\(error)")
@@ -35,7 +29,7 @@ import Testing
         for step in 0..<40 {
             let length = bytes.count * step / 40
             do {
-                let result = try read(bytes.prefix(length))
+                let result = try NettyHeap.read(bytes.prefix(length))
                 #expect(!result.snapshot.completeness.isComplete, "cut at \(length)")
             } catch let error as NettyHeap.Failure {
                 #expect(!"\(error)".isEmpty)
@@ -46,23 +40,22 @@ import Testing
     @Test("cut off at hundreds of places, in front of and behind the ends of records, what was before is there")
     func everywhere() throws {
         let bytes = try Fixture.pooled4196.bytes()
-        let path = NSTemporaryDirectory() + "/netty-\(UUID().uuidString).hprof"
-        defer { unlink(path) }
-        try bytes.write(to: URL(fileURLWithPath: path))
-        var random = SeededGenerator(seed: 13)
-        // Where its last records are it is cut at each byte, and elsewhere anywhere.
-        let places =
-            Array(bytes.count - 40..<bytes.count)
-            + (0..<160).map { _ in Int.random(in: 32..<bytes.count, using: &random) }
-        var more = Int.max
-        for length in places.sorted(by: >) {
-            #expect(truncate(path, length) == 0)
-            let heap = try Heap(path: path)
-            #expect(!heap.problems.isEmpty, "cut at \(length)")
-            #expect(heap.objectCount <= more, "cut at \(length)")
-            more = heap.objectCount
+        try withHeapDump(bytes) { path in
+            var random = SeededGenerator(seed: 13)
+            // Where its last records are it is cut at each byte, and elsewhere anywhere.
+            let places =
+                Array(bytes.count - 40..<bytes.count)
+                + (0..<160).map { _ in Int.random(in: 32..<bytes.count, using: &random) }
+            var more = Int.max
+            for length in places.sorted(by: >) {
+                #expect(truncate(path, length) == 0)
+                let heap = try Heap(path: path)
+                #expect(!heap.problems.isEmpty, "cut at \(length)")
+                #expect(heap.objectCount <= more, "cut at \(length)")
+                more = heap.objectCount
+            }
+            #expect(more < 1_000)
         }
-        #expect(more < 1_000)
     }
 
     @Test("a JVM that was killed while dumping left a segment of length 0: all behind it is read, and it is not whole")
@@ -75,7 +68,7 @@ import Testing
         #expect(snapshot.totals.chunkBytes == 32 << 20)
         #expect(snapshot.totals.counterBytes == 33_664_432)
         #expect(snapshot.header.program == "Zoo")
-        let outcome = try Analyzer.run("summary", path)
+        let outcome = try Program.run("summary", path)
         #expect(outcome.status == 4)
     }
 
@@ -83,12 +76,11 @@ import Testing
     func exitCodes() throws {
         let bytes = try Fixture.pooled4196.bytes()
         for length in [20, 200, 400_000, 1_500_000, bytes.count - 1] {
-            let path = NSTemporaryDirectory() + "/netty-\(UUID().uuidString).hprof"
-            defer { unlink(path) }
-            try bytes.prefix(length).write(to: URL(fileURLWithPath: path))
-            for command in ["summary", "sites", "leaks"] {
-                let outcome = try Analyzer.run(command, path)
-                #expect(outcome.status == 4, "\(command) of \(length) bytes: \(outcome.errors)")
+            try withHeapDump(bytes.prefix(length)) { path in
+                for command in ["summary", "sites", "leaks"] {
+                    let outcome = try Program.run(command, path)
+                    #expect(outcome.status == 4, "\(command) of \(length) bytes: \(outcome.errors)")
+                }
             }
         }
     }
@@ -103,7 +95,7 @@ import Testing
                 let place = Int.random(in: 31..<damaged.count, using: &random)
                 damaged[damaged.startIndex + place] ^= 1 << UInt8.random(in: 0..<8, using: &random)
             }
-            _ = try? read(damaged)
+            _ = try? NettyHeap.read(damaged)
         }
     }
 
@@ -118,7 +110,7 @@ import Testing
             bytes.replaceSubrange(found, with: to)
             place = found.upperBound
         }
-        #expect(try read(bytes).snapshot.totals.counterBytes == 33_554_719)
+        #expect(try NettyHeap.read(bytes).snapshot.totals.counterBytes == 33_554_719)
         #expect(NettyClasses.matches("com/example/shaded/io/netty/buffer/PoolChunk", "netty/buffer/PoolChunk"))
         #expect(!NettyClasses.matches("com/example/notnetty/buffer/PoolChunk", "netty/buffer/PoolChunk"))
     }
@@ -146,20 +138,5 @@ enum Unpacked {
             }
         }
         return result
-    }
-}
-
-/// SplitMix64.
-struct SeededGenerator: RandomNumberGenerator {
-    private var state: UInt64
-
-    init(seed: UInt64) { state = seed }
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var word = state
-        word = (word ^ (word >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        word = (word ^ (word >> 27)) &* 0x94D0_49BB_1331_11EB
-        return word ^ (word >> 31)
     }
 }

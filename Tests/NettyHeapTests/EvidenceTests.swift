@@ -8,19 +8,7 @@ import Testing
 
 /// Absence is proof only in a whole file with whole roots.
 @Suite("Evidence of heap dumps", .mayBlock) struct EvidenceTests {
-    private func read(_ bytes: Data) throws -> Snapshot {
-        let path = NSTemporaryDirectory() + "/netty-\(UUID().uuidString).hprof"
-        defer { unlink(path) }
-        try bytes.write(to: URL(fileURLWithPath: path))
-        return try NettyHeap.read(path: path, referrers: false).snapshot
-    }
-
-    private func withFile(_ bytes: Data, _ body: (String) throws -> Void) throws {
-        let path = NSTemporaryDirectory() + "/netty-\(UUID().uuidString).hprof"
-        defer { unlink(path) }
-        try bytes.write(to: URL(fileURLWithPath: path))
-        try body(path)
-    }
+    private func read(_ bytes: Data) throws -> Snapshot { try NettyHeap.read(bytes, referrers: false).snapshot }
 
     @Test(
         "what is lost is proved in whole dumps of a JVM's own",
@@ -43,17 +31,17 @@ import Testing
         #expect(!answer.claimsProof)
         #expect(answer.words.contains("Cannot say: no ByteBuf was found for"))
         #expect(answer.words.contains("take another dump"))
-        try withFile(try torn()) { path in
+        try withHeapDump(try torn()) { path in
             for condition in ["suspects > 0", "suspects = 0", "unreachable > 0", "use > 0%"] {
-                let outcome = try Analyzer.run("leaks", "--fail-on", condition, path)
+                let outcome = try Program.run("leaks", "--fail-on", condition, path)
                 #expect(outcome.status == 4, "\(condition): \(outcome.errors)")
             }
             for command in ["summary", "leaks", "sites", "owners", "buffers", "chunks", "verify", "histogram"] {
-                let outcome = try Analyzer.run(command, path)
+                let outcome = try Program.run(command, path)
                 #expect(outcome.status == 4, "\(command)")
                 #expect(!outcome.text.contains("proved"), "\(command)")
             }
-            let page = try Analyzer.run("report", "-o", "-", path)
+            let page = try Program.run("report", "-o", "-", path)
             #expect(page.status == 4)
             #expect(!page.text.contains("proved") && page.text.contains("Cannot say: "))
         }
@@ -148,9 +136,9 @@ import Testing
         #expect(answer.reason.contains("lacks the stacks of 50 of 50 virtual threads"))
         #expect(!answer.claimsProof)
         let dump = try Fixture.virtualThreads.path
-        #expect(try Analyzer.run("leaks", "--fail-on", "suspects > 0", dump).status == 1)
-        #expect(try Analyzer.run("summary", "--fail-on", "unreachable > 0", dump).status == 1)
-        #expect(try Analyzer.run("summary", "--fail-on", "unreachable > 50", dump).status == 0)
-        #expect(try Analyzer.run("verify", dump).status == 0)
+        #expect(try Program.run("leaks", "--fail-on", "suspects > 0", dump).status == 1)
+        #expect(try Program.run("summary", "--fail-on", "unreachable > 0", dump).status == 1)
+        #expect(try Program.run("summary", "--fail-on", "unreachable > 50", dump).status == 0)
+        #expect(try Program.run("verify", dump).status == 0)
     }
 }

@@ -9,13 +9,6 @@ import Testing
 
 /// Dumps on which an earlier analyzer drew wrong conclusions: copies of Netty, cleaners, unpooled memory, the leak detector.
 @Suite("Netty in the field", .mayBlock) struct FieldTests {
-    private func read(_ bytes: Data) throws -> NettyHeap.Result {
-        let path = NSTemporaryDirectory() + "/netty-\(UUID().uuidString).hprof"
-        defer { unlink(path) }
-        try bytes.write(to: URL(fileURLWithPath: path))
-        return try NettyHeap.read(path: path, referrers: false)
-    }
-
     private func copy(_ name: String, _ snapshot: Snapshot) throws -> Snapshot.NettyCopy {
         try #require(snapshot.nettyCopies.first { $0.name == name })
     }
@@ -25,7 +18,7 @@ import Testing
         let result = try dump.read()
         #expect(result.checks.filter { !$0.passed } == [])
         #expect(result.snapshot.completeness.isComplete)
-        let outcome = try Analyzer.run("verify", dump.path)
+        let outcome = try Program.run("verify", dump.path)
         #expect(outcome.status == 0, "\(outcome.text)")
     }
 
@@ -48,7 +41,7 @@ import Testing
         #expect(answer.words.contains("in use 476.8 MiB (100.0 %)"))
         for condition in ["suspects > 0", "proved > 0", "unreachable.bytes > 450MiB", "use > 99%"] {
             #expect(
-                try Analyzer.run("leaks", "--fail-on", condition, Fixture.unpooled.path).status == 3, "\(condition)")
+                try Program.run("leaks", "--fail-on", condition, Fixture.unpooled.path).status == 3, "\(condition)")
         }
     }
 
@@ -111,7 +104,7 @@ import Testing
             snapshot.notes.contains {
                 $0.text.contains("counts 60000000 bytes of 3 huge allocations") && $0.text.contains("That is no loss")
             })
-        #expect(try Analyzer.run("leaks", "--fail-on", "suspects > 0", Fixture.oneWithCleaners.path).status == 0)
+        #expect(try Program.run("leaks", "--fail-on", "suspects > 0", Fixture.oneWithCleaners.path).status == 0)
     }
 
     /// The same dump with a class renamed to one as long.
@@ -128,7 +121,7 @@ import Testing
     @Test("of a cleaner that nobody knows it is not said what became of its memory")
     func unknownCleaner() throws {
         let bytes = renaming("CleanerJava24Linker", to: "CleanerJava99Future", try Fixture.uncollected.bytes())
-        let snapshot = try read(bytes).snapshot
+        let snapshot = try NettyHeap.read(bytes, referrers: false).snapshot
         #expect(snapshot.totals.unreachableBuffers == 0)
         let answer = Answer(snapshot)
         #expect(!answer.claimsProof)
@@ -143,7 +136,7 @@ import Testing
             renaming("DIRECT_MEMORY_COUNTER", to: "DIRECT_MEMORY_C0UNTER", try Fixture.unpooled.bytes()),
             try withoutCounterObject(),
         ] {
-            let snapshot = try read(bytes).snapshot
+            let snapshot = try NettyHeap.read(bytes, referrers: false).snapshot
             #expect(try copy("io.netty", snapshot).counting == .unreadable)
             let answer = Answer(snapshot)
             #expect(!answer.claimsProof)
@@ -190,15 +183,15 @@ import Testing
         #expect(answer.words.contains("no ByteBuf refers to it: runs of 524288 B, of io.netty"))
         #expect(answer.words.contains("the fullest is io.netty: 117,440,512 of 120,000,000, 97.9 %"))
         #expect(!answer.words.contains("434"))
-        #expect(try Analyzer.run("summary", "--fail-on", "use > 90%", dump).status == 3)
-        #expect(try Analyzer.run("summary", "--fail-on", "use > 98%", dump).status == 0)
-        let json = try JSONSerialization.jsonObject(with: Analyzer.run("summary", "--format", "json", dump).output)
+        #expect(try Program.run("summary", "--fail-on", "use > 90%", dump).status == 3)
+        #expect(try Program.run("summary", "--fail-on", "use > 98%", dump).status == 0)
+        let json = try JSONSerialization.jsonObject(with: Program.run("summary", "--format", "json", dump).output)
         let object = try #require(json as? [String: Any])
         let rows = try #require(object["netty_copies"] as? [[String: Any]])
         #expect(rows.map { $0["name"] as? String }.contains("io.netty"))
         #expect(object["fullest_copy"] as? String == "io.netty")
         #expect(object["limit_bytes"] is NSNull)
-        let page = try Analyzer.run("report", "-o", "-", dump)
+        let page = try Program.run("report", "-o", "-", dump)
         #expect(page.text.contains("org.apache.beam.vendor.grpc.v1p48p1.io.netty") && page.text.contains("97.9 %"))
     }
 
@@ -215,7 +208,7 @@ import Testing
         // Those with chunks of runs were last.
         for piece in segments.reversed() { other += piece }
         for piece in pieces where piece.first == 0x2C { other += piece }
-        let result = try read(other)
+        let result = try NettyHeap.read(other, referrers: false)
         #expect(result.checks.filter { !$0.passed } == [])
         #expect(result.checks.contains { $0.name == "allocations - deallocations = allocations found" })
         #expect(Set(result.snapshot.nettyCopies.map(\.books)) == Set(try dump.read().snapshot.nettyCopies.map(\.books)))
@@ -246,19 +239,18 @@ import Testing
 
     @Test("a redacted copy keeps the copies of Netty")
     func redacted() throws {
-        let folder = NSTemporaryDirectory() + "netty-" + UUID().uuidString
-        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(atPath: folder) }
-        for dump in [Fixture.oneAtItsLimit, .unpooled, .virtualThreads] {
-            let copy = "\(folder)/\(dump.rawValue).zst"
-            #expect(try Analyzer.run("redact", "-o", copy, dump.path).status == 0)
-            #expect(try Analyzer.run("verify", copy).status == 0)
-            let original = Answer(try dump.read().snapshot)
-            let read = try DumpReader.read(path: copy, .everything)
-            #expect(read.nettyCopies == (try dump.read().snapshot.nettyCopies))
-            let answer = Answer(read)
-            #expect((answer.leak, answer.evidence) == (original.leak, original.evidence))
-            #expect(answer.reason == original.reason)
+        try withFolder { folder in
+            for dump in [Fixture.oneAtItsLimit, .unpooled, .virtualThreads] {
+                let copy = "\(folder)/\(dump.rawValue).zst"
+                #expect(try Program.run("redact", "-o", copy, dump.path).status == 0)
+                #expect(try Program.run("verify", copy).status == 0)
+                let original = Answer(try dump.read().snapshot)
+                let read = try DumpReader.read(path: copy, .everything)
+                #expect(read.nettyCopies == (try dump.read().snapshot.nettyCopies))
+                let answer = Answer(read)
+                #expect((answer.leak, answer.evidence) == (original.leak, original.evidence))
+                #expect(answer.reason == original.reason)
+            }
         }
     }
 
@@ -335,7 +327,7 @@ import Testing
         arguments: [Fixture.unpooled, .allReleased, .oneWithCleaners])
     func allocations(dump: Fixture) throws {
         for command in ["summary", "leaks", "sites", "buffers", "histogram"] {
-            let words = try Analyzer.run(command, dump.path).words
+            let words = try Program.run(command, dump.path).words
             #expect(!words.contains("live buffer"), "\(command)")
         }
     }

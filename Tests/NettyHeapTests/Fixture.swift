@@ -1,5 +1,6 @@
 import DumpFormat
 import Foundation
+import TestSupport
 import Testing
 
 @testable import NettyHeap
@@ -71,4 +72,19 @@ enum Fixture: String, CaseIterable {
 
     /// The dump, unpacked.
     func bytes() throws -> Data { try Unpacked.bytes(of: try Data(contentsOf: URL(fileURLWithPath: try path))) }
+}
+
+/// A heap dump with these bytes, there until `body` is done.
+func withHeapDump<Result>(_ bytes: Data, _ body: (String) throws -> Result) throws -> Result {
+    try withTemporaryDirectory { directory in
+        let file = directory.appending(path: "heap.hprof")
+        try bytes.write(to: file)
+        return try body(file.path)
+    }
+}
+
+extension NettyHeap {
+    static func read(_ bytes: Data, referrers: Bool = true) throws -> Result {
+        try withHeapDump(bytes) { try read(path: $0, referrers: referrers) }
+    }
 }

@@ -180,7 +180,7 @@ import Testing
         #expect(snapshot.header.unjudgedBuffers >= 65)
         let answer = Answer(snapshot)
         #expect(answer.leak == "unknown" && answer.evidence == "cannot-say" && !answer.claimsProof)
-        #expect(try Analyzer.run("leaks", "--fail-on", "unreachable > 0", Fixture.jdk11Unpooled.path).status == 1)
+        #expect(try Program.run("leaks", "--fail-on", "unreachable > 0", Fixture.jdk11Unpooled.path).status == 1)
     }
 
     // MARK: Several copies

@@ -18,10 +18,7 @@ import Testing
         let allocator = heap.instance("io/netty/buffer/AdaptiveByteBufAllocator", ["direct": .reference(pool)])
         fill(&heap, pool)
         heap.root(allocator)
-        let path = NSTemporaryDirectory() + "/netty-\(UUID().uuidString).hprof"
-        defer { unlink(path) }
-        try heap.bytes.write(to: URL(fileURLWithPath: path))
-        let result = try NettyHeap.read(path: path)
+        let result = try NettyHeap.read(heap.bytes)
         #expect(result.checks.filter { !$0.passed } == [])
         #expect(result.snapshot.totals.unreachableBuffers == 0)
         return result.snapshot

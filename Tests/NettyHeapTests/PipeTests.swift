@@ -4,13 +4,6 @@ import Testing
 
 /// Dumps through standard input and pipes, as people give them to `less`.
 @Suite("Dumps through pipes", .mayBlock) struct PipeTests {
-    private func withFolder(_ body: (String) throws -> Void) throws {
-        let folder = NSTemporaryDirectory() + "pipe-" + UUID().uuidString
-        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(atPath: folder) }
-        try body(folder)
-    }
-
     private func names(in folder: String) throws -> [String] {
         try FileManager.default.contentsOfDirectory(atPath: folder)
     }
@@ -21,8 +14,8 @@ import Testing
             let path = try Fixture.pooled4196.path
             let packed = try Data(contentsOf: URL(fileURLWithPath: path))
             for command in ["summary", "sites", "leaks", "owners", "buffers", "chunks", "verify", "histogram"] {
-                let expected = try Analyzer.run(command, path)
-                let child = try Analyzer.start(command, "-", environment: ["TMPDIR": folder])
+                let expected = try Program.run(command, path)
+                let child = try Program.start(command, "-", environment: ["TMPDIR": folder])
                 child.input.write(packed)
                 let outcome = try child.end()
                 #expect(outcome.status == 0, "\(command): \(outcome.errors)")
@@ -39,20 +32,20 @@ import Testing
             #expect(mkfifo(pipe, 0o600) == 0)
             let path = try Fixture.adaptive.path
             let bytes = isPacked ? try Data(contentsOf: URL(fileURLWithPath: path)) : try Fixture.adaptive.bytes()
-            let child = try Analyzer.start("diff", try Fixture.adaptiveEarly.path, pipe)
+            let child = try Program.start("diff", try Fixture.adaptiveEarly.path, pipe)
             let writer = try #require(FileHandle(forWritingAtPath: pipe))
             writer.write(bytes)
             try writer.close()
             let outcome = try child.end()
             #expect(outcome.status == 0, "\(outcome.errors)")
-            #expect(outcome.text == (try Analyzer.run("diff", Fixture.adaptiveEarly.path, path)).text)
+            #expect(outcome.text == (try Program.run("diff", Fixture.adaptiveEarly.path, path)).text)
         }
     }
 
     @Test("what comes is in a file without a name, and in little memory, also when the analyzer is killed")
     func bounded() throws {
         try withFolder { folder in
-            let child = try Analyzer.start("summary", "-", environment: ["TMPDIR": folder])
+            let child = try Program.start("summary", "-", environment: ["TMPDIR": folder])
             child.input.write(Data("JAVA PROFILE 1.0.2\0".utf8))
             let piece = Data(count: 1 << 20)
             for _ in 0..<200 { child.input.write(piece) }
@@ -70,7 +63,7 @@ import Testing
 
     @Test("what is no dump ends soon, however much of it there is")
     func endless() throws {
-        let child = try Analyzer.start("summary", "-")
+        let child = try Program.start("summary", "-")
         signal(SIGPIPE, SIG_IGN)
         let line = Data(String(repeating: "y\n", count: 1 << 19).utf8)
         // Standard input stays open: only what has come decides.
@@ -82,16 +75,16 @@ import Testing
 
     @Test("nothing, a torn dump and a packed one through a pipe are told apart")
     func poor() throws {
-        let nothing = try Analyzer.run("summary", "-")
+        let nothing = try Program.run("summary", "-")
         #expect(nothing.status == 1)
         #expect(nothing.errors.contains("cannot read standard input: nothing came through it"))
-        let torn = try Analyzer.start("summary", "-")
+        let torn = try Program.start("summary", "-")
         torn.input.write(try Fixture.pooled4196.bytes().prefix(1_500_000))
         let partial = try torn.end()
         #expect(partial.status == 4)
         #expect(partial.errors.contains("partial answer from standard input: "))
         #expect(partial.text.contains("Partial answer from standard input: "))
-        let packed = try Analyzer.start("summary", "-")
+        let packed = try Program.start("summary", "-")
         packed.input.write(Data([0x42, 0x5A, 0x68, 0x39, 0, 0]))
         let refused = try packed.end()
         #expect(refused.status == 1)
@@ -104,14 +97,14 @@ import Testing
         try withFolder { folder in
             let path = try Fixture.pooled4196.path
             // Nothing can be written there.
-            let outcome = try Analyzer.start(
+            let outcome = try Program.start(
                 "verify", "-", environment: ["TMPDIR": folder + "/missing"], input: FileHandle(forReadingAtPath: path))
             let refused = try outcome.end()
             // The packed heap dump itself needs room; the dump of ours does not.
             #expect(refused.errors.contains("making a temporary file in \(folder)/missing"))
             let copy = folder + "/copy.dump.zst"
-            #expect(try Analyzer.run("redact", "-o", copy, path).status == 0)
-            let child = try Analyzer.start(
+            #expect(try Program.run("redact", "-o", copy, path).status == 0)
+            let child = try Program.start(
                 "verify", "-", environment: ["TMPDIR": folder + "/missing"], input: FileHandle(forReadingAtPath: copy))
             #expect(try child.end().status == 0)
         }

@@ -98,7 +98,7 @@ import Testing
 
     @Test("summary says why the memory is many times what is live, and in which places")
     func why() throws {
-        let outcome = try Analyzer.run("summary", path("netty-4.2.13-peak"))
+        let outcome = try Program.run("summary", path("netty-4.2.13-peak"))
         #expect(outcome.status == 0, "\(outcome.errors)")
         let words = outcome.words
         #expect(words.contains("for 207.5 KiB that 12 live ByteBufs asked for, 41 times."))
@@ -111,10 +111,10 @@ import Testing
     @Test("netty lists each chunk with its place and its thread, in text, csv and json")
     func command() throws {
         let dump = try path("netty-4.2.13-peak")
-        let text = try Analyzer.run("netty", dump)
+        let text = try Program.run("netty", dump)
         #expect(text.status == 0, "\(text.errors)")
         #expect(text.words.contains("magazines of") && text.words.contains("thread worker"))
-        let json = try Analyzer.run("netty", "--format", "json", dump)
+        let json = try Program.run("netty", "--format", "json", dump)
         let object = try #require(try JSONSerialization.jsonObject(with: json.output) as? [String: Any])
         let rows = try #require(object["netty_chunks"] as? [[String: Any]])
         #expect(rows.count == (try read("netty-4.2.13-peak")).nettyChunks.count)
@@ -125,11 +125,11 @@ import Testing
         let idle = try #require(magazines.first { $0["owner"] as? String == "thread idle" })
         #expect((idle["cached_chunks"] as? Int, idle["current_chunks"] as? Int) == (4, 1))
         #expect((idle["idle_bytes"] as? Int, idle["live_buffers"] as? Int) == (655_360, 0))
-        let csv = try Analyzer.run("netty", "--format", "csv", dump)
+        let csv = try Program.run("netty", "--format", "csv", dump)
         #expect(csv.text.split(separator: "\n").count == rows.count + 1)
         let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .deletingLastPathComponent()
-        let other = try Analyzer.run("netty", root.path + "/samples/incident/1-before.dump.zst")
+        let other = try Program.run("netty", root.path + "/samples/incident/1-before.dump.zst")
         #expect(other.status == 1 && other.errors.contains("is no heap dump of a program with Netty"))
     }
 
@@ -150,7 +150,7 @@ import Testing
             }
         }
         for dump in ["netty-4.2.13-peak", "netty-4.1.118-pools"] {
-            let json = try Analyzer.run("netty", "--format", "json", path(dump))
+            let json = try Program.run("netty", "--format", "json", path(dump))
             for name in names(try JSONSerialization.jsonObject(with: json.output)) where !name.hasSuffix("_omitted") {
                 #expect(text.contains("`\(name)`"), "\(name)")
             }
@@ -161,33 +161,32 @@ import Testing
     func redacted() throws {
         let copy = NSTemporaryDirectory() + "netty-" + UUID().uuidString + ".dump.zst"
         defer { unlink(copy) }
-        #expect(try Analyzer.run("redact", "-o", copy, path("netty-4.2.13-peak")).status == 0)
-        #expect(try Analyzer.run("verify", copy).status == 0)
+        #expect(try Program.run("redact", "-o", copy, path("netty-4.2.13-peak")).status == 0)
+        #expect(try Program.run("verify", copy).status == 0)
         let (original, read) = (try read("netty-4.2.13-peak"), try DumpReader.read(path: copy, .everything))
         #expect(read.nettyChunks.map(\.place) == original.nettyChunks.map(\.place))
         #expect(read.nettyChunks.map(\.idleBytes) == original.nettyChunks.map(\.idleBytes))
         #expect(read.directReferrers == original.directReferrers)
         #expect(!read.nettyChunks.contains { $0.thread == "worker" })
         #expect(Set(read.nettyChunks.map(\.thread)).count == Set(original.nettyChunks.map(\.thread)).count)
-        #expect(try Analyzer.run("netty", copy).words.contains("for 207.5 KiB that 12 live ByteBufs asked for"))
+        #expect(try Program.run("netty", copy).words.contains("for 207.5 KiB that 12 live ByteBufs asked for"))
     }
 
     @Test("a torn file proves nothing: neither that buffers alone keep a chunk, nor that nothing can release memory")
     func torn() throws {
         let bytes = try Unpacked.bytes(of: try Data(contentsOf: URL(fileURLWithPath: path("netty-4.2.13-peak"))))
-        let file = NSTemporaryDirectory() + "/netty-\(UUID().uuidString).hprof"
-        defer { unlink(file) }
         var withChunks = 0
         for step in 4..<20 {
-            try bytes.prefix(bytes.count * step / 20).write(to: URL(fileURLWithPath: file))
-            let outcome = try Analyzer.run("netty", file)
-            #expect(outcome.status == 4)
-            // Of a file that ends before anything of Netty's it is said that it is damaged, and no more.
-            let chunks = (try? NettyHeap.read(path: file))?.snapshot.nettyChunks ?? []
-            withChunks += chunks.isEmpty ? 0 : 1
-            #expect(!chunks.contains { $0.place == .buffersOnly })
-            for claim in ["that nothing can release", "is lost", "kept by its buffers alone"] {
-                #expect(!outcome.words.contains(claim), "\(claim), cut at \(step)/20")
+            try withHeapDump(bytes.prefix(bytes.count * step / 20)) { file in
+                let outcome = try Program.run("netty", file)
+                #expect(outcome.status == 4)
+                // Of a file that ends before anything of Netty's it is said that it is damaged, and no more.
+                let chunks = (try? NettyHeap.read(path: file))?.snapshot.nettyChunks ?? []
+                withChunks += chunks.isEmpty ? 0 : 1
+                #expect(!chunks.contains { $0.place == .buffersOnly })
+                for claim in ["that nothing can release", "is lost", "kept by its buffers alone"] {
+                    #expect(!outcome.words.contains(claim), "\(claim), cut at \(step)/20")
+                }
             }
         }
         #expect(withChunks > 0)
@@ -209,7 +208,7 @@ import Testing
         #expect(cached.emptySlabs == 1)
         let idle = try #require(rows.first { $0.allocator == "allocator 2 pooled arenas" })
         #expect((idle.place, idle.idleBytes, idle.emptySlabs) == (.qInit, 1 << 20, 0))
-        let words = try Analyzer.run("netty", path("netty-4.1.118-pools")).words
+        let words = try Program.run("netty", path("netty-4.1.118-pools")).words
         #expect(words.contains("3 chunks (3 MiB) wait for live ByteBufs: 4 live ByteBufs, 256 KiB."))
         #expect(words.contains("1 chunk (1 MiB) waits for thread caches: 16 in thread caches, 256 KiB."))
         #expect(
@@ -220,13 +219,13 @@ import Testing
 
     @Test("few bytes pin chunks: how many, and what they keep")
     func fewBytes() throws {
-        let words = try Analyzer.run("netty", Fixture.kept41.path).words
+        let words = try Program.run("netty", Fixture.kept41.path).words
         #expect(
             words.contains("2 chunks (32 MiB) wait for live ByteBufs and thread caches: 6,250 live ByteBufs, 585.9 KiB")
         )
         #expect(words.contains("All are pinned by less than 5.0 % of their bytes: 683.9 KiB keep 32 MiB."))
         // All was released: two chunks of 16 MiB stay for three entries in the cache of each thread.
-        let clean = try Analyzer.run("netty", Fixture.clean41.path).words
+        let clean = try Program.run("netty", Fixture.clean41.path).words
         #expect(clean.contains("2 chunks of 32 MiB without a live ByteBuf."))
         #expect(clean.contains("2 chunks (32 MiB) wait for thread caches: 6 in thread caches, 98 KiB."))
         #expect(clean.contains("thread nioEventLoopGroup-3-2 3 49.0 KiB 1 16.0 MiB"))
@@ -246,20 +245,20 @@ import Testing
         #expect(owner("static Pools.KEPT") == 131_072)
         #expect(owner("allocator 3 heap arena 0") == 65_536)
         let dump = try path("netty-4.1.118-pools")
-        #expect(try Analyzer.run("summary", dump).words.contains("(--java-heap shows them)"))
+        #expect(try Program.run("summary", dump).words.contains("(--java-heap shows them)"))
         for command in [
             "summary", "sites", "owners", "chunks", "leaks", "buffers", "dominators", "histogram", "netty", "verify",
         ] {
-            let outcome = try Analyzer.run(command, "--java-heap", dump)
+            let outcome = try Program.run(command, "--java-heap", dump)
             #expect(outcome.status == 0, "\(command): \(outcome.errors)")
         }
-        let owners = try Analyzer.run("owners", "--java-heap", dump).words
+        let owners = try Program.run("owners", "--java-heap", dump).words
         #expect(owners.contains("static Pools.KEPT") && !owners.contains("REGISTRY"))
-        #expect(try Analyzer.run("chunks", "--java-heap", dump).words.contains("heap arena 0"))
+        #expect(try Program.run("chunks", "--java-heap", dump).words.contains("heap arena 0"))
         let folder = NSTemporaryDirectory() + "netty-" + UUID().uuidString + ".dump.zst"
         defer { unlink(folder) }
-        #expect(try Analyzer.run("redact", "-o", folder, dump).status == 0)
-        let refused = try Analyzer.run("summary", "--java-heap", folder)
+        #expect(try Program.run("redact", "-o", folder, dump).status == 0)
+        let refused = try Program.run("summary", "--java-heap", folder)
         #expect(refused.status == 1 && refused.errors.contains("--java-heap asks about a Java heap dump"))
     }
 
@@ -282,7 +281,7 @@ import Testing
         #expect(!rows.contains { $0.kind == .netty || $0.kind == .unknown })
         // Netty makes a buffer of one byte when it starts, to learn what it may do with it.
         #expect(rows.first { $0.kind == .collected }?.bytes == 1)
-        let words = try Analyzer.run("netty", path("netty-4.1.118-pools")).words
+        let words = try Program.run("netty", path("netty-4.1.118-pools")).words
         #expect(words.contains("Direct memory that java.nio.Bits counts") && words.contains("Pools$Segment.memory"))
     }
 
@@ -295,7 +294,7 @@ import Testing
         #expect(rows.first.map { [$0.buffers, $0.bytes] } == [200, 200 * 32_768])
         #expect(rows.first { $0.kind == .netty }.map { [$0.buffers, $0.bytes] } == [1, 1 << 20])
         #expect(snapshot.totals.unpooledBytes == 7_602_178 - 1_048_576)
-        let words = try Analyzer.run("summary", path("flink-1.14.6-network-buffers")).words
+        let words = try Program.run("summary", path("flink-1.14.6-network-buffers")).words
         #expect(
             words.contains("java.nio.Bits counts 6553601 bytes in 201 buffers that are not Netty's; the command netty"))
     }

@@ -71,15 +71,15 @@ import Testing
 
     @Test("diff says which it is, and compares two processes by site, not by buffer")
     func words() throws {
-        let same = try Analyzer.run("diff", Fixture.pooled4196Early.path, Fixture.pooled4196.path)
+        let same = try Program.run("diff", Fixture.pooled4196Early.path, Fixture.pooled4196.path)
         #expect(same.words.contains("process one, proved by the salt of the JVM's collections and"))
         #expect(same.words.contains("survived"))
-        let other = try Analyzer.run("diff", Fixture.kept41.path, Fixture.leak41.path)
+        let other = try Program.run("diff", Fixture.kept41.path, Fixture.leak41.path)
         #expect(other.status == 0)
         #expect(other.words.contains("Two different processes (by"))
         #expect(other.words.contains("compared by site, not by buffer"))
         #expect(!other.words.contains("survived 6"))
-        let json = try Analyzer.run("diff", "--format", "json", Fixture.pooled4168.path, Fixture.pooled4196.path)
+        let json = try Program.run("diff", "--format", "json", Fixture.pooled4168.path, Fixture.pooled4196.path)
         let object = try #require(try JSONSerialization.jsonObject(with: json.output) as? [String: Any])
         #expect(object["same_process"] as? Bool == false)
         #expect(object["same_process_grade"] as? String == "proved")
@@ -88,15 +88,16 @@ import Testing
 
     @Test("redacted copies are still known to be of one process")
     func copies() throws {
-        let folder = NSTemporaryDirectory() + "netty-" + UUID().uuidString
-        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-        defer { try? FileManager.default.removeItem(atPath: folder) }
-        for (name, fixture) in [("early", Fixture.pooled4196Early), ("late", .pooled4196), ("other", .pooled4168)] {
-            let outcome = try Analyzer.run("redact", "-o", "\(folder)/\(name).zst", fixture.path)
-            #expect(outcome.status == 0, "\(outcome.errors)")
+        try withFolder { folder in
+            for (name, fixture) in [("early", Fixture.pooled4196Early), ("late", .pooled4196), ("other", .pooled4168)] {
+                let outcome = try Program.run("redact", "-o", "\(folder)/\(name).zst", fixture.path)
+                #expect(outcome.status == 0, "\(outcome.errors)")
+            }
+            #expect(
+                try Program.run("diff", folder + "/early.zst", folder + "/late.zst").words.contains(
+                    "process one, proved"))
+            #expect(
+                try Program.run("diff", folder + "/other.zst", folder + "/late.zst").words.contains("Two different"))
         }
-        #expect(
-            try Analyzer.run("diff", folder + "/early.zst", folder + "/late.zst").words.contains("process one, proved"))
-        #expect(try Analyzer.run("diff", folder + "/other.zst", folder + "/late.zst").words.contains("Two different"))
     }
 }

@@ -550,18 +550,22 @@ class Swarm:
         await self.bring_back()
         # A store that failed is tried again each second.
         self.store_failed_until = max(self.store_failed_until, self.now + 0.1) if self.store_failed_until else 0.0
-        await asyncio.gather(*(self.settle(client, is_end=True) for client in self.clients.values()))
-        if self.history.findings:
-            return
-        await self.wait_for_obligations()
-        await asyncio.gather(*(self.settle(client, is_end=True) for client in self.clients.values()))
-        await self.look_at_retained()
-        self.history.check(self.now)
-        if not self.history.findings:
+        if await self.all_have_theirs():
             await self.look_at_memory()
             await self.look_at_dump()
             await self.await_figure("broker_sessions", self.sessions_left())
             await self.leave_nothing()
+
+    async def all_have_theirs(self):
+        """All take what they are owed. Whether nothing was found."""
+        await asyncio.gather(*(self.settle(client, is_end=True) for client in self.clients.values()))
+        if self.history.findings:
+            return False
+        await self.wait_for_obligations()
+        await asyncio.gather(*(self.settle(client, is_end=True) for client in self.clients.values()))
+        await self.look_at_retained()
+        self.history.check(self.now)
+        return not self.history.findings
 
     def sessions_left(self):
         """How many sessions there can be once those that are to expire have."""

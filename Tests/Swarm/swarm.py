@@ -8,49 +8,36 @@ A round that fails leaves its script, its log and what was found in the output d
 actions as can be are left out as long as it still fails. Exit code: 0 all is well, 1 something was found, 2 usage.
 """
 
-import argparse
-import asyncio
-import faulthandler
 import json
 import os
-import random
-import resource
 import sys
-import tempfile
 import time
 
 import client
 import play
+import rounds
 import sabotage
 import script as scripts
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bin", required=True, help="where arena-broker is")
+    parser = rounds.parser(__doc__)
     parser.add_argument("--analyzer", help="arena-analyze, where it is not beside the broker")
-    parser.add_argument("--seed", default=None, help="any text; a new one each time without it")
-    parser.add_argument("--minutes", type=float, help="new rounds until then")
-    parser.add_argument("--rounds", type=int, help="so many rounds")
-    parser.add_argument("--round", type=int, help="this one only")
-    parser.add_argument("--first", type=int, default=0, help="the number of the first round")
     parser.add_argument("--length", type=int, default=250, help="actions of a round")
     parser.add_argument("--loops", type=int, help="event loops, whatever the seed says")
     parser.add_argument("--replay", help="a script that was written before")
-    parser.add_argument("--out", help="directory for what is found (a temporary one)")
-    parser.add_argument("--shrink", type=float, default=5.0, help="minutes to spend on a shorter script (0: none)")
+    parser.add_argument(
+        "--shrink", type=float, default=5.0, help="minutes to spend on a shorter script (0, or --keep-going: none)")
     parser.add_argument("--sanitizer", action="store_true", help="the broker is built with one: memory is not compared with the limit")
     parser.add_argument("--sabotage", choices=sabotage.KINDS, help="spoil what the broker does: the model has to notice")
     parser.add_argument("--self-test", action="store_true", help="each kind of sabotage, until it is noticed")
-    parser.add_argument("--keep-going", action="store_true", help="go on after a finding, without shortening")
     return parser.parse_args()
 
 
 class Runner:
     def __init__(self, options):
         self.options = options
-        self.out = os.path.abspath(options.out or tempfile.mkdtemp(prefix="swarm-"))
-        os.makedirs(self.out, exist_ok=True)
+        self.out = rounds.prepare(options, "swarm")
         programs = os.path.abspath(options.bin)
         self.programs = {
             "broker": os.path.join(programs, "arena-broker"),
@@ -61,8 +48,6 @@ class Runner:
     def once(self, script):
         """Plays one script. (findings, the swarm)"""
         self.count += 1
-        # A round that hangs says where, and ends all.
-        faulthandler.dump_traceback_later(600, exit=True)
         directory = os.path.join(self.out, "round-%d" % self.count)
         play.clean(directory)
         os.makedirs(directory)
@@ -73,8 +58,7 @@ class Runner:
                 sabotaged=self.options.sabotage)
             return await swarm.play(), swarm
 
-        findings, swarm = asyncio.run(run())
-        faulthandler.cancel_dump_traceback_later()
+        findings, swarm = rounds.run(run())
         if not findings:
             play.clean(directory)
         return findings, swarm
@@ -99,8 +83,7 @@ class Runner:
         return findings
 
     def report(self, name, script, findings):
-        for finding in findings[:10]:
-            print("    " + finding.replace("\n", "\n        "))
+        rounds.tell(findings)
         path = os.path.join(self.out, name.replace(" ", "-").replace("/", "-") + ".json")
         with open(path, "w") as file:
             json.dump(script, file, indent=1)
@@ -151,30 +134,14 @@ def self_test(runner, options):
 
 def main():
     options = arguments()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     runner = Runner(options)
     if options.replay:
         with open(options.replay) as file:
             return 1 if runner.round("replay", json.load(file)) else 0
     if options.self_test:
         return self_test(runner, options)
-    seed = options.seed or str(random.SystemRandom().randrange(1 << 32))
-    begun, failed = time.monotonic(), 0
-    if options.round is not None:
-        numbers = [options.round]
-    else:
-        numbers = range(options.first, options.first + (options.rounds or (1 << 30 if options.minutes else 10)))
-    for number in numbers:
-        if options.minutes and time.monotonic() - begun > options.minutes * 60:
-            break
-        if runner.round("seed %s round %d" % (seed, number), scripts.make(seed, number, options.length)):
-            failed += 1
-            if not options.keep_going:
-                break
-    print("%s; %s" % ("%d failed" % failed if failed else "no finding", ", ".join(
-        "%d %s" % (value, key) for key, value in runner.figures.items())))
-    return 1 if failed else 0
+    return rounds.play(options, lambda number: runner.round(
+        "seed %s round %d" % (options.seed, number), scripts.make(options.seed, number, options.length)), runner.figures)
 
 
 if __name__ == "__main__":

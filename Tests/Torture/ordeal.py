@@ -533,14 +533,7 @@ class Ordeal(play.Swarm):
     async def drain(self):
         """All come back and take what they are owed."""
         await self.bring_back()
-        await asyncio.gather(*(self.settle(client, is_end=True) for client in self.clients.values()))
-        if self.history.findings:
-            return
-        await self.wait_for_obligations()
-        await asyncio.gather(*(self.settle(client, is_end=True) for client in self.clients.values()))
-        await self.look_at_retained()
-        self.history.check(self.now)
-        if not self.history.findings:
+        if await self.all_have_theirs():
             await self.await_figure("broker_sessions", self.sessions_left())
 
     def sessions_left(self):

@@ -25,15 +25,11 @@ again, and may need more than one try. Its directory stays, with the broker's lo
 """
 
 import argparse
-import asyncio
+import argparse
 import collections
-import faulthandler
 import os
-import random
-import resource
 import shutil
 import sys
-import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "Swarm"))
@@ -41,6 +37,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import ordeal
 import plan
 import platter
+import rounds
 
 
 def words(text):
@@ -52,17 +49,9 @@ def words(text):
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bin", required=True, help="where arena-broker is")
-    parser.add_argument("--seed", help="any text; a new one each time without it")
-    parser.add_argument("--minutes", type=float, help="new rounds until then")
-    parser.add_argument("--rounds", type=int, help="so many rounds")
-    parser.add_argument("--round", type=int, help="this one only")
-    parser.add_argument("--first", type=int, default=0, help="the number of the first round")
+    parser = rounds.parser(__doc__)
     parser.add_argument("--kinds", type=words, help="only these terrors")
     parser.add_argument("--terrors", type=words, help="just these in each round, in this order")
-    parser.add_argument("--out", help="directory for what is found (a temporary one)")
-    parser.add_argument("--keep-going", action="store_true", help="go on after a finding")
     parser.add_argument("--self-test", action="store_true", help="with a disk that forgets what was synchronised: must be noticed")
     return parser.parse_args()
 
@@ -70,19 +59,17 @@ def arguments():
 class Runner:
     def __init__(self, options):
         self.options = options
-        self.out = os.path.abspath(options.out or tempfile.mkdtemp(prefix="torture-"))
-        os.makedirs(self.out, exist_ok=True)
+        self.out = rounds.prepare(options, "torture")
         self.library = platter.build(self.out)
         self.programs = {"broker": os.path.join(os.path.abspath(options.bin), "arena-broker")}
         self.figures = collections.Counter()
 
-    def round(self, seed, number):
+    def round(self, number):
+        seed = self.options.seed
         script = plan.make(seed, number, self.options.kinds, self.options.terrors)
         directory = os.path.join(self.out, "round-%d" % number)
         shutil.rmtree(directory, ignore_errors=True)
         os.makedirs(directory)
-        # A round that hangs says where, and ends all.
-        faulthandler.dump_traceback_later(600, exit=True)
         begun = time.monotonic()
 
         async def run():
@@ -90,8 +77,7 @@ class Runner:
             one.platter.is_lying = self.options.self_test
             return await one.play(), one
 
-        findings, one = asyncio.run(run())
-        faulthandler.cancel_dump_traceback_later()
+        findings, one = rounds.run(run())
         messages, subscriptions = one.acknowledged()
         deliveries = sum(len(session.deliveries) for session in one.history.sessions.values())
         self.figures.update(one.figures)
@@ -101,8 +87,7 @@ class Runner:
             seed, number, ", ".join(terror["kind"] for terror in script["terrors"]), messages + subscriptions, deliveries,
             one.figures["must"], time.monotonic() - begun, "  FAILED" if findings else ""), flush=True)
         if findings:
-            for finding in findings[:10]:
-                print("    " + finding.replace("\n", "\n        "))
+            rounds.tell(findings)
             print("    what happened: %s; options %s" % (", ".join(one.happened), script["options"]))
             only = "".join(" --%s %s" % (name, ",".join(getattr(self.options, name)))
                            for name in ("kinds", "terrors") if getattr(self.options, name))
@@ -115,30 +100,13 @@ class Runner:
 
 def main():
     options = arguments()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     runner = Runner(options)
-    seed = options.seed or str(random.SystemRandom().randrange(1 << 32))
     if options.self_test:
         options.kinds = ["cut"]
-        noticed = any(runner.round(seed, number) for number in range(4))
+        noticed = any(runner.round(number) for number in range(4))
         print("noticed" if noticed else "not noticed")
         return 0 if noticed else 1
-    begun, failed = time.monotonic(), 0
-    if options.round is not None:
-        numbers = [options.round]
-    else:
-        numbers = range(options.first, options.first + (options.rounds or (1 << 30 if options.minutes else 10)))
-    for number in numbers:
-        if options.minutes and time.monotonic() - begun > options.minutes * 60:
-            break
-        if runner.round(seed, number):
-            failed += 1
-            if not options.keep_going:
-                break
-    print("%s; %s" % ("%d failed" % failed if failed else "no finding", ", ".join(
-        "%d %s" % (value, key) for key, value in sorted(runner.figures.items()))))
-    return 1 if failed else 0
+    return rounds.play(options, runner.round, runner.figures)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 import Glibc
+import SeededRandom
 
 /// What is measured: the same loops for every allocator, so that what differs is the allocator.
 ///
@@ -15,22 +16,9 @@ protocol Allocator: SendableMetatype {
     static func drain()
 }
 
-/// SplitMix64, as in every program of the comparison.
-struct Random {
-    var state: UInt64
-
-    mutating func next() -> UInt64 {
-        state &+= 0x9e37_79b9_7f4a_7c15
-        var z = state
-        z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-        z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-        return z ^ (z >> 31)
-    }
-}
-
 /// A power of two of sizes, log-uniform between 2^6 and 2^`largest`.
 func sizes(upTo largest: Int) -> [Int32] {
-    var random = Random(state: 42)
+    var random = SeededGenerator(seed: 42)
     return (0..<8192).map { _ in
         let fraction = Double(random.next() >> 11) / Double(1 << 53)
         return Int32(exp2(6 + fraction * Double(largest - 6)))

@@ -1,5 +1,6 @@
 import DumpFormat
 import Ledger
+import SeededRandom
 
 /// A broker with as many live buffers as asked for, as a dump of it would say: slabs of small classes that filled up over
 /// hours, one buffer in eight newer than its neighbours, queues and inflight windows that hold nearly all, and a leak
@@ -18,7 +19,7 @@ struct SyntheticBroker {
 
     private enum Site: UInt32, CaseIterable { case unknown, read, assembly, publish, queue, retain, convert }
 
-    private var random: SplitMix
+    private var random: SeededGenerator
     private var snapshot = Snapshot(header: .init(), totals: .init())
     private var slots = Snapshot.SlotColumns()
     private var runs = Snapshot.RunColumns()
@@ -28,7 +29,7 @@ struct SyntheticBroker {
     init(buffers: Int, generation: UInt64 = 0) {
         self.buffers = buffers
         self.generation = generation
-        random = SplitMix(state: 42)
+        random = SeededGenerator(seed: 42)
     }
 
     consuming func make() -> Snapshot {
@@ -301,17 +302,8 @@ struct SyntheticBroker {
     }
 }
 
-/// Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014).
-struct SplitMix {
-    var state: UInt64
-
-    mutating func below(_ bound: UInt64) -> UInt64 {
-        state &+= 0x9E37_79B9_7F4A_7C15
-        var mixed = state
-        mixed = (mixed ^ mixed >> 30) &* 0xBF58_476D_1CE4_E5B9
-        mixed = (mixed ^ mixed >> 27) &* 0x94D0_49BB_1331_11EB
-        return (mixed ^ mixed >> 31).multipliedFullWidth(by: bound).high
-    }
+extension SeededGenerator {
+    fileprivate mutating func below(_ bound: UInt64) -> UInt64 { next().multipliedFullWidth(by: bound).high }
 }
 
 extension UInt64 {
