@@ -145,7 +145,8 @@ let package = Package(
             ],
             swiftSettings: common),
         .executableTarget(
-            name: "arena-bench", dependencies: ["MQTT", "SeededRandom", "Version", argumentParser] + nio, swiftSettings: common),
+            name: "arena-bench", dependencies: ["MQTT", "SeededRandom", "Version", argumentParser] + nio,
+            swiftSettings: common),
         .target(
             name: "Programs", dependencies: ["arena-broker", "arena-analyze", "arena-bench"], swiftSettings: common),
 

@@ -39,7 +39,8 @@ struct BuffersCommand: ParsableCommand {
         if rows > 0, let report = try chosen(rows, filter) { return try output.show(report) }
         let snapshot = try DumpPath.read(source.dump, Report.buffersSelection, memory: memory.kind)
         var report = try Report.required(
-            Report.buffers(of: snapshot, by: sort, limit: rows > 0 ? rows : nil, where: filter), from: source.dump, snapshot)
+            Report.buffers(of: snapshot, by: sort, limit: rows > 0 ? rows : nil, where: filter), from: source.dump,
+            snapshot)
         report.origins = [Origin(path: source.dump, snapshot)]
         try output.show(report)
     }

@@ -31,7 +31,8 @@ struct DominatorsCommand: ParsableCommand {
         let filter = try filter.parsed()
         let snapshot = try DumpPath.read(source.dump, Report.dominatorSelection(filter), memory: memory.kind)
         var report = try Report.required(
-            Report.dominators(of: snapshot, siblings: tree.siblings(output), by: sort, where: filter), from: source.dump,
+            Report.dominators(of: snapshot, siblings: tree.siblings(output), by: sort, where: filter),
+            from: source.dump,
             snapshot)
         report.origins = [Origin(path: source.dump, snapshot)]
         try output.show(report)

@@ -28,7 +28,8 @@ struct HistogramCommand: ParsableCommand {
     func run() throws {
         let filter = try filter.parsed()
         let snapshot = try DumpPath.read(source.dump, Report.histogramSelection(by: by, filter), memory: memory.kind)
-        var report = try Report.required(Report.histogram(of: snapshot, by: by, where: filter), from: source.dump, snapshot)
+        var report = try Report.required(
+            Report.histogram(of: snapshot, by: by, where: filter), from: source.dump, snapshot)
         report.origins = [Origin(path: source.dump, snapshot)]
         try list.apply(to: &report, people: 20, noun: "row", output)
         try output.show(report)
