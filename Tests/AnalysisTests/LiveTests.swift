@@ -115,7 +115,7 @@ struct LiveTests {
         "in a window of any size the verdict comes first, no line tells of old work, and own dumps are no events",
         .enabled(if: hasTmux), arguments: [(80, 24), (120, 40), (50, 12)])
     func window(columns: Int, rows: Int) throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             try withBroker([], in: folder) { broker in
                 // One of somebody else's is an event.
                 #expect(try Program.run("capture", broker.pid).status == 0)

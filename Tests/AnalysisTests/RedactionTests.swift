@@ -166,7 +166,7 @@ struct RedactionTests {
 
     @Test("several dumps have one set of pseudonyms: comparing the copies is comparing the dumps")
     func several() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let names = ["1-before.dump.zst", "2-near-limit.dump.zst", "3-at-the-limit.dump.zst"]
             let outcome = try Program.run(
                 ["redact", "-o", folder + "/copies"] + names.map { "\(Program.samples)/\($0)" })
@@ -188,7 +188,7 @@ struct RedactionTests {
 
     @Test("several dumps: all copies are there or none, and no dump is written over")
     func severalOrNone() throws {
-        try Program.withFolder { folder in
+        try withFolder { folder in
             let one = try Program.write(withSecrets(), to: folder, as: "a.dump.zst")
             let two = try Program.write(withSecrets(), to: folder, as: "b.dump.zst")
             let torn = folder + "/torn.dump.zst"

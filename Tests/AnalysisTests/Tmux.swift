@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 
 /// A terminal of a given size for a program, that tests can look at: a server of tmux's own, which ends with the test.
 struct Tmux {

@@ -1,4 +1,5 @@
 import Ledger
+import SeededRandom
 import Testing
 
 @testable import Arena
@@ -80,7 +81,7 @@ struct ChunkAllocatorTests {
 
     @Test("mappings never overlap, and the budget is their sum, whatever comes and goes", arguments: 1...20)
     func random(seed: UInt64) throws {
-        var random = SeededGenerator(seed)
+        var random = SeededGenerator(seed: seed)
         let parts = try PoolParts(400)
         var live: [(index: UInt32, mapping: Mapping)] = []
         for step in 0..<2_000 {

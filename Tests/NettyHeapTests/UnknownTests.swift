@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 import Testing
 
 /// A heap dump has no clock, no history of its sites, and says nothing of the process: that is null in every output, never 0.
@@ -26,18 +27,18 @@ import Testing
     func sql(fixture: Fixture) throws {
         for (table, columns) in Self.columns {
             let counts = columns.map { "count(\($0))" }.joined(separator: ", ")
-            let outcome = try Analyzer.run(
+            let outcome = try Program.run(
                 "query", "--format", "csv", fixture.path, "SELECT \(counts) FROM \(table)")
             let zeros = columns.map { _ in "0" }.joined(separator: ",")
             #expect(outcome.text.split(separator: "\n").last.map(String.init) == zeros, "\(table): \(outcome.errors)")
         }
-        let ages = try Analyzer.run("query", "--format", "csv", fixture.path, "SELECT age FROM by_age")
+        let ages = try Program.run("query", "--format", "csv", fixture.path, "SELECT age FROM by_age")
         #expect(ages.text == "age\nunknown\n")
     }
 
     @Test("no column of ages is anything else")
     func everyAge() throws {
-        let schema = try Analyzer.run("query", "--schema", "--format", "csv").text.split(separator: "\n")
+        let schema = try Program.run("query", "--schema", "--format", "csv").text.split(separator: "\n")
         for line in schema where line.contains("age_ns") && !line.hasPrefix("freed,") {
             let cells = line.split(separator: ",")
             #expect(Self.columns[String(cells[0])]?.contains(String(cells[1])) == true, "\(line)")
@@ -47,7 +48,7 @@ import Testing
     @Test("null in exports", arguments: fixtures)
     func exports(fixture: Fixture) throws {
         for (table, columns) in Self.columns {
-            let lines = try Analyzer.run("export", "--to", "jsonl", "--table", table, "-o", "-", fixture.path).text
+            let lines = try Program.run("export", "--to", "jsonl", "--table", table, "-o", "-", fixture.path).text
             for line in lines.split(separator: "\n") {
                 let row = try #require(try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
                 for column in columns { #expect(row[column] is NSNull, "\(table).\(column)") }
@@ -60,7 +61,7 @@ import Testing
         for command in [
             "summary", "sites", "leaks", "buffers", "owners", "chunks", "dominators", "histogram", "verify", "netty",
         ] {
-            let outcome = try Analyzer.run(command, "--format", "json", fixture.path)
+            let outcome = try Program.run(command, "--format", "json", fixture.path)
             let known = Self.known(try JSONSerialization.jsonObject(with: outcome.output), "")
             #expect(known == [], "\(command)")
         }
@@ -80,12 +81,12 @@ import Testing
         "neither a condition on ages nor its contrary holds for a buffer",
         arguments: ["age < 1s", "not age < 1s", "age != 5s", "idle < 1s or idle >= 1s", "not (age > 1s and size >= 0)"])
     func conditions(filter: String) throws {
-        let outcome = try Analyzer.run("buffers", "--format", "json", "--filter", filter, Fixture.adaptive.path)
+        let outcome = try Program.run("buffers", "--format", "json", "--filter", filter, Fixture.adaptive.path)
         #expect(outcome.status == 0, "\(outcome.errors)")
         let object = try #require(try JSONSerialization.jsonObject(with: outcome.output) as? [String: Any])
         // That size >= 0 does not hold is known.
         #expect(object["matched_buffers"] as? Int == 0)
-        let sizes = try Analyzer.run(
+        let sizes = try Program.run(
             "buffers", "--format", "json", "--filter", "age < 1s or size >= 0", Fixture.adaptive.path)
         #expect(!sizes.text.contains("\"matched_buffers\": 0,"))
     }
@@ -93,7 +94,7 @@ import Testing
     @Test("a gate on what is not known is no pass")
     func gates() throws {
         for condition in ["refused > 0", "over_limit.bytes > 0"] {
-            let outcome = try Analyzer.run("summary", "--fail-on", condition, Fixture.pooled4196.path)
+            let outcome = try Program.run("summary", "--fail-on", condition, Fixture.pooled4196.path)
             #expect(outcome.status == 1)
             #expect(outcome.errors.contains("cannot be decided"))
         }
@@ -101,7 +102,7 @@ import Testing
 
     @Test("the page says nothing of it")
     func page() throws {
-        let html = try Analyzer.run("report", "-o", "-", Fixture.pooled4196.path).text
+        let html = try Program.run("report", "-o", "-", Fixture.pooled4196.path).text
         for nonsense in ["up 0 ns", "pid 0", "<dt>resident", "<dt>paused", "refused since the start", "on request"] {
             #expect(!html.contains(nonsense), "\(nonsense)")
         }
