@@ -32,7 +32,8 @@ tarball: packaging  ## for other systems, in out/: a tarball for /usr/local, and
 	@scripts/build-package.sh static
 	@scripts/tarball.sh
 
-test-package: packaging  ## make the packages, install one into a new Debian (as root), rehearse the incident there
+test-package:  ## make the packages, install one into a new Debian (as root), rehearse the incident there
+	@scripts/setup.sh test-package
 	@scripts/build-package.sh
 	@scripts/test-package.sh
 

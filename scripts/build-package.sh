@@ -13,7 +13,9 @@ scratch=$PWD/.build-package
 source=/usr/src/arena-broker
 options=(
     --configuration release --scratch-path "$scratch" --static-swift-stdlib --disable-local-rpath
+    -Xlinker -z -Xlinker now
     -Xswiftc -file-prefix-map -Xswiftc "$PWD=$source" -Xcc "-ffile-prefix-map=$PWD=$source"
+    -Xcxx "-ffile-prefix-map=$PWD=$source"
 )
 
 # link KIND: the programs as they are linked now.

@@ -50,7 +50,6 @@ gzip -9n "$doc/third-party.txt"
 install -m 644 deploy/debian/copyright "$doc/copyright"
 install -D -m 644 deploy/broker.toml "$root/etc/arena-broker/broker.toml"
 install -D -m 644 deploy/arena-broker.service "$root/usr/lib/systemd/system/arena-broker.service"
-install -D -m 644 deploy/debian/lintian-overrides "$root/usr/share/lintian/overrides/arena-broker"
 # Their owner is the user that postinst makes.
 install -d "$root/var/lib/arena-broker/data" "$root/var/lib/arena-broker/dumps"
 
@@ -82,9 +81,9 @@ depends=$(cd "$work" && dpkg-shlibdeps "${options[@]}" -e "$root"/usr/bin/arena-
 
 # ---- packages
 
-# pack DIRECTORY CONTROL NAME
+# pack DIRECTORY CONTROL NAME [OPTION...]
 pack() {
-    local size text file=$out/$3_${version}_$architecture.deb
+    local size text file=$out/$3_${version}_$architecture.deb options=("${compression[@]}" "${@:4}")
     size=$(du -k --apparent-size -s "$1" | cut -f 1)
     install -d "$1/DEBIAN"
     text=$(<"deploy/debian/$2")
@@ -93,7 +92,9 @@ pack() {
     printf '%s\n' "$text" >"$1/DEBIAN/control"
     (cd "$1" && find . -path ./DEBIAN -prune -o -type f -printf '%P\0' | LC_ALL=C sort -z | xargs -0 md5sum) >"$1/DEBIAN/md5sums"
     find "$1" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
-    dpkg-deb --root-owner-group "${compression[@]}" --build "$1" "$file" >/dev/null
+    # Those of earlier sources would be taken for it.
+    rm -f "$out/$3"_*.deb
+    dpkg-deb --root-owner-group "${options[@]}" --build "$1" "$file" >/dev/null
     printf '%s\n' "$file"
 }
 
@@ -101,4 +102,5 @@ install -d "$root/DEBIAN" "$out"
 install -m 755 deploy/debian/{postinst,prerm,postrm} "$root/DEBIAN/"
 printf '/etc/arena-broker/broker.toml\n' >"$root/DEBIAN/conffiles"
 pack "$root" control arena-broker
-pack "$symbols" control.dbgsym arena-broker-dbgsym
+# Its sections are compressed already.
+pack "$symbols" control.dbgsym arena-broker-dbgsym -z1

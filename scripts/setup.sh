@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# setup.sh [build|package|test]: installs what the build needs, or packages of it, or the tests too, and this machine lacks. Says
-# nothing, and changes nothing, when all is there.
+# setup.sh [build|package|test-package|test]: installs what the build needs, or packages of it, or their test, or all other tests,
+# and this machine lacks. Says nothing, and changes nothing, when all is there.
 set -euo pipefail
 need=${1:-test}
 
@@ -37,7 +37,7 @@ if [[ $need != build ]]; then
     command -v objcopy >/dev/null || missing+=(binutils)
     command -v xz >/dev/null || missing+=(xz-utils)
 fi
-if [[ $need == package ]]; then
+if [[ $need == test-package ]]; then
     command -v lintian >/dev/null || missing+=(lintian)
     command -v debootstrap >/dev/null || [[ -x /usr/sbin/debootstrap ]] || missing+=(debootstrap)
 fi

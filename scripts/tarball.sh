@@ -46,6 +46,8 @@ umask 022
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$out"
+# Those of earlier sources would be taken for these.
+rm -f "$out"/arena-{broker-[0-9],broker-symbols-,analyze-}*-linux-*
 
 scripts/package-files.sh "$bin" "$work"
 mv "$work/usr" "$work/$name"
@@ -62,13 +64,14 @@ for program in "$work/$name"/bin/*; do
     scripts/symbols.sh "$program" "$work/symbols" --compress-debug-sections >/dev/null
 done
 
-# pack DIRECTORY WHAT FILE
+# pack DIRECTORY WHAT FILE LEVEL
 pack() {
     tar --create --directory "$1" --sort=name --mtime="@$date" --owner=0 --group=0 --numeric-owner --format=gnu "$2" |
-        xz --threads=1 -6 >"$3"
+        xz --threads=1 "-$4" >"$3"
     printf '%s\n' "$3"
 }
-pack "$work" "$name" "$out/$name.tar.xz"
-pack "$work/symbols" .build-id "$out/arena-broker-symbols-$suffix.tar.xz"
+pack "$work" "$name" "$out/$name.tar.xz" 6
+# Its sections are compressed already.
+pack "$work/symbols" .build-id "$out/arena-broker-symbols-$suffix.tar.xz" 1
 install -m 755 "$work/$name/bin/arena-analyze" "$out/arena-analyze-$suffix"
 printf '%s\n' "$out/arena-analyze-$suffix"
