@@ -124,15 +124,20 @@ struct CommandLineTests {
     func width() throws {
         let dump = Program.samples + "/3-at-the-limit.dump.zst"
         let whole = try run("summary", dump)
-        #expect(
-            whole.output.contains("arena-20261123T162139.601Z-8795-2-near-limit.dump.zst")
-                || !whole.output.contains("…"))
-        #expect(try run("summary", dump, environment: ["COLUMNS": "60"]).output.contains("NIOPosix/BaseSocketChannel"))
+        #expect(whole.output.contains("arena-20261123T162142.153Z-8795-3-allocation-failure.dump.zst"))
+        #expect(!whole.output.contains("…"))
+        let place = "last: convertToRpcCommandResponse  Broker/RPCCommandResponse.swift:42"
+        #expect(whole.output.contains(place))
+        // How wide some window is, is nothing to a file.
+        #expect(try run("summary", dump, environment: ["COLUMNS": "60"]).output.contains(place))
         #expect(try run("sites", dump).output.contains("max life"))
         #expect(try run("summary", "--width", "0", dump).output == whole.output)
-        let narrow = try run("summary", "--width", "60", dump)
-        #expect(narrow.output.split(separator: "\n").allSatisfy { $0.count <= 60 })
-        #expect(narrow.output.contains("last: convertToRpcCommandResponse"))
+        for (width, kept) in [(80, "last: convertToRpcCommandResponse"), (60, "mmandResponse")] {
+            let narrow = try run("summary", "--width", "\(width)", dump)
+            #expect(narrow.output.split(separator: "\n").allSatisfy { $0.count <= width })
+            #expect(narrow.output.contains(kept) && !narrow.output.contains(place))
+            #expect(narrow.output.contains("-allocation-failure.dump.zst") || width < 80)
+        }
         #expect(try run("summary", "--width", "7", dump).status == 64)
     }
 
