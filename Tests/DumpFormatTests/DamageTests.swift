@@ -58,7 +58,7 @@ struct DamageTests {
     func flips(part: Int) throws {
         let bytes = try encode(Self.small)
         let file = TemporaryFile(bytes)
-        try file.flip(bytes, at: stride(from: part, to: bytes.count, by: 4), { 1 << UInt8($0 * 5 % 8) }) { offset in
+        file.flip(bytes, at: stride(from: part, to: bytes.count, by: 4), { 1 << UInt8($0 * 5 % 8) }) { offset in
             if let read = try? DumpReader.read(path: file.path, .everything, parallelism: 1) {
                 Self.expectHonest(read, "byte \(offset)")
             }
