@@ -113,6 +113,7 @@ completions: build  ## completions for bash, zsh and fish, below .build/deploy/u
 
 expected: build  ## let the tests expect what arena-analyze says about the sample dumps today
 	@scripts/expected.sh $(BIN)
+	@scripts/examples.py $(BIN) --renew
 
 clean:  ## remove everything that was built
 	rm -rf .build .build-* Benchmarks/.build out
