@@ -129,8 +129,8 @@ struct ListenerTests {
     }
 
     @Test("a socket under two spellings is found before the start")
-    func twoSpellings() async throws {
-        try await withTemporaryDirectory { directory in
+    func twoSpellings() throws {
+        try withTemporaryDirectory { directory in
             var configuration = Configuration()
             configuration.dumpDirectory = directory.path
             func check(_ paths: String...) throws {

@@ -394,7 +394,7 @@ struct SessionOwnerTests {
             #expect(before)
             // What a reload does, but for the sessions that it finds.
             var configuration = broker.configuration
-            try await withTemporaryDirectory { directory in
+            try withTemporaryDirectory { directory in
                 configuration.access.aclFile = try directory.write("acl", Self.revoked)
                 let listener = broker.context.listeners[0]
                 listener.settings = try Listener.Settings(listener.settings.configuration, in: configuration)
