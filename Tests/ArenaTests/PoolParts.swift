@@ -34,10 +34,14 @@ final class PoolParts {
 
     // What `#expect` can ask: it calls nothing that changes a value.
 
-    func takeChunk(forced: Bool = false) -> UInt32? { state.chunks.takeChunk(forced: forced, &state.growth) }
-    func takeHuge(_ bytes: Int, forced: Bool = false) -> UInt32? {
-        state.chunks.takeHuge(bytes: bytes, forced: forced, &state.growth)
+    func takeChunk(forced: Bool = false) -> UInt32? {
+        withState { $0.chunks.takeChunk(forced: forced, &$0.growth) }
     }
+    func takeHuge(_ bytes: Int, forced: Bool = false) -> UInt32? {
+        withState { $0.chunks.takeHuge(bytes: bytes, forced: forced, &$0.growth) }
+    }
+    /// One access to the whole of it, as under the pool's lock: its parts may then be changed together.
+    private func withState<Result>(_ body: (inout PoolState) -> Result) -> Result { body(&state) }
     func cache(_ index: UInt32) { state.chunks.cache(index) }
     func takeDue(at now: UInt64, all: Bool) -> UInt32? { state.chunks.takeDue(at: now, all: all) }
     var cachedCount: Int { state.chunks.cachedCount }
