@@ -10,7 +10,8 @@ struct HistogramCommand: ParsableCommand {
             One line a value, largest first (ages in order): how many buffers, their bytes, and the oldest.
 
               arena-analyze histogram --by client --limit 10 2-near-limit.dump.zst
-              arena-analyze histogram --by age --filter unreachable 2-near-limit.dump.zst
+              arena-analyze histogram --by age --filter unreachable \\
+                2-near-limit.dump.zst
             """)
 
     @OptionGroup var source: DumpArgument

@@ -68,7 +68,7 @@ struct BufferTests {
             TextRenderer(width: 140).render(report) == """
                 matched  2 buffers, 5 KiB: 100.0 % of 2 live buffers' 5 KiB
 
-                Buffer  address     size  capacity     age         idle  site            last access     owner             referrers
+                Buffer  address     size  capacity     age         idle  site            last access    owner             referrers
                 #7      0x40     3.9 KiB   4.0 KiB  12 min  11 min 59 s  publish packet  offline queue  session device-1  offline queue
                 … 1 more buffer
 

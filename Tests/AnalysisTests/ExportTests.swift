@@ -386,7 +386,7 @@ struct ExportTests {
     func usage() throws {
         let table = try Program.run("export", "--to", "csv", "--table", "bufers", "-o", "x", "y")
         #expect(table.status == 64)
-        #expect(table.errors.contains("tables: buffers, references"))
+        #expect(table.errors.contains("tables: buffers, referrers"))
         #expect(try Program.run("export", "--to", "sqlite", "-o", "-", "y").status == 64)
         #expect(try Program.run("query", "only-a-file").status == 64)
         #expect(try Program.run("query", "file", "SELEC 1").status == 64)

@@ -113,7 +113,7 @@ struct FilterTests {
             ("site ~ \"rpc", 7, 4, "no closing quote"),
             ("site ; x", 5, 1, "';' means nothing"),
             ("size", 4, 0, "expected a comparison after 'size', such as size >= 4KiB"),
-            ("unreachable = maybe", 9, 5, "yes or no"),
+            ("unreachable = maybe", 14, 5, "yes or no"),
             ("", 0, 0, "empty"),
         ])
     func errors(text: String, start: Int, length: Int, message: String) throws {
@@ -126,7 +126,9 @@ struct FilterTests {
     func caret() throws {
         let error = #expect(throws: ExpressionError.self) { try Filter("unreachable and agee > 1m") }
         #expect(
-            error?.description.split(separator: "\n").suffix(2) == ["  unreachable and agee > 1m", "             ^~~~"])
+            error?.description.split(separator: "\n").suffix(2) == [
+                "  unreachable and agee > 1m", "                  ^~~~",
+            ])
     }
 
     @Test("no text makes the parser trap")

@@ -39,7 +39,8 @@ struct GoldenTests {
                 convertToRpcCommandResponse was the last to access 15,233 of 15,239 live buffers
                 (1903.9 MiB, 99.9 % of live bytes); they were allocated at "publish packet"
                 (Broker/Connection.swift:88), the oldest 12 min 3 s ago; 99.9 % of the buffers
-                freed there lived under 8.4 ms, and referrers reach none of them: this is a leak.
+                freed there lived under 8.4 ms, and referrers reach none of them: this is a
+                leak.
 
                 """)
     }
@@ -74,13 +75,13 @@ struct GoldenTests {
                 """)
     }
 
-    @Test("sites shows who touched each site's buffers last")
+    @Test("sites shows who accessed each site's buffers last")
     func sites() {
         #expect(
             TextRenderer(width: 120).render(.sites(of: Fixture.leak())) == """
                 live  15,239 buffers, 1903.9 MiB, at 2 of 2 sites
 
-                Site, and last access                                       buffers       bytes    share      oldest  p99 life  alloc/s
+                Site, and last access                                      buffers       bytes    share      oldest  p99 life  alloc/s
                 publish packet  Broker/Connection.swift:88                  15,237  1903.9 MiB   99.9 %  12 min 3 s  < 8.4 ms       73
                   convertToRpcCommandResponse  Broker/RPCBridge.swift:141   15,233  1903.9 MiB   99.9 %  12 min 3 s
                   publish packet  Broker/Connection.swift:88                     4    64.0 KiB  < 0.1 %         1 s

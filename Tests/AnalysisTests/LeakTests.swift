@@ -53,7 +53,7 @@ struct LeakTests {
                 Owners: mostly sessions. Evidence (proved): at a safepoint, where no handler is running, no referrer reaches \
                 them, which proves it; 99.9 % of what that site freed lived under 8.4 ms. Next: read \
                 Broker/RPCBridge.swift:141, convertToRpcCommandResponse(_:): some way out of it, perhaps an error or an \
-                early return, neither passes the buffer on nor releases it. Fingerprint unreachable-1e111e85e2af.
+                early return, neither passes the buffer on nor releases it. Fingerprint unreachable-a61bb56ad43a.
                 """)
     }
 

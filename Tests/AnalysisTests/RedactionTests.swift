@@ -154,11 +154,16 @@ struct RedactionTests {
             Self.withoutNames(try JSONSerialization.jsonObject(with: outcome.output)) as? NSDictionary)
     }
 
+    private static func text(_ value: Any) -> String {
+        let data = try? JSONSerialization.data(withJSONObject: [value], options: .sortedKeys)
+        return String(decoding: data ?? Data(), as: UTF8.self)
+    }
+
     private static func withoutNames(_ value: Any) -> Any {
         if let list = value as? [Any] {
             // Owners of the same amount are in the order of their names.
             let plain = list.map(withoutNames)
-            return plain.sorted { "\($0)" < "\($1)" }
+            return plain.sorted { text($0) < text($1) }
         }
         guard let object = value as? [String: Any] else { return value }
         return object.filter { !["path", "host", "owner", "name"].contains($0.key) }.mapValues(withoutNames)

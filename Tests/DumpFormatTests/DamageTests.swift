@@ -40,7 +40,7 @@ struct DamageTests {
                     #expect(read.sites == Self.small.sites, "cut at \(length)")
                     hadSites = true
                 }
-                if !read.completeness.sectionsMissing.contains("allocation_groups") {
+                if !read.completeness.sectionsMissing.contains("allocationGroups") {
                     #expect(read.owners == Self.small.owners, "cut at \(length)")
                 }
                 if let slots = read.slots {
