@@ -117,7 +117,7 @@ struct MemoryFiguresTests {
         """
     private static let parts = """
         SELECT 'requested', sum(requested_bytes) FROM buffers
-        UNION ALL SELECT 'slack', sum(bytes - requested_bytes) FROM buffers
+        UNION ALL SELECT 'internal fragmentation', sum(bytes - requested_bytes) FROM buffers
         UNION ALL SELECT 'free in chunks', sum(bytes - live_bytes) FROM chunks WHERE kind IN ('chunk', 'huge')
         UNION ALL SELECT 'cached chunks', ifnull(sum(bytes), 0) FROM chunks WHERE kind = 'cached'
         UNION ALL SELECT 'ledger', ledger_bytes FROM totals UNION ALL SELECT 'snapshot buffer', snapshot_buffer_bytes FROM totals
@@ -258,7 +258,10 @@ struct MemoryFiguresTests {
                 topics["live"] = totals["totals/live"]
                 return topics
             }
-            for name in ["classes/huge", "classes/64", "referrers/offline-queue", "owners/session", "parts/slack"] {
+            for name in [
+                "classes/huge", "classes/64", "referrers/offline-queue", "owners/session",
+                "parts/internal-fragmentation",
+            ] {
                 #expect(figures[name] ?? 0 > 0, "\(name)")
             }
             withExtendedLifetime(clients) {}

@@ -2,7 +2,7 @@ import DequeModule
 import NIOCore
 
 /// The part of a session's queue that is in the store only: what is known of it here is a number and a size for each
-/// message, twelve bytes. It is behind the part in memory, in its order, and comes back in pages (`Shard+Pages.swift`).
+/// message, twelve bytes. It is behind the part in memory, in its order, and comes back in batches (`Shard+OverflowBatches.swift`).
 struct SpilledQueue {
     private var entries = Deque<UInt64>()
     private var sizes = Deque<UInt32>()
