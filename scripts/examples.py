@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """examples.py BIN [--renew]: what docs/analyzing.md shows of the sample dumps is what arena-analyze prints.
 
-Runs each `$ arena-analyze ...` of the page beside the sample dumps, in its order, and compares what follows it. A line with nothing
-but an ellipsis stands for what was left out. With --renew the page is changed in place of being complained about: read the
+Runs each `$ arena-analyze ...` of the page beside the sample dumps, in its order, and compares what follows it, if anything does. A
+line with nothing but an ellipsis stands for what was left out. With --renew the page is changed in place of being complained about: read the
 difference, and the sentences around it.
 """
 import difflib
@@ -33,7 +33,9 @@ def said(command, folder, path):
 
 
 def renewed(shown, output):
-    """`output`, cut where `shown` is."""
+    """`output`, cut where `shown` is; nothing where nothing is shown."""
+    if not shown:
+        return []
     lines = []
     for index, line in enumerate(shown):
         if line == ELLIPSIS:
