@@ -59,6 +59,8 @@
     box.before(hint);
     const look = () => {
       const [first, ...others] = [...box.querySelector("thead tr").cells];
+      // A table of nothing has no columns.
+      if (!first) return;
       const [left, right] = [first.getBoundingClientRect().right, box.getBoundingClientRect().right];
       const outside = others.filter((head) => {
         const place = head.getBoundingClientRect();
