@@ -310,6 +310,8 @@ fi
 rm -rf "$work/root" "$work/symbols"
 if ((EUID != 0)); then
     step 'not installed: that takes root'
+elif ! unshare --mount --propagation private true 2>/dev/null; then
+    step 'not installed: that takes a mount namespace of its own'
 else
     arguments=(--inside "$work")
     [[ -z $quick ]] || arguments+=(--quick)
