@@ -9,7 +9,7 @@ struct DominatorsCommand: ParsableCommand {
         discussion: """
             Retained: buffers that only this owner and those below it hold. Shallow: of them, those it holds itself, \
             and those that several below it share. A buffer with several referrers counts for their lowest common owner. \
-            "Answers for" is what the owner is charged with, held or not.
+            "Answers for" is what the owner is charged with, reachable or not.
 
               arena-analyze dominators --limit 5 2-near-limit.dump.zst
             """)

@@ -7,7 +7,7 @@ struct SitesCommand: ParsableCommand {
         abstract: "Live memory by the place in the code that allocated it.",
         discussion: """
             One line a site, largest first: what it has alive, how fast it allocates, and how long the buffers lived \
-            that it freed (as upper bounds). Beneath it, who touched its live buffers last.
+            that it freed (as upper bounds). Beneath it, who accessed its live buffers last.
 
               arena-analyze sites --sort allocations_per_second 2-near-limit.dump.zst
               arena-analyze sites --filter 'age > 5s' 2-near-limit.dump.zst
