@@ -6,7 +6,7 @@ struct Growth {
     /// What growth leads to, by the last step: what was before it may be over.
     enum Forecast: Equatable {
         case noLimit
-        /// No chunk fits below the limit any more. Refused: how many allocations, in the last step.
+        /// Nothing more is let in. Refused: how many allocations, in the last step.
         case atLimit(refused: UInt64)
         case notGrowing
         /// In centuries.
@@ -44,15 +44,15 @@ struct Growth {
         }
     }
 
-    /// Nil unless the limit has been reached: the counter has passed it, or another chunk would pass it and allocations were
-    /// refused for that.
+    /// Nil unless the limit has been reached: the counter has passed it, or allocations were refused where another chunk would
+    /// pass it, or would be of the last twentieth, which a broker keeps for acknowledgements and for what drains its queues.
     private static func refusedAtLimit(_ newest: Snapshot, since before: Snapshot) -> UInt64? {
         let totals = newest.totals
         let refused = totals.failedAllocations.less(before.totals.failedAllocations)
         let room = totals.limitBytes.less(totals.counterBytes)
         if room == 0 { return refused }
         let wasRefused = refused > 0 || newest.header.reason == "allocation-failure"
-        return room < totals.chunkSize && wasRefused ? refused : nil
+        return room < max(totals.chunkSize, totals.limitBytes / 20) && wasRefused ? refused : nil
     }
 
     /// Zero where the limit is reached; nil where there is none, or nothing leads to it.

@@ -12,7 +12,7 @@ usage() {
     cat <<'TEXT'
 usage: samples/incident/run.sh [--limit BYTES] [--bin DIR] [--keep DIR] [--publish DIR]
 
-  --limit BYTES   the broker's memory limit, at least 64 MiB  (default 2000000000, as in the incident)
+  --limit BYTES   the broker's memory limit, at least 64 MiB  (default 2050000000: 119 chunks, as in the incident)
   --bin DIR       where arena-broker, arena-analyze and arena-bench are
                   (default: $BIN, else .build/release; .build/debug works, slower)
   --keep DIR      keep dumps and the broker's log in DIR      (default: a temporary directory, removed)
@@ -22,7 +22,7 @@ Exit code 0: the dumps name the culprit, and the chunk count is what the limit a
 TEXT
 }
 
-limit=2000000000 bin=${BIN:-$root/.build/release} keep='' publish=''
+limit=2050000000 bin=${BIN:-$root/.build/release} keep='' publish=''
 while (($#)); do
     case $1 in
     --help | -h) usage && exit 0 ;;
