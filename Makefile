@@ -44,8 +44,7 @@ release-notes:  ## what CHANGELOG.md says of this version
 	@scripts/changelog.sh
 
 demo: tools  ## the incident in small: a broker leaks, dumps itself, and the dump names the culprit
-	@scripts/build-demo.sh
-	@samples/incident/run.sh --limit 134217728 --bin $(BIN)
+	@scripts/demo.sh
 
 incident: build  ## the incident in full: 2,050,000,000 bytes, 119 chunks; renews the sample dumps
 	@samples/incident/run.sh --limit 2050000000 --bin $(BIN) --publish samples/incident

@@ -117,7 +117,7 @@ let package = Package(
                 "Version", log,
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "NIOSSL", package: "swift-nio-ssl", condition: .when(traits: ["TLS"])),
-                .product(name: "NIOTLS", package: "swift-nio"),
+                .product(name: "NIOTLS", package: "swift-nio", condition: .when(traits: ["TLS"])),
             ] + nio,
             swiftSettings: broker),
         // Apart from the broker, which then need not know the library.

@@ -6,7 +6,6 @@ import Ledger
 import Logging
 import MQTT
 import NIOCore
-import NIOTLS
 
 /// One network connection: cuts packets out of what is read, and holds what is on its way to and from the socket.
 /// What packets mean is in `Connection+Protocol.swift`, what is sent in `Connection+Output.swift`.
@@ -187,7 +186,7 @@ final class ConnectionHandler: ChannelInboundHandler {
         case let proxied as ProxyHeader.Peer:
             if let address = proxied.address { renamePeer(address) }
             countAddress()
-        case is TLSUserEvent: takeCertificateName()
+        case _ where TLSConnection.isOfHandshake(event): takeCertificateName()
         default: break
         }
         context.fireUserInboundEventTriggered(event)

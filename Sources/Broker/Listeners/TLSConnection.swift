@@ -1,6 +1,7 @@
 #if TLS
 import NIOCore
 import NIOSSL
+import NIOTLS
 
 /// The TLS of one connection, and the buffers of the arena that its handler, swift-nio-ssl's, keeps: the plaintext it decrypts
 /// into, the ciphertext it encrypts into, and ciphertext that has not been decrypted yet.
@@ -20,6 +21,9 @@ struct TLSConnection {
         self.handler = handler
         try pipeline.addHandler(handler)
     }
+
+    /// Whether `event` of the pipeline tells how far a handshake is.
+    static func isOfHandshake(_ event: Any) -> Bool { event is TLSUserEvent }
 
     /// Whether the handler has gone, and its buffers with it.
     var isGone: Bool { handler == nil }

@@ -24,6 +24,8 @@ struct TLSConnection {
 
     init(_ context: TLSContext, _ pipeline: ChannelPipeline.SynchronousOperations) throws { self.context = context }
 
+    static func isOfHandshake(_ event: Any) -> Bool { false }
+
     var isGone: Bool { true }
     var peerName: TLSPeerName? { nil }
     var areBuffersKnown: Bool { true }
