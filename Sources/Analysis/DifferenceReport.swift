@@ -134,11 +134,10 @@ extension Difference {
         switch growth.forecast {
         case .noLimit, .notGrowing, .farAway: return ""
         case .atLimit(let refused):
+            guard refused > 0 else { return "memory is at the limit" }
             let were = refused == 1 ? "was" : "were"
-            let why =
-                refused == 0
-                ? "" : ": \(Format.count(refused, of: "allocation")) \(were) refused since the dump before"
-            return "memory is at the limit\(why)"
+            return
+                "no more is let in: \(Format.count(refused, of: "allocation")) \(were) refused since the dump before"
         case .limit(let nanoseconds):
             let (time, overflow) = newest.header.wallTime.addingReportingOverflow(nanoseconds)
             let when = overflow ? "" : " (\(Format.time(time)))"
@@ -320,12 +319,12 @@ extension Difference {
     var sentence: String {
         let amount = Format.bytesChange(liveChange)
         guard let suspect else {
+            let opening = lost.map { $0 + " Live" } ?? "No suspect: live"
             if liveChange < Self.growthFloor {
-                return "No suspect: live memory changed by \(amount) in \(Format.duration(interval)).\(lost)"
+                return "\(opening) memory changed by \(amount) in \(Format.duration(interval))."
             }
             let steps = snapshots.count > 2 ? " and grew in every dump" : ""
-            return "No suspect: live memory grew by \(amount), but no one site makes up most of it\(steps)\(deadline)."
-                + lost
+            return "\(opening) memory grew by \(amount), but no one site makes up most of it\(steps)\(deadline)."
         }
         let site = sites.names[suspect.site]
         let access = sites.names[suspect.access]
@@ -359,11 +358,11 @@ extension Difference {
     /// Whether there are buffers that no referrer reaches. Those that did not grow are no suspects here, and lost all the same.
     fileprivate var hasLost: Bool { (newest.totals.unreachableBuffers ?? 0) > 0 }
 
-    private var lost: String {
-        guard hasLost, let buffers = newest.totals.unreachableBuffers else { return "" }
+    private var lost: String? {
+        guard hasLost, let buffers = newest.totals.unreachableBuffers else { return nil }
         let live = Format.count(newest.totals.liveBuffers, of: newest.liveNoun)
-        let who = newest.hasClock ? "no referrer reaches" : "no ByteBuf refers to"
-        return " Beside growth: \(who) \(Format.count(buffers)) of \(live) (see leaks)."
+        let who = newest.hasClock ? "No referrer reaches" : "No ByteBuf refers to"
+        return "\(who) \(Format.count(buffers)) of \(live) in the last dump (see leaks), though they are not what grew."
     }
 
     /// What holds the suspect's buffers now decides what growth means.

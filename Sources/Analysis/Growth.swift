@@ -44,15 +44,16 @@ struct Growth {
         }
     }
 
-    /// Nil unless the limit has been reached: the counter has passed it, or allocations were refused where another chunk would
-    /// pass it, or would be of the last twentieth, which a broker keeps for acknowledgements and for what drains its queues.
+    /// Nil unless the limit has been reached: the counter has passed it, or allocations were refused and the counter has not fallen since.
+    /// That is some way below the limit: another chunk would pass it, and each loop of a broker keeps a part of what is left for
+    /// acknowledgements and for what drains its queues.
     private static func refusedAtLimit(_ newest: Snapshot, since before: Snapshot) -> UInt64? {
         let totals = newest.totals
         let refused = totals.failedAllocations.less(before.totals.failedAllocations)
         let room = totals.limitBytes.less(totals.counterBytes)
         if room == 0 { return refused }
         let wasRefused = refused > 0 || newest.header.reason == "allocation-failure"
-        return room < max(totals.chunkSize, totals.limitBytes / 20) && wasRefused ? refused : nil
+        return room < max(totals.chunkSize, totals.limitBytes / 4) && wasRefused ? refused : nil
     }
 
     /// Zero where the limit is reached; nil where there is none, or nothing leads to it.

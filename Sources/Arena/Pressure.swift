@@ -16,6 +16,14 @@ extension ArenaPool {
     /// Who hears of pressure from now on. Any thread.
     public func onPressure(_ handler: @escaping @Sendable (Pressure) -> Void) { pressure.tell(handler) }
 
+    /// Counts a refusal that the program makes by itself, so that what is left stays for other things, as one of the arena. Any thread.
+    ///
+    /// - Parameter isFirst: of an excursion; it is among the events.
+    public func countRefusal(of size: Int, isFirst: Bool) {
+        _ = arena_add(budget.failedAllocations, 1)
+        if isFirst { pressure.recordRefusal(of: size) }
+    }
+
     /// Counts a refusal and makes the error for it. What was refused is a chunk, or a mapping larger than one.
     func refuse(_ size: Int) -> ArenaError {
         _ = arena_add(budget.failedAllocations, 1)
@@ -53,7 +61,11 @@ struct PressureReporter: Sendable {
 
     func noteRefusal(of size: Int, _ error: ArenaError) {
         guard budget.entersRefusal() else { return }
-        events.record(.refused, "\(size) bytes were asked for", value: arena_load(budget.counter))
+        recordRefusal(of: size)
         report(.refused(error))
+    }
+
+    func recordRefusal(of size: Int) {
+        events.record(.refused, "\(size) bytes were asked for", value: arena_load(budget.counter))
     }
 }

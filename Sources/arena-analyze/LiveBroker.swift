@@ -30,6 +30,12 @@ struct LiveBroker {
         guard answered else {
             throw Problem(description: "process \(pid) does not answer SIGUSR1, which would end it; is it a broker?")
         }
+        // Shells and others take the signal too, and end. Who names a directory has seen dumps of it there.
+        let name = field("Name")?.filter { !$0.isWhitespace } ?? ""
+        guard directory != nil || name == "arena-broker" else {
+            throw Problem(
+                description: "process \(pid) is called '\(name)', not arena-broker; if it writes dumps, say where with --directory")
+        }
         self.pid = pid
         ownPid = field("NSpid")?.split(whereSeparator: { $0 == "\t" || $0 == " " }).last.map(String.init) ?? "\(pid)"
         if let directory {

@@ -51,7 +51,9 @@ struct QueryCommand: ParsableCommand {
             try list.apply(to: &report, people: 1_000, noun: "row", output)
             try output.show(report)
         } catch let problem as Query.Problem {
-            Terminal.complain("cannot answer the query: \(problem)")
+            let isUnknown = ["no such table", "no such column"].contains { problem.description.contains($0) }
+            let hint = isUnknown ? "; 'arena-analyze query --schema' lists what there is" : ""
+            Terminal.complain("cannot answer the query: \(problem)\(hint)")
             throw Exit.usage
         }
     }

@@ -6,6 +6,8 @@ final class Screen {
     private let isTerminal = isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1
     private var saved = termios()
     private var isOpen = false
+    /// Whether what is shown is gone after `close`.
+    var isTemporary: Bool { isOpen }
     /// Somebody pressed q or Ctrl-C, or a signal asked for the end.
     private(set) var isEnded = false
 
@@ -50,9 +52,9 @@ final class Screen {
         while lines.last == "" { lines.removeLast() }
         let room = max(0, (Terminal.size?.rows ?? 24) - 1)
         let more = lines.count > room ? ", \(lines.count - room) more lines" : ""
-        // Each line clears what was to its right, so that nothing flickers.
+        // Each line is cleared before it is written: behind one that fills the window the cursor is still on its last column.
         write(
-            "\u{1B}[H" + lines.prefix(room).map { $0 + "\u{1B}[K\r\n" }.joined()
+            "\u{1B}[H" + lines.prefix(room).map { "\u{1B}[K\($0)\r\n" }.joined()
                 + "\u{1B}[J\u{1B}[2mq ends, space refreshes\(more)\u{1B}[0m")
     }
 

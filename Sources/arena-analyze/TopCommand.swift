@@ -37,6 +37,8 @@ struct TopCommand: ParsableCommand {
     }
 
     func run() throws {
+        // Where the broker has ended, it is the only thing that is known of it.
+        var last: String?
         do {
             let broker = try self.broker.find()
             let screen = Screen()
@@ -47,13 +49,16 @@ struct TopCommand: ParsableCommand {
             var own: Set<String> = []
             while !screen.isEnded {
                 let snapshot = try next(broker, screen, &own)
-                try screen.show(text(snapshot, since: before))
+                let text = text(snapshot, since: before)
+                try screen.show(text)
+                if screen.isTemporary { last = text }
                 shown += 1
                 if count > 0, shown >= count { return }
-                screen.wait(seconds: interval) { try? screen.show(text(snapshot, since: before)) }
+                screen.wait(seconds: interval) { try? screen.show(self.text(snapshot, since: before)) }
                 before = snapshot
             }
         } catch let problem as LiveBroker.Problem {
+            if let last { try Terminal.print(last + "\n") }
             Terminal.complain("cannot watch: \(problem)")
             throw Exit.noAnswer
         } catch is CancellationError {

@@ -9,7 +9,7 @@ struct Traffic: ParsableCommand {
         abstract: "Publish as fast as the broker delivers, and say what a message costs it.",
         discussion: """
             Examples:
-              arena-bench traffic --shape pairs --clients 4 --messages 400000 --server-pid $(pidof arena-broker)
+              arena-bench traffic --shape pairs --clients 4 --server-pid $(pidof arena-broker)
               arena-bench traffic --shape fan-out --clients 50 --qos 1
 
             pairs: each of N publishers has a subscriber of its own. fan-out: one publisher, N subscribers. fan-in: N \

@@ -1,4 +1,5 @@
 import Arena
+import DumpFormat
 import Foundation
 import Ledger
 import MQTT
@@ -155,7 +156,12 @@ struct LimitUnderFaultTests {
             broker.dumper.finishRequests()
             let names = try FileManager.default.contentsOfDirectory(atPath: broker.configuration.dumpDirectory)
             #expect(names.count { $0.contains("allocation-failure") } == 1)
-            #expect(broker.pool.failedAllocations == 0)
+            #expect(broker.pool.failedAllocations == publishers.count)
+            // The dump says so: what a summary, a diff and a monitor go by.
+            let dump = try #require(names.first { $0.contains("allocation-failure") })
+            let snapshot = try DumpReader.read(path: broker.configuration.dumpDirectory + "/" + dump, .everything)
+            #expect(snapshot.totals.failedAllocations >= 1)
+            #expect(snapshot.events.contains { $0.kind == .refused })
             try await broker.empty(ballast)
         }
     }

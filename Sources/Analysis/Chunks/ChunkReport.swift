@@ -143,7 +143,7 @@ extension Report {
         if answer.huge > 0 { words = "\(words) and \(answer.huge, of: "huge mapping", as: "returned_huge")" }
         words = "\(words), \(.bytes(answer.bytes), as: "returned_bytes")"
         if answer.bytes > 0 {
-            words = "\(words): \(.text(String(Format.ratio(leverage).dropLast(2)))) bytes back for 100 freed"
+            words = "\(words): \(.text(Format.ratio(leverage))) of what is freed"
         }
         words = """
             \(words). \(answer.partly, of: "chunk", as: "partly_freed_chunks") would lose buffers and stay for the \

@@ -246,6 +246,11 @@ public struct ReportPage {
                 Report.Line("cgroup", "\(.bytes(header.cgroupCurrentBytes)) of \(.bytes(header.cgroupLimitBytes))"))
         }
         var html = HTMLRenderer().lines(lines)
+        if let events = Report.recentEvents(newest) {
+            var report = Report(command: "report")
+            report.add("Before the dump", .table(events))
+            html += HTMLRenderer().render(report)
+        }
         if !header.configuration.isEmpty {
             // Line by line, because escaping shows a line break as text.
             let text = header.configuration.split(separator: "\n", omittingEmptySubsequences: false)

@@ -47,9 +47,8 @@ struct FindingStory {
     private var since: String {
         let first = snapshot.wallTime(finding.oldestBirth)
         let last = snapshot.wallTime(finding.newestBirth)
-        return "First born \(Format.time(first)), last \(Format.time(last))"
-            + " (\(Format.duration(snapshot.age(finding.oldestBirth))) and"
-            + " \(Format.duration(snapshot.age(finding.newestBirth))) before the dump)."
+        return "First born \(Format.time(first)), \(Format.duration(snapshot.age(finding.oldestBirth))) before the dump;"
+            + " last \(Format.time(last)), \(Format.duration(snapshot.age(finding.newestBirth))) before it."
     }
 
     private var place: String {
@@ -95,7 +94,7 @@ struct FindingStory {
         if lifetimes.count >= Diagnosis.histogramFloor, let usual = lifetimes.bound(share: 0.999) {
             var part = "99.9 % of what that site freed lived under \(Format.duration(usual))"
             if let outlived = finding.details?.outlived {
-                part += ", \(Format.count(outlived)) of these \(outlived == 1 ? "is" : "are") older"
+                part += ", \(Format.count(outlived)) of the buffers here \(outlived == 1 ? "is" : "are") older"
             }
             parts.append(part)
         }

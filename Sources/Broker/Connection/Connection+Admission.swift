@@ -11,7 +11,7 @@ extension ConnectionHandler {
         guard shard.pressure.gauge.level == .critical else { return true }
         // Taken before: this is only about its acknowledgement.
         if publish.qos == .exactlyOnce, session?.state.isReceiving(publish.packetID) ?? false { return true }
-        shard.context.pressureEpisode.loopRefuses()
+        shard.noteRefusal(of: publish.payload.readableBytes)
         refuse(publish, .memoryShort)
         return false
     }

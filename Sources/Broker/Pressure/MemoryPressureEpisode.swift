@@ -34,14 +34,16 @@ final class MemoryPressureEpisode: Sendable {
         handler?()
     }
 
-    /// A loop has refused a publish so that the arena need not.
-    func loopRefuses() {
-        let handler = state.withLockedValue { state in
-            guard !state.isRefusing else { return nil as (@Sendable () -> Void)? }
-            state.isRefusing = true
-            return state.refusalHandler
+    /// A loop refuses something so that the arena need not.
+    ///
+    /// - Parameter count: counts it, before a dump of it is asked for; with whether it is the first of the excursion.
+    func loopRefuses(_ count: (_ isFirst: Bool) -> Void) {
+        let (isFirst, handler) = state.withLockedValue { state in
+            defer { state.isRefusing = true }
+            return (!state.isRefusing, state.refusalHandler)
         }
-        handler?()
+        count(isFirst)
+        if isFirst { handler?() }
     }
 
     /// A loop has left the normal level.

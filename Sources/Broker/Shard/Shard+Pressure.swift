@@ -70,8 +70,13 @@ extension EventLoopShard {
         guard free + unclaimed / SizeClasses.chunkSize * SizeClasses.chunkSize < Limits.controlReserveBytes else {
             return
         }
-        context.pressureEpisode.loopRefuses()
+        noteRefusal(of: bytes)
         throw .limit(needed: bytes, used: pool.limitBytes - pool.unclaimedBytes, limit: pool.limitBytes)
+    }
+
+    /// Something is refused so that the arena need not: it is counted as if that had.
+    func noteRefusal(of bytes: Int) {
+        context.pressureEpisode.loopRefuses { context.pool.countRefusal(of: bytes, isFirst: $0) }
     }
 
     /// Whether so many bytes in one piece are possible at all.
