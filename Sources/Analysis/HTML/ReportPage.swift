@@ -109,7 +109,7 @@ public struct ReportPage {
     private var sections: [Section] {
         var sections = [
             Section(id: "verdict", title: "Verdict", html: verdict),
-            Section(id: "suspects", title: "Suspects", html: HTMLRenderer().render(leaks.report)),
+            Section(id: "suspects", title: "Suspects", html: HTMLRenderer().render(suspects)),
             Section(id: "chunks", title: "Chunks", html: chunks),
             Section(id: "owners", title: "Owners", html: owners),
             Section(id: "sites", title: "Sites", html: HTMLRenderer().render(.sites(of: newest))),
@@ -122,6 +122,15 @@ public struct ReportPage {
     }
 
     // MARK: Sections
+
+    /// As `leaks` has them, whose table is headed as the section is.
+    private var suspects: Report {
+        var report = leaks.report
+        for index in report.sections.indices where report.sections[index].title == "Suspects" {
+            report.sections[index].title = nil
+        }
+        return report
+    }
 
     private var verdict: String {
         let diagnosis = Diagnosis(newest)
