@@ -39,6 +39,12 @@ struct BulkSections {
         var bulk = BulkReader<Snapshot.PayloadColumns>(reader, .payloads)
         try bulk.read()
         // Rows that cannot be read are 0 bytes long: they must stay the rows of the slots.
+        for range in bulk.missing { for row in range { bulk.table.length[row] = 0 } }
+        let slots = keptSlots?.count ?? reader.index.rowCount(.slots)
+        if bulk.rows != slots {
+            reader.problems.append("payloads: \(bulk.rows) rows for \(slots) slots; of the others there are no bytes")
+            bulk.table.resize(to: slots)
+        }
         keptSlots?.apply(to: &bulk.table)
         return bulk.table
     }
@@ -65,6 +71,15 @@ struct BulkSections {
         _ = bulk.leaveOutMissing()
         if let keptSlots { bulk.table.renumber(keptSlots, reader) }
         return bulk.table
+    }
+}
+
+extension Snapshot.PayloadColumns {
+    /// Makes it have so many rows: those that are added are 0 bytes long.
+    fileprivate mutating func resize(to rows: Int) {
+        let added = max(0, rows - count)
+        start = Array(start.prefix(rows)) + [UInt64](repeating: 0, count: added)
+        length = Array(length.prefix(rows)) + [UInt32](repeating: 0, count: added)
     }
 }
 
@@ -119,7 +134,8 @@ private struct BulkReader<Table: BulkTable> {
     private let section: Section
     let rows: Int
     var table = Table()
-    private var missing: [Range<Int>] = []
+    /// Rows that are not whole in all columns that were read.
+    private(set) var missing: [Range<Int>] = []
 
     init(_ reader: ColumnReader, _ section: Section) {
         self.reader = reader
