@@ -70,12 +70,7 @@ final class ColumnReader {
 
     /// Nothing is allocated that the machine cannot hold.
     func check(bytes: UInt64, _ section: Section) throws(DumpError) {
-        let limit = physicalMemory()
-        if bytes > limit {
-            throw DumpError(
-                .tooLarge, path: input.path,
-                "decoding section \(section.name) needs \(bytes) bytes and this machine has \(limit); use a larger one")
-        }
+        try requireMemory(bytes, for: "decoding section \(section.name)", path: input.path)
     }
 
     /// Decodes each entry to its place, on several threads when there are several; returns what went wrong with each.

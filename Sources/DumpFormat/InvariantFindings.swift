@@ -13,6 +13,9 @@ struct Findings {
         if first.count < 5 { first.append(offender()) }
     }
 
+    /// Adds some that are only counted.
+    mutating func add(more: Int) { count += more }
+
     mutating func expect<T: Equatable>(_ what: @autoclosure () -> String, _ actual: T, _ expected: T) {
         if actual != expected { add("\(what()) is \(actual), expected \(expected)") }
     }
