@@ -8,6 +8,7 @@ struct BulkSections {
     init(_ reader: ColumnReader) { self.reader = reader }
 
     mutating func read(_ selection: DumpSelection, to snapshot: inout Snapshot) throws(DumpError) {
+        try reader.keep(bytes: bytes(of: selection), "the columns that were asked for")
         if selection.runs, has(.runs) { snapshot.runs = try readRuns() }
         if !selection.slots.isEmpty, has(.slots) { snapshot.slots = try readSlots(selection.slots) }
         if selection.payloads, !selection.slots.isEmpty, has(.payloads) { snapshot.payloads = try readPayloads() }
@@ -17,6 +18,41 @@ struct BulkSections {
     }
 
     private func has(_ section: Section) -> Bool { reader.index.contains(section) }
+
+    /// What all selected columns take in memory.
+    private func bytes(of selection: DumpSelection) -> UInt64 {
+        var bytes: UInt64 = 0
+        if selection.runs { bytes += rows(.runs) * Self.width(Snapshot.RunColumns.columns) }
+        bytes += rows(.slots) * Self.width(Snapshot.SlotColumns.columns, selection.slots)
+        if selection.payloads, !selection.slots.isEmpty, has(.payloads) {
+            // They are made as many as there are slots.
+            bytes += max(rows(.payloads), rows(.slots)) * Self.width(Snapshot.PayloadColumns.columns)
+        }
+        if selection.references {
+            bytes += rows(.references) * Self.width(Snapshot.ReferenceColumns.columns)
+            // Read for them where they were not asked for.
+            let base = DumpBlockReader.referenceBase.subtracting(selection.slots)
+            bytes += rows(.slots) * Self.width(Snapshot.SlotColumns.columns, base)
+        } else if selection.reaches {
+            bytes += rows(.references) * Self.width(Snapshot.ReferenceColumns.reachColumns)
+        }
+        return bytes
+    }
+
+    private func rows(_ section: Section) -> UInt64 { UInt64(reader.index.rowCount(section)) }
+
+    /// Bytes of a row; of all columns where there is no selection.
+    private static func width<Table: BulkTable>(
+        _ columns: [any BulkColumn<Table>], _ selection: Set<Table.Column>? = nil
+    ) -> UInt64 {
+        func size<ColumnType: BulkColumn<Table>>(_ column: ColumnType) -> UInt64 {
+            if let selection, !selection.contains(column.typed.id) { return 0 }
+            return UInt64(MemoryLayout<ColumnType.Element>.size)
+        }
+        var sum: UInt64 = 0
+        for column in columns { sum += size(column) }
+        return sum
+    }
 
     private func readRuns() throws(DumpError) -> Snapshot.RunColumns {
         var bulk = BulkReader<Snapshot.RunColumns>(reader, .runs)
