@@ -16,6 +16,8 @@ public struct Difference {
     let owners: OwnerDirectory
     let sameness: ProcessSameness
     var isSameProcess: Bool { sameness.isSame }
+    /// Whether the first snapshot and the last have buffers that could be compared.
+    let hasSlots: Bool
     /// From the first to the last; nil where buffers cannot be compared.
     let overall: SlotDifference?
     /// Between neighbours; with two snapshots this is `overall`.
@@ -39,6 +41,7 @@ public struct Difference {
         self.sameness = sameness
         let last = snapshots.count - 1
         let rows = rows ?? snapshots.map(SlotDifference.rows)
+        hasSlots = rows[0] != nil && rows[last] != nil
         overall = isSameProcess ? SlotDifference(rows, from: 0, to: last, sites, owners) : nil
         if !isSameProcess {
             steps = [SlotDifference?](repeating: nil, count: last)

@@ -68,6 +68,10 @@ extension Difference {
                 + "not by buffer."
         }
         if overall == nil {
+            if hasSlots {
+                return
+                    "The buffers themselves cannot be compared: this machine has no memory for so many. Compared by site only."
+            }
             return "The buffers themselves cannot be compared: a dump lacks its slots table. Compared by site only."
         }
         return nil

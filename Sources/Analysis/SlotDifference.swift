@@ -66,14 +66,14 @@ struct SlotDifference {
         return SlotRows(slots)
     }
 
-    /// `rows` are those of the snapshots; nil where one of the two has none.
+    /// `rows` are those of the snapshots; nil where one of the two has none, or there is no memory for as many.
     init?(
         _ rows: [SlotRows?], from older: Int, to newer: Int, _ sites: SiteDirectory, _ owners: OwnerDirectory
     ) {
         guard let before = rows[older], let after = rows[newer] else { return nil }
+        guard let serials = try? SerialSet(count: before.count) else { return nil }
         bySite = Array(repeating: Turnover(), count: sites.count)
         byOwner = Array(repeating: Turnover(), count: owners.owners.count)
-        let serials = SerialSet(count: before.count)
         _ = before.gather([.serial], {}) { _, slots, rows in
             for row in rows { _ = serials.insert(slots.serial[row]) }
         }

@@ -8,6 +8,7 @@ struct BulkSections {
     init(_ reader: ColumnReader) { self.reader = reader }
 
     mutating func read(_ selection: DumpSelection, to snapshot: inout Snapshot) throws(DumpError) {
+        try reader.keep(bytes: bytes(of: selection), "the columns that were asked for")
         if selection.runs, has(.runs) { snapshot.runs = try readRuns() }
         if !selection.slots.isEmpty, has(.slots) { snapshot.slots = try readSlots(selection.slots) }
         if selection.payloads, !selection.slots.isEmpty, has(.payloads) { snapshot.payloads = try readPayloads() }
@@ -17,6 +18,41 @@ struct BulkSections {
     }
 
     private func has(_ section: Section) -> Bool { reader.index.contains(section) }
+
+    /// What all selected columns take in memory.
+    private func bytes(of selection: DumpSelection) -> UInt64 {
+        var bytes: UInt64 = 0
+        if selection.runs { bytes += rows(.runs) * Self.width(Snapshot.RunColumns.columns) }
+        bytes += rows(.slots) * Self.width(Snapshot.SlotColumns.columns, selection.slots)
+        if selection.payloads, !selection.slots.isEmpty, has(.payloads) {
+            // They are made as many as there are slots.
+            bytes += max(rows(.payloads), rows(.slots)) * Self.width(Snapshot.PayloadColumns.columns)
+        }
+        if selection.references {
+            bytes += rows(.references) * Self.width(Snapshot.ReferenceColumns.columns)
+            // Read for them where they were not asked for.
+            let base = DumpBlockReader.referenceBase.subtracting(selection.slots)
+            bytes += rows(.slots) * Self.width(Snapshot.SlotColumns.columns, base)
+        } else if selection.reaches {
+            bytes += rows(.references) * Self.width(Snapshot.ReferenceColumns.reachColumns)
+        }
+        return bytes
+    }
+
+    private func rows(_ section: Section) -> UInt64 { UInt64(reader.index.rowCount(section)) }
+
+    /// Bytes of a row; of all columns where there is no selection.
+    private static func width<Table: BulkTable>(
+        _ columns: [any BulkColumn<Table>], _ selection: Set<Table.Column>? = nil
+    ) -> UInt64 {
+        func size<ColumnType: BulkColumn<Table>>(_ column: ColumnType) -> UInt64 {
+            if let selection, !selection.contains(column.typed.id) { return 0 }
+            return UInt64(MemoryLayout<ColumnType.Element>.size)
+        }
+        var sum: UInt64 = 0
+        for column in columns { sum += size(column) }
+        return sum
+    }
 
     private func readRuns() throws(DumpError) -> Snapshot.RunColumns {
         var bulk = BulkReader<Snapshot.RunColumns>(reader, .runs)
@@ -39,6 +75,12 @@ struct BulkSections {
         var bulk = BulkReader<Snapshot.PayloadColumns>(reader, .payloads)
         try bulk.read()
         // Rows that cannot be read are 0 bytes long: they must stay the rows of the slots.
+        for range in bulk.missing { for row in range { bulk.table.length[row] = 0 } }
+        let slots = keptSlots?.count ?? reader.index.rowCount(.slots)
+        if bulk.rows != slots {
+            reader.problems.append("payloads: \(bulk.rows) rows for \(slots) slots; of the others there are no bytes")
+            bulk.table.resize(to: slots)
+        }
         keptSlots?.apply(to: &bulk.table)
         return bulk.table
     }
@@ -65,6 +107,15 @@ struct BulkSections {
         _ = bulk.leaveOutMissing()
         if let keptSlots { bulk.table.renumber(keptSlots, reader) }
         return bulk.table
+    }
+}
+
+extension Snapshot.PayloadColumns {
+    /// Makes it have so many rows: those that are added are 0 bytes long.
+    fileprivate mutating func resize(to rows: Int) {
+        let added = max(0, rows - count)
+        start = Array(start.prefix(rows)) + [UInt64](repeating: 0, count: added)
+        length = Array(length.prefix(rows)) + [UInt32](repeating: 0, count: added)
     }
 }
 
@@ -119,7 +170,8 @@ private struct BulkReader<Table: BulkTable> {
     private let section: Section
     let rows: Int
     var table = Table()
-    private var missing: [Range<Int>] = []
+    /// Rows that are not whole in all columns that were read.
+    private(set) var missing: [Range<Int>] = []
 
     init(_ reader: ColumnReader, _ section: Section) {
         self.reader = reader

@@ -7,13 +7,19 @@ final class ColumnReader {
     var problems: Problems
     private var decoder: FrameDecoder
     private var strings: [String?] = []
+    /// Bytes of memory that all that is read may take.
+    private let memory: UInt64
+    /// Of those, what has been read and is kept, or is about to be.
+    private var keptBytes: UInt64 = 0
 
+    /// - Parameter memory: that of the machine, but for tests.
     init(
         _ input: DumpInput, _ index: FrameIndex, _ decoder: consuming FrameDecoder, parallelism: Int,
-        _ progress: DumpProgress? = nil
+        _ progress: DumpProgress? = nil, memory: UInt64 = physicalMemory()
     ) {
         self.input = input
         self.progress = progress
+        self.memory = memory
         self.index = index
         self.decoder = decoder
         self.parallelism = parallelism
@@ -30,7 +36,9 @@ final class ColumnReader {
     func column<T: FixedWidthInteger & UnsignedInteger>(
         _ section: Section, _ column: UInt16, rows: Int, as _: T.Type
     ) throws(DumpError) -> Column<T> {
-        try check(bytes: UInt64(rows) * UInt64(MemoryLayout<T>.stride), section)
+        try requireMemory(
+            UInt64(rows) * UInt64(MemoryLayout<T>.stride), for: "decoding section \(section.name)", path: input.path,
+            of: memory)
         let entries = index.entries(section, column)
         if rows == 0 {
             if entries.isEmpty { note(section, column, 0..<0) }
@@ -68,14 +76,11 @@ final class ColumnReader {
         problems.append("\(BlockHeader.name(section: section.rawValue, column: column, rows: range)): not in the file")
     }
 
-    /// Nothing is allocated that the machine cannot hold.
-    func check(bytes: UInt64, _ section: Section) throws(DumpError) {
-        let limit = physicalMemory()
-        if bytes > limit {
-            throw DumpError(
-                .tooLarge, path: input.path,
-                "decoding section \(section.name) needs \(bytes) bytes and this machine has \(limit); use a larger one")
-        }
+    /// Nothing is allocated that the machine cannot hold, together with what has been read before. Whoever reads tables or columns
+    /// that stay asks first, for all that he will read.
+    func keep(bytes: UInt64, _ what: @autoclosure () -> String) throws(DumpError) {
+        keptBytes = keptBytes.addingClamped(bytes)
+        try requireMemory(keptBytes, for: "decoding \(what()) with what comes before", path: input.path, of: memory)
     }
 
     /// Decodes each entry to its place, on several threads when there are several; returns what went wrong with each.
@@ -130,7 +135,7 @@ extension ColumnReader {
     func table<Row: TableRow>(_: Row.Type) throws(DumpError) -> (rows: [Row], missing: [Range<Int>]) {
         let count = index.rowCount(Row.section)
         guard index.contains(Row.section) else { return ([], []) }
-        try check(bytes: UInt64(count) * UInt64(MemoryLayout<Row>.stride), Row.section)
+        try keep(bytes: UInt64(count) * UInt64(MemoryLayout<Row>.stride), "section \(Row.section.name)")
         var rows = [Row](repeating: Row.blank, count: count)
         var missing: [Range<Int>] = []
         for column in Row.columns {
@@ -143,6 +148,10 @@ extension ColumnReader {
     /// Reads the texts, which the string columns of all other tables need.
     func loadStrings() throws(DumpError) {
         guard index.contains(.strings) else { return }
+        // The bytes are there twice, in their column and in the texts.
+        let perText = UInt64(MemoryLayout<UInt64>.stride + MemoryLayout<String?>.stride)
+        try keep(
+            bytes: UInt64(index.rowCount(.strings)) * perText + UInt64(index.rowCount(.stringBytes)) * 2, "the texts")
         let ends = try column(.strings, 1, rows: index.rowCount(.strings), as: UInt64.self)
         let bytes = try column(.stringBytes, 1, rows: index.rowCount(.stringBytes), as: UInt8.self)
         let (lostEnds, lostBytes) = (RowRanges(ends.missing), RowRanges(bytes.missing))

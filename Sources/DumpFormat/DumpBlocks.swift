@@ -32,7 +32,8 @@ public struct DumpBlocks: Sendable {
         }
     }
 
-    /// Whether each column of a table has all its rows, in blocks of the usual size. A table that was not written has.
+    /// Whether each column of a table has all its rows, in blocks of the usual size: of a table without rows the one block that
+    /// says so. A table that was not written has.
     private func hasAllBlocks(_ section: Section) -> Bool {
         guard index.contains(section) else { return index.wasWritten(section) == false }
         let rows = index.rowCount(section)
@@ -41,7 +42,8 @@ public struct DumpBlocks: Sendable {
             let isRegular = entries.enumerated().allSatisfy {
                 $0.element.firstRow == UInt64($0.offset * Self.rowsPerBlock)
             }
-            return isRegular && entries.reduce(0) { $0 + Int($1.rows) } == rows
+            let isAll = entries.reduce(0) { $0 + Int($1.rows) } == rows
+            return isRegular && isAll && entries.count == max(1, Self.blocks(of: rows))
         }
     }
 

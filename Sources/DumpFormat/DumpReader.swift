@@ -72,6 +72,9 @@ public enum DumpReader {
         // These are referred to by row number: their rows stay where they are, and unreadable fields are empty.
         snapshot.sizeClasses = try reader.table(Snapshot.SizeClass.self).rows
         snapshot.arenas = try reader.table(Snapshot.ArenaTotals.self).rows
+        // Each has the buckets that it says, and no more than these.
+        let buckets = UInt64(Snapshot.Site.maximumBuckets * MemoryLayout<UInt64>.stride)
+        try reader.keep(bytes: UInt64(reader.index.rowCount(.sites)) * buckets, "the lifetimes of sites")
         snapshot.sites = try reader.table(Snapshot.Site.self).rows
         try readLifetimes(&snapshot.sites, reader)
         snapshot.owners = try reader.table(Snapshot.Owner.self).rows
@@ -111,6 +114,8 @@ public enum DumpReader {
 
     private static func readLifetimes(_ sites: inout [Snapshot.Site], _ reader: ColumnReader) throws(DumpError) {
         guard reader.index.contains(.lifetimes) else { return }
+        let bytes = UInt64(reader.index.rowCount(.lifetimes)) * UInt64(MemoryLayout<UInt64>.stride)
+        try reader.keep(bytes: bytes, "section \(Section.lifetimes.name)")
         let counts = try reader.column(
             .lifetimes, 1, rows: reader.index.rowCount(.lifetimes), as: UInt64.self
         ).values

@@ -55,7 +55,8 @@ public enum DumpVerifier {
         let sections = counted(tables.completeness.sectionsRead.count, "section")
         report.checks.append(VerifyCheck(name: readable, passed: true, detail: sections))
         let references = try referenceChecks(blocks, owners: tables.owners.count)
-        let (layout, serials) = (Layout(tables), SerialSet(count: blocks.slotCount))
+        let layout = Layout(tables)
+        let serials = Result { () throws(DumpError) in try SerialSet(count: blocks.slotCount) }
         let columns = Set(Snapshot.SlotColumns.Column.allCases)
         let halves = try inHalves(blocks.slotBlocks) { [tables] half, range throws(DumpError) in
             var checks = SlotChecks(
@@ -68,6 +69,9 @@ public enum DumpVerifier {
         var checks = halves[0]
         for later in halves.dropFirst() { checks.add(later) }
         let results = try checks.results { () throws(DumpError) in
+            try requireMemory(
+                UInt64(blocks.slotCount) * unorderedBytes, for: "comparing the addresses of slots that are in no order",
+                path: blocks.input.path)
             let reader = DumpBlockReader(blocks)
             var all: (addresses: [UInt64], capacities: [UInt64]) = ([], [])
             for block in 0..<blocks.slotBlocks {
@@ -81,8 +85,15 @@ public enum DumpVerifier {
         report.tables = tables
     }
 
+    /// For a slot where rows are not in the order of their addresses: an address, a capacity, and a place in the order.
+    private static let unorderedBytes: UInt64 = 8 + 8 + 4
+
     private static func referenceChecks(_ blocks: DumpBlocks, owners: Int) throws(DumpError) -> ReferenceChecks? {
         guard blocks.hasReferences else { return nil }
+        // A byte for each slot, of each thread.
+        try requireMemory(
+            UInt64(blocks.slotCount) * 2, for: "checking the references of \(counted(blocks.slotCount, "slot"))",
+            path: blocks.input.path)
         let halves = try inHalves(blocks.referenceBlocks) { _, range throws(DumpError) in
             var checks = ReferenceChecks(
                 slotCount: blocks.slotCount, firstReference: range.lowerBound * DumpBlocks.rowsPerBlock)

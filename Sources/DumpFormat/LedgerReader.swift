@@ -151,12 +151,7 @@ final class LedgerFileContents {
         let total = zip(LedgerTable.allCases, extents).reduce(UInt64(LedgerHeader.size)) { total, next in
             total.addingClamped(UInt64(next.1.bytes(next.0.stride)))
         }
-        guard total <= physicalMemory() else {
-            throw DumpError(
-                .tooLarge, path: input.path,
-                "reading the ledger needs \(total) bytes and this machine has \(physicalMemory()); use a larger one")
-        }
-
+        try requireMemory(total, for: "reading the ledger", path: input.path)
         memory = try ZeroedMemory(Int(total), path: input.path)
         image = LedgerImage(base: memory.base, byteCount: Int(total))
         page.withUnsafeBytes { image.base.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }

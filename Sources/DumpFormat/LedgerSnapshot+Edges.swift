@@ -3,24 +3,20 @@ internal import Ledger
 // What the referrers reach, in the order of the rows.
 
 extension LedgerSnapshot {
-    /// Leaves out references to what was freed while they were found, and adds one to each live buffer that nobody has named and
-    /// that a loop may hold that could not be asked.
+    /// Adds a reference to each live buffer that nobody has named and that a loop may hold that could not be asked.
     ///
     /// - Returns: how many these are, and their bytes.
     static func complete(
         _ references: inout [[LedgerReference]], _ gaps: LedgerGaps, _ slots: Slots
     ) -> (buffers: UInt64, bytes: UInt64) {
         let records = slots.image.records(.slots, of: SlotRecord.self)
-        let count = slots.image.rows(.slots)
-        func isLive(_ slot: Int) -> Bool { slot < count && records[slot].state == SlotRecord.State.live.rawValue }
-        var isReached = [Bool](repeating: false, count: count)
-        for part in references.indices {
-            references[part].removeAll { !isLive(Int($0.slot)) }
-            for reference in references[part] { isReached[Int(reference.slot)] = true }
+        var isReached = [Bool](repeating: false, count: slots.image.rows(.slots))
+        for part in references {
+            for reference in part where Int(reference.slot) < isReached.count { isReached[Int(reference.slot)] = true }
         }
         var possible: [LedgerReference] = []
         var bytes: UInt64 = 0
-        for slot in slots.rows where !isReached[Int(slot)] && isLive(Int(slot)) {
+        for (row, slot) in slots.rows.enumerated() where slots.isLive(row: row) && !isReached[Int(slot)] {
             let record = records[Int(slot)]
             guard let owner = gaps.possibleReferrer(record) else { continue }
             possible.append(
@@ -35,11 +31,13 @@ extension LedgerSnapshot {
 
     /// References in the order of their slots' rows, as neighbours are alike: by counting, since there may be millions. They are
     /// let go of as they are placed.
-    static func sort(_ references: inout [[LedgerReference]], _ rows: [UInt32], _ image: LedgerImage)
-        -> Snapshot.ReferenceColumns
-    {
+    ///
+    /// References to slots that are not live are passed over: what referrers share with threads that no safepoint stops may be
+    /// freed by one of those after it was named, and before the rows were made.
+    static func sort(_ references: inout [[LedgerReference]], _ slots: Slots) -> Snapshot.ReferenceColumns {
+        let (rows, image) = (slots.rows, slots.image)
         var rowOfSlot = [UInt32](repeating: .max, count: image.rows(.slots))
-        for (row, slot) in rows.enumerated() { rowOfSlot[Int(slot)] = UInt32(row) }
+        for (row, slot) in rows.enumerated() where slots.isLive(row: row) { rowOfSlot[Int(slot)] = UInt32(row) }
         func row(_ reference: LedgerReference) -> Int? {
             guard Int(reference.slot) < rowOfSlot.count else { return nil }
             let row = rowOfSlot[Int(reference.slot)]

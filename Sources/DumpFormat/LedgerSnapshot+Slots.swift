@@ -6,6 +6,9 @@ extension LedgerSnapshot {
         let image: LedgerImage
         /// Slot of each row.
         let rows: [UInt32]
+        /// State of each row, as it was when the row was made. In a ledger that is read in place a thread that no safepoint
+        /// stops may free a buffer at any moment: whatever is told of a row is told of this.
+        private let states: [UInt8]
         /// Live slots that no page map leads to.
         let strays: Int
         /// Entries of page maps that name a slot or slab there is not.
@@ -21,10 +24,14 @@ extension LedgerSnapshot {
             let chunks = image.records(.chunks, of: ChunkRecord.self)
             var isFound = [Bool](repeating: false, count: image.rows(.slots))
             var rows: [UInt32] = []
+            var states: [UInt8] = []
             func add(_ slot: Int) {
-                guard slot < isFound.count, !isFound[slot], Self.isLive(records[slot].state) else { return }
+                guard slot < isFound.count, !isFound[slot] else { return }
+                let state = records[slot].state
+                guard Self.isAllocated(state) else { return }
                 isFound[slot] = true
                 rows.append(UInt32(slot))
+                states.append(state)
             }
             var lost = 0
             // A slab is one run's, and has so many elements at most; a damaged file may have it everywhere.
@@ -48,6 +55,7 @@ extension LedgerSnapshot {
             let found = rows.count
             for slot in isFound.indices where !isFound[slot] { add(slot) }
             self.rows = rows
+            self.states = states
             strays = rows.count - found
             lostEntries = lost
         }
@@ -58,7 +66,10 @@ extension LedgerSnapshot {
             return (0..<image.rows(.slots)).count { records[$0].state > SlotRecord.State.remoteFreed.rawValue }
         }
 
-        private static func isLive(_ state: UInt8) -> Bool {
+        /// Whether no other thread has freed the buffer.
+        func isLive(row: Int) -> Bool { states[row] == SlotRecord.State.live.rawValue }
+
+        private static func isAllocated(_ state: UInt8) -> Bool {
             state == SlotRecord.State.live.rawValue || state == SlotRecord.State.remoteFreed.rawValue
         }
 
@@ -86,7 +97,7 @@ extension LedgerSnapshot {
         public func capacity(ofSlot slot: UInt32) -> UInt64? {
             guard slot < image.rows(.slots) else { return nil }
             let record = image.records(.slots, of: SlotRecord.self)[Int(slot)]
-            return Self.isLive(record.state) ? capacity(record) : nil
+            return Self.isAllocated(record.state) ? capacity(record) : nil
         }
 
         public func owner(ofRow row: Int) -> UInt32 {
@@ -114,7 +125,9 @@ extension LedgerSnapshot {
                 store(rows, sameType(values, count: rows.count)) { Snapshot.ownerIndex($0.owner, in: image) }
             case .accessSite: store(rows, sameType(values, count: rows.count)) { $0.accessSite }
             case .accessTime: store(rows, sameType(values, count: rows.count)) { LedgerSnapshot.coarse($0.accessTime) }
-            case .state: store(rows, sameType(values, count: rows.count)) { $0.state }
+            case .state:
+                let target: UnsafeMutableBufferPointer<UInt8> = sameType(values, count: rows.count)
+                _ = target.update(fromContentsOf: states[rows])
             }
         }
 

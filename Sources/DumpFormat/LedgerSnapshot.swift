@@ -48,7 +48,7 @@ public struct LedgerSnapshot {
                 (tables.header.unjudgedBuffers, tables.header.unjudgedBytes) = unjudged
                 tables.header.leftOut = UInt64(gaps.leftOut)
             }
-            self.references = LedgerSnapshot.sort(&references, slots.rows, image)
+            self.references = LedgerSnapshot.sort(&references, slots)
         } else {
             self.references = nil
         }
@@ -85,7 +85,7 @@ public struct LedgerSnapshot {
             next.owner = Snapshot.ownerIndex(record.owner, in: image)
             next.sizeClass = record.sizeClass
             next.arena = UInt16(record.arena)
-            if let reach { next.reach = record.state == SlotRecord.State.live.rawValue ? reach[row] : .freed }
+            if let reach { next.reach = slots.isLive(row: row) ? reach[row] : .freed }
             sums.add(next)
         }
         guard let references, sums.parts.contains(.queues) else { return }

@@ -18,6 +18,7 @@ struct RowFilter {
         keptCount = kept.reduce(0) { $0 + $1.count }
     }
 
+    /// - Parameter values: as many as the table has rows.
     func apply<T>(_ values: [T]) -> [T] {
         keptCount == count ? values : kept.flatMap { values[$0] }
     }

@@ -15,31 +15,36 @@ package final class SerialSet: @unchecked Sendable {
     private let hasLast = Atomic<Bool>(false)
     private let isLastMarked = Atomic<Bool>(false)
 
-    /// For at most `count` different serials.
-    package init(count: Int) {
+    /// Of a place and its mark.
+    private static let placeBytes = 9
+    /// A set of so many places is more than any machine has memory for.
+    private static let mostLog: UInt64 = 48
+
+    /// For at most `count` different serials. Throws where that is more than the machine, or the system, has memory for: the
+    /// count is a file's.
+    package init(count: Int) throws(DumpError) {
+        let wanted = UInt64(max(0, count)) + UInt64(max(0, count)) / 2
         var log: UInt64 = 10
-        while 1 << log < count + count / 2 { log += 1 }
+        while log < Self.mostLog, 1 << log < wanted { log += 1 }
         let capacity = 1 << Int(log)
-        places = Self.zeros(capacity).bindMemory(to: Atomic<UInt64>.self, capacity: capacity)
-        marks = Self.zeros(capacity / 8).bindMemory(to: Atomic<UInt8>.self, capacity: capacity)
+        let bytes = capacity * Self.placeBytes
+        let work = "comparing \(count) serial numbers"
+        try requireMemory(UInt64(bytes), for: work, path: "")
+        // Zeros are free places. Every access is to another page, so pages should be large.
+        guard let base = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+            base != MAP_FAILED
+        else {
+            let reason = String(cString: strerror(errno))
+            throw DumpError(.tooLarge, path: "", "\(work) needs \(bytes) bytes: \(reason); use a larger machine")
+        }
+        madvise(base, bytes, MADV_HUGEPAGE)
+        places = base.bindMemory(to: Atomic<UInt64>.self, capacity: capacity)
+        marks = (base + capacity * 8).bindMemory(to: Atomic<UInt8>.self, capacity: capacity)
         mask = capacity - 1
         shift = 64 - log
     }
 
-    deinit {
-        munmap(places, (mask + 1) * 8)
-        munmap(marks, mask + 1)
-    }
-
-    /// Zeros are free places. Every access is to another page, so pages should be large.
-    private static func zeros(_ words: Int) -> UnsafeMutableRawPointer {
-        let bytes = words * 8
-        guard let base = mmap(nil, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-            base != MAP_FAILED
-        else { fatalError("no memory for \(bytes) bytes: \(String(cString: strerror(errno)))") }
-        madvise(base, bytes, MADV_HUGEPAGE)
-        return base
-    }
+    deinit { munmap(places, (mask + 1) * Self.placeBytes) }
 
     /// Fibonacci hashing: Knuth, "The Art of Computer Programming", volume 3, section 6.4.
     @inline(__always) private func start(_ key: UInt64) -> Int {

@@ -6,7 +6,7 @@ internal import Ledger
 /// `add(_: SlotAggregate)`.
 ///
 /// Rows may be of a damaged file, and name what is not there. Everywhere:
-/// - a site, last-touch site or owner that is not there is row 0, "unknown" or the process (a ledger's reader says row 0 as
+/// - a site, last access site or owner that is not there is row 0, "unknown" or the process (a ledger's reader says row 0 as
 ///   well for an owner whose record serves another by now);
 /// - for an arena or a chunk that is not there no row could stand: such a slot is in the other sums only;
 /// - a size class that is not there counts with the huge ones;
@@ -24,7 +24,7 @@ public struct SlotAggregate: Sendable {
         public static let owners = Parts(rawValue: 8)
         /// By address.
         public static let chunks = Parts(rawValue: 16)
-        /// By site, last-touch site and owner; needs `birth` too.
+        /// By site, last access site and owner; needs `birth` too.
         public static let groups = Parts(rawValue: 32)
         public static let sizeClasses = Parts(rawValue: 64)
         /// By what reaches them. Without it nobody was asked, and nothing is known to be unreachable.

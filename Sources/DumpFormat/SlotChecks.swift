@@ -13,9 +13,15 @@ struct SlotChecks {
     private var places = Findings("each slot lies in a chunk")
     private var inRuns = Findings("each slot lies in a run of its size class")
     private var liveElements: [Int]
-    /// Shared by the threads; what was there already is found by whichever comes second.
-    private let serials: SerialSet
+    /// Shared by the threads; what was there already is found by whichever comes second. Nil where there is no memory for it.
+    private let serials: SerialSet?
+    /// Why there is none.
+    private let noSerials: String?
     private var twice: [UInt64] = []
+    /// Beside those in `twice`.
+    private var moreTwice = 0
+    /// Of a million, which may be all that a file has, nobody reads more than the first.
+    private static let mostTwice = 1 << 20
     private var addresses = AddressOrder()
     private var references: ReferenceChecks?
     /// The row that comes next.
@@ -24,12 +30,19 @@ struct SlotChecks {
 
     /// `snapshot` has the small tables and the runs; `references` have been through all references.
     init(
-        _ snapshot: Snapshot, _ layout: Layout, _ serials: SerialSet, references: ReferenceChecks? = nil,
-        firstRow: Int = 0
+        _ snapshot: Snapshot, _ layout: Layout, _ serials: Result<SerialSet, DumpError>,
+        references: ReferenceChecks? = nil, firstRow: Int = 0
     ) {
         self.snapshot = snapshot
         self.layout = layout
-        self.serials = serials
+        switch serials {
+        case .success(let set):
+            self.serials = set
+            noSerials = nil
+        case .failure(let error):
+            self.serials = nil
+            noSerials = error.message
+        }
         self.references = references
         rows = firstRow
         sums = SlotAggregate(snapshot, references == nil ? .tables : [.tables, .reach])
@@ -42,13 +55,13 @@ struct SlotChecks {
 
     mutating func add(_ slots: Snapshot.SlotColumns) {
         sums.add(slots, reach: references?.add(slots, firstRow: rows))
-        for serial in slots.serial where !serials.insert(serial) { twice.append(serial) }
+        checkSerials(slots)
         addresses.add(slots, firstRow: rows)
         checkReferences(slots)
         checkSizes(slots)
         checkTimes(slots)
         checkChunks(slots)
-        if snapshot.runs != nil { checkRuns(slots) }
+        if snapshot.runs != nil, layout.refusal == nil { checkRuns(slots) }
         rows += slots.count
         count += slots.count
     }
@@ -62,7 +75,9 @@ struct SlotChecks {
         places.add(later.places)
         inRuns.add(later.inRuns)
         for run in liveElements.indices { liveElements[run] += later.liveElements[run] }
-        twice += later.twice
+        let twiceTold = later.twice.prefix(Self.mostTwice - twice.count)
+        twice += twiceTold
+        moreTwice += later.moreTwice + later.twice.count - twiceTold.count
         addresses.add(later.addresses)
         if let more = later.references { references?.add(slotsOf: more) }
         rows = later.rows
@@ -79,14 +94,14 @@ struct SlotChecks {
         let sums = SumChecks(tables: snapshot, sums: sums)
         var checks = sums.results
         checks += [
-            targets.result(all), sizes.result(all), overlaps.result(all), unique.result(all),
+            targets.result(all), sizes.result(all), overlaps.result(all), unique(all),
             births.result(all),
         ]
         checks.append(places.result(all + " in " + counted(snapshot.chunks.count, "chunk")))
         if let runs = snapshot.runs {
             checks += [
                 SnapshotInvariants.runOverlaps(snapshot, runs, layout),
-                inRuns.result(all + " in " + counted(runs.count, "run")),
+                layout.refusal.map(inRuns.unchecked) ?? inRuns.result(all + " in " + counted(runs.count, "run")),
                 elements(runs), SnapshotInvariants.freePages(snapshot, runs, layout),
             ]
         }
@@ -114,6 +129,13 @@ struct SlotChecks {
             if Int(slots.arena[row]) >= arenas {
                 targets.add("slot row \(rows + row) names arena \(slots.arena[row]) of \(arenas)")
             }
+        }
+    }
+
+    private mutating func checkSerials(_ slots: Snapshot.SlotColumns) {
+        guard let serials else { return }
+        for serial in slots.serial where !serials.insert(serial) {
+            if twice.count < Self.mostTwice { twice.append(serial) } else { moreTwice += 1 }
         }
     }
 
@@ -193,16 +215,19 @@ struct SlotChecks {
 
     private func elements(_ runs: Snapshot.RunColumns) -> VerifyCheck {
         var findings = Findings("live elements of runs = slots in them")
+        if let refusal = layout.refusal { return findings.unchecked(refusal) }
         for run in 0..<runs.count {
             findings.expect("live elements of run row \(run)", Int(runs.liveElements[run]), liveElements[run])
         }
         return findings.result(counted(runs.count, "run"))
     }
 
-    private var unique: Findings {
+    private func unique(_ all: String) -> VerifyCheck {
         var findings = Findings("serial numbers are unique")
+        if let noSerials { return findings.unchecked(noSerials) }
         for serial in twice.sorted() { findings.add("serial \(serial) is there twice") }
-        return findings
+        findings.add(more: moreTwice)
+        return findings.result(all)
     }
 
     static func hex(_ address: UInt64) -> String { "0x" + String(address, radix: 16) }

@@ -7,6 +7,7 @@ extension SnapshotInvariants {
         _ snapshot: Snapshot, _ runs: Snapshot.RunColumns, _ layout: Layout
     ) -> VerifyCheck {
         var findings = Findings("runs lie in chunks and do not overlap")
+        if let refusal = layout.refusal { return findings.unchecked(refusal) }
         for run in 0..<runs.count {
             let first = Int(runs.firstPage[run])
             let end = first + Int(runs.pages[run])
@@ -30,6 +31,7 @@ extension SnapshotInvariants {
         _ snapshot: Snapshot, _ runs: Snapshot.RunColumns, _ layout: Layout
     ) -> VerifyCheck {
         var findings = Findings("free pages = pages no run covers")
+        if let refusal = layout.refusal { return findings.unchecked(refusal) }
         for (row, chunk) in snapshot.chunks.enumerated() where !chunk.isMapping {
             var free = 0
             var current = 0

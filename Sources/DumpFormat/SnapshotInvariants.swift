@@ -29,7 +29,8 @@ public enum SnapshotInvariants {
             found.add(all, owners: snapshot.owners.count)
             references = found
         }
-        var checks = SlotChecks(snapshot, Layout(snapshot), SerialSet(count: slots.count), references: references)
+        let serials = Result { () throws(DumpError) in try SerialSet(count: slots.count) }
+        var checks = SlotChecks(snapshot, Layout(snapshot), serials, references: references)
         checks.add(slots)
         return tables(snapshot) + checks.results { (slots.address, slots.capacity) }
     }

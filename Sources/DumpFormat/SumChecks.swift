@@ -42,10 +42,13 @@ struct SumChecks {
 
     private var arenas: VerifyCheck {
         var findings = Findings("arenas = sums over slots")
+        var chunkCounts = [UInt64](repeating: 0, count: tables.arenas.count)
+        for chunk in tables.chunks where chunk.kind == .chunk && Int(chunk.arena) < chunkCounts.count {
+            chunkCounts[Int(chunk.arena)] += 1
+        }
         for (id, (arena, sum)) in zip(tables.arenas, sums.arenas).enumerated() {
             findings.expect("arena \(id) (\(arena.name))", arena.live, sum)
-            let chunks = tables.chunks.count { $0.kind == .chunk && Int($0.arena) == id }
-            findings.expect("chunks of arena \(id)", arena.chunkCount, UInt64(chunks))
+            findings.expect("chunks of arena \(id)", arena.chunkCount, chunkCounts[id])
         }
         return findings.result(counted(tables.arenas.count, "arena"))
     }

@@ -64,3 +64,14 @@ final class Flag: Sendable {
 package func physicalMemory() -> UInt64 {
     UInt64(max(0, sysconf(Int32(_SC_PHYS_PAGES)))) * UInt64(max(0, sysconf(Int32(_SC_PAGESIZE))))
 }
+
+/// Throws where something would take more memory than the machine has; `work` is what that is.
+func requireMemory(
+    _ bytes: UInt64, for work: @autoclosure () -> String, path: String, of limit: UInt64 = physicalMemory()
+) throws(DumpError) {
+    if bytes > limit {
+        throw DumpError(
+            .tooLarge, path: path,
+            "\(work()) needs \(bytes) bytes and this machine has \(limit); use a larger one")
+    }
+}

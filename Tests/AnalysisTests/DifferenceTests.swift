@@ -270,6 +270,15 @@ struct DifferenceTests {
         #expect(TextRenderer().render(report).contains("lacks its slots table"))
     }
 
+    @Test("more buffers than there is memory for are compared by site, and that is said")
+    func tooManySlots() {
+        let snapshots = [UInt64(60), 120].map { Fixture.growing(secondsAfterNoon: $0) }
+        var slots = Snapshot.SlotColumns()
+        slots.count = 1 << 45
+        let report = Report.difference(of: snapshots, rows: [SlotRows(slots), SlotRows(slots)])
+        #expect(TextRenderer().render(report).contains("has no memory"))
+    }
+
     @Test("growth in a queue is called a backlog, not a leak")
     func backlog() {
         let snapshots = [UInt64(60), 120].map { seconds in

@@ -166,6 +166,42 @@ struct HostileFileTests {
         #expect(read <= Int(total))
     }
 
+    @Test("columns that fit one by one are refused where they do not fit together, before any is read")
+    func memoryOfColumns() throws {
+        let input = DumpInput(bytes: try encode(DamageTests.small), path: "hostile")
+        var decoder = FrameDecoder()
+        let index = try FrameIndex(input, &decoder)
+        func columns(_ selection: DumpSelection, memory: UInt64) throws -> Snapshot.SlotColumns? {
+            let reader = ColumnReader(input, index, FrameDecoder(), parallelism: 1, memory: memory)
+            var snapshot = Snapshot(header: Snapshot.Header(), totals: Snapshot.Totals())
+            var bulk = BulkSections(reader)
+            try bulk.read(selection, to: &snapshot)
+            return snapshot.slots
+        }
+        let slots = DumpSelection(slots: Set(Snapshot.SlotColumns.Column.allCases))
+        // Six columns of 8 bytes, three of 4, two of 2 and one of 1.
+        let all = UInt64(index.rowCount(.slots)) * 65
+        #expect(try columns(slots, memory: all) == DamageTests.small.slots)
+        for (selection, memory) in [(slots, all - 1), (DumpSelection.everything, all)] {
+            let error = #expect(throws: DumpError.self) { _ = try columns(selection, memory: memory) }
+            #expect(error?.kind == .tooLarge)
+            #expect(error?.message.contains("the columns that were asked for") == true)
+        }
+    }
+
+    @Test("so are small tables")
+    func memoryOfTables() throws {
+        let input = DumpInput(bytes: try encode(DamageTests.small), path: "hostile")
+        var decoder = FrameDecoder()
+        let index = try FrameIndex(input, &decoder)
+        let classes = index.rowCount(.sizeClasses) * MemoryLayout<Snapshot.SizeClass>.stride
+        let chunks = index.rowCount(.chunks) * MemoryLayout<Snapshot.Chunk>.stride
+        let reader = ColumnReader(input, index, FrameDecoder(), parallelism: 1, memory: UInt64(classes + chunks - 1))
+        #expect(try reader.table(Snapshot.SizeClass.self).rows == DamageTests.small.sizeClasses)
+        let error = #expect(throws: DumpError.self) { _ = try reader.table(Snapshot.Chunk.self) }
+        #expect(error?.kind == .tooLarge)
+    }
+
     @Test("of a million problems some hundred are told, and how many there are")
     func manyProblems() throws {
         var problems = Problems()

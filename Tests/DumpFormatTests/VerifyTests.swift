@@ -1,6 +1,7 @@
-import DumpFormat
 import Glibc
 import Testing
+
+@testable import DumpFormat
 
 @Suite("verify")
 struct VerifyTests {
@@ -63,6 +64,29 @@ struct VerifyTests {
         let disorder = try failures { $0.slots!.address.swapAt(7, last) }
         #expect(!disorder.contains { $0.hasPrefix("serial numbers") })
         #expect(disorder.contains { $0.hasPrefix("chunks = sums") || $0.hasPrefix("each slot lies in a run") })
+    }
+
+    /// Arenas times chunks would be the work of hours.
+    @Test("chunks of arenas are counted in one pass, however many there are of both", .timeLimit(.minutes(1)))
+    func arenasAndChunks() throws {
+        let count = 400_000
+        var snapshot = Snapshot(header: Snapshot.Header(), totals: Snapshot.Totals())
+        snapshot.arenas = [Snapshot.ArenaTotals](repeating: Snapshot.ArenaTotals(), count: count)
+        var chunk = Snapshot.Chunk()
+        chunk.arena = 3
+        snapshot.chunks = [Snapshot.Chunk](repeating: chunk, count: count)
+        // It is in no arena, whatever it says.
+        snapshot.chunks[0].kind = .cached
+        snapshot.arenas[3].chunkCount = UInt64(count) - 1
+        func check() throws -> VerifyCheck {
+            let results = SumChecks(tables: snapshot, sums: SlotAggregate(snapshot, .arenas)).results
+            return try #require(results.first { $0.name == "arenas = sums over slots" })
+        }
+        #expect(try check().passed)
+        // A chunk of an arena that is not there.
+        snapshot.arenas = Array(snapshot.arenas.prefix(5))
+        snapshot.chunks[1].arena = 5
+        #expect(try check().detail == "chunks of arena 3 is \(count - 1), expected \(count - 2)")
     }
 
     @Test("says so where there is no file to check")
