@@ -200,6 +200,17 @@ public struct Arena: @unchecked Sendable, Equatable {
         note(pool.slots + slot, owner, pool.intern(location))
     }
 
+    /// `owner` answers for the buffer that `pointer` is in from now on; who accessed it last still did. Any thread that holds it;
+    /// pointers outside all arenas are let pass.
+    public static func assign(_ pointer: UnsafeRawPointer, to owner: OwnerID) {
+        #if !ARENA_RECORDING_OFF
+        guard let pool = PoolRegistry.current(of: pointer), let slot = pool.slot(at: pointer) else { return }
+        let record = UnsafeMutableRawPointer(pool.slots + slot)
+        let place = record + MemoryLayout<SlotRecord>.offset(of: \.owner).unsafelyUnwrapped
+        arena_store32_relaxed(place.assumingMemoryBound(to: UInt32.self), owner.rawValue)
+        #endif
+    }
+
     /// Notes that other threads than its arena's may hold the buffer that `pointer` is in from now on: to be called before it
     /// is handed to them, so that a snapshot that one of them cannot be asked for does not call it unreachable. Any thread that
     /// holds it; pointers outside all arenas are let pass.

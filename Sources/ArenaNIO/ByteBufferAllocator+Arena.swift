@@ -97,6 +97,12 @@ extension Arena {
         Arena.recordAccess(address, owner: owner, at: CodeLocation(label, file: file, line: line, function: function))
     }
 
+    /// `owner` answers for the buffer now, whoever had it last: that another part of the same memory is kept is no access.
+    public func assign(_ buffer: ByteBuffer, to owner: OwnerID) {
+        guard let address = buffer.address else { return }
+        Arena.assign(address, to: owner)
+    }
+
     /// Whether the buffer's memory is in this arena's pool.
     public func contains(_ buffer: ByteBuffer) -> Bool {
         buffer.address.map(pool.contains) ?? false

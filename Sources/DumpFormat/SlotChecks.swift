@@ -9,7 +9,7 @@ struct SlotChecks {
     private var sums: SlotAggregate
     private var targets = Findings("sites, owners and arenas of slots exist")
     private var sizes = Findings("requested <= capacity = size class")
-    private var births = Findings("births and touches are not in the future")
+    private var births = Findings("births and accesses are not in the future")
     private var places = Findings("each slot lies in a chunk")
     private var inRuns = Findings("each slot lies in a run of its size class")
     private var liveElements: [Int]

@@ -67,6 +67,18 @@ struct DiffCommand: ParsableCommand {
             let order = files.map { Origin.name(of: $0.path) }.joined(separator: ", then ")
             Terminal.warn("the dumps were not given in the order they were taken; comparing \(order)")
         }
+        leaveOutCopies(&files)
+    }
+
+    /// The same dump once more is no step in which nothing grew. Two are compared as they are.
+    private func leaveOutCopies(_ files: inout [File]) {
+        for index in files.indices.reversed() where index > 0 && files.count > 2 {
+            let (one, other) = (files[index - 1].snapshot.header, files[index].snapshot.header)
+            guard one.wallTime == other.wallTime, one.pid == other.pid, one.host == other.host else { continue }
+            let names = [index, index - 1].map { Origin.name(of: files[$0].path) }
+            Terminal.warn("\(names[0]) is the same dump as \(names[1]), and left out")
+            files.remove(at: index)
+        }
     }
 
     private func show(_ report: Report) throws {

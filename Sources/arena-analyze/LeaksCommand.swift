@@ -54,10 +54,9 @@ struct LeaksCommand: ParsableCommand {
         var files = try dumps.map { (path: $0, snapshot: try DumpPath.readNarrowed($0, filter, memory: memory)) }
         files.sort { $0.snapshot.header.wallTime < $1.snapshot.header.wallTime }
         let known = try baseline.map { (path: $0, snapshot: try DumpPath.readNarrowed($0, filter, memory: memory)) }
-        var search = LeakSearch(
-            files.map(\.snapshot), baseline: known?.snapshot,
-            suppressions: try suppressions(), filter: filter)
-        try search.addDetails(of: files[files.count - 1].path, filter, memory)
+        let search = try LeakSearch.detailed(&files, filter, memory) {
+            LeakSearch($0, baseline: known?.snapshot, suppressions: try suppressions(), filter: filter)
+        }
         var report = search.report
         report.origins = files.map { Origin(path: $0.path, $0.snapshot) }
         report.references = known.map { [Origin(path: $0.path, $0.snapshot)] } ?? []
@@ -79,14 +78,24 @@ struct LeaksCommand: ParsableCommand {
 extension LeakSearch {
     /// The suspects of dumps in the order they were taken.
     static func whole(_ paths: [String]) throws -> LeakSearch {
-        var search = LeakSearch(try paths.map { try DumpPath.read($0) })
-        if let newest = paths.last { try search.addDetails(of: newest, nil, .direct) }
-        return search
+        var files = try paths.map { (path: $0, snapshot: try DumpPath.read($0)) }
+        return try detailed(&files, nil, .direct) { LeakSearch($0) }
     }
 
-    /// Exact births and owners of suspects, if there are any: only then the newest dump's slots are read.
-    fileprivate mutating func addDetails(of newest: String, _ filter: Filter?, _ memory: NettyMemory) throws {
-        guard hasSuspects else { return }
-        addDetails(from: try DumpPath.read(newest, Self.detailsSelection(filter), memory: memory))
+    /// With exact births and owners of suspects, if there are any: only then the newest dump's slots are read. Where they turn out to
+    /// be damaged, the search is one of a damaged dump.
+    fileprivate static func detailed(
+        _ files: inout [(path: String, snapshot: Snapshot)], _ filter: Filter?, _ memory: NettyMemory,
+        search: ([Snapshot]) throws -> LeakSearch
+    ) throws -> LeakSearch {
+        var found = try search(files.map(\.snapshot))
+        guard found.hasSuspects, let newest = files.last else { return found }
+        let details = try DumpPath.read(newest.path, detailsSelection(filter), memory: memory)
+        if newest.snapshot.completeness.isComplete, !details.completeness.isComplete {
+            files[files.count - 1].snapshot.completeness = details.completeness
+            found = try search(files.map(\.snapshot))
+        }
+        found.addDetails(from: details)
+        return found
     }
 }

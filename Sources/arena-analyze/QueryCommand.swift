@@ -7,8 +7,8 @@ struct QueryCommand: ParsableCommand {
         commandName: "query",
         abstract: "SQL over the tables of a dump.",
         discussion: """
-            SQLite answers, from a copy in memory of just the tables and columns that the statement names; the dump is \
-            never changed. Sizes are in bytes, durations in nanoseconds (columns that end in _ns).
+            SQLite answers, and reads only the tables and columns that the statement names; the dump is never changed. \
+            Sizes are in bytes, durations in nanoseconds (columns that end in _ns).
 
               arena-analyze query 2-near-limit.dump.zst 'SELECT * FROM leaks'
               arena-analyze query 2-near-limit.dump.zst \\

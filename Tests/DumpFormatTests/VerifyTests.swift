@@ -122,7 +122,7 @@ struct VerifyTests {
         Fault("requested <= capacity = size class") { $0.slots!.requested[0] = $0.slots!.capacity[0] + 1 },
         Fault("no two slots overlap") { $0.slots!.address[1] = $0.slots!.address[0] },
         Fault("serial numbers are unique") { $0.slots!.serial[1] = $0.slots!.serial[0] },
-        Fault("births and touches are not in the future") { $0.slots!.birth[0] = $0.header.monotonicTime + 1 },
+        Fault("births and accesses are not in the future") { $0.slots!.birth[0] = $0.header.monotonicTime + 1 },
         Fault("each slot lies in a chunk") { $0.slots!.address[0] = 77 << 24 },
         Fault("runs lie in chunks and do not overlap") { $0.runs!.firstPage[1] = $0.runs!.firstPage[0] },
         Fault("each slot lies in a run of its size class") { $0.runs!.sizeClass[0] += 1 },

@@ -6,7 +6,7 @@ import Ledger
 ///     unreachable-3f9a2b71c04d      the bridge's own leak, tracked
 ///     site ~ "test payload" and kind = growth
 ///
-/// A line is a fingerprint, or an expression over kind, site, touch, owner.kind, confidence and importance.
+/// A line is a fingerprint, or an expression over kind, site, access, owner.kind, confidence and importance.
 public struct Suppressions: Sendable {
     struct Rule: Sendable {
         var text: String

@@ -103,10 +103,11 @@ final class ReadBufferSource: @unchecked Sendable {
         current = buffer
     }
 
-    /// Says that a part of the buffer of the current read is about to be kept on behalf of `owner`.
+    /// Says that a part of the buffer of the current read is about to be kept on behalf of `owner`. That is no access: another part may
+    /// have been lost by who accessed it before.
     func noteKept(by owner: OwnerID) {
         guard !isTransferred, let current else { return }
-        arena.transfer(current, to: owner, "socket read")
+        arena.assign(current, to: owner)
         isTransferred = true
     }
 

@@ -4,7 +4,7 @@ import Ledger
 /// Where the memory of a running broker is, at one moment: the counter by parts, and what is live by size class, by kind
 /// of owner, by kind of referrer and by client. Each list adds up to its total, to the byte.
 ///
-/// Bytes are those *held*: of the size class, or of the mapping, not of the payload alone.
+/// Bytes are those allocated: of the size class, or of the mapping, not of the payload alone.
 package struct LiveMemory: Sendable, Equatable, Codable {
     package struct Share: Sendable, Equatable, Codable {
         package var name: String

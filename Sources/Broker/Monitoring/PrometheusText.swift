@@ -21,12 +21,12 @@ enum PrometheusText {
         text.gauge("arena_ledger_bytes", "Bytes of the record of all buffers.", metrics.ledgerBytes)
         text.gauge("arena_snapshot_buffer_bytes", "Bytes that a dump under way takes.", metrics.snapshotBufferBytes)
         text.gauge("arena_cached_chunks", "Chunks that wait to be used again or given back.", metrics.cachedChunks)
-        text.gauge("arena_live_bytes", "Bytes of live buffers, as held.", metrics.pinnedBytes)
+        text.gauge("arena_live_bytes", "Bytes of live buffers, as large as they are allocated.", metrics.pinnedBytes)
         text.gauge(
             "arena_level", "Pressure: 0 normal, 1 elevated, 2 near the limit, 3 critical.",
             Int(metrics.level.rawValue))
         text.counter("arena_failed_allocations_total", "Allocations that the limit refused.", metrics.failedAllocations)
-        text.begin("arena_site_live_bytes", "gauge", "Bytes of live buffers by allocation site, as held.")
+        text.begin("arena_site_live_bytes", "gauge", "Bytes of live buffers by allocation site, as large as they are allocated.")
         // Places may share a label, and a series is there once.
         var sites: [String: Int] = [:]
         for site in metrics.sites where site.liveBuffers > 0 { sites[site.label, default: 0] += site.capacityBytes }
