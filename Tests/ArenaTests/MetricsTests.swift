@@ -67,6 +67,25 @@ struct MetricsTests {
         #expect(ArenaPool.Metrics.Usage(usedPages: 2048) == .q100)
     }
 
+    @Test("who reads between an allocation's count and its free's sees nothing negative, and does not trap")
+    func readMeanwhile() throws {
+        let (pool, arena) = try makeBound(64)
+        defer { arena.unbind() }
+        Arena.free(try arena.allocate(1 << 20, owner: .process, at: here))
+        // As another thread reads that was away between loading the one and the other.
+        let site = arena.intern(here).rawValue
+        let sizeClass = SizeClasses.index(of: 1 << 20)
+        arena.state.pointee.counters(site).pointee.frees += 1
+        arena.state.pointee.classCounts[sizeClass].frees += 1
+        #expect(pool.liveBufferCount == 0)
+        let figures = pool.metrics().arenas[arena.index]
+        #expect(figures.active == 0 && figures.classes[sizeClass].active == 0)
+        arena.state.pointee.counters(site).pointee.frees -= 1
+        arena.state.pointee.classCounts[sizeClass].frees -= 1
+        pool.noteExternal(-1)
+        #expect(pool.externalBytes == 0 && (try? arena.allocate(1 << 20, owner: .process, at: here)) != nil)
+    }
+
     @Test("remote frees are counted, and slack is known by site")
     func remoteAndSlack() throws {
         let pool = try makePool(64)
