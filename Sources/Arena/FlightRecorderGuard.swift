@@ -42,8 +42,12 @@ extension ArenaPool {
             return .unguarded(code: EAGAIN)
         case .nothing, .partly:
             let parts = state.withLockInAMoment { _ in region.fileParts } ?? []
-            guard case .done = move(parts, to: nil, finish: { true }) else { return .unguarded(code: EBUSY) }
-            region.leaveFile()
+            // Before a row comes into use for which the file, which is anybody's from here on, would have to make room.
+            let moved = move(parts, to: nil) {
+                region.leaveFile()
+                return true
+            }
+            guard case .done = moved else { return .unguarded(code: EBUSY) }
             return .left
         }
     }
