@@ -39,7 +39,8 @@ enum AllocateOfPool {
             ?? LastResort.allocate(size)
     }
 
-    /// For one of several pools, nobody knows which: an arena of one of them is right if the thread has it, and no other is.
+    /// For one of several pools, nobody knows which: the arena of one of them is used if the thread has it, though the allocator may
+    /// be another one's, and no other is.
     private static func serveOneOfMany(_ size: Int) -> UnsafeMutableRawPointer? {
         guard let arena = Arena.current, arena.poolNumber.rawValue >= own.count else {
             return LastResort.allocate(size)

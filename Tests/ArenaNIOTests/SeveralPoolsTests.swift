@@ -133,7 +133,23 @@ struct SeveralPoolsTests {
                     withExtendedLifetime(buffer) {}
                 }
             }
-            for pool in pools { pool.retire() }
+            // As the documentation says of them: a loop of one copies into its own pool, what grows stays.
+            let (one, other) = (pools[pools.count - 2], pools[pools.count - 1])
+            let (from, to) = (try one.makeArena(name: "from"), try other.makeArena(name: "to"))
+            let buffer = try await SeveralPoolsTests.onStranger {
+                from.bind()
+                defer { from.unbind() }
+                return try from.buffer(capacity: 100, owner: .process, "kept")
+            }
+            try await SeveralPoolsTests.onStranger {
+                to.bind()
+                defer { to.unbind() }
+                var copy = buffer
+                copy.writeRepeatingByte(1, count: 10)
+                #expect(SeveralPoolsTests.isInside(copy, other) && SeveralPoolsTests.isInside(buffer, one))
+            }
+            #expect(one.liveBufferCount == 1 && other.liveBufferCount == 0)
+            withExtendedLifetime(buffer) {}
         }
     }
 }
