@@ -33,9 +33,9 @@ enum AllocateOfPool {
     @inline(never)
     private static func serveStranger(_ pool: Int, _ size: Int) -> UnsafeMutableRawPointer? {
         guard let pool = PoolRegistry.pool(PoolNumber(rawValue: pool)) else { return LastResort.allocate(size) }
-        if Arena.current == nil { return allocate(size, pool.sharedArena) }
-        // Its context has sites and owners of its own pool.
-        return pool.sharedArena.allocate(size, site: .unknown, owner: .process, mustSucceed: true)
+        // Sites and owners of another pool are numbers of something else here, or of nothing.
+        let (site, owner) = pool.context
+        return pool.sharedArena.allocate(size, site: site, owner: owner, mustSucceed: true)
             ?? LastResort.allocate(size)
     }
 
