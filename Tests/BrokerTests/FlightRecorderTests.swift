@@ -490,6 +490,22 @@ struct FlightRecorderTests {
         func close() { Glibc.close(descriptor.load(ordering: .acquiring)) }
     }
 
+    @Test("a file that the handler of crashes has no place for is not guarded: moving its ledger would end the process")
+    func moreThanNoted() async {
+        // In a process of its own: the handler is the process's.
+        await #expect(processExitsWith: .success) { try FlightRecorderTests.guardSeventeen() }
+    }
+
+    static func guardSeventeen() throws {
+        try withFolder { folder in
+            let pools = try (1...17).map { try makePool("\(folder)/flight-\($0)") }
+            for pool in pools.dropLast() { #expect(pool.guardFlightRecorder() == .guarded) }
+            let last = try #require(pools.last)
+            for _ in 0..<2 { #expect(last.guardFlightRecorder() == .unguarded(code: EUSERS)) }
+            for pool in pools { pool.retire() }
+        }
+    }
+
     @Test("every arena has its part of each table: room for it in the file, and a reader that finds it")
     func perArena() throws {
         try withFolder { folder in
