@@ -10,6 +10,7 @@
 #include "CrashNote.h"
 #include "RecorderFile.h"
 #include "ThreadStack.h"
+#include "Waiting.h"
 
 #if defined(__x86_64__)
 #include <x86intrin.h>
