@@ -61,7 +61,7 @@ struct LevelWatch: @unchecked Sendable {
     private var levelWord: UnsafeMutablePointer<UInt64> { words }
     /// 0 or 1.
     private var reportedNear: UnsafeMutablePointer<UInt64> { words + 1 }
-    /// What was in use then; or 0.
+    /// What was in use then, or where near begins, if that is more; or 0.
     private var reportedRefusal: UnsafeMutablePointer<UInt64> { words + 2 }
 
     init(limit: UInt64, nearPercent: UInt64) {
@@ -97,10 +97,11 @@ struct LevelWatch: @unchecked Sendable {
         used >= nearBytes && arena_load_relaxed(reportedNear) == 0 && arena_exchange(reportedNear, 1) == 0
     }
 
-    /// True for the first refusal of an excursion, which ends when `used` is 5 points below where it was refused.
+    /// True for the first refusal of an excursion, which ends when `used` is 5 points below where it was refused, or below where near
+    /// begins: what is too large may be refused while next to nothing is used, and less than that never is.
     func entersRefusal(_ used: UInt64) -> Bool {
         var none: UInt64 = 0
-        return arena_compare_exchange(reportedRefusal, &none, max(used, 1)) != 0
+        return arena_compare_exchange(reportedRefusal, &none, max(used, nearBytes, 1)) != 0
     }
 
     /// Ends the excursions that are over.
