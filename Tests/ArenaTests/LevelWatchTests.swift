@@ -38,6 +38,23 @@ struct LevelWatchTests {
         #expect(watch.entersNear(bytes(85)))
     }
 
+    @Test("a near level of a few percent is left too, at half of it", arguments: 1...6 as ClosedRange<UInt64>)
+    func lowNear(percent: UInt64) {
+        let watch = LevelWatch(limit: Self.limit, nearPercent: percent)
+        defer { watch.deallocate() }
+        let near = Self.limit / 100 * percent
+        for _ in 0..<2 {
+            _ = watch.move { near }
+            #expect(watch.level == .near && watch.entersNear(near) && watch.entersRefusal(near))
+            _ = watch.move { near / 2 }
+            watch.fall(to: near / 2)
+            #expect(watch.level == .near && !watch.entersNear(near))
+            _ = watch.move { near / 2 - 1 }
+            watch.fall(to: near / 2 - 1)
+            #expect(watch.level == .normal)
+        }
+    }
+
     @Test("a refusal while next to nothing is used is an excursion too, which ends: the next one is told of")
     func refusalAtIdle() throws {
         let watch = LevelWatch(limit: Self.limit, nearPercent: 85)
