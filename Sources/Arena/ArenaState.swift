@@ -146,7 +146,9 @@ struct ArenaState {
         guard site >= siteRows else { return }
         let rowsPerPage = UInt32(4096 / SiteCounters.stride)
         let rows = (site / rowsPerPage + 1) * rowsPerPage
-        pool.takeUnretainedValue().chargeSiteRows(Int(rows - siteRows) * SiteCounters.stride)
-        siteRows = rows
+        let pool = pool.takeUnretainedValue()
+        pool.chargeSiteRows(Int(rows - siteRows) * SiteCounters.stride)
+        // Behind the last row there are the next arena's.
+        siteRows = min(rows, UInt32(pool.configuration.maximumSites))
     }
 }
