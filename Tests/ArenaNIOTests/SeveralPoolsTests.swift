@@ -164,12 +164,14 @@ struct SeveralPoolsTests {
             try await SeveralPoolsTests.onStranger {
                 let owner = own.openOwner(.session, name: "s")
                 for line in 1...20 {
-                    let location = CodeLocation("of the own pool", file: #fileID, line: UInt32(line), function: #function)
+                    let location = CodeLocation(
+                        "of the own pool", file: #fileID, line: UInt32(line), function: #function)
                     own.sharedArena.withContext(owner: owner, at: location) {
                         let buffers = [own, other].map { $0.byteBufferAllocator.buffer(capacity: 1_000) }
                         let mine = own.metrics().sites.filter { $0.liveBuffers == 1 }
                         #expect(mine.map(\.label) == ["of the own pool"])
-                        #expect(other.metrics().sites.map(\.liveBuffers) == [1], "only the unknown site, and one buffer")
+                        #expect(
+                            other.metrics().sites.map(\.liveBuffers) == [1], "only the unknown site, and one buffer")
                         #expect(SeveralPoolsTests.owners(other) == [OwnerID.process.rawValue])
                         #expect(SeveralPoolsTests.owners(own) == [owner.rawValue])
                         withExtendedLifetime(buffers) {}

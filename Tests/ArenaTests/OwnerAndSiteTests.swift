@@ -33,7 +33,9 @@ struct OwnerAndSiteTests {
         Arena.free(pointer)
     }
 
-    @Test("a place that the limit has refused a row has one as soon as there is room; one for which the table is full has none")
+    @Test(
+        "a place that the limit has refused a row has one as soon as there is room; one for which the table is full has none"
+    )
     func siteAtLimit() throws {
         var configuration = ArenaPool.Configuration(limitBytes: 64 << 20)
         configuration.maximumSites = 100

@@ -30,7 +30,9 @@ struct CodeMapTests {
             for start in starts {
                 var file = [UInt8](repeating: 0xff, count: 4_096)
                 func put(_ value: UInt64, _ count: Int, at place: Int) {
-                    for byte in 0..<count { file[place + byte] = UInt8(truncatingIfNeeded: value >> (8 * UInt64(byte))) }
+                    for byte in 0..<count {
+                        file[place + byte] = UInt8(truncatingIfNeeded: value >> (8 * UInt64(byte)))
+                    }
                 }
                 put(0x0001_0102_464c_457f, 8, at: 0)
                 for place in [32, 40] { put(start, 8, at: place) }
@@ -44,7 +46,9 @@ struct CodeMapTests {
                 let path = "\(folder)/\(start)"
                 try Data(file).write(to: URL(fileURLWithPath: path))
                 let piece = CodeMap.Piece(start: 0x7000_0000, end: 0x7100_0000, offset: .max, path: path)
-                let names = CodeMap(pieces: [piece], debugDirectory: folder).functions(at: [0x7000_0010, 0, 0x7000_0020])
+                let names = CodeMap(pieces: [piece], debugDirectory: folder).functions(at: [
+                    0x7000_0010, 0, 0x7000_0020,
+                ])
                 #expect(names == ["\(start)+0xf", "0x\(String(UInt.max, radix: 16))", "\(start)+0x1e"])
             }
         }

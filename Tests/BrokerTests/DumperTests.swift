@@ -185,7 +185,8 @@ struct DumperTests {
             // On a loop, which would wait for itself.
             try await broker.shards[0].loop.submit {
                 dumper.perform(
-                    { answers.withLock { $0.append("performed") } }, orElse: { answers.withLock { $0.append("refused") } })
+                    { answers.withLock { $0.append("performed") } },
+                    orElse: { answers.withLock { $0.append("refused") } })
                 broker.requestDump()
                 dumper.renewDirectory()
             }.get()
