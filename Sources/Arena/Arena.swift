@@ -39,6 +39,7 @@ public struct Arena: @unchecked Sendable, Equatable {
         context.pointee.arena = UnsafeMutableRawPointer(state)
         context.pointee.site = 0
         context.pointee.owner = 0
+        context.pointee.source = UnsafeMutableRawPointer(state)
     }
 
     /// The current thread lets go of its arena. What still lives in it stays valid, and frees go through a lock.
@@ -132,7 +133,7 @@ public struct Arena: @unchecked Sendable, Equatable {
             $0.state.pointee.pool.toOpaque() == Unmanaged.passUnretained(pool).toOpaque() ? $0 : nil
         }
         // The site of a thread that has an arena is a number of that arena's pool.
-        let releaseSite = current == nil && Arena.current != nil ? SiteID.unknown.rawValue : releaseSite
+        let releaseSite = current == nil ? pool.context.site.rawValue : releaseSite
         // A thread without an arena frees as a stranger to all of them.
         let state = current?.state ?? pool.shared
         let slot = state.pointee.slotOfStart(UInt(offset))
@@ -245,23 +246,49 @@ public struct Arena: @unchecked Sendable, Equatable {
         #endif
     }
 
-    /// Runs `body` with `owner` and `location` as what allocations that name none (NIO's own) are recorded under.
+    /// Runs `body` with `owner` and `location` as what allocations that name none (NIO's own) are recorded under, in this pool.
+    /// On a thread with an arena of another pool that one's context stays: what it allocates by itself is there.
     @inline(__always)
     public func withContext<Result, Failure: Error>(
         owner: OwnerID, at location: CodeLocation, _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
         let context = arena_context()
-        let saved = (context.pointee.site, context.pointee.owner)
+        if isForeign(to: context.pointee.arena) { return try body() }
+        let saved = (context.pointee.site, context.pointee.owner, context.pointee.source)
         context.pointee.site = intern(location).rawValue
         context.pointee.owner = owner.rawValue
-        defer { (context.pointee.site, context.pointee.owner) = saved }
+        context.pointee.source = UnsafeMutableRawPointer(state)
+        defer { (context.pointee.site, context.pointee.owner, context.pointee.source) = saved }
         return try body()
     }
 
-    /// Sets what allocations that name no site and owner are recorded under, on the current thread.
+    /// Sets what allocations that name no site and owner are recorded under, on the current thread: one without an arena of
+    /// another pool.
     public func setContext(owner: OwnerID, at location: CodeLocation) {
-        arena_context().pointee.site = intern(location).rawValue
-        arena_context().pointee.owner = owner.rawValue
+        let context = arena_context()
+        if isForeign(to: context.pointee.arena) { return }
+        context.pointee.site = intern(location).rawValue
+        context.pointee.owner = owner.rawValue
+        context.pointee.source = UnsafeMutableRawPointer(state)
+    }
+
+    /// Whether a thread that has this arena has one of another pool.
+    @inline(__always)
+    private func isForeign(to own: UnsafeMutableRawPointer?) -> Bool {
+        guard let own, own != UnsafeMutableRawPointer(state) else { return false }
+        return own.assumingMemoryBound(to: ArenaState.self).pointee.pool.toOpaque() != state.pointee.pool.toOpaque()
+    }
+}
+
+extension ArenaPool {
+    /// What allocations of the current thread that name no site and owner are recorded under in this pool: nobody, where its context
+    /// is another pool's.
+    package var context: (site: SiteID, owner: OwnerID) {
+        let context = arena_context().pointee
+        guard let source = context.source, arenas.contains(where: { UnsafeMutableRawPointer($0) == source }) else {
+            return (.unknown, .process)
+        }
+        return (SiteID(rawValue: context.site), OwnerID(rawValue: context.owner))
     }
 }
 

@@ -48,6 +48,9 @@ public final class ArenaPool: @unchecked Sendable {
     let pressure: PressureReporter
     /// Whether other programs wait before they open the flight recorder's file. Only `guardFlightRecorder` uses it.
     var isRecorderLeased = false
+    /// Whether the handler of crashes knows the flight recorder's file. Without that a store while the ledger is moved is a fault that
+    /// nobody handles. Set once, when the pool is made.
+    var isRecorderNoted = false
 
     /// - Throws: where the limit is too small for one chunk and its ledger, or address space is refused.
     public init(_ configuration: Configuration) throws(ArenaError) {

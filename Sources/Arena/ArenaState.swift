@@ -3,9 +3,10 @@ import Ledger
 
 /// What one arena knows that is not in the ledger: pointers into it, the heads of its lists, its reserve.
 ///
-/// Touched only by the thread the arena is bound to (or under `sharedLock` where it is shared), but for `remoteHead`
-/// and `isShared`, which other threads reach through the pointers kept here. It lives at a fixed address until the
-/// pool goes, so pointers to it need no reference counting.
+/// Changed only by the thread the arena is bound to (or under `sharedLock` where it is shared), but for `remoteHead`
+/// and `isShared`, which other threads reach through the pointers kept here. Figures are read by any thread while it works
+/// (`ArenaPool.metrics`, `ArenaPool.liveBufferCount`): two of them need not agree, so no difference of two may trap. It lives
+/// at a fixed address until the pool goes, so pointers to it need no reference counting.
 struct ArenaState {
     typealias Pointer = UnsafeMutablePointer<ArenaState>
 
@@ -129,11 +130,12 @@ struct ArenaState {
         (sites + Int(site) &* SiteCounters.stride).assumingMemoryBound(to: SiteCounters.self)
     }
 
-    /// Live buffers by the counters, which must agree with the slots.
+    /// Live buffers by the counters, which must agree with the slots. Whoever asks while the arena works may see frees without
+    /// their allocations: then it may be negative.
     var liveBuffers: Int {
         var live = 0
         for site in 0..<siteRows {
-            live += Int(counters(site).pointee.allocations &- counters(site).pointee.frees)
+            live += Int(truncatingIfNeeded: counters(site).pointee.allocations &- counters(site).pointee.frees)
         }
         return live
     }
@@ -144,7 +146,9 @@ struct ArenaState {
         guard site >= siteRows else { return }
         let rowsPerPage = UInt32(4096 / SiteCounters.stride)
         let rows = (site / rowsPerPage + 1) * rowsPerPage
-        pool.takeUnretainedValue().chargeSiteRows(Int(rows - siteRows) * SiteCounters.stride)
-        siteRows = rows
+        let pool = pool.takeUnretainedValue()
+        pool.chargeSiteRows(Int(rows - siteRows) * SiteCounters.stride)
+        // Behind the last row there are the next arena's.
+        siteRows = min(rows, UInt32(pool.configuration.maximumSites))
     }
 }

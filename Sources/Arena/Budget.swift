@@ -78,7 +78,8 @@ struct Budget: @unchecked Sendable {
         if part != snapshotBufferBytes { levels.fall(to: settledCounter) }
     }
 
-    var externalBytes: UInt64 { arena_load_relaxed(external) }
+    /// Not less than none, even where what was given back is noted before what was taken.
+    var externalBytes: UInt64 { UInt64(max(0, Int64(bitPattern: arena_load_relaxed(external)))) }
 
     /// What the program has taken or given back beside the arena.
     func noteExternal(_ change: Int) { _ = arena_add(external, UInt64(bitPattern: Int64(change))) }

@@ -61,7 +61,7 @@ extension ArenaPool {
     func startFlightRecorder() {
         noteTime()
         arena_crash_stack()
-        _ = arena_crash_note_add(crashNote, ledger.base, ledger.byteCount)
+        isRecorderNoted = arena_crash_note_add(crashNote, ledger.base, ledger.byteCount) != 0
     }
 
     func stopFlightRecorder() { arena_crash_note_remove(crashNote) }

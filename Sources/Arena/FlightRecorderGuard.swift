@@ -13,7 +13,8 @@ public enum FlightRecorderGuard: Sendable, Equatable {
     case guarded
     /// Another program has opened it, `toWrite` or to read: recording goes on in a new file of the same name.
     case renewed(toWrite: Bool)
-    /// Others can change it, which would end the process. The error number says why; `EAGAIN` is a reader that has it open.
+    /// Others can change it, which would end the process. The error number says why; `EAGAIN` is a reader that has it open, `EUSERS`
+    /// that more pools of the process record than the handler of crashes knows, without which no ledger can be moved.
     case unguarded(code: Int32)
     /// Another program was about to change it, and there could be no new file: the ledger is in memory, and nothing is recorded any
     /// more.
@@ -27,6 +28,7 @@ extension ArenaPool {
     /// - Returns: nil where nothing is recorded, or nothing any more.
     public func guardFlightRecorder() -> FlightRecorderGuard? {
         guard let descriptor = region.fileDescriptor else { return nil }
+        guard isRecorderNoted else { return .unguarded(code: EUSERS) }
         if !isRecorderLeased {
             let code = arena_lease_take(descriptor)
             isRecorderLeased = code == 0
@@ -42,8 +44,12 @@ extension ArenaPool {
             return .unguarded(code: EAGAIN)
         case .nothing, .partly:
             let parts = state.withLockInAMoment { _ in region.fileParts } ?? []
-            guard case .done = move(parts, to: nil, finish: { true }) else { return .unguarded(code: EBUSY) }
-            region.leaveFile()
+            // Before a row comes into use for which the file, which is anybody's from here on, would have to make room.
+            let moved = move(parts, to: nil) {
+                region.leaveFile()
+                return true
+            }
+            guard case .done = moved else { return .unguarded(code: EBUSY) }
             return .left
         }
     }

@@ -14,7 +14,7 @@ extension ArenaPool {
             public var bytes: Int
             public var allocations: UInt64
             public var frees: UInt64
-            public var active: UInt64 { allocations &- frees }
+            public var active: UInt64 { Metrics.active(allocations, frees) }
         }
 
         /// How a class is served: from slabs up to 64 KiB, as a run up to a chunk, by a mapping of its own beyond.
@@ -58,7 +58,7 @@ extension ArenaPool {
             public var chunkCount: Int { chunksByUsage.reduce(0, +) }
             public var allocations: UInt64 { classes.reduce(0) { $0 &+ $1.allocations } }
             public var frees: UInt64 { classes.reduce(0) { $0 &+ $1.frees } }
-            public var active: UInt64 { allocations &- frees }
+            public var active: UInt64 { Metrics.active(allocations, frees) }
 
             public func figures(_ tier: Tier) -> (allocations: UInt64, frees: UInt64) {
                 let slice =
@@ -98,11 +98,16 @@ extension ArenaPool {
         public var allocations: UInt64 { arenas.reduce(0) { $0 &+ $1.allocations } }
         public var frees: UInt64 { arenas.reduce(0) { $0 &+ $1.frees } }
         public var pinnedBytes: Int { arenas.reduce(0) { $0 + $1.pinnedBytes } }
+
+        /// None where frees were seen of allocations that were not: the arena was at work between the two.
+        private static func active(_ allocations: UInt64, _ frees: UInt64) -> UInt64 {
+            UInt64(max(0, Int64(bitPattern: allocations &- frees)))
+        }
     }
 
-    /// Live buffers of all arenas, by their counters. Exact only while no arena is at work.
+    /// Live buffers of all arenas, by their counters. Any thread; exact only while no arena is at work, and never negative.
     public var liveBufferCount: Int {
-        arenas.reduce(0) { $0 + $1.pointee.liveBuffers }
+        max(0, arenas.reduce(0) { $0 + $1.pointee.liveBuffers })
     }
 
     /// The figures now. Any thread; takes time in proportion to the ledger's slabs and chunks, so not on a hot path.

@@ -1,3 +1,4 @@
+import CArena
 import Glibc
 
 /// What the operating system is asked for: address space, memory in it, and locks. Nothing else here calls it.
@@ -90,17 +91,10 @@ final class Lock: @unchecked Sendable {
     }
 
     /// What who must not wait for a thread that hangs gives one that does not.
-    private static let momentNanoseconds = 50_000_000
+    private static let momentNanoseconds: Int64 = 50_000_000
 
     /// - Returns: false if it does not become free in a moment.
-    func lockInAMoment() -> Bool {
-        var deadline = timespec()
-        clock_gettime(CLOCK_REALTIME, &deadline)
-        let nanoseconds = deadline.tv_nsec + Self.momentNanoseconds
-        deadline.tv_sec += nanoseconds / 1_000_000_000
-        deadline.tv_nsec = nanoseconds % 1_000_000_000
-        return pthread_mutex_timedlock(mutex, &deadline) == 0
-    }
+    func lockInAMoment() -> Bool { arena_lock_within(mutex, Self.momentNanoseconds) == 0 }
 
     func lock() { pthread_mutex_lock(mutex) }
     func unlock() { pthread_mutex_unlock(mutex) }

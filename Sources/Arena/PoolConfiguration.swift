@@ -40,6 +40,11 @@ extension ArenaPool.Configuration {
         guard (1...ArenaPool.mostArenas).contains(maximumArenas) else {
             throw .configuration("there can be 1 to \(ArenaPool.mostArenas) arenas, not \(maximumArenas)")
         }
+        // Those that name nothing have the first rows.
+        guard maximumSites >= 1, maximumSites <= Int(Int32.max), maximumOwners >= 1 else {
+            throw .configuration(
+                "there must be at least 1 site and 1 owner, not \(maximumSites) and \(maximumOwners)")
+        }
     }
 
     private var mostChunks: Int { limitBytes / SizeClasses.chunkSize + 1 }

@@ -68,8 +68,11 @@ struct SiteTable {
 
 extension ArenaPool {
     /// The site of a code location, entered into the ledger the first time it is seen. `SiteID.unknown` when the
-    /// table is full.
+    /// table is full, and as long as the limit leaves no room for another row.
     func intern(_ location: CodeLocation) -> SiteID { state.withLock { $0.sites.intern(location, &$0.growth) } }
+
+    /// Whether there will be no further site.
+    fileprivate var isSiteTableFull: Bool { ledger.rows(.sites) >= configuration.maximumSites }
 }
 
 /// A small direct-mapped cache in front of `intern`, one an arena: two loads and three comparisons a hit.
@@ -97,8 +100,10 @@ struct SiteCache {
         let hash = UInt(bitPattern: key.file) &>> 4 &+ UInt(bitPattern: key.label) &>> 2 &+ UInt(key.line)
         let entry = entries + Int(hash & UInt(Self.capacity &- 1))
         if entry.pointee.key == key { return entry.pointee.id }
-        let id = pool.takeUnretainedValue().intern(location)
-        entry.pointee = Entry(key: key, id: id)
+        let pool = pool.takeUnretainedValue()
+        let id = pool.intern(location)
+        // What the limit has refused is asked for again: memory may be free by then.
+        if id != .unknown || pool.isSiteTableFull { entry.pointee = Entry(key: key, id: id) }
         return id
     }
 }

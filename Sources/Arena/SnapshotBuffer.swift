@@ -37,18 +37,21 @@ extension ArenaPool {
         /// The copied first bytes of the buffers; nil where none were asked for.
         public var payloads: PayloadImage? { prefixes?.image }
 
-        /// Copies part `part` of `parts`, at a safepoint. False where the ledger has outgrown this snapshot buffer.
-        public func fill(part: Int, of parts: Int) -> Bool {
-            if part == 0 { pool.stampTimes() }
-            return fillPrefixes(part: part, of: parts) && copy.run(part: part, of: parts)
+        /// Which rows are copied, at a safepoint, before any part is. Nil where the ledger has outgrown this snapshot buffer.
+        public func layOut() -> LedgerCopy.Layout? {
+            guard let layout = copy.layOut() else { return nil }
+            if let prefixes, layout.rows(.slots) > prefixes.rows { return nil }
+            return layout
         }
 
-        private func fillPrefixes(part: Int, of parts: Int) -> Bool {
-            guard let prefixes else { return true }
-            let rows = pool.ledger.rows(.slots)
-            guard rows <= prefixes.rows else { return false }
-            prefixes.take(rows * part / parts..<rows * (part + 1) / parts, of: pool.slots, from: pool.range.base)
-            return true
+        /// Copies part `part` of `parts`, at the same safepoint.
+        public func fill(_ layout: LedgerCopy.Layout, part: Int, of parts: Int) {
+            if part == 0 { pool.stampTimes() }
+            if let prefixes {
+                let rows = layout.rows(.slots)
+                prefixes.take(rows * part / parts..<rows * (part + 1) / parts, of: pool.slots, from: pool.range.base)
+            }
+            copy.run(layout, part: part, of: parts)
         }
 
         /// Copies all of it while some arenas go on. What they write meanwhile may contradict the rest: see `settle`. False

@@ -33,13 +33,14 @@ enum AllocateOfPool {
     @inline(never)
     private static func serveStranger(_ pool: Int, _ size: Int) -> UnsafeMutableRawPointer? {
         guard let pool = PoolRegistry.pool(PoolNumber(rawValue: pool)) else { return LastResort.allocate(size) }
-        if Arena.current == nil { return allocate(size, pool.sharedArena) }
-        // Its context has sites and owners of its own pool.
-        return pool.sharedArena.allocate(size, site: .unknown, owner: .process, mustSucceed: true)
+        // Sites and owners of another pool are numbers of something else here, or of nothing.
+        let (site, owner) = pool.context
+        return pool.sharedArena.allocate(size, site: site, owner: owner, mustSucceed: true)
             ?? LastResort.allocate(size)
     }
 
-    /// For one of several pools, nobody knows which: an arena of one of them is right if the thread has it, and no other is.
+    /// For one of several pools, nobody knows which: the arena of one of them is used if the thread has it, though the allocator may
+    /// be another one's, and no other is.
     private static func serveOneOfMany(_ size: Int) -> UnsafeMutableRawPointer? {
         guard let arena = Arena.current, arena.poolNumber.rawValue >= own.count else {
             return LastResort.allocate(size)

@@ -17,6 +17,10 @@ public import Ledger
 extension ArenaPool {
     /// An allocator whose buffers live in the arena of the thread that allocates them, if it is one of this pool's, else in the
     /// pool's shared arena. For `.childChannelOption(.allocator, value:)`. Until the pool is retired.
+    ///
+    /// Of pools that are made while 16 others live, all have the same allocator: what a thread with an arena of one of them
+    /// allocates by it, or copies with it, is in that arena and counts against that pool's limit, whichever of them the buffer was of;
+    /// what any other thread allocates is the system's.
     public var byteBufferAllocator: ByteBufferAllocator { .arena(of: number) }
 }
 

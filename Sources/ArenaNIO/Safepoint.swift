@@ -98,7 +98,12 @@ private final class Gate: @unchecked Sendable {
         arrived = Array(repeating: false, count: loops)
         self.isReleased = isReleased
         pthread_mutex_init(mutex, nil)
-        pthread_cond_init(changed, nil)
+        // Deadlines are by a clock that nobody sets.
+        var attributes = pthread_condattr_t()
+        pthread_condattr_init(&attributes)
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+        pthread_cond_init(changed, &attributes)
+        pthread_condattr_destroy(&attributes)
     }
 
     deinit {
@@ -151,7 +156,7 @@ private final class Gate: @unchecked Sendable {
     /// - Returns: by loop, whether it has come.
     func close(expecting expected: Int, within wait: TimeAmount) -> [Bool] {
         var deadline = timespec()
-        clock_gettime(CLOCK_REALTIME, &deadline)
+        clock_gettime(CLOCK_MONOTONIC, &deadline)
         let nanoseconds = Int64(deadline.tv_nsec) + wait.nanoseconds
         deadline.tv_sec += Int(nanoseconds / 1_000_000_000)
         deadline.tv_nsec = Int(nanoseconds % 1_000_000_000)

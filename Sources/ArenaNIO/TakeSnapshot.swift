@@ -3,8 +3,6 @@ public import Ledger
 import NIOConcurrencyHelpers
 public import NIOCore
 
-import Synchronization
-
 /// What a snapshot cost, and how it was made.
 public struct SnapshotCost: Sendable, Equatable {
     /// How long the event loops stood still.
@@ -154,14 +152,11 @@ extension ArenaPool {
         _ snapshotBuffer: SnapshotBuffer?, _ stopped: Safepoint, _ found: FoundReferences, _ prefixBytes: Int,
         _ body: (SnapshotContents) throws -> Void
     ) throws -> Bool {
-        if let snapshotBuffer {
+        // Once, for all of them: threads without an arena add owners meanwhile.
+        if let snapshotBuffer, let layout = snapshotBuffer.layOut() {
             let parts = stopped.arrived.count
-            stopped.onEachLoop { index in
-                if snapshotBuffer.fill(part: index, of: parts) {
-                    found.filledParts.add(1, ordering: .acquiringAndReleasing)
-                }
-            }
-            if found.filledParts.load(ordering: .acquiring) == parts { return true }
+            stopped.onEachLoop { index in snapshotBuffer.fill(layout, part: index, of: parts) }
+            return true
         }
         try withLedger { image in
             try body(
@@ -232,7 +227,6 @@ private final class FoundReferences: Sendable {
     }
 
     private let state: NIOLockedValueBox<State>
-    let filledParts = Atomic<Int>(0)
 
     /// Room for a reference to each live buffer is made here, pages and all, not while the loops stand still.
     init(loops: Int, expected: Int) {

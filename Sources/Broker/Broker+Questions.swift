@@ -31,8 +31,9 @@ extension Broker {
     ///   failed, which is in the log.
     package func writeDump() async -> (path: String, pauseNanoseconds: UInt64, missingLoops: [String])? {
         let result: Dumper.Result? = await withCheckedContinuation { continuation in
-            let isTaken = dumper.perform { [dumper] in continuation.resume(returning: dumper.dump(.request)) }
-            if !isTaken { continuation.resume(returning: nil) }
+            dumper.perform(
+                { [dumper] in continuation.resume(returning: dumper.dump(.request)) },
+                orElse: { continuation.resume(returning: nil) })
         }
         return result.map { ($0.path, $0.cost.pauseNanoseconds, $0.missing) }
     }

@@ -1,12 +1,23 @@
 /// A copy of a ledger's rows in use, which several threads make together at a safepoint.
 ///
 /// The bytes to copy are seen as one sequence, table after table; part k of n copies the k-th n-th of it. The parts
-/// need not talk to each other: each works out the same layout from the original, which stands still.
+/// need not talk to each other: all go by one layout, which is worked out before. Owners and sites are added meanwhile, by
+/// threads that no safepoint stops: by two layouts, parts would put rows to different places.
 public struct LedgerCopy: Sendable {
-    private struct Piece {
+    fileprivate struct Piece {
         let from: UnsafeMutableRawPointer
         let to: UnsafeMutableRawPointer
         let byteCount: Int
+    }
+
+    /// Which rows are copied, and where to. Good as long as both memories are there.
+    public struct Layout: @unchecked Sendable {
+        fileprivate let descriptors: [LedgerTableDescriptor]
+        fileprivate let pieces: [Piece]
+        fileprivate var byteCount: Int { pieces.reduce(0) { $0 + $1.byteCount } }
+
+        /// Rows of a table that are copied, of each group.
+        public func rows(_ table: LedgerTable) -> Int { Int(descriptors[table.rawValue].rows) }
     }
 
     public let source: LedgerImage
@@ -18,17 +29,20 @@ public struct LedgerCopy: Sendable {
         self.target = LedgerImage(base: target, byteCount: byteCount)
     }
 
-    /// Copies one of `parts` equal shares; part 0 also writes header and descriptors. False, and nothing is copied,
-    /// where the target is too small.
-    public func run(part: Int, of parts: Int) -> Bool {
-        guard source.copySize <= target.byteCount else { return false }
-        let (descriptors, pieces) = layout()
-        let total = pieces.reduce(0) { $0 + $1.byteCount }
+    /// The layout of all parts: of the rows there are now. Nil where the target is too small.
+    public func layOut() -> Layout? {
+        let layout = layout()
+        return LedgerHeader.size + layout.byteCount <= target.byteCount ? layout : nil
+    }
+
+    /// Copies one of `parts` equal shares; part 0 also writes header and descriptors.
+    public func run(_ layout: Layout, part: Int, of parts: Int) {
+        let total = layout.byteCount
         // On cache line boundaries, so that no two parts write to the same line.
         var start = total * part / parts & ~63
         let end = part == parts - 1 ? total : total * (part + 1) / parts & ~63
         var passed = 0
-        for piece in pieces {
+        for piece in layout.pieces {
             let from = max(start - passed, 0)
             let to = min(end - passed, piece.byteCount)
             if from < to {
@@ -39,12 +53,15 @@ public struct LedgerCopy: Sendable {
         }
         if part == 0 {
             target.base.copyMemory(from: source.base, byteCount: LedgerHeader.size)
-            target.header.pointee.byteCount = UInt64(target.byteCount)
-            for (table, descriptor) in zip(LedgerTable.allCases, descriptors) {
-                target.descriptor(table).pointee = descriptor
-            }
+            describe(layout)
         }
-        return true
+    }
+
+    private func describe(_ layout: Layout) {
+        target.header.pointee.byteCount = UInt64(target.byteCount)
+        for (table, descriptor) in zip(LedgerTable.allCases, layout.descriptors) {
+            target.descriptor(table).pointee = descriptor
+        }
     }
 
     /// Copies all of it at once while the source is written to, word by word. What was written meanwhile may contradict
@@ -55,19 +72,15 @@ public struct LedgerCopy: Sendable {
         _ copyWords: (UnsafeMutableRawPointer, UnsafeMutableRawPointer, Int) -> Void
     ) -> Bool {
         // Tables grow meanwhile: what they have now is copied.
-        let (descriptors, pieces) = layout()
-        guard pieces.reduce(LedgerHeader.size, { $0 + $1.byteCount }) <= target.byteCount else { return false }
-        for piece in pieces { copyWords(piece.to, piece.from, piece.byteCount) }
+        guard let layout = layOut() else { return false }
+        for piece in layout.pieces { copyWords(piece.to, piece.from, piece.byteCount) }
         copyWords(target.base, source.base, LedgerHeader.size)
-        target.header.pointee.byteCount = UInt64(target.byteCount)
-        for (table, descriptor) in zip(LedgerTable.allCases, descriptors) {
-            target.descriptor(table).pointee = descriptor
-        }
+        describe(layout)
         return true
     }
 
     /// Of the rows there are now: others may be adding some.
-    private func layout() -> ([LedgerTableDescriptor], [Piece]) {
+    private func layout() -> Layout {
         var descriptors: [LedgerTableDescriptor] = []
         var pieces: [Piece] = []
         var offset = LedgerHeader.size
@@ -88,6 +101,6 @@ public struct LedgerCopy: Sendable {
                 offset += groupBytes
             }
         }
-        return (descriptors, pieces)
+        return Layout(descriptors: descriptors, pieces: pieces)
     }
 }

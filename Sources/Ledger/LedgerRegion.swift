@@ -284,6 +284,8 @@ public final class LedgerRegion: Sendable {
     /// Makes a file that the parts can be moved to; nil where that cannot be.
     package func makeNextFile(_ parts: [LedgerFilePart]) -> Int32? { file?.makeNext(parts) }
 
+    package func dropNextFile() { file?.dropNext() }
+
     // Not while another thread puts rows into use:
 
     /// The region, and what of it is in that file.
@@ -294,8 +296,6 @@ public final class LedgerRegion: Sendable {
 
     /// The parts are in the next file, which takes the name of the one before; false where it cannot.
     package func takeNextFile() -> Bool { file?.takeNext() ?? false }
-
-    package func dropNextFile() { file?.dropNext() }
 
     /// The parts are in memory of the process's own.
     package func leaveFile() { file?.leave() }

@@ -47,8 +47,8 @@ struct LeakTests {
         let story = suspects.rows[0].cells[suspects.columns.firstIndex { $0.name == "story" }!]
         #expect(
             story.text() == """
-                15,233 buffers that nobody holds, 1903.9 MiB, 99.9 % of live bytes. First born 2026-11-23 11:48:00Z, last \
-                2026-11-23 12:00:03Z (12 min 3 s and 0 ns before the dump). Allocated at "publish packet" \
+                15,233 buffers that nobody holds, 1903.9 MiB, 99.9 % of live bytes. First born 2026-11-23 11:48:00Z, 12 min \
+                3 s before the dump; last 2026-11-23 12:00:03Z, 0 ns before it. Allocated at "publish packet" \
                 (Broker/Connection.swift:88), last accessed at "convertToRpcCommandResponse" (Broker/RPCBridge.swift:141). \
                 Owners: mostly sessions. Evidence (proved): at a safepoint, where no handler is running, no referrer reaches \
                 them, which proves it; 99.9 % of what that site freed lived under 8.4 ms. Next: read \

@@ -133,7 +133,89 @@ struct SeveralPoolsTests {
                     withExtendedLifetime(buffer) {}
                 }
             }
-            for pool in pools { pool.retire() }
+            // As the documentation says of them: a loop of one copies into its own pool, what grows stays.
+            let (one, other) = (pools[pools.count - 2], pools[pools.count - 1])
+            let (from, to) = (try one.makeArena(name: "from"), try other.makeArena(name: "to"))
+            let buffer = try await SeveralPoolsTests.onStranger {
+                from.bind()
+                defer { from.unbind() }
+                return try from.buffer(capacity: 100, owner: .process, "kept")
+            }
+            try await SeveralPoolsTests.onStranger {
+                to.bind()
+                defer { to.unbind() }
+                var copy = buffer
+                copy.writeRepeatingByte(1, count: 10)
+                #expect(SeveralPoolsTests.isInside(copy, other) && SeveralPoolsTests.isInside(buffer, one))
+            }
+            #expect(one.liveBufferCount == 1 && other.liveBufferCount == 0)
+            withExtendedLifetime(buffer) {}
+        }
+    }
+
+    @Test("a thread without an arena, in the context of one pool, names neither its site nor its owner in another")
+    func strangersContext() async {
+        await #expect(processExitsWith: .success) {
+            // So few sites that the number of one of `own`'s would lead out of the table of `other`.
+            var configuration = ArenaPool.Configuration(limitBytes: 64 << 20)
+            configuration.maximumSites = 8
+            let (own, other) = (try SeveralPoolsTests.makePool(), try ArenaPool(configuration))
+            let neighbour = try other.makeArena(name: "neighbour")
+            try await SeveralPoolsTests.onStranger {
+                let owner = own.openOwner(.session, name: "s")
+                for line in 1...20 {
+                    let location = CodeLocation(
+                        "of the own pool", file: #fileID, line: UInt32(line), function: #function)
+                    own.sharedArena.withContext(owner: owner, at: location) {
+                        let buffers = [own, other].map { $0.byteBufferAllocator.buffer(capacity: 1_000) }
+                        let mine = own.metrics().sites.filter { $0.liveBuffers == 1 }
+                        #expect(mine.map(\.label) == ["of the own pool"])
+                        #expect(
+                            other.metrics().sites.map(\.liveBuffers) == [1], "only the unknown site, and one buffer")
+                        #expect(SeveralPoolsTests.owners(other) == [OwnerID.process.rawValue])
+                        #expect(SeveralPoolsTests.owners(own) == [owner.rawValue])
+                        withExtendedLifetime(buffers) {}
+                    }
+                    #expect(own.liveBufferCount == 0 && other.liveBufferCount == 0)
+                }
+                // Its release is of no site of `other`'s either.
+                let freed = other.withLedger { ledger in
+                    ledger.record(.freed, 0).assumingMemoryBound(to: FreedRecord.self).pointee
+                }
+                #expect(freed.serial != 0 && freed.releaseSite == SiteID.unknown.rawValue)
+            }
+            #expect(other.metrics().arenas[neighbour.index].allocations == 0)
+            for pool in [own, other] { pool.retire() }
+        }
+    }
+
+    /// Of the live buffers.
+    static func owners(_ pool: ArenaPool) -> [UInt32] {
+        pool.withLedger { ledger in
+            let slots = ledger.records(.slots, of: SlotRecord.self)
+            return (0..<ledger.rows(.slots)).filter { slots[$0].state == SlotRecord.State.live.rawValue }
+                .map { slots[$0].owner }
+        }
+    }
+
+    @Test("a loop in the context of another pool's arena names no site of that in its own")
+    func loopInOtherContext() async {
+        await #expect(processExitsWith: .success) {
+            let loops = try await AllocatorTests.Loops(1)
+            let (own, other) = (loops.pool, try SeveralPoolsTests.makePool())
+            try await loops.loops[0].submit {
+                let owner = other.openOwner(.session, name: "s")
+                other.sharedArena.withContext(owner: owner, "of the other pool") {
+                    let buffer = own.byteBufferAllocator.buffer(capacity: 1_000)
+                    let site = own.metrics().sites.first { $0.liveBuffers == 1 }
+                    #expect(site?.label == "socket read")
+                    #expect(SeveralPoolsTests.owners(own) == [OwnerID.process.rawValue])
+                    withExtendedLifetime(buffer) {}
+                }
+            }.get()
+            try await loops.shutdown()
+            own.retire()
+            other.retire()
         }
     }
 }

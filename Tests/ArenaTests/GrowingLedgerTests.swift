@@ -30,6 +30,33 @@ struct GrowingLedgerTests {
         #expect(rows[LedgerTable.owners.rawValue] <= pool.ledger.rows(.owners))
     }
 
+    @Test("is copied in parts, all by one layout, though owners are added between them")
+    func parts() throws {
+        let (pool, arena) = try makeBound(64)
+        defer { arena.unbind() }
+        let live = try (0..<100).map { try arena.allocate(64 + $0, owner: .process, at: here) }
+        defer { for pointer in live { Arena.free(pointer) } }
+        let snapshotBuffer = try #require(pool.makeSnapshotBuffer())
+        let layout = try #require(snapshotBuffer.layOut())
+        let rows = LedgerTable.allCases.map { $0.isCopied ? pool.ledger.rows($0) : 0 }
+        for part in [1, 0, 2] {
+            // What threads without an arena do meanwhile.
+            for number in 0..<50 { _ = pool.openOwner(.session, name: "\(part).\(number)") }
+            _ = pool.intern(CodeLocation("late", file: #fileID, line: UInt32(part), function: #function))
+            snapshotBuffer.fill(layout, part: part, of: 3)
+        }
+        let image = snapshotBuffer.image
+        #expect(LedgerTable.allCases.map { image.rows($0) } == rows)
+        for table in LedgerTable.allCases where table.isCopied {
+            let bytes = image.rows(table) * table.stride
+            for group in 0..<image.groups(table) where bytes > 0 {
+                let isSame =
+                    memcmp(image.record(table, 0, group: group), pool.ledger.record(table, 0, group: group), bytes) == 0
+                #expect(isSame, "\(table), group \(group)")
+            }
+        }
+    }
+
     @Test("is looked at while a thread hangs that has it locked: figures, room for a copy, an event")
     func locked() throws {
         let pool = try makePool(64)

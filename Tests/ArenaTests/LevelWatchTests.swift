@@ -38,6 +38,46 @@ struct LevelWatchTests {
         #expect(watch.entersNear(bytes(85)))
     }
 
+    @Test("a near level of a few percent is left too, at half of it", arguments: 1...6 as ClosedRange<UInt64>)
+    func lowNear(percent: UInt64) {
+        let watch = LevelWatch(limit: Self.limit, nearPercent: percent)
+        defer { watch.deallocate() }
+        let near = Self.limit / 100 * percent
+        for _ in 0..<2 {
+            _ = watch.move { near }
+            #expect(watch.level == .near && watch.entersNear(near) && watch.entersRefusal(near))
+            _ = watch.move { near / 2 }
+            watch.fall(to: near / 2)
+            #expect(watch.level == .near && !watch.entersNear(near))
+            _ = watch.move { near / 2 - 1 }
+            watch.fall(to: near / 2 - 1)
+            #expect(watch.level == .normal)
+        }
+    }
+
+    @Test("a refusal while next to nothing is used is an excursion too, which ends: the next one is told of")
+    func refusalAtIdle() throws {
+        let watch = LevelWatch(limit: Self.limit, nearPercent: 85)
+        defer { watch.deallocate() }
+        let idle = Self.limit / 100
+        #expect(watch.entersRefusal(idle) && !watch.entersRefusal(idle))
+        watch.fall(to: Self.limit / 100 * 81)
+        #expect(!watch.entersRefusal(idle))
+        watch.fall(to: idle)
+        #expect(watch.entersRefusal(idle))
+
+        // The same of a pool: what is larger than the limit is refused, and something that was in use is given back.
+        let (pool, arena) = try makeBound(64)
+        defer { arena.unbind() }
+        let refusals = Counter()
+        pool.onPressure { if case .refused = $0 { refusals.add() } }
+        for round in 1...3 {
+            #expect((try? arena.allocate(100 << 20, owner: .process, at: here)) == nil)
+            #expect(refusals.value == round)
+            Arena.free(try arena.allocate(20 << 20, owner: .process, at: here))
+        }
+    }
+
     @Test("of threads that see the same change, one gets to report it")
     func once() throws {
         let pool = try makePool(64)

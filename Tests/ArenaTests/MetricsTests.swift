@@ -67,6 +67,55 @@ struct MetricsTests {
         #expect(ArenaPool.Metrics.Usage(usedPages: 2048) == .q100)
     }
 
+    @Test("who reads between an allocation's count and its free's sees nothing negative, and does not trap")
+    func readMeanwhile() throws {
+        let (pool, arena) = try makeBound(64)
+        defer { arena.unbind() }
+        Arena.free(try arena.allocate(1 << 20, owner: .process, at: here))
+        // As another thread reads that was away between loading the one and the other.
+        let site = arena.intern(here).rawValue
+        let sizeClass = SizeClasses.index(of: 1 << 20)
+        arena.state.pointee.counters(site).pointee.frees += 1
+        arena.state.pointee.classCounts[sizeClass].frees += 1
+        #expect(pool.liveBufferCount == 0)
+        let figures = pool.metrics().arenas[arena.index]
+        #expect(figures.active == 0 && figures.classes[sizeClass].active == 0)
+        arena.state.pointee.counters(site).pointee.frees -= 1
+        arena.state.pointee.classCounts[sizeClass].frees -= 1
+        pool.noteExternal(-1)
+        #expect(pool.externalBytes == 0 && (try? arena.allocate(1 << 20, owner: .process, at: here)) != nil)
+    }
+
+    @Test("an arena's counters end where the next arena's begin, however many sites there may be")
+    func oddSites() throws {
+        var configuration = ArenaPool.Configuration(limitBytes: 64 << 20)
+        configuration.maximumSites = 12
+        let pool = try ArenaPool(configuration)
+        let next = try pool.makeArena(name: "next")
+        next.bind()
+        defer { next.unbind() }
+        var live: [UnsafeMutableRawPointer] = []
+        defer { for pointer in live { Arena.free(pointer) } }
+        for line: UInt32 in 1...11 {
+            let location = CodeLocation("odd", file: #fileID, line: line, function: #function)
+            live.append(try pool.sharedArena.allocate(100, owner: .process, at: location))
+            live.append(try next.allocate(1_000, owner: .process, at: location))
+        }
+        #expect(pool.sharedArena.state.pointee.siteRows == 12)
+        #expect(pool.liveBufferCount == 22)
+        let figures = pool.metrics().arenas
+        #expect(figures[0].requestedBytes == 1_100 && figures[next.index].requestedBytes == 11_000)
+    }
+
+    @Test("a table without a row for those that name nothing is refused")
+    func noRows() {
+        for path in [\ArenaPool.Configuration.maximumSites, \ArenaPool.Configuration.maximumOwners] {
+            var configuration = ArenaPool.Configuration(limitBytes: 64 << 20)
+            configuration[keyPath: path] = 0
+            #expect(throws: ArenaError.self) { try ArenaPool(configuration) }
+        }
+    }
+
     @Test("remote frees are counted, and slack is known by site")
     func remoteAndSlack() throws {
         let pool = try makePool(64)

@@ -33,6 +33,32 @@ struct OwnerAndSiteTests {
         Arena.free(pointer)
     }
 
+    @Test(
+        "a place that the limit has refused a row has one as soon as there is room; one for which the table is full has none"
+    )
+    func siteAtLimit() throws {
+        var configuration = ArenaPool.Configuration(limitBytes: 64 << 20)
+        configuration.maximumSites = 100
+        let pool = try ArenaPool(configuration)
+        let arena = try pool.makeArena(name: "test")
+        arena.bind()
+        defer { arena.unbind() }
+        func intern(_ line: UInt32) -> SiteID {
+            arena.intern(CodeLocation("place", file: #fileID, line: line, function: #function))
+        }
+        let rest = pool.unclaimedBytes
+        #expect(pool.budget.charge(rest, to: pool.budget.snapshotBufferBytes))
+        // The page of the first rows is there.
+        let refused = try #require((1...50 as ClosedRange<UInt32>).first { intern($0) == .unknown })
+        #expect(intern(refused) == .unknown)
+        pool.budget.refund(rest, from: pool.budget.snapshotBufferBytes)
+        let id = intern(refused)
+        #expect(id != .unknown && intern(refused) == id)
+        #expect(site(pool, id.rawValue).line == refused)
+        for line: UInt32 in 51...200 { _ = intern(line) }
+        #expect(pool.ledger.rows(.sites) == 100 && intern(200) == .unknown)
+    }
+
     @Test("a touch from any byte of the buffer, on any thread, names the place and the new owner")
     func access() throws {
         let (pool, arena) = try makeBound(64)

@@ -21,6 +21,39 @@ struct CodeMapTests {
         return output
     }
 
+    @Test("a file whose tables are where no file ends is asked all the same, and names nothing")
+    func hostileTables() throws {
+        try withFolder { folder in
+            // Where the tables of segments and sections are said to be, and what is said to lie in them.
+            let last = UInt64(Int64.max)
+            let starts: [UInt64] = [last, last - 3, last - 40, .max, 1 << 63, 0, 64, 4_000]
+            for start in starts {
+                var file = [UInt8](repeating: 0xff, count: 4_096)
+                func put(_ value: UInt64, _ count: Int, at place: Int) {
+                    for byte in 0..<count {
+                        file[place + byte] = UInt8(truncatingIfNeeded: value >> (8 * UInt64(byte)))
+                    }
+                }
+                put(0x0001_0102_464c_457f, 8, at: 0)
+                for place in [32, 40] { put(start, 8, at: place) }
+                for (size, count) in [(54, 56), (58, 60)] {
+                    put(56, 2, at: size)
+                    put(100, 2, at: count)
+                }
+                // Three sections whose contents are beyond all ends: symbols, their names, an identifier.
+                let kinds: [UInt64] = [2, 11, 7]
+                for (index, kind) in kinds.enumerated() { put(kind, 4, at: 64 + 56 * index + 4) }
+                let path = "\(folder)/\(start)"
+                try Data(file).write(to: URL(fileURLWithPath: path))
+                let piece = CodeMap.Piece(start: 0x7000_0000, end: 0x7100_0000, offset: .max, path: path)
+                let names = CodeMap(pieces: [piece], debugDirectory: folder).functions(at: [
+                    0x7000_0010, 0, 0x7000_0020,
+                ])
+                #expect(names == ["\(start)+0xf", "0x\(String(UInt.max, radix: 16))", "\(start)+0x1e"])
+            }
+        }
+    }
+
     @Test("a stripped program's functions are named by the file that has its symbols, if it is of that build")
     func debugFile() throws {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)

@@ -175,6 +175,30 @@ struct DumperTests {
         }
     }
 
+    @Test("what is asked of a dumper whose thread has ended is answered: no snapshot, on no thread, and nobody waits")
+    func afterTheEnd() async throws {
+        try await withBroker(threads: 1) { broker in
+            let dumper = broker.dumper
+            // As for who has seen that the broker goes on, and comes too late all the same.
+            try await dumper.thread.shutdownGracefully()
+            let answers = Mutex<[String]>([])
+            // On a loop, which would wait for itself.
+            try await broker.shards[0].loop.submit {
+                dumper.perform(
+                    { answers.withLock { $0.append("performed") } },
+                    orElse: { answers.withLock { $0.append("refused") } })
+                broker.requestDump()
+                dumper.renewDirectory()
+            }.get()
+            #expect(answers.withLock { $0 } == ["refused"])
+            let isWritten = await broker.writeDump() != nil
+            #expect(!isWritten)
+            await #expect(throws: CancellationError.self) { _ = try await broker.memory() }
+            #expect(dumper.written.load(ordering: .relaxed) == 0 && dumper.failed.load(ordering: .relaxed) == 0)
+            #expect(try names(broker) == [])
+        }
+    }
+
     @Test("near the limit a dump is written once per excursion, and again in the next")
     func excursions() async throws {
         try await withBroker(threads: 1, { $0.dumps.minimumIntervalSeconds = 0 }) { broker in

@@ -46,7 +46,7 @@ struct FlightRecorderTests {
     func sameAsDump() throws {
         try Self.withPool { pool, path in
             let snapshotBuffer = try #require(pool.makeSnapshotBuffer())
-            #expect(snapshotBuffer.fill(part: 0, of: 1))
+            snapshotBuffer.fill(try #require(snapshotBuffer.layOut()), part: 0, of: 1)
             var dumped = LedgerSnapshot(snapshotBuffer.image, references: nil).tables
             let recorded = try DumpReader.read(path: path, .everything)
             // The copy itself is charged before it is made, and still is.
@@ -401,7 +401,7 @@ struct FlightRecorderTests {
             let arenas = pool.arenas.map { Arena(state: $0) }
             for arena in arenas { _ = arena.drainRemoteFrees() }
             let snapshotBuffer = try #require(pool.makeSnapshotBuffer())
-            #expect(snapshotBuffer.fill(part: 0, of: 1))
+            snapshotBuffer.fill(try #require(snapshotBuffer.layOut()), part: 0, of: 1)
             let ledger = LedgerSnapshot(snapshotBuffer.image, references: nil)
             let kept = workers.reduce(0) { $0 + $1.kept.count }
             #expect(ledger.tables.totals.liveBuffers == UInt64(378 + kept))
@@ -488,6 +488,22 @@ struct FlightRecorderTests {
         }
 
         func close() { Glibc.close(descriptor.load(ordering: .acquiring)) }
+    }
+
+    @Test("a file that the handler of crashes has no place for is not guarded: moving its ledger would end the process")
+    func moreThanNoted() async {
+        // In a process of its own: the handler is the process's.
+        await #expect(processExitsWith: .success) { try FlightRecorderTests.guardSeventeen() }
+    }
+
+    static func guardSeventeen() throws {
+        try withFolder { folder in
+            let pools = try (1...17).map { try makePool("\(folder)/flight-\($0)") }
+            for pool in pools.dropLast() { #expect(pool.guardFlightRecorder() == .guarded) }
+            let last = try #require(pools.last)
+            for _ in 0..<2 { #expect(last.guardFlightRecorder() == .unguarded(code: EUSERS)) }
+            for pool in pools { pool.retire() }
+        }
     }
 
     @Test("every arena has its part of each table: room for it in the file, and a reader that finds it")

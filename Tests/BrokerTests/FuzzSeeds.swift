@@ -28,7 +28,7 @@ struct FuzzSeeds {
         defer { for pointer in held { Arena.free(pointer) } }
 
         let snapshotBuffer = try #require(pool.makeSnapshotBuffer(prefixBytes: 16))
-        #expect(snapshotBuffer.fill(part: 0, of: 1))
+        snapshotBuffer.fill(try #require(snapshotBuffer.layOut()), part: 0, of: 1)
         let ledger = snapshotBuffer.image.base
         let count = snapshotBuffer.image.copySize
         try write(Array(UnsafeRawBufferPointer(start: ledger, count: count)), "\(folder)/ledger/seed")

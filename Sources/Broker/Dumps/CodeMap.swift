@@ -50,18 +50,18 @@ struct CodeMap {
     /// where in which file they are.
     func functions(at frames: [UInt]) -> [String] {
         // A return address is behind the call.
-        let places = frames.enumerated().map { $0.offset == 0 ? $0.element : $0.element - 1 }
+        let places = frames.enumerated().map { $0.offset == 0 ? $0.element : $0.element &- 1 }
         var names = places.map { place -> String in
             guard let piece = piece(at: place) else { return "0x" + String(place, radix: 16) }
             let file = piece.path.split(separator: "/").last.map(String.init) ?? piece.path
-            return "\(file)+0x\(String(place - piece.start + piece.offset, radix: 16))"
+            return "\(file)+0x\(String(place - piece.start &+ piece.offset, radix: 16))"
         }
         for path in Set(places.compactMap { piece(at: $0)?.path }) where path.hasPrefix("/") {
             guard let symbols = SymbolTable(path) else { continue }
             let inFile = places.indices.filter { piece(at: places[$0])?.path == path }
             let offsets = inFile.map { index in
                 let piece = piece(at: places[index])!
-                return places[index] - piece.start + piece.offset
+                return places[index] - piece.start &+ piece.offset
             }
             for (index, name) in zip(inFile, functions(in: symbols, atOffsets: offsets)) {
                 if let name { names[index] = name }
@@ -89,7 +89,7 @@ struct CodeMap {
 }
 
 /// The functions of an ELF file (64 bits, little-endian), mapped as long as this is there. Nothing in it is believed: it may have
-/// been replaced since it was started.
+/// been replaced since it was started. Offsets wrap around: what is not in the file is read as 0 (`word`).
 private final class SymbolTable {
     private let bytes: UnsafeRawBufferPointer
 
@@ -126,13 +126,13 @@ private final class SymbolTable {
 
     /// The bytes of a section, none if they are not all there.
     private func range(of section: Int) -> Range<Int> {
-        let start = Int(truncatingIfNeeded: word(section + 24, UInt64.self))
-        let size = Int(truncatingIfNeeded: word(section + 32, UInt64.self))
+        let start = Int(truncatingIfNeeded: word(section &+ 24, UInt64.self))
+        let size = Int(truncatingIfNeeded: word(section &+ 32, UInt64.self))
         guard start >= 0, size >= 0, start <= bytes.count, size <= bytes.count - start else { return 0..<0 }
         return start..<start + size
     }
 
-    private func sections(ofKind kind: UInt32) -> [Int] { sections.filter { word($0 + 4, UInt32.self) == kind } }
+    private func sections(ofKind kind: UInt32) -> [Int] { sections.filter { word($0 &+ 4, UInt32.self) == kind } }
 
     /// Whether all functions are in it, and not only those that others may call.
     var isComplete: Bool { !sections(ofKind: 2).isEmpty }
@@ -143,10 +143,10 @@ private final class SymbolTable {
             let note = range(of: section)
             // One note a section: three lengths and kinds, "GNU", the identifier.
             guard note.count >= 16, word(note.lowerBound, UInt32.self) == 4,
-                word(note.lowerBound + 8, UInt32.self) == 3,
-                word(note.lowerBound + 12, UInt32.self) == 0x0055_4e47
+                word(note.lowerBound &+ 8, UInt32.self) == 3,
+                word(note.lowerBound &+ 12, UInt32.self) == 0x0055_4e47
             else { continue }
-            let length = Int(word(note.lowerBound + 4, UInt32.self))
+            let length = Int(word(note.lowerBound &+ 4, UInt32.self))
             guard length <= note.count - 16 else { continue }
             return Array(bytes[note.lowerBound + 16..<note.lowerBound + 16 + length])
         }
@@ -159,8 +159,8 @@ private final class SymbolTable {
             Int(truncatingIfNeeded: word(32, UInt64.self)), Int(word(54, UInt16.self)), Int(word(56, UInt16.self)))
         return offsets.map { offset in
             for segment in segments where word(segment, UInt32.self) == 1 {
-                let (start, address) = (word(segment + 8, UInt64.self), word(segment + 16, UInt64.self))
-                if UInt64(offset) >= start, UInt64(offset) - start < word(segment + 32, UInt64.self) {
+                let (start, address) = (word(segment &+ 8, UInt64.self), word(segment &+ 16, UInt64.self))
+                if UInt64(offset) >= start, UInt64(offset) - start < word(segment &+ 32, UInt64.self) {
                     return UInt64(offset) &- start &+ address
                 }
             }
@@ -178,13 +178,13 @@ private final class SymbolTable {
         let all = sections
         // All functions; of a stripped file those that others may call.
         for section in sections(ofKind: 2) + sections(ofKind: 11) {
-            let linked = Int(word(section + 40, UInt32.self))
+            let linked = Int(word(section &+ 40, UInt32.self))
             guard linked < all.count else { continue }
-            let texts = Int(truncatingIfNeeded: word(all[linked] + 24, UInt64.self))
+            let texts = Int(truncatingIfNeeded: word(all[linked] &+ 24, UInt64.self))
             let symbols = range(of: section)
             for symbol in stride(from: symbols.lowerBound, through: symbols.upperBound - 24, by: 24) {
-                guard word(symbol + 4, UInt8.self) & 15 == 2 else { continue }
-                let (address, length) = (word(symbol + 8, UInt64.self), word(symbol + 16, UInt64.self))
+                guard word(symbol &+ 4, UInt8.self) & 15 == 2 else { continue }
+                let (address, length) = (word(symbol &+ 8, UInt64.self), word(symbol &+ 16, UInt64.self))
                 guard address <= last.address, address &+ length > first.address else { continue }
                 for place in wanted where place.address >= address && place.address - address < length {
                     if names[place.index] == nil {

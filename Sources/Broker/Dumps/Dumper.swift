@@ -45,7 +45,10 @@ final class Dumper: @unchecked Sendable {
     private let series: String
     private let log: Logger
     /// One thread for good: the memory that a dump needs beside its snapshot buffer is taken once and used again.
-    private let thread = NIOThreadPool(numberOfThreads: 1)
+    ///
+    /// When it has ended, what is submitted is called all the same, where it is submitted, and told that it is cancelled. That may
+    /// be a loop, which a snapshot would wait for.
+    let thread = NIOThreadPool(numberOfThreads: 1)
     private let waiting = Mutex<Set<Reason>>([])
     private let isStopped = Atomic<Bool>(false)
     // Only the thread uses these four.
@@ -81,7 +84,7 @@ final class Dumper: @unchecked Sendable {
                 "dumps will contain what users sent: keep them as you keep the data itself",
                 metadata: ["payload": "\(configuration.dumps.payload)"])
         }
-        thread.submit { [self] _ in tidy() }
+        thread.submit { [self] state in if state == .active { tidy() } }
         pressureEpisode.onEpisode { [weak self] in self?.request(.nearLimit) }
         pressureEpisode.onRefusal { [weak self] in self?.request(.allocationFailure) }
         pool.onPressure { [pressureEpisode] pressure in
@@ -114,7 +117,8 @@ final class Dumper: @unchecked Sendable {
 
     /// Has links in the dump directory's path followed once more. One that cannot be used changes nothing.
     func renewDirectory() {
-        thread.submit { [self] _ in
+        thread.submit { [self] state in
+            guard state == .active else { return }
             do {
                 directory = try DumpDirectory(configuration.dumpDirectory)
             } catch {
@@ -141,20 +145,19 @@ final class Dumper: @unchecked Sendable {
     func request(_ reason: Reason) {
         guard !isStopped.load(ordering: .acquiring) else { return }
         guard waiting.withLock({ $0.insert(reason).inserted }) else { return }
-        thread.submit { [self] _ in
+        thread.submit { [self] state in
             waiting.withLock { _ = $0.remove(reason) }
-            guard isDue(reason) else { return }
+            guard state == .active, isDue(reason) else { return }
             _ = dump(reason)
         }
     }
 
     /// Runs something on the thread that takes snapshots, after those that have been asked for.
     ///
-    /// - Returns: false if the broker is ending, and nothing will run.
-    func perform(_ body: @escaping @Sendable () -> Void) -> Bool {
-        guard !isStopped.load(ordering: .acquiring) else { return false }
-        thread.submit { _ in body() }
-        return true
+    /// - Parameter refuse: called in place of `body` if the broker is ending, on any thread.
+    func perform(_ body: @escaping @Sendable () -> Void, orElse refuse: @escaping @Sendable () -> Void) {
+        guard !isStopped.load(ordering: .acquiring) else { return refuse() }
+        thread.submit { state in if state == .active { body() } else { refuse() } }
     }
 
     /// Whether a dump may be written now: always when somebody asked for it, else when the last is long enough ago.

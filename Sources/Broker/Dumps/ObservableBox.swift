@@ -1,3 +1,4 @@
+import CArena
 import Glibc
 import Synchronization
 
@@ -8,7 +9,7 @@ final class ObservableBox<Value>: @unchecked Sendable {
     private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
 
     /// How long an observer waits for somebody who is busy with the value, and does not hang.
-    private static var patienceNanoseconds: Int { 50_000_000 }
+    private static var patienceNanoseconds: Int64 { 50_000_000 }
 
     init(_ value: Value) {
         self.value = value
@@ -32,12 +33,7 @@ final class ObservableBox<Value>: @unchecked Sendable {
         if mayWait {
             pthread_mutex_lock(mutex)
         } else {
-            var deadline = timespec()
-            clock_gettime(CLOCK_REALTIME, &deadline)
-            let nanoseconds = deadline.tv_nsec + Self.patienceNanoseconds
-            deadline.tv_sec += nanoseconds / 1_000_000_000
-            deadline.tv_nsec = nanoseconds % 1_000_000_000
-            guard pthread_mutex_timedlock(mutex, &deadline) == 0 else { return }
+            guard arena_lock_within(mutex, Self.patienceNanoseconds) == 0 else { return }
         }
         defer { pthread_mutex_unlock(mutex) }
         body(value)

@@ -54,10 +54,10 @@ final class MemoryReporter: Sendable {
 
     /// After dumps that are under way: one thread takes all snapshots.
     private func start() {
-        let isTaken = dumper.perform { [self] in
-            do { finish(.success(try take())) } catch { finish(.failure(error)) }
-        }
-        if !isTaken { finish(.failure(CancellationError())) }
+        dumper.perform(
+            { [self] in
+                do { finish(.success(try take())) } catch { finish(.failure(error)) }
+            }, orElse: { [self] in finish(.failure(CancellationError())) })
     }
 
     private func finish(_ result: Result<LiveMemory, any Error>) {

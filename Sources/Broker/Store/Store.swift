@@ -460,8 +460,9 @@ final class Store: Sendable {
 
     private func perform(on thread: NIOThreadPool, _ body: @escaping @Sendable () -> Void) {
         let done = ConditionLock(value: false)
-        thread.submit { _ in
-            body()
+        thread.submit { state in
+            // Else it has ended, and this is the caller's.
+            if state == .active { body() }
             done.lock()
             done.unlock(withValue: true)
         }

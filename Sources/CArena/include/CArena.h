@@ -10,6 +10,7 @@
 #include "CrashNote.h"
 #include "RecorderFile.h"
 #include "ThreadStack.h"
+#include "Waiting.h"
 
 #if defined(__x86_64__)
 #include <x86intrin.h>
@@ -20,6 +21,7 @@ typedef struct arena_thread_context {
     void *_Nullable arena;     // an ArenaState, or NULL where the thread has none
     uint32_t site;   // site of allocations that name none (NIO's own)
     uint32_t owner;  // owner of allocations that name none
+    void *_Nullable source;  // an ArenaState of the pool that these two are numbers of; only compared, since that may be gone
 } arena_thread_context;
 
 extern __thread arena_thread_context arena_context_storage __attribute__((tls_model("initial-exec")));
