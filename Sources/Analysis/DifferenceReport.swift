@@ -328,7 +328,8 @@ extension Difference {
                 return "\(opening) memory changed by \(amount) in \(Format.duration(interval))."
             }
             let steps = snapshots.count > 2 ? " and grew in every dump" : ""
-            return "\(opening) memory grew by \(Format.bytes(liveChange.magnitude)), but no one site makes up most of it\(steps)\(deadline)."
+            return
+                "\(opening) memory grew by \(Format.bytes(liveChange.magnitude)), but no one site makes up most of it\(steps)\(deadline)."
         }
         let site = sites.names[suspect.site]
         let access = sites.names[suspect.access]

@@ -34,7 +34,9 @@ struct LiveBroker {
         let name = field("Name")?.filter { !$0.isWhitespace } ?? ""
         guard directory != nil || name == "arena-broker" else {
             throw Problem(
-                description: "process \(pid) is called '\(name)', not arena-broker; if it writes dumps, say where with --directory")
+                description:
+                    "process \(pid) is called '\(name)', not arena-broker; if it writes dumps, say where with --directory"
+            )
         }
         self.pid = pid
         ownPid = field("NSpid")?.split(whereSeparator: { $0 == "\t" || $0 == " " }).last.map(String.init) ?? "\(pid)"

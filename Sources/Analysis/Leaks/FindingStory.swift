@@ -47,7 +47,8 @@ struct FindingStory {
     private var since: String {
         let first = snapshot.wallTime(finding.oldestBirth)
         let last = snapshot.wallTime(finding.newestBirth)
-        return "First born \(Format.time(first)), \(Format.duration(snapshot.age(finding.oldestBirth))) before the dump;"
+        return
+            "First born \(Format.time(first)), \(Format.duration(snapshot.age(finding.oldestBirth))) before the dump;"
             + " last \(Format.time(last)), \(Format.duration(snapshot.age(finding.newestBirth))) before it."
     }
 

@@ -190,7 +190,8 @@ final class Dumper: @unchecked Sendable {
                 "dump written",
                 metadata: [
                     "path": "\(result.path)", "reason": "\(reason.rawValue)",
-                    "pause_ms": "\(milliseconds(result.cost.pauseNanoseconds))", "snapshot_buffer": "\(result.cost.wasStaged)",
+                    "pause_ms": "\(milliseconds(result.cost.pauseNanoseconds))",
+                    "snapshot_buffer": "\(result.cost.wasStaged)",
                 ])
             return result
         } catch {

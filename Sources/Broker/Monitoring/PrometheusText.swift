@@ -26,7 +26,9 @@ enum PrometheusText {
             "arena_level", "Pressure: 0 normal, 1 elevated, 2 near the limit, 3 critical.",
             Int(metrics.level.rawValue))
         text.counter("arena_failed_allocations_total", "Allocations that the limit refused.", metrics.failedAllocations)
-        text.begin("arena_site_live_bytes", "gauge", "Bytes of live buffers by allocation site, as large as they are allocated.")
+        text.begin(
+            "arena_site_live_bytes", "gauge",
+            "Bytes of live buffers by allocation site, as large as they are allocated.")
         // Places may share a label, and a series is there once.
         var sites: [String: Int] = [:]
         for site in metrics.sites where site.liveBuffers > 0 { sites[site.label, default: 0] += site.capacityBytes }
