@@ -44,4 +44,6 @@ for library in libzstd sqlite3 zlib libcrypto; do
     sed "s|^Libs:|Libs: -L$archives|" "$directory/$library.pc" >"$archives/pkgconfig/$library.pc"
 done
 export PKG_CONFIG_PATH=$archives/pkgconfig
+# Programs with none of these libraries have Swift's need for that of C++ all the same.
+options+=(-Xlinker "-L$archives")
 link static
