@@ -57,6 +57,10 @@ struct CommandLineTests {
             let reversed = try run("diff", after, before)
             #expect(reversed.output == right.output)
             #expect(reversed.errors.contains("not given in the order they were taken"))
+            let repeated = try run("diff", before, before, after, after)
+            #expect(repeated.output == right.output)
+            #expect(repeated.errors.contains("\(after) is the same dump as \(after), and left out"))
+            #expect(try run("diff", after, after).status == 0)
         }
     }
 

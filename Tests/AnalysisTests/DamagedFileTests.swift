@@ -32,6 +32,28 @@ struct DamagedFileTests {
         ]
     }
 
+    @Test("leaks of a dump whose buffers cannot be read says so, and proves nothing")
+    func damagedDetails() throws {
+        let whole = try Data(contentsOf: URL(fileURLWithPath: Program.samples + "/2-near-limit.dump.zst"))
+        let starts = frames(whole).sorted() + [whole.count]
+        var withoutDetails = 0
+        try withFolder { folder in
+            let path = folder + "/damaged.dump.zst"
+            for (start, end) in zip(starts, starts.dropFirst()) {
+                var bytes = whole
+                bytes[start + (end - start) / 2] ^= 0xFF
+                try bytes.write(to: URL(fileURLWithPath: path))
+                let outcome = try Program.run("leaks", "--format", "json", path)
+                if outcome.text.contains("\"owner_count\": null") {
+                    withoutDetails += 1
+                    #expect(outcome.status == 4, "frame at \(start)")
+                }
+                if outcome.status == 4 { #expect(!outcome.text.contains("\"proved\""), "frame at \(start)") }
+            }
+        }
+        #expect(withoutDetails > 0)
+    }
+
     /// Runs commands with a time limit, and says what ended otherwise than with an answer, part of one, or a clear error.
     private static func outrages(_ commands: some Sequence<[String]>) throws -> [String] {
         let analyzer = Program.path("arena-analyze")

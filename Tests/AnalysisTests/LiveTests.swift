@@ -77,6 +77,17 @@ struct LiveTests {
             #expect(outcome.errors.contains("does not answer SIGUSR1"))
         }
         #expect(other.isRunning)
+        // A shell takes the signal for something of its own, and may end by it.
+        let shell = Process()
+        shell.executableURL = URL(fileURLWithPath: "/bin/bash")
+        shell.arguments = ["-c", "trap 'exit 9' USR1; sleep 600 & wait"]
+        try shell.start()
+        defer { kill(shell.processIdentifier, SIGKILL) }
+        let deadline = Patience.end
+        while try !Program.run("capture", String(shell.processIdentifier)).errors.contains("'bash', not arena-broker") {
+            try #require(ContinuousClock.now < deadline, "it is never known as a shell that takes the signal")
+        }
+        #expect(shell.isRunning)
         #expect(try Program.run("capture", "0").status == 64)
         #expect(try Program.run("capture", "999999999").errors.contains("there is no process 999999999"))
     }

@@ -80,6 +80,7 @@ struct RendererTests {
         #expect(text.split(separator: "\n").allSatisfy { $0.count <= 60 })
         #expect(text.contains("deep"))
         #expect(JSONValue.string("a\u{202E}b\u{9B}\u{2066}").text == #""a\u202eb\u009b\u2066""#)
+        #expect(JSONValue.string("a\u{200B}\u{FEFF}é\u{E0001}").text == #""a\u200b\ufeffé\udb40\udc01""#)
     }
 
     @Test("csv quotes what needs it and tells levels apart")

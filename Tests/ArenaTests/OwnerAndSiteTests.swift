@@ -59,7 +59,7 @@ struct OwnerAndSiteTests {
         #expect(pool.ledger.rows(.sites) == 100 && intern(200) == .unknown)
     }
 
-    @Test("a touch from any byte of the buffer, on any thread, names the place and the new owner")
+    @Test("an access from any byte of the buffer, on any thread, names the place and the new owner")
     func access() throws {
         let (pool, arena) = try makeBound(64)
         defer { arena.unbind() }
@@ -73,6 +73,11 @@ struct OwnerAndSiteTests {
         #expect(pool.slots[slot].owner == session.rawValue)
         #expect(pool.slots[slot].accessTime >= birth)
         #expect(pool.slots[slot].birth == birth)
+        // Who answers for it may change without an access.
+        let (time, queue) = (pool.slots[slot].accessTime, pool.openOwner(.offlineQueue, name: "queue"))
+        Arena.assign(pointer + 4999, to: queue)
+        #expect(pool.slots[slot].owner == queue.rawValue && pool.slots[slot].accessTime == time)
+        #expect(site(pool, pool.slots[slot].accessSite).label == "handler")
         Arena.free(pointer)
     }
 
