@@ -43,7 +43,6 @@ extension Report {
     static func heapDumpData(_ snapshot: Snapshot) -> [Field] {
         [
             Field("live_buffers", .count(snapshot.totals.liveBuffers)),
-            Field("live_bytes", .bytes(snapshot.totals.liveBytes)),
             Field("unpooled_bytes", .bytes(snapshot.totals.unpooledBytes)),
             Field("unpooled_unreachable_bytes", .bytes(snapshot.unreachableUnpooled)),
             Field("use", snapshot.fullestCopy?.use.map { .ratio($0) } ?? .unknown),
