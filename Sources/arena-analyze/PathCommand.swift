@@ -10,7 +10,7 @@ struct PathCommand: ParsableCommand {
             Every referrer that reaches the buffer, each with its path from the root of the owner tree. A buffer lives \
             until the last of them lets go.
 
-              arena-analyze path 2-near-limit.dump.zst 32676353
+              arena-analyze path 2-near-limit.dump.zst 32676609
             """)
 
     @OptionGroup var source: DumpArgument

@@ -10,7 +10,7 @@ struct ShowCommand: ParsableCommand {
             Named by its serial number, or by an address anywhere in it, as `buffers` prints them. Of a buffer that was \
             freed shortly before the dump it says who freed it. Where the dump has payloads, they are shown too.
 
-              arena-analyze show 2-near-limit.dump.zst 45057
+              arena-analyze show 2-near-limit.dump.zst 49921
               arena-analyze show 2-near-limit.dump.zst 0x144000
             """)
 

@@ -80,7 +80,7 @@ struct LiveTests {
         // A shell takes the signal for something of its own, and may end by it.
         let shell = Process()
         shell.executableURL = URL(fileURLWithPath: "/bin/bash")
-        shell.arguments = ["-c", "trap 'exit 9' USR1; sleep 600 & wait"]
+        shell.arguments = ["-c", "trap 'exit 9' USR1; while :; do sleep 0.1; done"]
         try shell.start()
         defer { kill(shell.processIdentifier, SIGKILL) }
         let deadline = Patience.end

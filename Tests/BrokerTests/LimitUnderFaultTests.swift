@@ -161,7 +161,7 @@ struct LimitUnderFaultTests {
             let dump = try #require(names.first { $0.contains("allocation-failure") })
             let snapshot = try DumpReader.read(path: broker.configuration.dumpDirectory + "/" + dump, .everything)
             #expect(snapshot.totals.failedAllocations >= 1)
-            #expect(snapshot.events.contains { $0.kind == "refused" })
+            #expect(snapshot.events.contains { $0.kind == EventKind.refused.name })
             try await broker.empty(ballast)
         }
     }
