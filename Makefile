@@ -46,7 +46,7 @@ release-notes:  ## what CHANGELOG.md says of this version
 demo: tools  ## the incident in small: a broker leaks, dumps itself, and the dump names the culprit
 	@scripts/demo.sh
 
-incident: build  ## the incident in full: 2,050,000,000 bytes, 119 chunks; renews the sample dumps
+incident: build  ## the incident in full: 2,050,000,000 bytes, some 119 chunks; renews the sample dumps
 	@samples/incident/run.sh --limit 2050000000 --bin $(BIN) --publish samples/incident
 
 check:  ## formatting and shell lint, as CI checks them (compiler warnings are errors in every build)

@@ -104,6 +104,15 @@ struct DamagedDumpTests {
         }
     }
 
+    @Test("chunks answers where an address is the last that there is, and a chunk a byte")
+    func lastAddress() throws {
+        var random = SeededGenerator(seed: 1)
+        var snapshot = RandomArena.make(&random)
+        snapshot.totals.chunkSize = 1
+        for row in 0..<snapshot.slots!.count { snapshot.slots!.address[row] = row % 3 == 0 ? .max : UInt64(row % 5) }
+        try askEverything(snapshot)
+    }
+
     /// Under a filter too, a site has what its allocation groups have.
     private static func expectAgreement(_ narrowed: Snapshot, _ comment: Comment) throws {
         for (id, site) in narrowed.sites.enumerated() {

@@ -20,15 +20,18 @@ struct ChunkRows {
         // The last place is for strays.
         func place(_ row: Int) -> Int { numbers.row(of: slots.address[row] >> shift) ?? count }
         var isInOrder = true
-        var last = (number: UInt64.max, place: 0)
+        // Of the row before; in a damaged dump any number may be that of the first.
+        var last: (number: UInt64, place: Int)?
         for row in slots.address.indices {
             let number = slots.address[row] >> shift
-            if number != last.number {
-                let next = place(row)
-                if next < last.place { isInOrder = false }
-                last = (number, next)
+            if let last, last.number == number {
+                counts[last.place] += 1
+                continue
             }
-            counts[last.place] += 1
+            let next = place(row)
+            if let last, next < last.place { isInOrder = false }
+            last = (number, next)
+            counts[next] += 1
         }
         var start = [0]
         for count in counts { start.append(start[start.count - 1] + count) }
