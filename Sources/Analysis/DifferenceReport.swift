@@ -367,7 +367,7 @@ extension Difference {
         guard hasLost, let buffers = newest.totals.unreachableBuffers else { return nil }
         let live = Format.count(newest.totals.liveBuffers, of: newest.liveNoun)
         let who = newest.hasClock ? "No referrer reaches" : "No ByteBuf refers to"
-        return "\(who) \(Format.count(buffers)) of \(live) in the last dump (see leaks), though they are not what grew."
+        return "\(who) \(Format.count(buffers)) of \(live) in the last dump (see leaks)."
     }
 
     /// What holds the suspect's buffers now decides what growth means.

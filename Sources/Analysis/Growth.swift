@@ -44,9 +44,9 @@ struct Growth {
         }
     }
 
-    /// Nil unless the limit has been reached: the counter has passed it, or allocations were refused and the counter has not fallen since.
-    /// That is some way below the limit: another chunk would pass it, and each loop of a broker keeps a part of what is left for
-    /// acknowledgements and for what drains its queues.
+    /// Nil unless the limit has been reached: the counter has passed it, or allocations were refused in the last step and another
+    /// chunk would pass it, or the counter is still in its last quarter: each loop of a broker keeps a part of what is left for
+    /// acknowledgements and for what drains its queues, so with several loops refusals begin there.
     private static func refusedAtLimit(_ newest: Snapshot, since before: Snapshot) -> UInt64? {
         let totals = newest.totals
         let refused = totals.failedAllocations.less(before.totals.failedAllocations)
